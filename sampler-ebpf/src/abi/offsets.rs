@@ -1,0 +1,98 @@
+//! The kernel members that the programs read, found in the running kernel's BTF at start.
+//!
+//! rustc emits no CO-RE relocations, and layouts move inside one distribution release, so user space looks
+//! every member up in `/sys/kernel/btf/vmlinux` and hands the offsets over as a read-only global. The
+//! verifier treats loads from that frozen section as constants, which makes
+//! `task + offset` a typed load that it can check.
+
+/// The offset of a member that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// One row of the table of wanted members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberRow {
+    /// The structure's name in BTF.
+    pub container: &'static str,
+    /// Path of the member inside the structure, dots between nested structures.
+    pub path: &'static str,
+    /// Sizes in bytes that the programs know how to read; any other size means that the member changed its meaning.
+    pub sizes: &'static [u32],
+    /// Without a needed member the programs are refused.
+    pub needed: bool,
+}
+
+macro_rules! members {
+    ($($(#[$doc:meta])* $name:ident = $container:literal . $path:literal, $sizes:expr, $needed:expr;)*) => {
+        /// A kernel member that the programs read; the discriminant is its index in [`Offsets::at`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Member { $($(#[$doc])* $name,)* }
+
+        /// One row for each [`Member`], in the order of its discriminants.
+        pub const MEMBERS: &[MemberRow] = &[
+            $(MemberRow { container: $container, path: $path, sizes: $sizes, needed: $needed },)*
+        ];
+    };
+}
+
+members! {
+    /// The thread's id in the initial pid namespace, `pid_t`.
+    TaskPid = "task_struct"."pid", &[4], true;
+    /// The thread group's id in the initial pid namespace, `pid_t`.
+    TaskTgid = "task_struct"."tgid", &[4], true;
+    /// Name of the thread.
+    TaskComm = "task_struct"."comm", &[16], true;
+    /// `CLOCK_MONOTONIC` when the thread was created, ns.
+    TaskStartTime = "task_struct"."start_time", &[8], true;
+    /// `CLOCK_BOOTTIME` when the thread was created, ns. 5.10 and later (`real_start_time` before 5.5).
+    TaskStartBoottime = "task_struct"."start_boottime", &[8], true;
+    /// Non-zero while the thread is on a CPU. `int` up to 6.12, `u8` in 7.2: the low byte holds the value in both.
+    TaskOnCpu = "task_struct"."on_cpu", &[1, 4], true;
+    /// Head of the preempt notifiers: non-NULL while the thread is inside a KVM vCPU ioctl.
+    TaskPreemptNotifiers = "task_struct"."preempt_notifiers.first", &[8], true;
+    /// CPU time as the scheduler counts it, ns. `update_curr()` keeps it, `/proc/PID/schedstat` prints it.
+    TaskSumExecRuntime = "task_struct"."se.sum_exec_runtime", &[8], true;
+    /// `rq_clock_task` of the last `update_curr()` of a running thread, ns.
+    TaskExecStart = "task_struct"."se.exec_start", &[8], true;
+    /// Times that the thread was moved to another CPU.
+    TaskNrMigrations = "task_struct"."se.nr_migrations", &[8], true;
+    /// The run queue of the thread's CPU, and by it the scheduler's clock. Needs `CONFIG_FAIR_GROUP_SCHED`.
+    TaskCfsRq = "task_struct"."se.cfs_rq", &[8], true;
+    /// Time spent runnable and waiting, ns: what a guest reads as steal.
+    TaskRunDelay = "task_struct"."sched_info.run_delay", &[8], true;
+    /// Times that the thread was given a CPU.
+    TaskPcount = "task_struct"."sched_info.pcount", &[8], true;
+    /// Scheduler's clock when the wait that is going on began; 0 when the thread does not wait.
+    TaskLastQueued = "task_struct"."sched_info.last_queued", &[8], true;
+    /// Voluntary context switches.
+    TaskNvcsw = "task_struct"."nvcsw", &[8], true;
+    /// Involuntary context switches.
+    TaskNivcsw = "task_struct"."nivcsw", &[8], true;
+    /// State word up to 5.13, a signed long.
+    TaskStateOld = "task_struct"."state", &[8], false;
+    /// State word from 5.14 on.
+    TaskState = "task_struct"."__state", &[4], false;
+    /// The run queue that a CFS run queue belongs to.
+    CfsRqRq = "cfs_rq"."rq", &[8], true;
+    /// The scheduler's clock of a CPU, ns, as of its last update.
+    RqClock = "rq"."clock", &[8], true;
+    /// The notifier that KVM registers for a vCPU; its `link` is what `preempt_notifiers` points to.
+    VcpuNotifierLink = "kvm_vcpu"."preempt_notifier.link", &[16], true;
+    /// The vCPU's id as user space chose it, the N of `anon_inode:kvm-vcpu:N`.
+    VcpuId = "kvm_vcpu"."vcpu_id", &[4], true;
+    /// The VM that the vCPU belongs to.
+    VcpuKvm = "kvm_vcpu"."kvm", &[8], true;
+}
+
+/// What the programs get of the running kernel's layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Offsets {
+    /// Offset of each [`Member`] from the start of its structure in bytes, or [`ABSENT`].
+    pub at: [u32; MEMBERS.len()],
+}
+
+impl Offsets {
+    /// No member is known: what the object file carries until the loader fills it in.
+    pub const UNKNOWN: Self = Self { at: [ABSENT; MEMBERS.len()] };
+}

@@ -1,0 +1,91 @@
+//! The memory that the programs write and user space maps: no system call to read it.
+
+use super::counters::COUNTERS;
+
+/// vCPU threads that can be followed at once, slot 0 included.
+pub const MAX_SLOTS: u32 = 4096;
+/// CPUs that have their own statistics block.
+pub const MAX_CPUS: u32 = 1024;
+/// Entry of the pid table: this thread has no slot. Slot 0 is never given out.
+pub const NO_SLOT: u16 = 0;
+/// Entry of the pid table: the thread was announced, user space has not given it a slot yet.
+pub const SLOT_PENDING: u16 = u16::MAX;
+
+/// One vCPU thread, written by the scheduler program at its switches.
+///
+/// Single writer: a thread runs on one CPU at a time, and its switch-out on one CPU happens before its
+/// switch-in on the next. `seq` is odd while a write goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct VcpuSlot {
+    /// Writes begun plus writes ended.
+    pub seq: u64,
+    /// Address of the thread's `task_struct`, its identity while it lives. User space writes it when it gives the slot out.
+    pub task: u64,
+    /// 1 from a switch-in to the next switch-out.
+    pub on_cpu: u32,
+    /// CPU of the last switch.
+    pub cpu: u32,
+    /// Kernel's counts at the last switch, in the order of [`COUNTERS`].
+    pub counters: [u64; COUNTERS.len()],
+}
+
+/// One vCPU thread as a walk over all threads found it. Written by the walk alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct WalkRecord {
+    /// Number of the walk that wrote this.
+    pub generation: u64,
+    /// `CLOCK_MONOTONIC` at the moment of reading, ns.
+    pub monotonic_ns: u64,
+    /// The scheduler's clock at that moment, ns: the clock in which run time and run delay are counted.
+    pub sched_ns: u64,
+    /// Kernel's counts, in the order of [`COUNTERS`].
+    pub counters: [u64; COUNTERS.len()],
+    /// CPU time since the kernel last brought its count up to date, ns; 0 off the CPU.
+    pub running_ns: u64,
+    /// Length of the wait that is going on, ns: not yet in the kernel's run delay; 0 when the thread does not wait.
+    pub waiting_ns: u64,
+    /// 1 when the thread was on a CPU.
+    pub on_cpu: u32,
+    /// Keeps the layout explicit.
+    pub _pad: u32,
+}
+
+/// What user space tells the walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Control {
+    /// Number of the walk that comes next.
+    pub generation: u64,
+    /// Scheduler's clock minus `CLOCK_MONOTONIC`, measured by the walk at its start.
+    pub clock_offset_ns: u64,
+}
+
+/// Statistics of the scheduler program, one block per CPU so that each has a single writer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct HookStats {
+    /// Switches of followed vCPU threads, out and in.
+    pub vcpu_switches: u64,
+    /// Threads announced as new vCPUs.
+    pub announced: u64,
+    /// Followed threads that ended.
+    pub gone: u64,
+    /// Events that did not fit into the ring buffer.
+    pub events_lost: u64,
+    /// Switches of a thread whose pid still named the slot of an earlier thread.
+    pub stale_slots: u64,
+}
+
+/// Statistics of the walks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct WalkStats {
+    /// Threads visited.
+    pub threads: u64,
+    /// Threads announced as new vCPUs by a walk.
+    pub announced: u64,
+    /// Events that did not fit into the ring buffer.
+    pub events_lost: u64,
+}

@@ -1,0 +1,1 @@
+//! From maps, ring buffer and /proc to readings.

@@ -1,0 +1,1 @@
+//! From snapshots to the outside: OTLP, table, JSON, self-telemetry.

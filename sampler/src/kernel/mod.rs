@@ -1,0 +1,1 @@
+//! What the running kernel is and can do: BTF, capabilities, limits.

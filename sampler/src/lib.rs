@@ -1,0 +1,12 @@
+//! hvsampler: an eBPF kernel-side hypervisor sampler.
+//!
+//! Data flows one way, and nothing imports to its left:
+//! hooks → maps and ring → [`collect`] → [`source`] → [`model`] → [`export`].
+//! [`kernel`] and [`load`] put the hooks in place.
+
+pub mod collect;
+pub mod export;
+pub mod kernel;
+pub mod load;
+pub mod model;
+pub mod source;

@@ -1,0 +1,1 @@
+//! The table of hooks, and from it loaded and attached programs.

@@ -1,0 +1,3 @@
+//! The `hvsampler` command.
+
+fn main() {}

@@ -1,0 +1,9 @@
+//! The model: host, VMs, vCPUs, as one snapshot per interval.
+//!
+//! Pure: nothing here makes a system call, reads a clock or knows which source or exporter speaks.
+
+mod snapshot;
+mod state;
+
+pub use snapshot::{Ended, Host, Interval, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey};
+pub use state::{STATES, State, StateRow, StateTimes};

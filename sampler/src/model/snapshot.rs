@@ -1,0 +1,180 @@
+//! What one interval says about a host.
+
+use std::sync::Arc;
+
+use sampler_ebpf::abi::COUNTERS;
+
+use super::state::StateTimes;
+
+/// The host that the sampler runs on; read once at start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// `/etc/machine-id`, or absent where there is none.
+    pub id: Option<String>,
+    /// The host's name.
+    pub name: String,
+    /// Kernel release, as `uname -r` prints it.
+    pub kernel: String,
+    /// Machine architecture in OpenTelemetry's words (`amd64`, `arm64`).
+    pub arch: String,
+    /// Physical CPUs that are online.
+    pub cpus: u32,
+}
+
+/// What tells a VM from all others on its host while it lives: process id and that process's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VmKey {
+    /// The VMM's process id.
+    pub pid: u32,
+    /// `CLOCK_BOOTTIME` when the VMM process was created, ns.
+    pub start_boottime_ns: u64,
+}
+
+/// What tells a vCPU stream from all others on its host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VcpuId {
+    /// Thread id.
+    pub tid: u32,
+    /// `CLOCK_BOOTTIME` when the thread was created, ns: a pid used again is another stream.
+    pub start_boottime_ns: u64,
+}
+
+/// One interval's picture of the host. Cumulative values count from the creation of each thread.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// When it was taken, Unix time in ns.
+    pub at_unix_ns: u64,
+    /// Time since the snapshot before, ns; 0 for the first.
+    pub interval_ns: u64,
+    /// The host.
+    pub host: Arc<Host>,
+    /// The VMs that live, ordered by key.
+    pub vms: Vec<Vm>,
+    /// vCPUs that ended since the snapshot before: their series are to be closed.
+    pub ended: Vec<Ended>,
+    /// What the sampler says of itself.
+    pub sampler: SamplerStats,
+}
+
+/// One VM.
+#[derive(Clone, Debug)]
+pub struct Vm {
+    /// Identity on this host.
+    pub key: VmKey,
+    /// Identity in exported series; it never changes while the VM lives.
+    pub id: Arc<str>,
+    /// The name that the platform gave the guest, where one is known.
+    pub name: Option<Arc<str>>,
+    /// The UUID that the platform gave the guest, where one is known.
+    pub uuid: Option<Arc<str>>,
+    /// Who started it: `qemu`, or `unknown`.
+    pub platform: &'static str,
+    /// When the VMM process was created, Unix time in ns.
+    pub start_unix_ns: u64,
+    /// Its vCPUs, ordered by index and thread.
+    pub vcpus: Vec<Vcpu>,
+}
+
+/// One vCPU thread.
+#[derive(Clone, Debug)]
+pub struct Vcpu {
+    /// Identity of the stream.
+    pub thread: VcpuId,
+    /// The vCPU's number as the VMM chose it.
+    pub index: u32,
+    /// When the thread was created, Unix time in ns: the start of every cumulative stream of this vCPU.
+    pub start_unix_ns: u64,
+    /// The kernel's cumulative counts, by [`sampler_ebpf::abi::Counter`].
+    pub counters: [u64; COUNTERS.len()],
+    /// CPU time that the kernel has not yet added to its count, ns; non-zero only while on a CPU.
+    pub running_ns: u64,
+    /// Length of the wait that is going on, which the kernel counts when it ends, ns.
+    pub waiting_ns: u64,
+    /// Wall time of the thread by state, cumulative.
+    pub states: StateTimes,
+    /// What the interval added; absent in the first snapshot that has this vCPU.
+    pub interval: Option<Interval>,
+}
+
+/// What one interval added to a vCPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// Length on the scheduler's clock between the two readings of this vCPU, ns.
+    pub wall_ns: u64,
+    /// Run time in the interval, ns: its states that are spent on a CPU.
+    pub run_ns: u64,
+    /// Run delay in the interval, ns, the part of a wait that goes on included.
+    pub steal_ns: u64,
+    /// Change of each counter, by [`sampler_ebpf::abi::Counter`].
+    pub counters: [u64; COUNTERS.len()],
+    /// Wall time by state; the sum is `wall_ns`.
+    pub states: StateTimes,
+}
+
+/// A vCPU that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Identity of its VM in exported series.
+    pub vm_id: Arc<str>,
+    /// The vCPU's last known state: its series end with it.
+    pub thread: VcpuId,
+    /// The vCPU's number as the VMM chose it.
+    pub index: u32,
+    /// When the thread was created, Unix time in ns.
+    pub start_unix_ns: u64,
+    /// The kernel's last counts, by [`sampler_ebpf::abi::Counter`].
+    pub counters: [u64; COUNTERS.len()],
+    /// Which states the series had, with their last times.
+    pub states: StateTimes,
+    /// The VM ended with it: no vCPU thread of it is left.
+    pub vm_gone: bool,
+}
+
+macro_rules! sampler_stats {
+    ($($(#[doc = $help:literal])+ $name:ident, $unit:literal;)*) => {
+        /// The sampler's own counters, all cumulative since its start.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        pub struct SamplerStats { $($(#[doc = $help])+ pub $name: u64,)* }
+
+        impl SamplerStats {
+            /// Name, unit and help of each counter with its value: for exporters.
+            #[must_use]
+            pub fn rows(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
+                vec![$((stringify!($name), $unit, concat!($($help),+), self.$name),)*]
+            }
+        }
+    };
+}
+
+sampler_stats! {
+    /// Snapshots taken.
+    snapshots, "{snapshot}";
+    /// Walks over all threads.
+    walks, "{walk}";
+    /// Threads visited by those walks.
+    walked_threads, "{thread}";
+    /// Switches of vCPU threads that the scheduler program recorded.
+    vcpu_switches, "{switch}";
+    /// Threads announced as vCPUs.
+    threads_announced, "{thread}";
+    /// vCPU threads that ended.
+    threads_gone, "{thread}";
+    /// Ends that were found by a walk and not by an event.
+    gone_by_walk, "{thread}";
+    /// Lifecycle events that did not fit into the ring buffer.
+    events_lost, "{event}";
+    /// Switches of a thread whose pid still named an earlier thread's slot.
+    stale_slots, "{switch}";
+    /// vCPU threads that found no free slot.
+    slots_exhausted, "{thread}";
+    /// Slots in use.
+    slots_used, "{slot}";
+    /// Readings whose states came to more than the wall time, by more than a microsecond.
+    negative_remainders, "{reading}";
+    /// Counters that were found lower than before and were held.
+    counter_regressions, "{reading}";
+    /// Runs of the scheduler program that the kernel skipped because it was running already.
+    recursion_misses, "{run}";
+    /// Snapshots that no exporter took in time.
+    snapshots_dropped, "{snapshot}";
+}

@@ -1,0 +1,69 @@
+//! Time states of a vCPU: the one table of them, and a set of times by state.
+
+/// One row of the table of states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StateRow {
+    /// Value of the attribute `hypervisor.vcpu.state` and key in JSON.
+    pub key: &'static str,
+    /// One sentence for the documentation.
+    pub help: &'static str,
+}
+
+macro_rules! states {
+    ($($name:ident = $key:literal, $help:literal;)*) => {
+        /// Where a vCPU's wall time goes; the discriminant is the index in [`STATES`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum State { $(#[doc = $help] $name,)* }
+
+        /// One row for each [`State`], in the order of its discriminants.
+        pub const STATES: &[StateRow] = &[$(StateRow { key: $key, help: $help },)*];
+    };
+}
+
+states! {
+    Run = "run", "On a physical CPU: the guest's code and what the host does for it.";
+    Steal = "steal", "Runnable, waiting for a physical CPU.";
+    Off = "off", "Asleep: halted by the guest, or blocked in the VMM or the kernel.";
+}
+
+impl State {
+    /// All states in the order of the table.
+    pub const ALL: [Self; STATES.len()] = [Self::Run, Self::Steal, Self::Off];
+
+    /// The state's row.
+    #[must_use]
+    pub const fn row(self) -> &'static StateRow {
+        &STATES[self as usize]
+    }
+}
+
+/// Nanoseconds by state. A state that this host cannot tell is absent, never zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateTimes {
+    ns: [Option<u64>; STATES.len()],
+}
+
+impl StateTimes {
+    /// Sets a state's time.
+    pub fn set(&mut self, state: State, ns: u64) {
+        self.ns[state as usize] = Some(ns);
+    }
+
+    /// A state's time, or `None` where it is not known here.
+    #[must_use]
+    pub const fn get(&self, state: State) -> Option<u64> {
+        self.ns[state as usize]
+    }
+
+    /// The states that are known, with their times.
+    pub fn iter(&self) -> impl Iterator<Item = (State, u64)> + '_ {
+        State::ALL.into_iter().filter_map(|state| Some((state, self.get(state)?)))
+    }
+
+    /// Sum over the known states: the wall time they cover.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.ns.iter().flatten().sum()
+    }
+}

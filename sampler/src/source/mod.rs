@@ -1,0 +1,1 @@
+//! Sources that fill the model, one file each.
