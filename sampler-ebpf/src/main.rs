@@ -1,7 +1,11 @@
-//! The eBPF programs.
+//! The eBPF programs. `hooks` has one file per subsystem, `maps` every map, `task` the ways to read a thread.
 
 #![no_std]
 #![no_main]
+
+mod hooks;
+mod maps;
+mod task;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

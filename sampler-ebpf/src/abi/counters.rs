@@ -38,6 +38,13 @@ macro_rules! counters {
         pub const COUNTERS: &[CounterRow] = &[
             $(CounterRow { key: $key, metric: $metric, unit: $unit, member: Member::$member, help: $help },)*
         ];
+
+        /// Calls `each` with every counter and the member that holds it, as straight-line code: in an eBPF
+        /// program a loop over [`COUNTERS`] would drag its texts into the object.
+        #[inline(always)]
+        pub fn for_each_counter(mut each: impl FnMut(Counter, Member)) {
+            $(each(Counter::$name, Member::$member);)*
+        }
     };
 }
 

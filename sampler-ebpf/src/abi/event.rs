@@ -30,6 +30,8 @@ pub struct Event {
     pub start_time_ns: u64,
     /// `CLOCK_BOOTTIME` at the thread's creation, ns.
     pub start_boottime_ns: u64,
+    /// `CLOCK_BOOTTIME` at the creation of the process, ns: with `tgid` it tells one process from another.
+    pub leader_start_boottime_ns: u64,
     /// Name of the thread, not terminated when it fills the array.
     pub comm: [u8; 16],
 }

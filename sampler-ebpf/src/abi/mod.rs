@@ -5,9 +5,10 @@ mod event;
 mod offsets;
 mod slot;
 
-pub use counters::{COUNTERS, Counter, CounterRow, Unit};
+pub use counters::{COUNTERS, Counter, CounterRow, Unit, for_each_counter};
 pub use event::{Event, EventKind};
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use slot::{
-    Control, HookStats, MAX_CPUS, MAX_SLOTS, NO_SLOT, SLOT_PENDING, VcpuSlot, WalkRecord, WalkStats,
+    Control, HookStats, MAX_CPUS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock, SLOT_PENDING, VcpuSlot,
+    WalkRecord, WalkStats,
 };

@@ -46,6 +46,8 @@ members! {
     TaskStartTime = "task_struct"."start_time", &[8], true;
     /// `CLOCK_BOOTTIME` when the thread was created, ns. 5.10 and later (`real_start_time` before 5.5).
     TaskStartBoottime = "task_struct"."start_boottime", &[8], true;
+    /// The process's first thread.
+    TaskGroupLeader = "task_struct"."group_leader", &[8], true;
     /// Non-zero while the thread is on a CPU. `int` up to 6.12, `u8` in 7.2: the low byte holds the value in both.
     TaskOnCpu = "task_struct"."on_cpu", &[1, 4], true;
     /// Head of the preempt notifiers: non-NULL while the thread is inside a KVM vCPU ioctl.
@@ -76,6 +78,8 @@ members! {
     CfsRqRq = "cfs_rq"."rq", &[8], true;
     /// The scheduler's clock of a CPU, ns, as of its last update.
     RqClock = "rq"."clock", &[8], true;
+    /// The same without time spent in interrupts and, where the kernel accounts it, stolen from the host itself: the clock of `exec_start`.
+    RqClockTask = "rq"."clock_task", &[8], true;
     /// The notifier that KVM registers for a vCPU; its `link` is what `preempt_notifiers` points to.
     VcpuNotifierLink = "kvm_vcpu"."preempt_notifier.link", &[16], true;
     /// The vCPU's id as user space chose it, the N of `anon_inode:kvm-vcpu:N`.

@@ -6,6 +6,11 @@ use super::counters::COUNTERS;
 pub const MAX_SLOTS: u32 = 4096;
 /// CPUs that have their own statistics block.
 pub const MAX_CPUS: u32 = 1024;
+/// Threads in one entry of the pid table. The kernel rounds array values up to 8 bytes, so one thread an
+/// entry would cost four times its memory: 32 MiB instead of 8 at the largest `pid_max`.
+pub const PIDS_PER_BLOCK: u32 = 32;
+/// One entry of the pid table: the slots of [`PIDS_PER_BLOCK`] consecutive thread ids.
+pub type PidBlock = [u16; PIDS_PER_BLOCK as usize];
 /// Entry of the pid table: this thread has no slot. Slot 0 is never given out.
 pub const NO_SLOT: u16 = 0;
 /// Entry of the pid table: the thread was announced, user space has not given it a slot yet.
@@ -52,14 +57,16 @@ pub struct WalkRecord {
     pub _pad: u32,
 }
 
-/// What user space tells the walk.
+/// What user space and the walk tell each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Control {
     /// Number of the walk that comes next.
     pub generation: u64,
-    /// Scheduler's clock minus `CLOCK_MONOTONIC`, measured by the walk at its start.
+    /// Scheduler's clock minus `CLOCK_MONOTONIC` (wrapping), measured by the walk at its start.
     pub clock_offset_ns: u64,
+    /// Number of the walk that measured it.
+    pub calibrated: u64,
 }
 
 /// Statistics of the scheduler program, one block per CPU so that each has a single writer.
@@ -88,4 +95,6 @@ pub struct WalkStats {
     pub announced: u64,
     /// Events that did not fit into the ring buffer.
     pub events_lost: u64,
+    /// Threads that switched during each of the attempts to read them: their record keeps the walk before.
+    pub torn: u64,
 }

@@ -1,1 +1,229 @@
-//! From maps, ring buffer and /proc to readings.
+//! From maps and ring buffer to readings.
+//!
+//! [`Collector`] owns the loaded programs and everything that is shared with them. It keeps no history: what a
+//! reading means is decided by the source that asks.
+
+mod mmap;
+mod ring;
+mod walk;
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+};
+
+use aya::maps::{MapData, RingBuf};
+use sampler_ebpf::abi::{
+    Control, Event, HookStats, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
+};
+
+pub use mmap::{MapError, Mapped, Plain};
+
+use crate::load::Loaded;
+
+/// Why readings could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// A map of the programs is missing or cannot be mapped.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// A walk over all threads failed.
+    #[error("walking over the kernel's threads: {0}")]
+    Walk(String),
+}
+
+/// The shared memory, the ring and the walk.
+pub struct Collector {
+    loaded: Loaded,
+    slots: Mapped<VcpuSlot>,
+    records: Mapped<WalkRecord>,
+    pids: Mapped<PidBlock>,
+    control: Mapped<Control>,
+    hook_stats: Mapped<HookStats>,
+    walk_stats: Mapped<WalkStats>,
+    events: RingBuf<MapData>,
+    generation: u64,
+}
+
+impl Collector {
+    /// Maps what the programs share.
+    ///
+    /// # Errors
+    /// When a map is missing or cannot be mapped.
+    pub fn new(mut loaded: Loaded) -> Result<Self, CollectError> {
+        let ebpf = &mut loaded.ebpf;
+        Ok(Self {
+            slots: Mapped::open(ebpf, "SLOTS")?,
+            records: Mapped::open(ebpf, "WALK")?,
+            pids: Mapped::open(ebpf, "PIDS")?,
+            control: Mapped::open(ebpf, "CONTROL")?,
+            hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
+            walk_stats: Mapped::open(ebpf, "WALK_STATS")?,
+            events: ring::open(ebpf, "EVENTS")?,
+            loaded,
+            generation: 0,
+        })
+    }
+
+    /// The programs and how they are attached.
+    pub const fn loaded(&mut self) -> &mut Loaded {
+        &mut self.loaded
+    }
+
+    /// Hands every waiting lifecycle event to `each`, in order.
+    pub fn drain(&mut self, each: impl FnMut(Event)) {
+        ring::drain(&mut self.events, each);
+    }
+
+    /// Visits every thread: announces vCPUs that are not followed yet and brings the records of those that
+    /// are up to date. Returns the walk's number, which [`WalkRecord::generation`] of each visited thread equals.
+    ///
+    /// # Errors
+    /// When the kernel does not let the iterator run.
+    pub fn walk(&mut self) -> Result<u64, CollectError> {
+        self.generation += 1;
+        let mut control = self.control.read(0);
+        control.generation = self.generation;
+        self.control.write(0, control);
+        walk::run(&mut self.loaded.ebpf)?;
+        Ok(self.generation)
+    }
+
+    /// The slot of a thread as the scheduler program left it, or `None` while it is being written.
+    #[must_use]
+    pub fn slot(&self, index: u16) -> Option<VcpuSlot> {
+        self.slots.read_consistent(usize::from(index), |slot| slot.seq)
+    }
+
+    /// What the last walk found of a thread.
+    #[must_use]
+    pub fn record(&self, index: u16) -> WalkRecord {
+        self.records.read(usize::from(index))
+    }
+
+    /// Gives a slot to a thread, empty but for its identity: nothing of an earlier owner is left.
+    pub fn assign(&mut self, index: u16, tid: u32, task: u64) {
+        let (slot, record) = (empty_slot(task), empty_record());
+        self.slots.write(usize::from(index), slot);
+        self.records.write(usize::from(index), record);
+        self.set_pid(tid, index);
+    }
+
+    /// Lets the pid table name the slot again that a thread has already.
+    pub fn restore(&mut self, index: u16, tid: u32) {
+        self.set_pid(tid, index);
+    }
+
+    /// Takes a thread out of the pid table, if the table still names this slot for it.
+    pub fn release(&mut self, index: u16, tid: u32) {
+        if self.pid_slot(tid) == Some(index) {
+            self.set_pid(tid, NO_SLOT);
+        }
+    }
+
+    /// Forgets that a thread was announced, so that the programs announce it again.
+    pub fn forget(&mut self, tid: u32) {
+        self.set_pid(tid, NO_SLOT);
+    }
+
+    /// Entry of the pid table, or `None` beyond its end.
+    #[must_use]
+    pub fn pid_slot(&self, tid: u32) -> Option<u16> {
+        let (block, at) = place(tid);
+        (block < self.pids.len()).then(|| self.pids.read(block)[at])
+    }
+
+    /// Slots that there are, slot 0 included, which is never given out.
+    #[must_use]
+    pub const fn capacity() -> u32 {
+        MAX_SLOTS
+    }
+
+    /// The scheduler program's statistics, added up over all CPUs.
+    #[must_use]
+    pub fn hook_stats(&self) -> HookStats {
+        (0..self.hook_stats.len()).map(|cpu| self.hook_stats.read(cpu)).fold(
+            HookStats::default(),
+            |sum, cpu| HookStats {
+                vcpu_switches: sum.vcpu_switches + cpu.vcpu_switches,
+                announced: sum.announced + cpu.announced,
+                gone: sum.gone + cpu.gone,
+                events_lost: sum.events_lost + cpu.events_lost,
+                stale_slots: sum.stale_slots + cpu.stale_slots,
+            },
+        )
+    }
+
+    /// Walks so far.
+    #[must_use]
+    pub const fn walks(&self) -> u64 {
+        self.generation
+    }
+
+    /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
+    /// 5.12 on, and 0 before, where nothing is skipped.
+    #[must_use]
+    pub fn recursion_misses(&self) -> u64 {
+        let programs = self.loaded.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        programs.filter_map(|fd| misses(fd.as_fd())).sum()
+    }
+
+    /// The walks' statistics.
+    #[must_use]
+    pub fn walk_stats(&self) -> WalkStats {
+        self.walk_stats.read(0)
+    }
+
+    fn set_pid(&mut self, tid: u32, index: u16) {
+        let (block, at) = place(tid);
+        self.pids.write_part(block, at, index);
+    }
+}
+
+impl AsFd for Collector {
+    /// Readable when lifecycle events wait.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+}
+
+impl AsRawFd for Collector {
+    fn as_raw_fd(&self) -> RawFd {
+        self.events.as_raw_fd()
+    }
+}
+
+/// The kernel tells it in the descriptor's information file, one `name:\tvalue` a line.
+fn misses(fd: BorrowedFd<'_>) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
+}
+
+const fn place(tid: u32) -> (usize, usize) {
+    ((tid / PIDS_PER_BLOCK) as usize, (tid % PIDS_PER_BLOCK) as usize)
+}
+
+const fn empty_slot(task: u64) -> VcpuSlot {
+    VcpuSlot { seq: 0, task, on_cpu: 0, cpu: 0, counters: [0; _] }
+}
+
+const fn empty_record() -> WalkRecord {
+    WalkRecord {
+        generation: 0,
+        monotonic_ns: 0,
+        sched_ns: 0,
+        counters: [0; _],
+        running_ns: 0,
+        waiting_ns: 0,
+        on_cpu: 0,
+        _pad: 0,
+    }
+}
+
+/// Waits until lifecycle events wait or the time is over. Interrupted waits end early, which does no harm.
+///
+/// # Errors
+/// When the descriptor cannot be waited for.
+pub fn wait_readable(fd: BorrowedFd<'_>, at_most: std::time::Duration) -> io::Result<bool> {
+    mmap::poll_readable(fd, at_most)
+}

@@ -1,1 +1,92 @@
 //! The table of hooks, and from it loaded and attached programs.
+
+mod attach;
+mod hooks;
+mod offsets;
+
+use std::path::Path;
+
+use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
+use sampler_ebpf::abi::{MAX_CPUS, PIDS_PER_BLOCK};
+
+pub use attach::{AttachError, Attached, Probe};
+pub use hooks::{Attach, HOOKS, Hook};
+pub use offsets::{ShapeError, resolve};
+
+use crate::kernel::btf::{Btf, BtfError, VMLINUX};
+
+/// The programs, built with this binary.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
+
+/// Why the programs could not be put to work.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The kernel's types could not be read.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The kernel's types are not as the programs need them.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// aya could not read the kernel's types.
+    #[error("{VMLINUX}: {0}")]
+    AyaBtf(#[from] aya::BtfError),
+    /// The object was refused: most often the maps could not be created.
+    #[error("loading the eBPF object: {0}")]
+    Object(#[from] EbpfError),
+    /// A hook that is needed could not be attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+/// What can be chosen when the programs are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Level of the programs' own log, by [`aya_log::Level`] as a number; 0 is off.
+    pub log_level: u8,
+    /// Largest thread id plus one, of `/proc/sys/kernel/pid_max`.
+    pub pid_max: u32,
+    /// CPUs that may come online.
+    pub possible_cpus: u32,
+}
+
+/// Programs at work: dropping it detaches them.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The object with its maps and programs.
+    pub ebpf: Ebpf,
+    /// How each hook was attached.
+    pub attached: Vec<Attached>,
+}
+
+/// Reads the running kernel's types, loads the programs with them and attaches every hook.
+///
+/// # Errors
+/// Names the kernel member, the map or the hook that stood in the way.
+pub fn load(options: Options) -> Result<Loaded, LoadError> {
+    let btf = Btf::read(Path::new(VMLINUX))?;
+    let mut ebpf = load_object(&btf, options)?;
+    let attached = attach::attach_all(&mut ebpf, &btf, &AyaBtf::from_sys_fs()?)?;
+    Ok(Loaded { ebpf, attached })
+}
+
+/// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached again.
+///
+/// # Errors
+/// When not even the maps can be made.
+pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
+    let btf = Btf::read(Path::new(VMLINUX))?;
+    let mut ebpf = load_object(&btf, options)?;
+    let aya_btf = AyaBtf::from_sys_fs()?;
+    Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &aya_btf)).collect())
+}
+
+fn load_object(btf: &Btf, options: Options) -> Result<Ebpf, LoadError> {
+    let offsets = resolve(btf)?;
+    let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);
+    Ok(EbpfLoader::new()
+        .override_global("OFFSETS", &offsets.at[..], true)
+        .override_global(aya_log::LEVEL, &options.log_level, true)
+        .map_max_entries("PIDS", pid_blocks)
+        .map_max_entries("HOOK_STATS", options.possible_cpus.clamp(1, MAX_CPUS))
+        .load(OBJECT)?)
+}

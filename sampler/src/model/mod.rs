@@ -2,8 +2,10 @@
 //!
 //! Pure: nothing here makes a system call, reads a clock or knows which source or exporter speaks.
 
+mod account;
 mod snapshot;
 mod state;
 
+pub use account::{Account, Faults, Reading, TOLERANCE_NS};
 pub use snapshot::{Ended, Host, Interval, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey};
 pub use state::{STATES, State, StateRow, StateTimes};

@@ -21,13 +21,15 @@ pub struct Host {
     pub cpus: u32,
 }
 
-/// What tells a VM from all others on its host while it lives: process id and that process's start.
+/// What tells a VM from all others on its host while it lives: process id, that process's start, and which VM of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VmKey {
     /// The VMM's process id.
     pub pid: u32,
     /// `CLOCK_BOOTTIME` when the VMM process was created, ns.
     pub start_boottime_ns: u64,
+    /// Number of the VM in its process, in the order seen: 0 unless a process runs several.
+    pub nth: u32,
 }
 
 /// What tells a vCPU stream from all others on its host.
@@ -175,6 +177,10 @@ sampler_stats! {
     counter_regressions, "{reading}";
     /// Runs of the scheduler program that the kernel skipped because it was running already.
     recursion_misses, "{run}";
+    /// vCPU threads that another thread replaced in running the same vCPU.
+    threads_replaced, "{thread}";
+    /// Threads that a walk could not read because they switched at each attempt.
+    walk_torn, "{reading}";
     /// Snapshots that no exporter took in time.
     snapshots_dropped, "{snapshot}";
 }

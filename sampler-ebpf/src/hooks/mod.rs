@@ -1,0 +1,5 @@
+//! One file per subsystem. Each program has the prototype of what it hooks in a comment and a body of bounded length.
+
+mod lifecycle;
+mod sched;
+mod walk;

@@ -1,0 +1,95 @@
+//! Every map of the programs, once, with its flags and why.
+
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
+    macros::map,
+    maps::{Array, RingBuf},
+};
+use sampler_ebpf::abi::{
+    Control, HookStats, MAX_SLOTS, Offsets, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
+};
+
+/// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets::UNKNOWN;
+
+/// Slot of each thread by its id. Two dependent loads instead of a hash look-up, which would cost some
+/// 30 ns at every switch of every stranger. The loader sizes it by `pid_max`; user space writes slots into it.
+#[map]
+static PIDS: Array<PidBlock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The slots; written by the scheduler program, read by user space without a system call.
+#[map]
+static SLOTS: Array<VcpuSlot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// What the last walk found, by slot.
+#[map]
+static WALK: Array<WalkRecord> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// One entry: the walk's number, and its clock.
+#[map]
+static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// One entry per CPU: plain additions without atomics, and user space adds up. The loader sizes it.
+#[map]
+static HOOK_STATS: Array<HookStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// One entry: a walk runs on one CPU at a time.
+#[map]
+static WALK_STATS: Array<WalkStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Lifecycle events: 96 bytes each, so some 2,700 births or deaths before the first is lost.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+
+/// The offset of a member; a constant to the verifier.
+#[inline(always)]
+pub(crate) fn offset(member: sampler_ebpf::abi::Member) -> u32 {
+    // SAFETY: the static outlives every program run. Volatile, because the loader fills it in after
+    // compilation: a plain read would be folded into the placeholder.
+    unsafe { core::ptr::read_volatile(&raw const OFFSETS.at[member as usize]) }
+}
+
+/// The pid table's entry for a thread.
+#[inline(always)]
+pub(crate) fn pid_entry(pid: u32) -> Option<*mut u16> {
+    let block = PIDS.get_ptr_mut(pid / PIDS_PER_BLOCK)?;
+    // SAFETY: the remainder stays inside the block, and the verifier checks that it does.
+    Some(unsafe { block.cast::<u16>().add((pid % PIDS_PER_BLOCK) as usize) })
+}
+
+/// A slot by its number.
+#[inline(always)]
+pub(crate) fn slot(index: u16) -> Option<*mut VcpuSlot> {
+    SLOTS.get_ptr_mut(u32::from(index))
+}
+
+/// A slot's walk record.
+#[inline(always)]
+pub(crate) fn walk_record(index: u16) -> Option<*mut WalkRecord> {
+    WALK.get_ptr_mut(u32::from(index))
+}
+
+/// The walk's control block.
+#[inline(always)]
+pub(crate) fn control() -> Option<*mut Control> {
+    CONTROL.get_ptr_mut(0)
+}
+
+/// The statistics block of a CPU.
+#[inline(always)]
+pub(crate) fn hook_stats(cpu: u32) -> Option<*mut HookStats> {
+    HOOK_STATS.get_ptr_mut(cpu)
+}
+
+/// The statistics block of the walks.
+#[inline(always)]
+pub(crate) fn walk_stats() -> Option<*mut WalkStats> {
+    WALK_STATS.get_ptr_mut(0)
+}
+
+/// The ring of lifecycle events.
+#[inline(always)]
+pub(crate) fn events() -> &'static RingBuf {
+    &EVENTS
+}

@@ -1,0 +1,219 @@
+//! Reading and writing the memory that is shared with the programs. The one file here with `unsafe` in it.
+
+use std::{
+    io,
+    marker::PhantomData,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    ptr::NonNull,
+    sync::atomic::{Ordering, compiler_fence, fence},
+    time::Duration,
+};
+
+use aya::{Ebpf, maps::Map};
+use sampler_ebpf::abi::{Control, HookStats, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats};
+
+/// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
+/// writes may be a virtual one that has just lost its own CPU.
+const ATTEMPTS: u32 = 64;
+
+/// Why a map could not be mapped.
+#[derive(Debug, thiserror::Error)]
+pub enum MapError {
+    /// The object has no such map, or one of another type.
+    #[error(
+        "the eBPF object has no {0} map of the expected type; program and loader were built from different sources"
+    )]
+    Missing(&'static str),
+    /// The map's values are not of the size that this side knows.
+    #[error(
+        "map {name}: values of {kernel} bytes, expected {ours}; program and loader were built from different sources"
+    )]
+    Size {
+        /// The map.
+        name: &'static str,
+        /// Size in the kernel.
+        kernel: u32,
+        /// Size here.
+        ours: usize,
+    },
+    /// A system call failed.
+    #[error("map {name}: {call}: {source}")]
+    System {
+        /// The map.
+        name: &'static str,
+        /// What was tried.
+        call: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Types that may lie in shared memory: any bytes are a value, there is no padding that is not initialised.
+///
+/// # Safety
+/// The type is `repr(C)` or an array, made of integers only.
+pub unsafe trait Plain: Copy {}
+
+// SAFETY: `repr(C)` structs of integers (and an array of them), with explicit padding.
+unsafe impl Plain for VcpuSlot {}
+// SAFETY: as above.
+unsafe impl Plain for WalkRecord {}
+// SAFETY: as above.
+unsafe impl Plain for PidBlock {}
+// SAFETY: as above.
+unsafe impl Plain for Control {}
+// SAFETY: as above.
+unsafe impl Plain for HookStats {}
+// SAFETY: as above.
+unsafe impl Plain for WalkStats {}
+
+/// An array map, mapped into this process.
+#[derive(Debug)]
+pub struct Mapped<T> {
+    base: NonNull<u8>,
+    bytes: usize,
+    len: usize,
+    _values: PhantomData<T>,
+}
+
+// SAFETY: the mapping belongs to this value alone, and all access goes through volatile reads and writes.
+unsafe impl<T: Send> Send for Mapped<T> {}
+
+impl<T: Plain> Mapped<T> {
+    /// Distance of two values: the kernel rounds up to 8 bytes.
+    const STRIDE: usize = size_of::<T>().next_multiple_of(8);
+
+    /// Maps an array map of the object.
+    ///
+    /// # Errors
+    /// When it does not exist, has values of another size or cannot be mapped.
+    pub fn open(ebpf: &Ebpf, name: &'static str) -> Result<Self, MapError> {
+        let Some(Map::Array(map)) = ebpf.map(name) else {
+            return Err(MapError::Missing(name));
+        };
+        let system = |call, source| MapError::System { name, call, source };
+        let info =
+            map.info().map_err(|error| system("bpf(BPF_OBJ_GET_INFO_BY_FD)", io::Error::other(error)))?;
+        if info.value_size() as usize != size_of::<T>() {
+            return Err(MapError::Size { name, kernel: info.value_size(), ours: size_of::<T>() });
+        }
+        let len = info.max_entries() as usize;
+        let bytes = len * Self::STRIDE;
+        let base = map_shared(map.fd().as_fd(), bytes).map_err(|source| system("mmap", source))?;
+        Ok(Self { base, bytes, len, _values: PhantomData })
+    }
+
+    /// Number of values.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether the map has no values.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies a value out. The programs may be writing it: each aligned word is whole, the value may be mixed.
+    ///
+    /// # Panics
+    /// When the index is beyond the end.
+    #[must_use]
+    pub fn read(&self, index: usize) -> T {
+        // SAFETY: the pointer is inside the mapping, aligned, and any bytes are a value of `T`.
+        unsafe { self.at(index).read_volatile() }
+    }
+
+    /// Copies a value out that no program wrote meanwhile, by its sequence number: odd while it is written.
+    ///
+    /// # Panics
+    /// When the index is beyond the end.
+    #[must_use]
+    pub fn read_consistent(&self, index: usize, seq: impl Fn(&T) -> u64) -> Option<T> {
+        (0..ATTEMPTS).find_map(|_| {
+            let before = seq(&self.read(index));
+            fence(Ordering::Acquire);
+            let value = self.read(index);
+            fence(Ordering::Acquire);
+            let after = seq(&self.read(index));
+            if before == after && before % 2 == 0 {
+                return Some(value);
+            }
+            std::hint::spin_loop();
+            None
+        })
+    }
+
+    /// Writes a value.
+    ///
+    /// # Panics
+    /// When the index is beyond the end.
+    pub fn write(&mut self, index: usize, value: T) {
+        // SAFETY: the pointer is inside the mapping and aligned.
+        unsafe { self.at(index).write_volatile(value) };
+        // What is written next must not become visible first: x86 keeps the order of stores, so the compiler is all there is to hold back.
+        compiler_fence(Ordering::Release);
+        fence(Ordering::Release);
+    }
+
+    fn at(&self, index: usize) -> *mut T {
+        assert!(index < self.len, "index {index} is beyond the map's {} entries", self.len);
+        // SAFETY: below `len`, so inside the mapping, whose base is aligned to a page.
+        unsafe { self.base.as_ptr().add(index * Self::STRIDE).cast() }
+    }
+}
+
+impl Mapped<PidBlock> {
+    /// Writes one entry of a block and leaves its neighbours to the programs, which write them at any time.
+    /// Beyond the table's end nothing is written: such a thread cannot exist while `pid_max` stands.
+    pub fn write_part(&mut self, block: usize, at: usize, value: u16) {
+        if block < self.len && at < PIDS_PER_BLOCK as usize {
+            let entry = self.at(block).cast::<u16>().wrapping_add(at);
+            // SAFETY: inside the mapping, and aligned like every `u16` of an aligned block.
+            unsafe { entry.write_volatile(value) };
+        }
+    }
+}
+
+impl<T> Drop for Mapped<T> {
+    fn drop(&mut self) {
+        // SAFETY: base and length are those of the mapping, which nobody uses any more.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
+    }
+}
+
+fn map_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
+    let base = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            fd.as_raw_fd(),
+            0,
+        )
+    };
+    if base == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(base.cast()).ok_or_else(|| io::Error::other("mapped at address 0"))
+}
+
+pub(super) fn poll_readable(fd: BorrowedFd<'_>, at_most: Duration) -> io::Result<bool> {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(at_most.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(at_most.subsec_nanos()),
+    };
+    // SAFETY: one valid entry, a valid time-out, no signal mask.
+    let ready = unsafe { libc::ppoll(&raw mut poll, 1, &raw const timeout, std::ptr::null()) };
+    match ready {
+        -1 => {
+            let error = io::Error::last_os_error();
+            if error.kind() == io::ErrorKind::Interrupted { Ok(false) } else { Err(error) }
+        }
+        ready => Ok(ready > 0),
+    }
+}

@@ -1,0 +1,139 @@
+//! Questions asked of BTF: where a member lies, what a tracepoint passes.
+
+use super::{
+    BtfError,
+    parse::{
+        Btf, KIND_ARRAY, KIND_CONST, KIND_ENUM, KIND_ENUM64, KIND_FUNC_PROTO, KIND_INT, KIND_PTR,
+        KIND_RESTRICT, KIND_STRUCT, KIND_TYPE_TAG, KIND_TYPEDEF, KIND_UNION, KIND_VOLATILE,
+    },
+};
+
+/// Depth of typedefs, qualifiers, arrays and nested structures that is followed; a loop in a broken file ends here.
+const MAX_DEPTH: u32 = 32;
+
+/// Where a member lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Bytes from the start of the outermost structure.
+    pub offset: u32,
+    /// Size in bytes.
+    pub size: u32,
+}
+
+/// A parameter of a tracepoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parameter {
+    /// A pointer to the named structure.
+    Struct(String),
+    /// Anything else: number, pointer to something without a name.
+    Other,
+}
+
+struct Found {
+    bits: u32,
+    type_id: u32,
+    bit_field: bool,
+}
+
+impl Btf {
+    /// Finds a member by its path, dots between nested structures; anonymous structures and unions are
+    /// looked into, as C does.
+    ///
+    /// # Errors
+    /// When the structure or the member does not exist, or the member is a bit field.
+    pub fn field(&self, container: &str, path: &str) -> Result<Field, BtfError> {
+        let missing = || BtfError::NoMember { container: container.into(), path: path.into() };
+        let mut type_id = self
+            .find(container, &[KIND_STRUCT, KIND_UNION])
+            .ok_or_else(|| BtfError::NoStruct(container.into()))?;
+        let mut bits = 0u32;
+        for name in path.split('.') {
+            let found = self.member(type_id, name, 0).ok_or_else(missing)?;
+            if found.bit_field {
+                return Err(BtfError::BitField { container: container.into(), path: path.into() });
+            }
+            bits = bits.checked_add(found.bits).ok_or_else(missing)?;
+            type_id = self.strip(found.type_id).ok_or_else(missing)?;
+        }
+        Ok(Field { offset: bits / 8, size: self.size(type_id, 0).ok_or_else(missing)? })
+    }
+
+    /// The parameters of a tracepoint, without the leading `void *__data`.
+    ///
+    /// # Errors
+    /// When the kernel has no such tracepoint.
+    pub fn tracepoint(&self, name: &str) -> Result<Vec<Parameter>, BtfError> {
+        let missing = || BtfError::NoTracepoint(name.into());
+        let typedef = self.find(&format!("btf_trace_{name}"), &[KIND_TYPEDEF]).ok_or_else(missing)?;
+        let pointer = self.record(self.strip(typedef).ok_or_else(missing)?).ok_or_else(missing)?;
+        let prototype =
+            self.strip(pointer.size_or_type).and_then(|id| self.record(id)).ok_or_else(missing)?;
+        if pointer.kind != KIND_PTR || prototype.kind != KIND_FUNC_PROTO {
+            return Err(missing());
+        }
+        let parameters = (1..prototype.vlen as usize).map(|n| self.word(prototype.tail + n * 8 + 4));
+        Ok(parameters.map(|id| self.parameter(id)).collect())
+    }
+
+    fn parameter(&self, id: u32) -> Parameter {
+        let pointer = self.strip(id).and_then(|id| self.record(id)).filter(|record| record.kind == KIND_PTR);
+        let target =
+            pointer.and_then(|record| self.strip(record.size_or_type)).and_then(|id| self.record(id));
+        match target {
+            Some(record) if record.kind == KIND_STRUCT => {
+                Parameter::Struct(String::from_utf8_lossy(self.string(record.name)).into_owned())
+            }
+            _ => Parameter::Other,
+        }
+    }
+
+    fn member(&self, type_id: u32, name: &str, depth: u32) -> Option<Found> {
+        let record = self.record(type_id)?;
+        if depth > MAX_DEPTH || !matches!(record.kind, KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        (0..record.vlen as usize).find_map(|n| {
+            let at = record.tail + n * 12;
+            let (member_name, member_type, position) = (self.word(at), self.word(at + 4), self.word(at + 8));
+            // With the kind flag set the upper byte is the width of a bit field, 0 for an ordinary member.
+            let (bits, width) =
+                if record.kind_flag { (position & 0x00ff_ffff, position >> 24) } else { (position, 0) };
+            let member_name = self.string(member_name);
+            if member_name == name.as_bytes() {
+                return Some(Found { bits, type_id: member_type, bit_field: width != 0 || bits % 8 != 0 });
+            }
+            if !member_name.is_empty() {
+                return None;
+            }
+            let inner = self.member(self.strip(member_type)?, name, depth + 1)?;
+            Some(Found { bits: bits.checked_add(inner.bits)?, ..inner })
+        })
+    }
+
+    /// Follows typedefs and qualifiers to the type that they stand for.
+    fn strip(&self, mut id: u32) -> Option<u32> {
+        for _ in 0..MAX_DEPTH {
+            let record = self.record(id)?;
+            match record.kind {
+                KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_RESTRICT | KIND_TYPE_TAG => {
+                    id = record.size_or_type;
+                }
+                _ => return Some(id),
+            }
+        }
+        None
+    }
+
+    fn size(&self, id: u32, depth: u32) -> Option<u32> {
+        let record = self.record(self.strip(id)?)?;
+        match record.kind {
+            KIND_INT | KIND_STRUCT | KIND_UNION | KIND_ENUM | KIND_ENUM64 => Some(record.size_or_type),
+            KIND_PTR => Some(8),
+            KIND_ARRAY if depth < MAX_DEPTH => {
+                let element = self.size(self.word(record.tail), depth + 1)?;
+                element.checked_mul(self.word(record.tail + 8))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Limits of the running kernel that size the maps.
+
+use std::fs;
+
+/// Largest thread id plus one.
+const PID_MAX: &str = "/proc/sys/kernel/pid_max";
+/// What 64-bit kernels allow at most: the safe answer when the file cannot be read.
+const PID_MAX_LIMIT: u32 = 4 << 20;
+const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+
+/// Largest thread id plus one. It may be raised later: a thread beyond it is then not followed.
+#[must_use]
+pub fn pid_max() -> u32 {
+    let text = fs::read_to_string(PID_MAX).unwrap_or_default();
+    text.trim().parse().unwrap_or(PID_MAX_LIMIT)
+}
+
+/// Number of the last CPU that may come online, plus one.
+#[must_use]
+pub fn possible_cpus() -> u32 {
+    let text = fs::read_to_string(POSSIBLE_CPUS).unwrap_or_default();
+    last_cpu(&text).map_or(sampler_ebpf::abi::MAX_CPUS, |last| last + 1)
+}
+
+/// The last number of a list such as `0-3,8-11`.
+fn last_cpu(list: &str) -> Option<u32> {
+    list.trim().rsplit([',', '-']).next()?.parse().ok()
+}
+
+/// Lifts the limit on locked memory, which bounds maps before 5.11; later kernels charge the cgroup instead.
+/// A refusal is not an error here: if the limit matters, creating the maps will fail and say so.
+pub fn lift_memlock() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: the pointer is valid for the call.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {
+        tracing::debug!(error = %std::io::Error::last_os_error(), "RLIMIT_MEMLOCK stays; it matters before 5.11 only");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_cpu;
+
+    #[test]
+    fn the_last_cpu_of_a_list() {
+        assert_eq!(last_cpu("0-3\n"), Some(3));
+        assert_eq!(last_cpu("0"), Some(0));
+        assert_eq!(last_cpu("0-3,8-11"), Some(11));
+        assert_eq!(last_cpu(""), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! Attaching one hook, by the first of its ways that the kernel takes.
+
+use aya::{
+    Btf as AyaBtf, Ebpf,
+    programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint},
+};
+
+use super::hooks::{Attach, HOOKS, Hook};
+use crate::kernel::btf::Btf;
+
+/// A hook that is at work.
+#[derive(Clone, Debug)]
+pub struct Attached {
+    /// Name of the hook.
+    pub hook: &'static str,
+    /// The way that the kernel took.
+    pub way: Attach,
+}
+
+/// A needed hook that no way attached.
+#[derive(Debug, thiserror::Error)]
+#[error("hook {hook} cannot be attached (it gives {gives}): {reasons}")]
+pub struct AttachError {
+    /// Name of the hook.
+    pub hook: &'static str,
+    /// What is lost without it.
+    pub gives: &'static str,
+    /// One reason for each way that was tried.
+    pub reasons: String,
+}
+
+/// How attaching a hook went.
+#[derive(Debug)]
+pub struct Probe {
+    /// The hook.
+    pub hook: &'static Hook,
+    /// The way that the kernel took, or why it took none.
+    pub result: Result<Attach, String>,
+}
+
+pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result<Vec<Attached>, AttachError> {
+    let mut attached = Vec::new();
+    for hook in HOOKS {
+        match attach(ebpf, hook, btf, aya_btf) {
+            Ok(way) => attached.push(Attached { hook: hook.name, way }),
+            Err(reasons) if hook.needed => {
+                return Err(AttachError { hook: hook.name, gives: hook.gives, reasons });
+            }
+            Err(reasons) => tracing::warn!(hook = hook.name, %reasons, "optional hook not attached"),
+        }
+    }
+    Ok(attached)
+}
+
+pub(super) fn probe(ebpf: &mut Ebpf, hook: &'static Hook, btf: &Btf, aya_btf: &AyaBtf) -> Probe {
+    Probe { hook, result: attach(ebpf, hook, btf, aya_btf) }
+}
+
+fn attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &AyaBtf) -> Result<Attach, String> {
+    (hook.shape)(btf)?;
+    let mut reasons = Vec::new();
+    for way in hook.ways {
+        match attach_by(ebpf, *way, aya_btf) {
+            Ok(()) => return Ok(*way),
+            Err(reason) => reasons.push(format!("{}: {reason}", way.label())),
+        }
+    }
+    Err(reasons.join("; "))
+}
+
+fn attach_by(ebpf: &mut Ebpf, way: Attach, btf: &AyaBtf) -> Result<(), String> {
+    let name = way.program();
+    let program = ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
+    let result = match way {
+        Attach::BtfTracepoint { tracepoint, .. } => {
+            <&mut BtfTracePoint>::try_from(program).and_then(|program| {
+                program.load(tracepoint, btf)?;
+                program.attach().map(drop)
+            })
+        }
+        Attach::RawTracepoint { tracepoint, .. } => {
+            <&mut RawTracePoint>::try_from(program).and_then(|program| {
+                program.load()?;
+                program.attach(tracepoint).map(drop)
+            })
+        }
+        // An iterator is attached anew for each walk.
+        Attach::Iterator { over, .. } => {
+            <&mut Iter>::try_from(program).and_then(|program| program.load(over, btf))
+        }
+    };
+    result.map_err(|error| describe(&error))
+}
+
+/// The error with its causes, and of the verifier's log the end, where it says what it refused.
+fn describe(error: &ProgramError) -> String {
+    const LOG_TAIL: usize = 1500;
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let start = log.char_indices().rev().nth(LOG_TAIL).map_or(0, |(at, _)| at);
+        tracing::debug!(%verifier_log, "the verifier's whole log");
+        return format!(
+            "the kernel refused the program: {io_error}; end of the verifier's log: {}",
+            &log[start..]
+        );
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl Attach {
+    /// Name of the program in the object.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::BtfTracepoint { program, .. }
+            | Self::RawTracepoint { program, .. }
+            | Self::Iterator { program, .. } => program,
+        }
+    }
+
+    /// The way, in the kernel's words.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::BtfTracepoint { .. } => "tp_btf",
+            Self::RawTracepoint { .. } => "raw_tracepoint",
+            Self::Iterator { .. } => "iter",
+        }
+    }
+}

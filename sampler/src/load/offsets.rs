@@ -1,0 +1,64 @@
+//! From BTF to the offsets that the programs get.
+
+use sampler_ebpf::abi::{ABSENT, MEMBERS, Member, Offsets};
+
+use crate::kernel::btf::{Btf, BtfError};
+
+/// A kernel member that is not as the programs need it.
+#[derive(Debug, thiserror::Error)]
+pub enum ShapeError {
+    /// A needed member is missing.
+    #[error("this kernel's layout is not understood: {0}; hvsampler refuses to guess")]
+    Missing(#[from] BtfError),
+    /// A member has a size that it never had in a known kernel, so it may mean something else.
+    #[error(
+        "this kernel's layout is not understood: {container}.{path} is {size} bytes, known are {known:?}; hvsampler refuses to guess"
+    )]
+    Size {
+        /// The structure.
+        container: &'static str,
+        /// Path of the member.
+        path: &'static str,
+        /// Size in this kernel, bytes.
+        size: u32,
+        /// Sizes in kernels that are understood.
+        known: &'static [u32],
+    },
+    /// Neither name of the thread's state exists.
+    #[error(
+        "this kernel's layout is not understood: struct task_struct has neither __state nor state; hvsampler refuses to guess"
+    )]
+    NoState,
+}
+
+/// Looks every wanted member up.
+///
+/// # Errors
+/// When a needed member is missing or has an unknown size.
+pub fn resolve(btf: &Btf) -> Result<Offsets, ShapeError> {
+    let mut offsets = Offsets::UNKNOWN;
+    for (row, at) in MEMBERS.iter().zip(&mut offsets.at) {
+        match btf.field(row.container, row.path) {
+            Ok(field) if row.sizes.contains(&field.size) => *at = field.offset,
+            Ok(field) => {
+                return Err(ShapeError::Size {
+                    container: row.container,
+                    path: row.path,
+                    size: field.size,
+                    known: row.sizes,
+                });
+            }
+            Err(error) if row.needed => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    let known = |member: Member| offsets.at[member as usize] != ABSENT;
+    if known(Member::TaskState) || known(Member::TaskStateOld) {
+        Ok(offsets)
+    } else {
+        Err(ShapeError::NoState)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,290 @@
+//! KVM: vCPU threads of this host's kernel, from the collector's readings to snapshots.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+};
+
+use sampler_ebpf::abi::{Event, EventKind, WalkRecord};
+
+use super::registry::{Action, Departed, Followed, GuestFacts, Registry};
+use crate::{
+    collect::{CollectError, Collector},
+    kernel::clock::Clock,
+    model::{Account, Ended, Host, Reading, SamplerStats, Snapshot, StateTimes, Vcpu, Vm, VmKey},
+};
+
+/// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
+/// identity. Nothing is lost meanwhile: the counts are the kernel's and cumulative.
+const PATIENCE: u32 = 2;
+
+/// Walks in a row that may miss a thread before it is given up: one may fall between a thread's leaving the
+/// table of processes and its last switch.
+const MISSES: u32 = 2;
+
+/// Why no snapshot could be taken.
+pub type SourceError = CollectError;
+
+/// The KVM source.
+pub struct Kvm {
+    collector: Collector,
+    registry: Registry,
+    clock: Clock,
+    host: Arc<Host>,
+    last_monotonic_ns: Option<u64>,
+    stats: SamplerStats,
+}
+
+impl Kvm {
+    /// A source over loaded programs. The first walk announces the vCPUs that run already.
+    ///
+    /// # Errors
+    /// When the walk fails.
+    pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, SourceError> {
+        let registry = Registry::new(Collector::capacity());
+        let mut source = Self {
+            collector,
+            registry,
+            clock,
+            host,
+            last_monotonic_ns: None,
+            stats: SamplerStats::default(),
+        };
+        source.collector.walk()?;
+        source.drain();
+        Ok(source)
+    }
+
+    /// Takes in the births and deaths that wait in the ring.
+    pub fn drain(&mut self) {
+        let Self { collector, registry, .. } = self;
+        collector.drain(|event| dispatch(registry, &event));
+        for action in registry.take_actions() {
+            apply(collector, action);
+        }
+    }
+
+    /// VMs that are new since the last call: their platform is to be asked.
+    pub fn take_unidentified(&mut self) -> Vec<VmKey> {
+        self.registry.take_unidentified()
+    }
+
+    /// All VMs: for a full re-discovery.
+    #[must_use]
+    pub fn vms(&self) -> Vec<VmKey> {
+        self.registry.vms().map(|(key, _)| *key).collect()
+    }
+
+    /// Whether a VM still waits for its platform's facts.
+    #[must_use]
+    pub fn awaits_facts(&self) -> bool {
+        self.registry.vms().any(|(_, vm)| vm.facts.is_none())
+    }
+
+    /// What the platform says of a VM.
+    pub fn identify(&mut self, key: VmKey, facts: GuestFacts) {
+        self.registry.identify(key, facts);
+    }
+
+    /// The collector, for those who compare.
+    #[must_use]
+    pub const fn collector(&self) -> &Collector {
+        &self.collector
+    }
+
+    /// The registry, for those who compare.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// How each hook was attached.
+    pub fn attached(&mut self) -> &[crate::load::Attached] {
+        &self.collector.loaded().attached
+    }
+
+    /// Reads every vCPU.
+    ///
+    /// # Errors
+    /// When the walk fails.
+    pub fn snapshot(&mut self) -> Result<Snapshot, SourceError> {
+        self.drain();
+        let mut generation = self.collector.walk()?;
+        self.drain();
+        if self.registry.threads().any(|thread| thread.account.is_none()) {
+            // The walk found threads that it had no slots for yet, or births came in meanwhile.
+            generation = self.collector.walk()?;
+        }
+        let monotonic_ns = self.clock.monotonic_ns();
+        self.read_threads(generation);
+        self.stats.snapshots += 1;
+        let interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
+        self.last_monotonic_ns = Some(monotonic_ns);
+        let vms = self.shown_vms();
+        Ok(Snapshot {
+            at_unix_ns: self.clock.unix_ns(),
+            interval_ns,
+            host: Arc::clone(&self.host),
+            vms,
+            ended: self.ended(),
+            sampler: self.sampler_stats(),
+        })
+    }
+
+    /// Advances the account of every thread that the walk found; gives up those that it misses for good.
+    fn read_threads(&mut self, generation: u64) {
+        let Self { collector, registry, stats, last_monotonic_ns, .. } = self;
+        let mut lost = Vec::new();
+        for thread in registry.threads_mut() {
+            let record = collector.record(thread.slot);
+            if record.generation == generation {
+                thread.missed = 0;
+                read_thread(thread, &record, *last_monotonic_ns, stats);
+                continue;
+            }
+            thread.interval = None;
+            thread.missed += 1;
+            if thread.missed >= MISSES {
+                lost.push(thread.id.tid);
+            }
+        }
+        for tid in lost {
+            stats.gone_by_walk += 1;
+            registry.lost(tid);
+        }
+        for action in registry.take_actions() {
+            apply(collector, action);
+        }
+    }
+
+    fn shown_vms(&mut self) -> Vec<Vm> {
+        let keys: Vec<VmKey> = self.registry.vms().map(|(key, _)| *key).collect();
+        for key in keys {
+            let Some(vm) = self.registry.vm_mut(key) else { continue };
+            vm.waited += 1;
+            if vm.facts.is_some() || vm.waited > PATIENCE {
+                self.registry.fix_id(key);
+            }
+        }
+        let mut vcpus: BTreeMap<VmKey, Vec<Vcpu>> = BTreeMap::new();
+        for thread in self.registry.threads() {
+            if let Some(vcpu) = vcpu(thread, self.clock) {
+                vcpus.entry(thread.vm).or_default().push(vcpu);
+            }
+        }
+        let shown = vcpus.into_iter().filter_map(|(key, mut vcpus)| {
+            let (_, entry) = self.registry.vms().find(|(other, _)| **other == key)?;
+            vcpus.sort_unstable_by_key(|vcpu| (vcpu.index, vcpu.thread));
+            let facts = entry.facts.clone().unwrap_or_default();
+            Some(Vm {
+                key,
+                id: entry.id.clone()?,
+                name: facts.name.map(Into::into),
+                uuid: facts.uuid.map(Into::into),
+                platform: if facts.platform.is_empty() { "unknown" } else { facts.platform },
+                start_unix_ns: self.clock.unix_of_boottime(key.start_boottime_ns),
+                vcpus,
+            })
+        });
+        shown.collect()
+    }
+
+    /// Threads that ended and whose series were shown. One that was replaced keeps its series, with a new start.
+    fn ended(&mut self) -> Vec<Ended> {
+        let clock = self.clock;
+        let departed = self.registry.take_departed().into_iter();
+        departed.filter(|departed| !departed.replaced).filter_map(|departed| ended(departed, clock)).collect()
+    }
+
+    fn sampler_stats(&mut self) -> SamplerStats {
+        let (hook, walk) = (self.collector.hook_stats(), self.collector.walk_stats());
+        self.stats.walks = self.collector.walks();
+        self.stats.walked_threads = walk.threads;
+        self.stats.walk_torn = walk.torn;
+        self.stats.vcpu_switches = hook.vcpu_switches;
+        self.stats.threads_announced = hook.announced + walk.announced;
+        self.stats.threads_gone = hook.gone;
+        self.stats.events_lost = hook.events_lost + walk.events_lost;
+        self.stats.stale_slots = hook.stale_slots;
+        self.stats.slots_used = self.registry.slots_used();
+        self.stats.slots_exhausted = self.registry.slots_exhausted();
+        self.stats.threads_replaced = self.registry.threads_replaced();
+        self.stats.recursion_misses = self.collector.recursion_misses();
+        self.stats
+    }
+}
+
+impl AsFd for Kvm {
+    /// Readable when births or deaths wait.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.collector.as_fd()
+    }
+}
+
+fn dispatch(registry: &mut Registry, event: &Event) {
+    if event.kind == EventKind::VcpuSeen as u32 {
+        registry.seen(event);
+    } else if event.kind == EventKind::ThreadGone as u32 {
+        registry.gone(event);
+    }
+}
+
+fn apply(collector: &mut Collector, action: Action) {
+    match action {
+        Action::Assign { slot, tid, task } => collector.assign(slot, tid, task),
+        Action::Restore { slot, tid } => collector.restore(slot, tid),
+        Action::Release { slot, tid } => collector.release(slot, tid),
+        Action::Forget { tid } => collector.forget(tid),
+    }
+}
+
+fn read_thread(thread: &mut Followed, record: &WalkRecord, last: Option<u64>, stats: &mut SamplerStats) {
+    let reading = Reading {
+        monotonic_ns: record.monotonic_ns,
+        sched_ns: record.sched_ns,
+        counters: record.counters,
+        running_ns: record.running_ns,
+        waiting_ns: record.waiting_ns,
+    };
+    let Some(account) = &mut thread.account else {
+        let account = Account::open(reading, thread.start_monotonic_ns);
+        // Of a thread that is younger than the interval everything is known, not just its last part.
+        let young = last.is_some_and(|last| thread.start_monotonic_ns >= last);
+        thread.interval = young.then(|| account.since_creation());
+        thread.account = Some(account);
+        return;
+    };
+    let (interval, faults) = account.advance(reading);
+    thread.interval = Some(interval);
+    stats.negative_remainders += u64::from(faults.negative_remainder);
+    stats.counter_regressions += u64::from(faults.regression);
+}
+
+fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
+    let account = thread.account.as_ref()?;
+    let last = account.last();
+    Some(Vcpu {
+        thread: thread.id,
+        index: thread.index,
+        start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
+        counters: last.counters,
+        running_ns: last.running_ns,
+        waiting_ns: last.waiting_ns,
+        states: account.states(),
+        interval: thread.interval,
+    })
+}
+
+fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
+    let Departed { thread, vm_id, vm_gone, .. } = departed;
+    Some(Ended {
+        vm_id: vm_id?,
+        thread: thread.id,
+        index: thread.index,
+        start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
+        counters: thread.account.as_ref().map_or([0; _], |account| account.last().counters),
+        states: thread.account.as_ref().map_or_else(StateTimes::default, Account::states),
+        vm_gone,
+    })
+}

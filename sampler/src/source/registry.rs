@@ -1,0 +1,324 @@
+//! Which threads are followed, in which slot, and as which vCPU of which VM.
+//!
+//! Pure bookkeeping: lifecycle events go in, actions on the shared tables come out. Events may come twice, out
+//! of order across a reused pid, or not at all; none of that may leak a slot or mix two streams.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use sampler_ebpf::abi::Event;
+
+use crate::model::{Account, Interval, VcpuId, VmKey};
+
+/// What is to be done to the tables that are shared with the programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Empty the slot for this thread and let the pid table name it.
+    Assign {
+        /// The slot.
+        slot: u16,
+        /// The thread.
+        tid: u32,
+        /// Address of its `task_struct`.
+        task: u64,
+    },
+    /// Let the pid table name the slot again that the thread has.
+    Restore {
+        /// The slot.
+        slot: u16,
+        /// The thread.
+        tid: u32,
+    },
+    /// Take the thread out of the pid table if it names this slot.
+    Release {
+        /// The slot.
+        slot: u16,
+        /// The thread.
+        tid: u32,
+    },
+    /// Let the thread be announced again.
+    Forget {
+        /// The thread.
+        tid: u32,
+    },
+}
+
+/// A thread that is followed.
+#[derive(Clone, Debug)]
+pub struct Followed {
+    /// Its slot.
+    pub slot: u16,
+    /// Address of its `task_struct`.
+    pub task: u64,
+    /// Identity of its stream.
+    pub id: VcpuId,
+    /// Its VM.
+    pub vm: VmKey,
+    /// The vCPU's number as the VMM chose it.
+    pub index: u32,
+    /// `CLOCK_MONOTONIC` at its creation, ns.
+    pub start_monotonic_ns: u64,
+    /// Its account, from the first reading on.
+    pub account: Option<Account>,
+    /// What the last interval added.
+    pub interval: Option<Interval>,
+    /// Walks in a row that did not find it.
+    pub missed: u32,
+}
+
+/// What the platform says of a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuestFacts {
+    /// Who started it.
+    pub platform: &'static str,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its UUID, in lower case with hyphens.
+    pub uuid: Option<String>,
+}
+
+/// A VM with at least one followed thread.
+#[derive(Clone, Debug)]
+pub struct VmEntry {
+    /// Identity in exported series; set once, when the VM is first shown.
+    pub id: Option<Arc<str>>,
+    /// What the platform says, once it was asked.
+    pub facts: Option<GuestFacts>,
+    /// Snapshots that waited for the facts.
+    pub waited: u32,
+    kvm: u64,
+    threads: u32,
+}
+
+/// A thread that is no longer followed.
+#[derive(Clone, Debug)]
+pub struct Departed {
+    /// The thread as it was.
+    pub thread: Followed,
+    /// Identity of its VM in exported series, if it was ever shown.
+    pub vm_id: Option<Arc<str>>,
+    /// It was the last of its VM.
+    pub vm_gone: bool,
+    /// Another thread runs the same vCPU now: its series goes on with a new start.
+    pub replaced: bool,
+}
+
+/// The registry.
+#[derive(Debug)]
+pub struct Registry {
+    threads: BTreeMap<u32, Followed>,
+    vms: BTreeMap<VmKey, VmEntry>,
+    vcpus: BTreeMap<(VmKey, u32), u32>,
+    /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
+    free: std::collections::VecDeque<u16>,
+    /// Threads without a slot because none was free.
+    refused: BTreeMap<u32, u64>,
+    unidentified: Vec<VmKey>,
+    actions: Vec<Action>,
+    departed: Vec<Departed>,
+    slots_exhausted: u64,
+    threads_replaced: u64,
+    slots: u32,
+}
+
+impl Registry {
+    /// A registry over slots 1 to `slots - 1`; slot 0 is never given out.
+    #[must_use]
+    pub fn new(slots: u32) -> Self {
+        let last = u16::try_from(slots.saturating_sub(1)).unwrap_or(u16::MAX - 1);
+        Self {
+            threads: BTreeMap::new(),
+            vms: BTreeMap::new(),
+            vcpus: BTreeMap::new(),
+            free: (1..=last).collect(),
+            refused: BTreeMap::new(),
+            unidentified: Vec::new(),
+            actions: Vec::new(),
+            departed: Vec::new(),
+            slots_exhausted: 0,
+            threads_replaced: 0,
+            slots,
+        }
+    }
+
+    /// A thread was seen inside a vCPU ioctl.
+    pub fn seen(&mut self, event: &Event) {
+        let id = VcpuId { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
+        if let Some(thread) = self.threads.get(&event.tid) {
+            if thread.task == event.task && thread.id == id {
+                self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
+                return;
+            }
+            // The pid was used again and the end of its earlier owner was lost or is still to come.
+            self.remove(event.tid, false);
+        }
+        let vm = self.vm_key(event);
+        if let Some(other) = self.vcpus.get(&(vm, event.vcpu_id)).copied() {
+            self.threads_replaced += 1;
+            self.remove(other, true);
+        }
+        let Some(slot) = self.free.pop_front() else {
+            self.slots_exhausted += 1;
+            self.refused.insert(event.tid, event.task);
+            return;
+        };
+        self.refused.remove(&event.tid);
+        self.follow(event, id, vm, slot);
+    }
+
+    /// A thread ran for the last time.
+    pub fn gone(&mut self, event: &Event) {
+        if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
+            self.remove(event.tid, false);
+        } else if self.refused.get(&event.tid) == Some(&event.task) {
+            self.refused.remove(&event.tid);
+        }
+    }
+
+    /// A thread is known to have ended although no event said so.
+    pub fn lost(&mut self, tid: u32) {
+        self.remove(tid, false);
+    }
+
+    /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown.
+    pub fn identify(&mut self, key: VmKey, facts: GuestFacts) {
+        if let Some(vm) = self.vms.get_mut(&key) {
+            vm.facts = Some(facts);
+        }
+    }
+
+    /// The identity of a VM in exported series: its UUID if no other VM shows the same, else process and start.
+    pub fn fix_id(&mut self, key: VmKey) -> Option<Arc<str>> {
+        if let Some(id) = self.vms.get(&key)?.id.clone() {
+            return Some(id);
+        }
+        let uuid = self.vms.get(&key)?.facts.as_ref().and_then(|facts| facts.uuid.clone());
+        let nth = if key.nth == 0 { String::new() } else { format!("-{}", key.nth) };
+        let by_uuid: Option<Arc<str>> = uuid.map(|uuid| format!("{uuid}{nth}").into());
+        let taken = |id: &Arc<str>| self.vms.values().any(|vm| vm.id.as_ref() == Some(id));
+        let id = by_uuid
+            .filter(|id| !taken(id))
+            .unwrap_or_else(|| format!("{}-{}{nth}", key.pid, key.start_boottime_ns).into());
+        self.vms.get_mut(&key)?.id = Some(id.clone());
+        Some(id)
+    }
+
+    /// VMs that are new since the last call: their platform is to be asked.
+    pub fn take_unidentified(&mut self) -> Vec<VmKey> {
+        std::mem::take(&mut self.unidentified)
+    }
+
+    /// What is to be done to the shared tables, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Threads that ended since the last call.
+    pub fn take_departed(&mut self) -> Vec<Departed> {
+        std::mem::take(&mut self.departed)
+    }
+
+    /// The followed threads, by thread id.
+    pub fn threads_mut(&mut self) -> impl Iterator<Item = &mut Followed> {
+        self.threads.values_mut()
+    }
+
+    /// The followed threads, by thread id.
+    pub fn threads(&self) -> impl Iterator<Item = &Followed> {
+        self.threads.values()
+    }
+
+    /// The VMs, by key.
+    pub fn vms(&self) -> impl Iterator<Item = (&VmKey, &VmEntry)> {
+        self.vms.iter()
+    }
+
+    /// A VM.
+    pub fn vm_mut(&mut self, key: VmKey) -> Option<&mut VmEntry> {
+        self.vms.get_mut(&key)
+    }
+
+    /// Slots in use.
+    #[must_use]
+    pub fn slots_used(&self) -> u64 {
+        self.threads.len() as u64
+    }
+
+    /// Announcements that found no free slot.
+    #[must_use]
+    pub const fn slots_exhausted(&self) -> u64 {
+        self.slots_exhausted
+    }
+
+    /// Threads that another thread replaced in running the same vCPU.
+    #[must_use]
+    pub const fn threads_replaced(&self) -> u64 {
+        self.threads_replaced
+    }
+
+    /// Every slot is either free or in use by exactly one thread: what no sequence of events may break.
+    #[must_use]
+    pub fn slots_add_up(&self) -> bool {
+        let mut all: Vec<u16> =
+            self.free.iter().copied().chain(self.threads.values().map(|thread| thread.slot)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.len() + 1 == self.slots as usize && self.free.len() + self.threads.len() == all.len()
+    }
+
+    fn follow(&mut self, event: &Event, id: VcpuId, vm: VmKey, slot: u16) {
+        let entry = self.vms.entry(vm).or_insert_with(|| {
+            self.unidentified.push(vm);
+            VmEntry { id: None, facts: None, waited: 0, kvm: event.kvm, threads: 0 }
+        });
+        entry.threads += 1;
+        self.vcpus.insert((vm, event.vcpu_id), event.tid);
+        let thread = Followed {
+            slot,
+            task: event.task,
+            id,
+            vm,
+            index: event.vcpu_id,
+            start_monotonic_ns: event.start_time_ns,
+            account: None,
+            interval: None,
+            missed: 0,
+        };
+        self.threads.insert(event.tid, thread);
+        self.actions.push(Action::Assign { slot, tid: event.tid, task: event.task });
+    }
+
+    fn remove(&mut self, tid: u32, replaced: bool) {
+        let Some(thread) = self.threads.remove(&tid) else { return };
+        self.actions.push(Action::Release { slot: thread.slot, tid });
+        self.free.push_back(thread.slot);
+        if self.vcpus.get(&(thread.vm, thread.index)) == Some(&tid) {
+            self.vcpus.remove(&(thread.vm, thread.index));
+        }
+        let (mut vm_id, mut vm_gone) = (None, false);
+        if let Some(vm) = self.vms.get_mut(&thread.vm) {
+            vm.threads -= 1;
+            vm_id.clone_from(&vm.id);
+            // A VM whose only vCPU changes its thread is still the same VM.
+            vm_gone = vm.threads == 0 && !replaced;
+        }
+        if vm_gone {
+            self.vms.remove(&thread.vm);
+        }
+        self.departed.push(Departed { thread, vm_id, vm_gone, replaced });
+        if let Some((tid, _)) = self.refused.pop_first() {
+            self.actions.push(Action::Forget { tid });
+        }
+    }
+
+    /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
+    fn vm_key(&self, event: &Event) -> VmKey {
+        let key = |nth| VmKey { pid: event.tgid, start_boottime_ns: event.leader_start_boottime_ns, nth };
+        (0..)
+            .map(key)
+            .find(|key| self.vms.get(key).is_none_or(|vm| vm.kvm == event.kvm))
+            .unwrap_or_else(|| key(u32::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests;
