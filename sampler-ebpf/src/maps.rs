@@ -38,7 +38,7 @@ static HOOK_STATS: Array<HookStats> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 #[map]
 static WALK_STATS: Array<WalkStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Lifecycle events: 96 bytes each, so some 2,700 births or deaths before the first is lost.
+/// Lifecycle events: 80 bytes each with their header, so some 3,200 births or deaths may wait.
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 

@@ -137,7 +137,7 @@ impl<T: Plain> Mapped<T> {
             let value = self.read(index);
             fence(Ordering::Acquire);
             let after = seq(&self.read(index));
-            if before == after && before % 2 == 0 {
+            if before == after && before.is_multiple_of(2) {
                 return Some(value);
             }
             std::hint::spin_loop();

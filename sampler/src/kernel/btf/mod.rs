@@ -4,6 +4,8 @@
 //! offsets of the kernel members that the programs read come from here. The format is described in the
 //! kernel's `Documentation/bpf/btf.rst`. Input is untrusted: any malformed length is an error, never a panic.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod parse;
 mod query;
 #[cfg(test)]

@@ -1,1 +1,108 @@
+use std::path::Path;
 
+use super::{
+    Btf, BtfError, Field, Parameter, VMLINUX,
+    fixture::{Builder, Member, member},
+};
+
+fn task() -> Btf {
+    let mut btf = Builder::new();
+    let u64_type = btf.int(8);
+    let pointer = btf.pointer(0);
+    let list = btf.structure("hlist_head", 8, &[member("first", pointer, 0)]);
+    let list = btf.typedef("hlist_t", list);
+    let inner = btf.union("", 16, &[member("first_view", u64_type, 0), member("second_view", u64_type, 8)]);
+    btf.structure(
+        "task_struct",
+        64,
+        &[member("state", u64_type, 8), member("notifiers", list, 16), member("", inner, 32)],
+    );
+    btf.structure(
+        "packed",
+        8,
+        &[Member { name: "flag", type_id: u64_type, bit_offset: 3, bits: 1 }, member("whole", u64_type, 0)],
+    );
+    btf.build()
+}
+
+#[test]
+fn finds_members_through_structures_typedefs_and_anonymous_unions() {
+    let btf = task();
+    assert_eq!(btf.field("task_struct", "state").unwrap(), Field { offset: 8, size: 8 });
+    assert_eq!(btf.field("task_struct", "notifiers.first").unwrap(), Field { offset: 16, size: 8 });
+    assert_eq!(btf.field("task_struct", "second_view").unwrap(), Field { offset: 40, size: 8 });
+}
+
+#[test]
+fn names_what_is_missing() {
+    let btf = task();
+    let error = btf.field("task_struct", "notifiers.last").unwrap_err().to_string();
+    assert_eq!(error, "struct task_struct of this kernel has no member notifiers.last");
+    assert!(matches!(btf.field("rq", "clock"), Err(BtfError::NoStruct(name)) if name == "rq"));
+    assert!(matches!(btf.tracepoint("sched_switch"), Err(BtfError::NoTracepoint(_))));
+}
+
+#[test]
+fn refuses_bit_fields() {
+    let btf = task();
+    assert!(matches!(btf.field("packed", "flag"), Err(BtfError::BitField { .. })));
+    assert_eq!(btf.field("packed", "whole").unwrap(), Field { offset: 0, size: 8 });
+}
+
+#[test]
+fn reads_the_parameters_of_a_tracepoint() {
+    let mut btf = Builder::new();
+    let number = btf.int(4);
+    let data = btf.pointer(0);
+    let task = btf.structure("task_struct", 8, &[]);
+    let task = btf.pointer(task);
+    let prototype = btf.prototype(&[data, number, task]);
+    let pointer = btf.pointer(prototype);
+    btf.typedef("btf_trace_sched_switch", pointer);
+    let parameters = btf.build().tracepoint("sched_switch").unwrap();
+    assert_eq!(parameters, [Parameter::Other, Parameter::Struct("task_struct".into())]);
+}
+
+#[test]
+fn broken_files_are_errors_and_not_panics() {
+    let mut builder = Builder::new();
+    let number = builder.int(8);
+    builder.structure("rq", 8, &[member("clock", number, 0)]);
+    let whole = builder.bytes();
+    for cut in 0..whole.len() {
+        let _ = Btf::parse(whole[..cut].to_vec()).and_then(|btf| btf.field("rq", "clock"));
+    }
+    for at in 0..whole.len() {
+        for value in [0x00, 0x7f, 0xff] {
+            let mut broken = whole.clone();
+            broken[at] = value;
+            let _ = Btf::parse(broken).and_then(|btf| btf.field("rq", "clock"));
+        }
+    }
+    assert!(matches!(Btf::parse(b"ELF".to_vec()), Err(BtfError::Malformed(_))));
+}
+
+#[test]
+fn a_type_that_contains_itself_ends() {
+    let mut builder = Builder::new();
+    // Type 1 is a typedef of type 1, and the structure's anonymous member is the structure itself.
+    builder.typedef("loop", 1);
+    builder.structure("rq", 8, &[member("", 2, 0), member("clock", 1, 0)]);
+    assert!(builder.build().field("rq", "clock").is_err());
+}
+
+#[test]
+fn reads_the_running_kernel() {
+    let path = Path::new(VMLINUX);
+    if !path.exists() {
+        eprintln!("skipped: {VMLINUX} does not exist on this kernel");
+        return;
+    }
+    let btf = Btf::read(path).unwrap();
+    assert!(btf.len() > 10_000, "{} types", btf.len());
+    let clock = btf.field("rq", "clock").unwrap();
+    assert_eq!(clock.size, 8);
+    assert!(
+        matches!(btf.tracepoint("sched_switch").unwrap().as_slice(), [Parameter::Other, Parameter::Struct(prev), ..] if prev == "task_struct")
+    );
+}

@@ -1,1 +1,153 @@
+use sampler_ebpf::abi::{Event, EventKind};
 
+use super::{Action, GuestFacts, Registry};
+
+/// A birth: thread `tid` of process `tgid`, in its `life`th life, running vCPU `vcpu`.
+fn seen(tgid: u32, tid: u32, life: u64, vcpu: u32) -> Event {
+    Event {
+        kind: EventKind::VcpuSeen as u32,
+        tid,
+        tgid,
+        vcpu_id: vcpu,
+        task: u64::from(tid) * 0x1000 + life,
+        kvm: u64::from(tgid),
+        start_time_ns: life * 1_000,
+        start_boottime_ns: life * 1_000 + 5,
+        leader_start_boottime_ns: u64::from(tgid),
+        comm: [0; 16],
+    }
+}
+
+fn gone(event: &Event) -> Event {
+    Event { kind: EventKind::ThreadGone as u32, ..*event }
+}
+
+fn tids(registry: &Registry) -> Vec<u32> {
+    registry.threads().map(|thread| thread.id.tid).collect()
+}
+
+#[test]
+fn a_birth_gets_a_slot_and_a_death_gives_it_back() {
+    let mut registry = Registry::new(4);
+    let birth = seen(10, 11, 1, 0);
+    registry.seen(&birth);
+    assert_eq!(registry.take_actions(), [Action::Assign { slot: 1, tid: 11, task: birth.task }]);
+    assert_eq!(registry.take_unidentified().len(), 1);
+    registry.gone(&gone(&birth));
+    assert_eq!(registry.take_actions(), [Action::Release { slot: 1, tid: 11 }]);
+    let departed = registry.take_departed();
+    assert!(departed[0].vm_gone && !departed[0].replaced);
+    assert!(registry.slots_add_up() && registry.vms().count() == 0);
+}
+
+#[test]
+fn an_announcement_that_comes_twice_keeps_slot_and_history() {
+    let mut registry = Registry::new(4);
+    registry.seen(&seen(10, 11, 1, 0));
+    registry.take_actions();
+    registry.seen(&seen(10, 11, 1, 0));
+    assert_eq!(registry.take_actions(), [Action::Restore { slot: 1, tid: 11 }]);
+    assert_eq!(registry.slots_used(), 1);
+}
+
+#[test]
+fn a_pid_used_again_is_a_new_stream_even_when_the_death_comes_late() {
+    let mut registry = Registry::new(4);
+    let first = seen(10, 11, 1, 0);
+    let second = seen(20, 11, 2, 0);
+    registry.seen(&first);
+    registry.seen(&second);
+    assert_eq!(registry.threads().next().unwrap().id.start_boottime_ns, second.start_boottime_ns);
+    registry.gone(&gone(&first));
+    assert_eq!(tids(&registry), [11], "the late death of the first life must not end the second");
+    registry.gone(&gone(&second));
+    assert!(tids(&registry).is_empty() && registry.slots_add_up());
+}
+
+#[test]
+fn a_thread_that_takes_a_vcpu_over_replaces_the_other() {
+    let mut registry = Registry::new(4);
+    registry.seen(&seen(10, 11, 1, 0));
+    registry.seen(&seen(10, 12, 2, 0));
+    assert_eq!(tids(&registry), [12]);
+    let departed = registry.take_departed();
+    assert!(departed[0].replaced && !departed[0].vm_gone);
+    assert_eq!((registry.threads_replaced(), registry.vms().count()), (1, 1));
+    registry.gone(&gone(&seen(10, 12, 2, 0)));
+    assert_eq!(registry.vms().count(), 0);
+}
+
+#[test]
+fn exhausted_slots_are_counted_and_the_next_free_one_is_offered() {
+    let mut registry = Registry::new(2);
+    let (first, second) = (seen(10, 11, 1, 0), seen(20, 21, 1, 0));
+    registry.seen(&first);
+    registry.seen(&second);
+    assert_eq!((registry.slots_exhausted(), registry.slots_used()), (1, 1));
+    registry.take_actions();
+    registry.gone(&gone(&first));
+    assert_eq!(
+        registry.take_actions(),
+        [Action::Release { slot: 1, tid: 11 }, Action::Forget { tid: 21 }],
+        "the refused thread is to be announced again"
+    );
+    registry.seen(&second);
+    assert_eq!(tids(&registry), [21]);
+}
+
+#[test]
+fn a_refused_thread_that_dies_is_forgotten() {
+    let mut registry = Registry::new(2);
+    registry.seen(&seen(10, 11, 1, 0));
+    registry.seen(&seen(20, 21, 1, 0));
+    registry.gone(&gone(&seen(20, 21, 1, 0)));
+    registry.take_actions();
+    registry.gone(&gone(&seen(10, 11, 1, 0)));
+    assert_eq!(registry.take_actions(), [Action::Release { slot: 1, tid: 11 }]);
+}
+
+#[test]
+fn two_vms_of_one_process_are_two_vms() {
+    let mut registry = Registry::new(8);
+    registry.seen(&seen(10, 11, 1, 0));
+    registry.seen(&Event { kvm: 99, ..seen(10, 12, 1, 0) });
+    assert_eq!(registry.slots_used(), 2);
+    let keys: Vec<u32> = registry.vms().map(|(key, _)| key.nth).collect();
+    assert_eq!(keys, [0, 1]);
+}
+
+#[test]
+fn two_vms_that_show_the_same_uuid_get_different_identities_that_never_change() {
+    let mut registry = Registry::new(8);
+    registry.seen(&seen(10, 11, 1, 0));
+    registry.seen(&seen(20, 21, 1, 0));
+    let keys = registry.take_unidentified();
+    let facts = GuestFacts { platform: "qemu", name: None, uuid: Some("u-1".into()) };
+    for key in &keys {
+        registry.identify(*key, facts.clone());
+    }
+    let ids: Vec<_> = keys.iter().map(|key| registry.fix_id(*key).unwrap()).collect();
+    assert_eq!(&*ids[0], "u-1");
+    assert_eq!(&*ids[1], "20-20");
+    registry.identify(keys[1], GuestFacts { uuid: Some("u-2".into()), ..facts });
+    assert_eq!(registry.fix_id(keys[1]).unwrap(), ids[1]);
+}
+
+#[test]
+fn no_sequence_of_events_leaks_a_slot() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut registry = Registry::new(16);
+    for _ in 0..20_000 {
+        let event = seen(random.u32(1..6), random.u32(1..40), random.u64(1..4), random.u32(0..3));
+        match random.u8(0..3) {
+            0 => registry.seen(&event),
+            1 => registry.gone(&gone(&event)),
+            _ => registry.lost(event.tid),
+        }
+        assert!(registry.slots_add_up());
+        let followed: u64 = registry.slots_used();
+        let by_vm: u64 = registry.vms().map(|(_, vm)| u64::from(vm.threads)).sum();
+        assert_eq!(followed, by_vm, "every followed thread belongs to exactly one VM");
+        assert!(registry.vms().all(|(_, vm)| vm.threads > 0), "a VM without threads is gone");
+    }
+}

@@ -1,0 +1,56 @@
+//! The layout of everything that both sides of the kernel boundary share, held against a snapshot: a change here
+//! is a change of the ABI, and a wrong offset would be silent garbage. `HVS_BLESS=1` writes the snapshot anew.
+
+use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
+
+use sampler_ebpf::abi::{
+    COUNTERS, Control, Event, HookStats, MAX_CPUS, MAX_SLOTS, MEMBERS, Offsets, PIDS_PER_BLOCK, PidBlock,
+    VcpuSlot, WalkRecord, WalkStats,
+};
+
+macro_rules! describe {
+    ($text:ident, $($name:ident { $($field:ident),* })*) => {
+        $(
+            writeln!($text, "{} size {} align {}", stringify!($name), size_of::<$name>(), align_of::<$name>()).unwrap();
+            $(writeln!($text, "  {} at {}", stringify!($field), offset_of!($name, $field)).unwrap();)*
+        )*
+    };
+}
+
+#[test]
+fn layout_is_as_recorded() {
+    let mut text = String::new();
+    describe! { text,
+        VcpuSlot { seq, task, on_cpu, cpu, counters }
+        WalkRecord { generation, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, on_cpu }
+        Control { generation, clock_offset_ns, calibrated }
+        HookStats { vcpu_switches, announced, gone, events_lost, stale_slots }
+        WalkStats { threads, announced, events_lost, torn }
+        Event { kind, tid, tgid, vcpu_id, task, kvm, start_time_ns, start_boottime_ns, leader_start_boottime_ns, comm }
+        Offsets { at }
+        PidBlock {}
+    }
+    writeln!(text, "slots {MAX_SLOTS}, cpus {MAX_CPUS}, pids per block {PIDS_PER_BLOCK}").unwrap();
+    for (n, row) in COUNTERS.iter().enumerate() {
+        writeln!(
+            text,
+            "counter {n} {} = {}.{}",
+            row.key, MEMBERS[row.member as usize].container, MEMBERS[row.member as usize].path
+        )
+        .unwrap();
+    }
+    for (n, row) in MEMBERS.iter().enumerate() {
+        writeln!(
+            text,
+            "member {n} {}.{} sizes {:?} needed {}",
+            row.container, row.path, row.sizes, row.needed
+        )
+        .unwrap();
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/layout.txt");
+    if env::var_os("HVS_BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let recorded = fs::read_to_string(&path).unwrap();
+    assert_eq!(text, recorded, "the ABI changed; if that is meant, `cargo xtask bless` records it");
+}
