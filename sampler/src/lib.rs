@@ -4,6 +4,7 @@
 //! hooks → maps and ring → [`collect`] → [`source`] → [`model`] → [`export`].
 //! [`kernel`] and [`load`] put the hooks in place.
 
+pub mod agent;
 pub mod collect;
 pub mod export;
 pub mod kernel;

@@ -3,6 +3,7 @@
 //! [`Collector`] owns the loaded programs and everything that is shared with them. It keeps no history: what a
 //! reading means is decided by the source that asks.
 
+pub mod enrich;
 mod mmap;
 mod ring;
 mod walk;

@@ -1,0 +1,162 @@
+//! The sampling thread. It waits for nothing but the clock and the ring: names come from the enricher, and
+//! what becomes of a snapshot is decided by a function that must not wait either.
+
+use std::{
+    io,
+    os::fd::AsFd as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    collect::{enrich::Enricher, wait_readable},
+    model::Snapshot,
+    source::{GuestFacts, Kvm},
+};
+
+/// Longest sleep: how late a stop or a new schedule may be noticed.
+const LONGEST_WAIT: Duration = Duration::from_millis(200);
+
+/// When to do what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Time between snapshots.
+    pub interval: Duration,
+    /// Time between full re-discoveries.
+    pub discovery_interval: Duration,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Sampling {
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    schedule: Arc<Mutex<Schedule>>,
+}
+
+impl Sampling {
+    /// Starts sampling after `start_delay`; births and deaths are followed from the first moment on.
+    /// `deliver` gets every snapshot, and when the sampling is stopped one last one.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn spawn(
+        source: Kvm,
+        enricher: Enricher<GuestFacts>,
+        schedule: Schedule,
+        start_delay: Duration,
+        deliver: impl FnMut(Snapshot) + Send + 'static,
+    ) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let schedule = Arc::new(Mutex::new(schedule));
+        let mut sampler = Loop {
+            source,
+            enricher,
+            deliver,
+            stop: Arc::clone(&stop),
+            schedule: Arc::clone(&schedule),
+        };
+        let thread = Builder::new().name("sampling".into()).spawn(move || sampler.run(start_delay))?;
+        Ok(Self { thread: Some(thread), stop, schedule })
+    }
+
+    /// Changes the schedule; the next snapshot is one new interval after the last one.
+    pub fn reschedule(&self, schedule: Schedule) {
+        if let Ok(mut current) = self.schedule.lock() {
+            *current = schedule;
+        }
+    }
+
+    /// Takes the last snapshot, delivers it and ends the thread. Takes as long as one snapshot at most.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the sampling thread panicked");
+        }
+    }
+}
+
+impl Drop for Sampling {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+struct Loop<D> {
+    source: Kvm,
+    enricher: Enricher<GuestFacts>,
+    deliver: D,
+    stop: Arc<AtomicBool>,
+    schedule: Arc<Mutex<Schedule>>,
+}
+
+impl<D: FnMut(Snapshot)> Loop<D> {
+    fn run(&mut self, start_delay: Duration) {
+        let start = Instant::now();
+        let mut last = start;
+        let mut next = start + start_delay;
+        let mut discovered = start;
+        while !self.stop.load(Ordering::Acquire) {
+            let schedule = self.schedule.lock().map_or(FALLBACK, |schedule| *schedule);
+            if last != start {
+                next = next.min(last + schedule.interval).max(last);
+            }
+            let now = Instant::now();
+            if now >= next {
+                self.snapshot();
+                last = now;
+                // Whole intervals after the planned moment: the rhythm survives a late wake-up.
+                let behind = now.saturating_duration_since(next).as_nanos() / schedule.interval.as_nanos().max(1);
+                next += schedule.interval * (u32::try_from(behind).unwrap_or(u32::MAX - 1) + 1);
+                continue;
+            }
+            if now.duration_since(discovered) >= schedule.discovery_interval {
+                discovered = now;
+                self.source.vms().into_iter().for_each(|vm| self.enricher.ask(vm));
+            }
+            self.follow(LONGEST_WAIT.min(next - now));
+        }
+        self.snapshot();
+    }
+
+    /// Takes in births and deaths for at most this long.
+    fn follow(&mut self, at_most: Duration) {
+        if let Err(error) = wait_readable(self.source.as_fd(), at_most) {
+            tracing::error!(%error, "waiting for lifecycle events");
+            std::thread::sleep(at_most);
+        }
+        self.source.drain();
+        self.enrich();
+    }
+
+    fn enrich(&mut self) {
+        for vm in self.source.take_unidentified() {
+            self.enricher.ask(vm);
+        }
+        for (vm, facts) in self.enricher.answers() {
+            self.source.identify(vm, facts);
+        }
+    }
+
+    fn snapshot(&mut self) {
+        self.enrich();
+        match self.source.snapshot() {
+            Ok(snapshot) => (self.deliver)(snapshot),
+            Err(error) => tracing::error!(%error, "no snapshot"),
+        }
+    }
+}
+
+/// Only after a panic of the thread that changed the schedule.
+const FALLBACK: Schedule =
+    Schedule { interval: Duration::from_secs(10), discovery_interval: Duration::from_secs(600) };

@@ -1,0 +1,141 @@
+//! Asking platforms what they call a guest, away from the sampling thread.
+//!
+//! Reading another process's command line takes that process's memory lock, and a VMM that hangs may hold it
+//! for ever. So the questions are asked by workers of their own behind a bounded queue: a hung VMM costs one
+//! worker, and a guest whose answer does not come is shown under its process's identity.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
+    },
+    thread,
+};
+
+use crate::model::VmKey;
+
+/// Questions that may wait. More guests than that cannot be born in the time that one answer takes, unless a worker hangs.
+const QUEUE: usize = 4096;
+/// Two, so that one hung VMM does not keep the names of all others away.
+const WORKERS: usize = 2;
+
+/// Asks for facts of type `T` about VMs.
+#[derive(Debug)]
+pub struct Enricher<T> {
+    questions: SyncSender<VmKey>,
+    answers: Receiver<(VmKey, T)>,
+    refused: Arc<AtomicU64>,
+}
+
+impl<T: Send + 'static> Enricher<T> {
+    /// Starts the workers. They end when this value is dropped and their question at hand is answered.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(ask: impl Fn(VmKey) -> T + Send + Sync + 'static) -> std::io::Result<Self> {
+        let (questions, queue) = sync_channel(QUEUE);
+        let (results, answers) = channel();
+        let (queue, ask) = (Arc::new(Mutex::new(queue)), Arc::new(ask));
+        for n in 0..WORKERS {
+            let (queue, ask, results) = (Arc::clone(&queue), Arc::clone(&ask), results.clone());
+            thread::Builder::new()
+                .name(format!("enrich-{n}"))
+                .spawn(move || work(&queue, &*ask, &results))?;
+        }
+        Ok(Self { questions, answers, refused: Arc::default() })
+    }
+
+    /// Asks about a VM; never waits. When the queue is full the question is dropped and counted, and the next
+    /// full discovery asks again.
+    pub fn ask(&self, vm: VmKey) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.questions.try_send(vm) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The answers that came since the last call; never waits.
+    pub fn answers(&self) -> impl Iterator<Item = (VmKey, T)> + '_ {
+        self.answers.try_iter()
+    }
+
+    /// Questions that found the queue full.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+fn work<T>(queue: &Mutex<Receiver<VmKey>>, ask: &(impl Fn(VmKey) -> T + ?Sized), results: &Sender<(VmKey, T)>) {
+    loop {
+        // The lock is held while waiting, which only makes the other idle worker wait for its turn.
+        let question = match queue.lock() {
+            Ok(queue) => queue.recv(),
+            Err(_) => return,
+        };
+        let Ok(vm) = question else { return };
+        if results.send((vm, ask(vm))).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc::channel,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    fn key(pid: u32) -> VmKey {
+        VmKey { pid, start_boottime_ns: 1, nth: 0 }
+    }
+
+    fn collect(enricher: &Enricher<u32>, want: usize) -> Vec<u32> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut got = Vec::new();
+        while got.len() < want && Instant::now() < deadline {
+            got.extend(enricher.answers().map(|(_, pid)| pid));
+            thread::sleep(Duration::from_millis(1));
+        }
+        got.sort_unstable();
+        got
+    }
+
+    #[test]
+    fn a_hung_guest_does_not_keep_the_others_waiting() {
+        let (release, hung) = channel::<()>();
+        let hung = Mutex::new(hung);
+        let enricher = Enricher::start(move |vm: VmKey| {
+            if vm.pid == 1 {
+                let _ = hung.lock().unwrap().recv();
+            }
+            vm.pid
+        })
+        .unwrap();
+        for pid in 1..=50 {
+            enricher.ask(key(pid));
+        }
+        assert_eq!(collect(&enricher, 49), (2..=50).collect::<Vec<_>>());
+        release.send(()).unwrap();
+        assert_eq!(collect(&enricher, 1), [1]);
+    }
+
+    #[test]
+    fn a_full_queue_refuses_and_counts() {
+        let (release, hung) = channel::<()>();
+        let hung = Mutex::new(hung);
+        let enricher = Enricher::start(move |vm: VmKey| {
+            let _ = hung.lock().unwrap().recv();
+            vm.pid
+        })
+        .unwrap();
+        for pid in 0..QUEUE as u32 + 10 {
+            enricher.ask(key(pid));
+        }
+        assert!((8..=10).contains(&enricher.refused()), "{}", enricher.refused());
+        drop(release);
+    }
+}
