@@ -1,1 +1,3 @@
 //! Test harness of hvsampler.
+
+pub mod bench;

@@ -68,7 +68,7 @@ fn attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &AyaBtf) -> Result<A
     Err(reasons.join("; "))
 }
 
-fn attach_by(ebpf: &mut Ebpf, way: Attach, btf: &AyaBtf) -> Result<(), String> {
+pub(super) fn attach_by(ebpf: &mut Ebpf, way: Attach, btf: &AyaBtf) -> Result<(), String> {
     let name = way.program();
     let program = ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
     let result = match way {

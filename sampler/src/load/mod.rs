@@ -80,6 +80,19 @@ pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &aya_btf)).collect())
 }
 
+/// Attaches an empty program in the place of each of ours: the twin for benchmarks.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_baseline(options: Options) -> Result<Loaded, LoadError> {
+    const TWIN: Attach = Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch" };
+    let btf = Btf::read(Path::new(VMLINUX))?;
+    let mut ebpf = load_object(&btf, options)?;
+    attach::attach_by(&mut ebpf, TWIN, &AyaBtf::from_sys_fs()?)
+        .map_err(|reasons| AttachError { hook: "baseline", gives: "a price to compare with", reasons })?;
+    Ok(Loaded { ebpf, attached: vec![Attached { hook: "baseline", way: TWIN }] })
+}
+
 fn load_object(btf: &Btf, options: Options) -> Result<Ebpf, LoadError> {
     let offsets = resolve(btf)?;
     let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);

@@ -1,0 +1,126 @@
+//! What our program adds to a context switch, over an empty program of the same type.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, bail};
+use hvsampler::{
+    collect::Collector,
+    kernel::{clock::Clock, limits},
+    load::{self, Loaded, Options},
+    source::Kvm,
+};
+
+use super::pingpong::Pair;
+
+const ROUNDS: u32 = 20_000;
+const REPETITIONS: usize = 21;
+const CPU: usize = 1;
+
+/// What is attached while the pair plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Twin {
+    Nothing,
+    Empty,
+    Strangers,
+    Vcpus,
+}
+
+const TWINS: [Twin; 4] = [Twin::Nothing, Twin::Empty, Twin::Strangers, Twin::Vcpus];
+
+/// Runs the benchmark and prints its table.
+///
+/// # Errors
+/// When the programs cannot be loaded or /dev/kvm cannot be used.
+pub fn run() -> Result<()> {
+    let options = Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
+    let pair = Pair::start(CPU)?;
+    let tasks = know(&pair, options)?;
+    pair.leave_guests();
+    pair.play(ROUNDS)?;
+    let mut samples: [Vec<f64>; TWINS.len()] = Default::default();
+    for n in 0..REPETITIONS {
+        // Every other time the other way round, so that a drift of the machine's speed cancels out.
+        let order: Vec<usize> = if n % 2 == 0 { (0..4).collect() } else { (0..4).rev().collect() };
+        for twin in order {
+            samples[twin].push(measure(&pair, TWINS[twin], options, &tasks)?);
+        }
+    }
+    pair.end()?;
+    print(&samples);
+    Ok(())
+}
+
+/// Lets the sampler see both threads inside their guests, and returns their `task_struct`s.
+fn know(pair: &Pair, options: Options) -> Result<Vec<(u32, u64)>> {
+    let mut source = Kvm::start(Collector::new(load::load(options)?)?, std::sync::Arc::default(), Clock::start())?;
+    for _ in 0..1000 {
+        source.snapshot()?;
+        let known: Vec<(u32, u64)> = source
+            .registry()
+            .threads()
+            .filter(|thread| pair.tids().contains(&thread.id.tid))
+            .map(|thread| (thread.id.tid, thread.task))
+            .collect();
+        if known.len() == 2 {
+            return Ok(known);
+        }
+    }
+    bail!("the sampler did not see threads {:?} inside their guests", pair.tids())
+}
+
+fn measure(pair: &Pair, twin: Twin, options: Options, tasks: &[(u32, u64)]) -> Result<f64> {
+    match twin {
+        Twin::Nothing => pair.play(ROUNDS),
+        Twin::Empty => {
+            let _attached: Loaded = load::load_baseline(options)?;
+            pair.play(ROUNDS)
+        }
+        Twin::Strangers => {
+            let _attached: Loaded = load::load(options)?;
+            pair.play(ROUNDS)
+        }
+        Twin::Vcpus => {
+            let mut collector = Collector::new(load::load(options)?)?;
+            for (slot, (tid, task)) in (1..).zip(tasks) {
+                collector.assign(slot, *tid, *task);
+            }
+            let time = pair.play(ROUNDS)?;
+            let recorded = collector.hook_stats().vcpu_switches;
+            anyhow::ensure!(recorded >= u64::from(ROUNDS), "only {recorded} switches were recorded as a vCPU's");
+            Ok(time)
+        }
+    }
+}
+
+fn print(samples: &[Vec<f64>; TWINS.len()]) {
+    let over = |twin: Twin, base: Twin| {
+        let pairs = samples[twin as usize].iter().zip(&samples[base as usize]);
+        median(pairs.map(|(a, b)| a - b).collect())
+    };
+    println!("kernel {}, {}", release(), cpu().unwrap_or_else(|_| "unknown CPU".into()));
+    println!(
+        "{REPETITIONS} repetitions of {} switches each, twins in turn; medians of paired differences, ns per switch",
+        ROUNDS * 2
+    );
+    println!("| sched_switch | ns |");
+    println!("|---|---|");
+    println!("| a switch without any program (pipe, one CPU) | {:.0} |", median(samples[0].clone()));
+    println!("| an empty program over none | {:+.1} |", over(Twin::Empty, Twin::Nothing));
+    println!("| ours over empty, neither thread of a VM | {:+.1} |", over(Twin::Strangers, Twin::Empty));
+    println!("| ours over empty, both threads vCPUs | {:+.1} |", over(Twin::Vcpus, Twin::Empty));
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+fn cpu() -> Result<String> {
+    let text = fs::read_to_string("/proc/cpuinfo")?;
+    let line = text.lines().find(|line| line.starts_with("model name")).context("no model name")?;
+    Ok(line.split(':').nth(1).unwrap_or_default().trim().to_owned())
+}

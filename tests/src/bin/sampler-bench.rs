@@ -1,0 +1,20 @@
+//! Benchmarks that need the kernel: `sampler-bench hooks`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let result = match std::env::args().nth(1).as_deref() {
+        Some("hooks") => sampler_tests::bench::hooks::run(),
+        _ => {
+            eprintln!("usage: sampler-bench hooks");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sampler-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
