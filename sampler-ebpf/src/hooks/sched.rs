@@ -41,9 +41,15 @@ fn on_switch<A: Access>(ctx: &impl EbpfContext, prev: Object, next: Object) {
     switch_in::<A>(next);
 }
 
+/// Process id of every CPU's idle thread: on a host that is not saturated one side of most switches.
+const IDLE: u32 = 0;
+
 #[inline(always)]
 fn switch_out<A: Access>(ctx: &impl EbpfContext, task: Object) {
     let pid = A::u32(task, Member::TaskPid);
+    if pid == IDLE {
+        return;
+    }
     let Some(entry) = pid_entry(pid) else { return };
     // SAFETY: the pointer came from a map look-up that the verifier followed.
     let index = unsafe { entry.read_volatile() };
@@ -87,6 +93,9 @@ fn switch_out_known<A: Access>(
 #[inline(always)]
 fn switch_in<A: Access>(task: Object) {
     let pid = A::u32(task, Member::TaskPid);
+    if pid == IDLE {
+        return;
+    }
     let Some(entry) = pid_entry(pid) else { return };
     // SAFETY: the pointer came from a map look-up that the verifier followed.
     let index = unsafe { entry.read_volatile() };
