@@ -6,15 +6,23 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use sampler_ebpf::abi::{
-    Control, HookStats, MAX_SLOTS, Offsets, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
+    Control, FILTER_BITS, Filter, HookStats, MAX_SLOTS, Offsets, PIDS_PER_BLOCK, PidBlock, VcpuSlot,
+    WalkRecord, WalkStats,
 };
 
 /// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
 #[unsafe(no_mangle)]
 static OFFSETS: Offsets = Offsets::UNKNOWN;
 
-/// Slot of each thread by its id. Two dependent loads instead of a hash look-up, which would cost some
-/// 30 ns at every switch of every stranger. The loader sizes it by `pid_max`; user space writes slots into it.
+/// Which thread ids may have a slot: all that a switch between strangers reads. A section of its own, so that
+/// it becomes a map of its own, whose single value programs address without a look-up; user space replaces it
+/// as a whole when a thread is followed or ends.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.filter")]
+static mut FILTER: Filter = [0; (FILTER_BITS / 64) as usize];
+
+/// Slot of each thread by its id. A hash look-up would cost some 30 ns, here and wherever the filter errs.
+/// The loader sizes it by `pid_max`; user space writes slots into it.
 #[map]
 static PIDS: Array<PidBlock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -48,6 +56,15 @@ pub(crate) fn offset(member: sampler_ebpf::abi::Member) -> u32 {
     // SAFETY: the static outlives every program run. Volatile, because the loader fills it in after
     // compilation: a plain read would be folded into the placeholder.
     unsafe { core::ptr::read_volatile(&raw const OFFSETS.at[member as usize]) }
+}
+
+/// Whether a thread may have a slot; if not it certainly has none.
+#[inline(always)]
+pub(crate) fn may_have_slot(pid: u32) -> bool {
+    let bit = pid % FILTER_BITS;
+    // SAFETY: inside the array by the remainder. Volatile, because user space changes it.
+    let word = unsafe { (&raw const FILTER).cast::<u64>().add((bit / 64) as usize).read_volatile() };
+    (word >> (bit % 64)) & 1 != 0
 }
 
 /// The pid table's entry for a thread.

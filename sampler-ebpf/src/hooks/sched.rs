@@ -15,7 +15,7 @@ use sampler_ebpf::abi::{HookStats, Member, NO_SLOT, SLOT_PENDING, VcpuSlot, for_
 
 use super::lifecycle::{announce, gone, notifier};
 use crate::{
-    maps::{hook_stats, pid_entry, slot},
+    maps::{hook_stats, may_have_slot, pid_entry, slot},
     task::{Access, Object, Probed, Typed, is_dead},
 };
 
@@ -41,38 +41,18 @@ fn on_switch<A: Access>(ctx: &impl EbpfContext, prev: Object, next: Object) {
     switch_in::<A>(next);
 }
 
-/// Process id of every CPU's idle thread: on a host that is not saturated one side of most switches.
-const IDLE: u32 = 0;
-
 #[inline(always)]
 fn switch_out<A: Access>(ctx: &impl EbpfContext, task: Object) {
     let pid = A::u32(task, Member::TaskPid);
-    if pid == IDLE {
-        return;
-    }
-    let Some(entry) = pid_entry(pid) else { return };
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let index = unsafe { entry.read_volatile() };
     let notifier = notifier::<A>(task);
-    if index == NO_SLOT && notifier == 0 {
+    if notifier == 0 && !may_have_slot(pid) {
         return;
     }
-    switch_out_known::<A>(ctx, task, pid, entry, index, notifier);
-}
-
-/// The part that strangers never pay for.
-#[inline(always)]
-fn switch_out_known<A: Access>(
-    ctx: &impl EbpfContext,
-    task: Object,
-    pid: u32,
-    entry: *mut u16,
-    index: u16,
-    notifier: u64,
-) {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
-    let Some(stats) = hook_stats(cpu) else { return };
+    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return };
+    // SAFETY: the pointer came from a map look-up that the verifier followed.
+    let index = unsafe { entry.read_volatile() };
     let dead = is_dead::<A>(task);
     if let Some(slot) = own_slot(index, task, stats) {
         record::<A>(slot, task, cpu);
@@ -82,7 +62,7 @@ fn switch_out_known<A: Access>(
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
         return;
     }
-    if dead {
+    if dead && index != NO_SLOT {
         // SAFETY: the pointer came from a map look-up that the verifier followed.
         unsafe { entry.write_volatile(NO_SLOT) };
         let sent = gone::<A>(ctx, task, pid);
@@ -93,7 +73,7 @@ fn switch_out_known<A: Access>(
 #[inline(always)]
 fn switch_in<A: Access>(task: Object) {
     let pid = A::u32(task, Member::TaskPid);
-    if pid == IDLE {
+    if !may_have_slot(pid) {
         return;
     }
     let Some(entry) = pid_entry(pid) else { return };

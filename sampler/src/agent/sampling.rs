@@ -53,13 +53,8 @@ impl Sampling {
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let schedule = Arc::new(Mutex::new(schedule));
-        let mut sampler = Loop {
-            source,
-            enricher,
-            deliver,
-            stop: Arc::clone(&stop),
-            schedule: Arc::clone(&schedule),
-        };
+        let mut sampler =
+            Loop { source, enricher, deliver, stop: Arc::clone(&stop), schedule: Arc::clone(&schedule) };
         let thread = Builder::new().name("sampling".into()).spawn(move || sampler.run(start_delay))?;
         Ok(Self { thread: Some(thread), stop, schedule })
     }
@@ -116,7 +111,8 @@ impl<D: FnMut(Snapshot)> Loop<D> {
                 self.snapshot();
                 last = now;
                 // Whole intervals after the planned moment: the rhythm survives a late wake-up.
-                let behind = now.saturating_duration_since(next).as_nanos() / schedule.interval.as_nanos().max(1);
+                let behind =
+                    now.saturating_duration_since(next).as_nanos() / schedule.interval.as_nanos().max(1);
                 next += schedule.interval * (u32::try_from(behind).unwrap_or(u32::MAX - 1) + 1);
                 continue;
             }

@@ -66,7 +66,11 @@ impl<T: Send + 'static> Enricher<T> {
     }
 }
 
-fn work<T>(queue: &Mutex<Receiver<VmKey>>, ask: &(impl Fn(VmKey) -> T + ?Sized), results: &Sender<(VmKey, T)>) {
+fn work<T>(
+    queue: &Mutex<Receiver<VmKey>>,
+    ask: &(impl Fn(VmKey) -> T + ?Sized),
+    results: &Sender<(VmKey, T)>,
+) {
     loop {
         // The lock is held while waiting, which only makes the other idle worker wait for its turn.
         let question = match queue.lock() {

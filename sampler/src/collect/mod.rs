@@ -4,6 +4,7 @@
 //! reading means is decided by the source that asks.
 
 pub mod enrich;
+mod filter;
 mod mmap;
 mod ring;
 mod walk;
@@ -18,6 +19,7 @@ use sampler_ebpf::abi::{
     Control, Event, HookStats, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
 };
 
+use filter::FilterBits;
 pub use mmap::{MapError, Mapped, Plain};
 
 use crate::load::Loaded;
@@ -43,6 +45,7 @@ pub struct Collector {
     hook_stats: Mapped<HookStats>,
     walk_stats: Mapped<WalkStats>,
     events: RingBuf<MapData>,
+    filter: FilterBits,
     generation: u64,
 }
 
@@ -62,6 +65,7 @@ impl Collector {
             walk_stats: Mapped::open(ebpf, "WALK_STATS")?,
             events: ring::open(ebpf, "EVENTS")?,
             loaded,
+            filter: FilterBits::default(),
             generation: 0,
         })
     }
@@ -108,6 +112,9 @@ impl Collector {
         self.slots.write(usize::from(index), slot);
         self.records.write(usize::from(index), record);
         self.set_pid(tid, index);
+        // Last: the programs look at the table only where the filter lets them.
+        self.filter.add(tid);
+        self.publish_filter();
     }
 
     /// Lets the pid table name the slot again that a thread has already.
@@ -115,8 +122,10 @@ impl Collector {
         self.set_pid(tid, index);
     }
 
-    /// Takes a thread out of the pid table, if the table still names this slot for it.
+    /// Gives up a thread's slot: takes it out of the filter, and out of the pid table if that still names this slot for it.
     pub fn release(&mut self, index: u16, tid: u32) {
+        self.filter.remove(tid);
+        self.publish_filter();
         if self.pid_slot(tid) == Some(index) {
             self.set_pid(tid, NO_SLOT);
         }
@@ -173,6 +182,13 @@ impl Collector {
     #[must_use]
     pub fn walk_stats(&self) -> WalkStats {
         self.walk_stats.read(0)
+    }
+
+    fn publish_filter(&mut self) {
+        // A failure costs precision, not correctness of what is read: a walk still finds every thread.
+        if let Err(error) = filter::publish(&mut self.loaded.ebpf, &self.filter) {
+            tracing::error!(%error, "the filter of followed threads could not be replaced");
+        }
     }
 
     fn set_pid(&mut self, tid: u32, index: u16) {

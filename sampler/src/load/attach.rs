@@ -2,19 +2,39 @@
 
 use aya::{
     Btf as AyaBtf, Ebpf,
-    programs::{BtfTracePoint, Iter, ProgramError, RawTracePoint},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, RawTracePoint},
 };
 
 use super::hooks::{Attach, HOOKS, Hook};
 use crate::kernel::btf::Btf;
 
-/// A hook that is at work.
-#[derive(Clone, Debug)]
+/// A hook that is loaded, and at work unless it is paused.
 pub struct Attached {
     /// Name of the hook.
     pub hook: &'static str,
     /// The way that the kernel took.
     pub way: Attach,
+    /// Dropping it detaches the program. An iterator has none: it is attached anew for each walk.
+    link: Option<Link>,
+}
+
+type Link = Box<dyn Send>;
+
+impl Attached {
+    /// Detaches the program and keeps it loaded.
+    pub fn pause(&mut self) {
+        self.link = None;
+    }
+
+    /// Attaches the program again.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn resume(&mut self, ebpf: &mut Ebpf) -> Result<(), AttachError> {
+        let refused = |reasons| AttachError { hook: self.hook, gives: "what it gave before", reasons };
+        self.link = link(ebpf, self.way).map_err(refused)?;
+        Ok(())
+    }
 }
 
 /// A needed hook that no way attached.
@@ -42,7 +62,7 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result
     let mut attached = Vec::new();
     for hook in HOOKS {
         match attach(ebpf, hook, btf, aya_btf) {
-            Ok(way) => attached.push(Attached { hook: hook.name, way }),
+            Ok((way, link)) => attached.push(Attached { hook: hook.name, way, link }),
             Err(reasons) if hook.needed => {
                 return Err(AttachError { hook: hook.name, gives: hook.gives, reasons });
             }
@@ -53,43 +73,75 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result
 }
 
 pub(super) fn probe(ebpf: &mut Ebpf, hook: &'static Hook, btf: &Btf, aya_btf: &AyaBtf) -> Probe {
-    Probe { hook, result: attach(ebpf, hook, btf, aya_btf) }
+    Probe { hook, result: attach(ebpf, hook, btf, aya_btf).map(|(way, _)| way) }
 }
 
-fn attach(ebpf: &mut Ebpf, hook: &Hook, btf: &Btf, aya_btf: &AyaBtf) -> Result<Attach, String> {
+/// Attaches the empty twin.
+pub(super) fn attach_baseline(
+    ebpf: &mut Ebpf,
+    way: Attach,
+    aya_btf: &AyaBtf,
+) -> Result<Attached, AttachError> {
+    const HOOK: &str = "baseline";
+    let link = load(ebpf, way, aya_btf).and_then(|()| link(ebpf, way));
+    let refused = |reasons| AttachError { hook: HOOK, gives: "a price to compare with", reasons };
+    Ok(Attached { hook: HOOK, way, link: link.map_err(refused)? })
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    hook: &Hook,
+    btf: &Btf,
+    aya_btf: &AyaBtf,
+) -> Result<(Attach, Option<Link>), String> {
     (hook.shape)(btf)?;
     let mut reasons = Vec::new();
     for way in hook.ways {
-        match attach_by(ebpf, *way, aya_btf) {
-            Ok(()) => return Ok(*way),
+        match load(ebpf, *way, aya_btf).and_then(|()| link(ebpf, *way)) {
+            Ok(link) => return Ok((*way, link)),
             Err(reason) => reasons.push(format!("{}: {reason}", way.label())),
         }
     }
     Err(reasons.join("; "))
 }
 
-pub(super) fn attach_by(ebpf: &mut Ebpf, way: Attach, btf: &AyaBtf) -> Result<(), String> {
+fn program(ebpf: &mut Ebpf, way: Attach) -> Result<&mut Program, String> {
     let name = way.program();
-    let program = ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))?;
+    ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))
+}
+
+fn load(ebpf: &mut Ebpf, way: Attach, btf: &AyaBtf) -> Result<(), String> {
+    let program = program(ebpf, way)?;
     let result = match way {
         Attach::BtfTracepoint { tracepoint, .. } => {
-            <&mut BtfTracePoint>::try_from(program).and_then(|program| {
-                program.load(tracepoint, btf)?;
-                program.attach().map(drop)
-            })
+            <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
         }
-        Attach::RawTracepoint { tracepoint, .. } => {
-            <&mut RawTracePoint>::try_from(program).and_then(|program| {
-                program.load()?;
-                program.attach(tracepoint).map(drop)
-            })
+        Attach::RawTracepoint { .. } => {
+            <&mut RawTracePoint>::try_from(program).and_then(|program| program.load())
         }
-        // An iterator is attached anew for each walk.
         Attach::Iterator { over, .. } => {
             <&mut Iter>::try_from(program).and_then(|program| program.load(over, btf))
         }
     };
     result.map_err(|error| describe(&error))
+}
+
+fn link(ebpf: &mut Ebpf, way: Attach) -> Result<Option<Link>, String> {
+    let program = program(ebpf, way)?;
+    let link: Result<Option<Link>, ProgramError> = match way {
+        Attach::BtfTracepoint { .. } => <&mut BtfTracePoint>::try_from(program).and_then(|program| {
+            let id = program.attach()?;
+            Ok(Some(Box::new(program.take_link(id)?) as Link))
+        }),
+        Attach::RawTracepoint { tracepoint, .. } => {
+            <&mut RawTracePoint>::try_from(program).and_then(|program| {
+                let id = program.attach(tracepoint)?;
+                Ok(Some(Box::new(program.take_link(id)?) as Link))
+            })
+        }
+        Attach::Iterator { .. } => Ok(None),
+    };
+    link.map_err(|error| describe(&error))
 }
 
 /// The error with its causes, and of the verifier's log the end, where it says what it refused.

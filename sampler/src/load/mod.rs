@@ -50,12 +50,26 @@ pub struct Options {
 }
 
 /// Programs at work: dropping it detaches them.
-#[derive(Debug)]
 pub struct Loaded {
     /// The object with its maps and programs.
     pub ebpf: Ebpf,
     /// How each hook was attached.
     pub attached: Vec<Attached>,
+}
+
+impl Loaded {
+    /// Detaches every program; they stay loaded, with their maps.
+    pub fn pause(&mut self) {
+        self.attached.iter_mut().for_each(Attached::pause);
+    }
+
+    /// Attaches every program again.
+    ///
+    /// # Errors
+    /// When the kernel refuses one.
+    pub fn resume(&mut self) -> Result<(), AttachError> {
+        self.attached.iter_mut().try_for_each(|attached| attached.resume(&mut self.ebpf))
+    }
 }
 
 /// Reads the running kernel's types, loads the programs with them and attaches every hook.
@@ -88,9 +102,8 @@ pub fn load_baseline(options: Options) -> Result<Loaded, LoadError> {
     const TWIN: Attach = Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch" };
     let btf = Btf::read(Path::new(VMLINUX))?;
     let mut ebpf = load_object(&btf, options)?;
-    attach::attach_by(&mut ebpf, TWIN, &AyaBtf::from_sys_fs()?)
-        .map_err(|reasons| AttachError { hook: "baseline", gives: "a price to compare with", reasons })?;
-    Ok(Loaded { ebpf, attached: vec![Attached { hook: "baseline", way: TWIN }] })
+    let attached = attach::attach_baseline(&mut ebpf, TWIN, &AyaBtf::from_sys_fs()?)?;
+    Ok(Loaded { ebpf, attached: vec![attached] })
 }
 
 fn load_object(btf: &Btf, options: Options) -> Result<Ebpf, LoadError> {

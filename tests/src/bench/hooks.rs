@@ -12,8 +12,8 @@ use hvsampler::{
 
 use super::pingpong::Pair;
 
-const ROUNDS: u32 = 20_000;
-const REPETITIONS: usize = 21;
+const ROUNDS: u32 = 2_000;
+const REPETITIONS: usize = 301;
 const CPU: usize = 1;
 
 /// What is attached while the pair plays.
@@ -32,17 +32,20 @@ const TWINS: [Twin; 4] = [Twin::Nothing, Twin::Empty, Twin::Strangers, Twin::Vcp
 /// # Errors
 /// When the programs cannot be loaded or /dev/kvm cannot be used.
 pub fn run() -> Result<()> {
-    let options = Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
+    let options =
+        Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
     let pair = Pair::start(CPU)?;
-    let tasks = know(&pair, options)?;
+    let threads = know(&pair, options)?;
     pair.leave_guests();
-    pair.play(ROUNDS)?;
+    let mut stage = Stage::set(options, threads)?;
     let mut samples: [Vec<f64>; TWINS.len()] = Default::default();
+    stage.measure(&pair, Twin::Nothing)?;
     for n in 0..REPETITIONS {
         // Every other time the other way round, so that a drift of the machine's speed cancels out.
-        let order: Vec<usize> = if n % 2 == 0 { (0..4).collect() } else { (0..4).rev().collect() };
+        let order: Vec<usize> =
+            if n % 2 == 0 { (0..TWINS.len()).collect() } else { (0..TWINS.len()).rev().collect() };
         for twin in order {
-            samples[twin].push(measure(&pair, TWINS[twin], options, &tasks)?);
+            samples[twin].push(stage.measure(&pair, TWINS[twin])?);
         }
     }
     pair.end()?;
@@ -50,9 +53,10 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Lets the sampler see both threads inside their guests, and returns their `task_struct`s.
+/// Lets the sampler see both threads inside their guests, and returns their ids and `task_struct`s.
 fn know(pair: &Pair, options: Options) -> Result<Vec<(u32, u64)>> {
-    let mut source = Kvm::start(Collector::new(load::load(options)?)?, std::sync::Arc::default(), Clock::start())?;
+    let mut source =
+        Kvm::start(Collector::new(load::load(options)?)?, std::sync::Arc::default(), Clock::start())?;
     for _ in 0..1000 {
         source.snapshot()?;
         let known: Vec<(u32, u64)> = source
@@ -68,27 +72,55 @@ fn know(pair: &Pair, options: Options) -> Result<Vec<(u32, u64)>> {
     bail!("the sampler did not see threads {:?} inside their guests", pair.tids())
 }
 
-fn measure(pair: &Pair, twin: Twin, options: Options, tasks: &[(u32, u64)]) -> Result<f64> {
-    match twin {
-        Twin::Nothing => pair.play(ROUNDS),
-        Twin::Empty => {
-            let _attached: Loaded = load::load_baseline(options)?;
-            pair.play(ROUNDS)
-        }
-        Twin::Strangers => {
-            let _attached: Loaded = load::load(options)?;
-            pair.play(ROUNDS)
-        }
-        Twin::Vcpus => {
-            let mut collector = Collector::new(load::load(options)?)?;
-            for (slot, (tid, task)) in (1..).zip(tasks) {
-                collector.assign(slot, *tid, *task);
+/// Both twins, loaded once; a measurement attaches what it needs.
+struct Stage {
+    empty: Loaded,
+    ours: Collector,
+    threads: Vec<(u32, u64)>,
+}
+
+impl Stage {
+    fn set(options: Options, threads: Vec<(u32, u64)>) -> Result<Self> {
+        let mut empty = load::load_baseline(options)?;
+        empty.pause();
+        let mut ours = load::load(options)?;
+        ours.pause();
+        Ok(Self { empty, ours: Collector::new(ours)?, threads })
+    }
+
+    fn measure(&mut self, pair: &Pair, twin: Twin) -> Result<f64> {
+        match twin {
+            Twin::Nothing => pair.play(ROUNDS),
+            Twin::Empty => {
+                self.empty.resume()?;
+                let time = pair.play(ROUNDS);
+                self.empty.pause();
+                time
             }
-            let time = pair.play(ROUNDS)?;
-            let recorded = collector.hook_stats().vcpu_switches;
-            anyhow::ensure!(recorded >= u64::from(ROUNDS), "only {recorded} switches were recorded as a vCPU's");
-            Ok(time)
+            Twin::Strangers => {
+                self.ours.loaded().resume()?;
+                let time = pair.play(ROUNDS);
+                self.ours.loaded().pause();
+                time
+            }
+            Twin::Vcpus => self.measure_vcpus(pair),
         }
+    }
+
+    fn measure_vcpus(&mut self, pair: &Pair) -> Result<f64> {
+        let before = self.ours.hook_stats().vcpu_switches;
+        for (slot, (tid, task)) in (1..).zip(&self.threads) {
+            self.ours.assign(slot, *tid, *task);
+        }
+        self.ours.loaded().resume()?;
+        let time = pair.play(ROUNDS);
+        self.ours.loaded().pause();
+        for (slot, (tid, _)) in (1..).zip(&self.threads) {
+            self.ours.release(slot, *tid);
+        }
+        let recorded = self.ours.hook_stats().vcpu_switches - before;
+        anyhow::ensure!(recorded >= u64::from(ROUNDS), "only {recorded} switches were recorded as a vCPU's");
+        time
     }
 }
 

@@ -58,7 +58,8 @@ impl Pair {
             pair.threads.push(Builder::new().name(format!("pingpong-{n}")).spawn(body)?);
         }
         for _ in 0..2 {
-            let (n, tid) = tids_out.recv().context("a thread of the pair did not start; is /dev/kvm usable?")?;
+            let (n, tid) =
+                tids_out.recv().context("a thread of the pair did not start; is /dev/kvm usable?")?;
             pair.tids[n] = tid;
         }
         Ok(pair)

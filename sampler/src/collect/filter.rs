@@ -1,0 +1,68 @@
+//! The filter before the pid table: which thread ids, modulo its size, are followed.
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+};
+use sampler_ebpf::abi::{FILTER_BITS, Filter};
+
+/// Name that the section gets as a map.
+const MAP: &str = ".bss.filter";
+
+/// How many followed threads fall on each bit.
+#[derive(Debug)]
+pub(super) struct FilterBits {
+    threads: Vec<u32>,
+    words: Filter,
+}
+
+impl Default for FilterBits {
+    fn default() -> Self {
+        Self { threads: vec![0; FILTER_BITS as usize], words: [0; (FILTER_BITS / 64) as usize] }
+    }
+}
+
+impl FilterBits {
+    pub(super) fn add(&mut self, tid: u32) {
+        let bit = (tid % FILTER_BITS) as usize;
+        self.threads[bit] += 1;
+        self.words[bit / 64] |= 1 << (bit % 64);
+    }
+
+    pub(super) fn remove(&mut self, tid: u32) {
+        let bit = (tid % FILTER_BITS) as usize;
+        self.threads[bit] = self.threads[bit].saturating_sub(1);
+        if self.threads[bit] == 0 {
+            self.words[bit / 64] &= !(1 << (bit % 64));
+        }
+    }
+}
+
+/// Replaces the filter that the programs see. Only this side writes it, and each word changes at once.
+pub(super) fn publish(ebpf: &mut Ebpf, bits: &FilterBits) -> Result<(), String> {
+    let map = ebpf.map_mut(MAP).ok_or_else(|| format!("the object has no section {MAP}"))?;
+    let mut map: Array<&mut MapData, Filter> = Array::try_from(map).map_err(|error| error.to_string())?;
+    map.set(0, &bits.words, 0).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(bits: &FilterBits, tid: u32) -> bool {
+        let bit = (tid % FILTER_BITS) as usize;
+        (bits.words[bit / 64] >> (bit % 64)) & 1 == 1
+    }
+
+    #[test]
+    fn a_bit_stays_while_any_thread_falls_on_it() {
+        let mut bits = FilterBits::default();
+        let (one, other) = (77, 77 + FILTER_BITS);
+        bits.add(one);
+        bits.add(other);
+        bits.remove(one);
+        assert!(has(&bits, other));
+        bits.remove(other);
+        assert!(!has(&bits, one) && bits.words.iter().all(|word| *word == 0));
+    }
+}
