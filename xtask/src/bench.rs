@@ -1,0 +1,45 @@
+//! `cargo xtask bench`: what the hooks and the encoder cost on this machine.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::{
+    build,
+    setup::{self, Purpose},
+    shell,
+    workspace::Workspace,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    name: Name,
+    /// Handed to the benchmark.
+    #[arg(last = true)]
+    options: Vec<String>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Name {
+    /// ns per event of each eBPF hook, against an empty program of the same type.
+    Hooks,
+    /// Points per second of the OTLP encoder.
+    Encode,
+}
+
+pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    setup::ensure(workspace, &[Purpose::Build])?;
+    match args.name {
+        Name::Hooks => {
+            build::binaries(workspace, true)?;
+            let bench = workspace.release_binary("sampler-bench");
+            shell::run(workspace.command(bench).arg("hooks").args(&args.options))?;
+        }
+        Name::Encode => {
+            let mut cargo = workspace.stable();
+            cargo.args(["bench", "--locked", "--package", "hvsampler", "--bench", "encode"]);
+            shell::run(cargo.arg("--").args(&args.options))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

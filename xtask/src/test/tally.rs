@@ -1,0 +1,118 @@
+//! Counting results.
+
+use std::{fmt, ops::AddAssign, process::ExitCode};
+
+use anyhow::Result;
+
+/// Results of some tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) skipped: u32,
+}
+
+impl Tally {
+    pub(crate) const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
+    const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
+    const SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
+
+    /// One test that is a command of ours, printed as the others are.
+    pub(crate) fn of(name: &str, result: Result<()>) -> Self {
+        match result {
+            Ok(()) => {
+                println!("test {name} ... ok");
+                Self::PASSED
+            }
+            Err(error) => {
+                println!("test {name} ... FAILED: {error:#}");
+                Self::FAILED
+            }
+        }
+    }
+
+    /// One test that this machine cannot run.
+    pub(crate) fn skip(name: &str, reason: impl fmt::Display) -> Self {
+        println!("test {name} ... skipped: {reason}");
+        Self::SKIPPED
+    }
+
+    pub(crate) fn total(self) -> u32 {
+        self.passed + self.failed + self.skipped
+    }
+
+    pub(crate) fn exit_code(self) -> ExitCode {
+        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// What libtest says of one binary: `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
+    pub(crate) fn from_libtest(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count =
+            |word: &str| counts.split("; ").find_map(|part| part.strip_suffix(word)?.trim().parse().ok());
+        Some(Self { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
+    }
+
+    /// One result line of the test runner: `test NAME ... ok (detail)`.
+    pub(crate) fn from_runner(line: &str) -> Option<Self> {
+        let (_, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+        let word = outcome.split([' ', ':']).next()?;
+        match word {
+            "ok" => Some(Self::PASSED),
+            "FAILED" => Some(Self::FAILED),
+            "skipped" => Some(Self::SKIPPED),
+            _ => None,
+        }
+    }
+
+    /// The runner's own sum: `2 passed, 0 failed, 1 skipped`.
+    pub(crate) fn from_sum(line: &str) -> Option<Self> {
+        let mut parts = line.split(", ");
+        let mut count = |word: &str| parts.next()?.strip_suffix(word)?.trim_end().parse().ok();
+        let sum = Self { passed: count("passed")?, failed: count("failed")?, skipped: count("skipped")? };
+        parts.next().is_none().then_some(sum)
+    }
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libtest_counts_ignored_tests_as_skipped() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s";
+        assert_eq!(Tally::from_libtest(line), Some(Tally { passed: 12, failed: 3, skipped: 1 }));
+        assert_eq!(Tally::from_libtest("test result: ok"), None);
+    }
+
+    #[test]
+    fn runner_lines_count_one_each() {
+        assert_eq!(Tally::from_runner("test a::b ... ok (2,000 comparisons)"), Some(Tally::PASSED));
+        assert_eq!(Tally::from_runner("test a::b ... FAILED: 3 mismatches ... ok"), Some(Tally::FAILED));
+        assert_eq!(Tally::from_runner("test a::b ... skipped: no /dev/kvm"), Some(Tally::SKIPPED));
+        assert_eq!(Tally::from_runner("test result: ok. 1 passed"), None);
+        assert_eq!(Tally::from_runner("testing ... ok"), None);
+    }
+
+    #[test]
+    fn a_sum_is_read_as_it_is_printed() {
+        let sum = Tally { passed: 7, failed: 1, skipped: 2 };
+        assert_eq!(Tally::from_sum(&sum.to_string()), Some(sum));
+        assert_eq!(Tally::from_sum("7 passed, 1 failed"), None);
+        assert_eq!(Tally::from_sum("7 passed, 1 failed, 2 skipped, 1 lost"), None);
+    }
+}
