@@ -1,0 +1,167 @@
+//! One guest of the tiny VMM as a process of its own, with a command line in QEMU's style.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+use sampler_tests::guest::{Ready, ReadyVcpu};
+use sampler_tests::host::{CpuList, StopSignals, end_with_parent};
+use sampler_tests::vmm::{HaltIn, Load, VcpuConfig, Vm, VmConfig};
+
+/// Runs one guest until it is told to stop.
+///
+/// Prints one line `ready {"pid":…,"vcpus":[{"index":…,"tid":…},…]}` when every vCPU has run. Ends with status 0 on
+/// SIGTERM, SIGINT and SIGHUP and after --seconds; is killed when the thread that started it ends.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    /// Number of vCPUs.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    vcpus: u32,
+    /// Ids of the vCPUs, instead of 0 to N-1.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', conflicts_with = "vcpus")]
+    vcpu_ids: Vec<u32>,
+    /// What the vCPUs do: busy, half, halt, io or mix.
+    #[arg(long, value_name = "LOAD", default_value = "busy")]
+    load: String,
+    /// CPU time of each burn of half and mean of mix, microseconds.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000)]
+    burn_us: u64,
+    /// Length of each sleep of half and mean of mix, microseconds.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 1000)]
+    sleep_us: u64,
+    /// CPUs that the vCPU threads may run on, such as 0,2 or 0-3; all when absent.
+    #[arg(long, value_name = "CPUS")]
+    cpus: Option<CpuList>,
+    /// Nice value of the vCPU threads.
+    #[arg(long, value_name = "NICE", default_value_t = 0, allow_hyphen_values = true)]
+    nice: i32,
+    /// Who puts halted vCPUs to sleep: the kernel, or the VMM in user space.
+    #[arg(long, value_name = "WHO", default_value = "kernel", value_parser = ["kernel", "user"])]
+    halt_in: String,
+    /// End after this many seconds.
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u64>,
+    /// End at once when the parent is not this process.
+    #[arg(long, value_name = "PID")]
+    parent_pid: Option<u32>,
+    /// The guest's name in QEMU's syntax: guest=NAME,debug-threads=on. Any bytes; also spelt -name.
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    name: Option<OsString>,
+    /// The guest's UUID, for whoever reads the command line. Any bytes; also spelt -uuid.
+    #[arg(long, value_name = "UUID", allow_hyphen_values = true)]
+    uuid: Option<OsString>,
+}
+
+impl Arguments {
+    fn vm(&self) -> anyhow::Result<VmConfig> {
+        let burn = Duration::from_micros(self.burn_us);
+        let load = Load::named(&self.load, burn, Duration::from_micros(self.sleep_us))?;
+        let ids = if self.vcpu_ids.is_empty() { (0..self.vcpus).collect() } else { self.vcpu_ids.clone() };
+        let vcpu = |id| VcpuConfig { id, load, cpus: self.cpus.clone(), nice: self.nice };
+        let halt_in = if self.halt_in == "user" { HaltIn::UserSpace } else { HaltIn::Kernel };
+        Ok(VmConfig {
+            vcpus: ids.into_iter().map(vcpu).collect(),
+            halt_in,
+            name_threads: self.names_threads(),
+        })
+    }
+
+    fn names_threads(&self) -> bool {
+        let wanted: &[u8] = b"debug-threads=on";
+        let name = self.name.as_ref().map(|name| name.as_encoded_bytes()).unwrap_or_default();
+        name.split(|&byte| byte == b',').any(|option| option == wanted)
+    }
+}
+
+/// QEMU spells its long options with one dash; their values stay as they are, whatever they look like.
+fn with_two_dashes(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut result = Vec::new();
+    let mut arguments = arguments;
+    while let Some(argument) = arguments.next() {
+        let option = match argument.to_str() {
+            Some("-name" | "--name") => "--name",
+            Some("-uuid" | "--uuid") => "--uuid",
+            _ => {
+                result.push(argument);
+                continue;
+            }
+        };
+        // Joined with `=`, because a value of its own that begins with dashes could be taken for an option.
+        match arguments.next() {
+            Some(value) => {
+                let mut joined = OsString::from(option);
+                joined.push("=");
+                joined.push(value);
+                result.push(joined);
+            }
+            None => result.push(option.into()),
+        }
+    }
+    result
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse_from(with_two_dashes(std::env::args_os()));
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tiny-vmm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    end_with_parent(arguments.parent_pid).context("cannot tie this process to its parent")?;
+    let stop = StopSignals::catch().context("cannot catch signals")?;
+    let vm = Vm::start(&arguments.vm()?)?;
+    let vcpus = vm.vcpus().iter().map(|vcpu| ReadyVcpu { index: vcpu.id, tid: vcpu.tid }).collect();
+    let ready = Ready { pid: std::process::id(), vcpus };
+    let mut out = std::io::stdout();
+    writeln!(out, "{}", ready.line()?).and_then(|()| out.flush()).context("cannot write the ready line")?;
+    stop.wait(arguments.seconds.map(Duration::from_secs)).context("cannot wait for signals")?;
+    vm.stop().context("the guest did not stop cleanly")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt as _;
+
+    fn parse(arguments: &[&[u8]]) -> Arguments {
+        let all = std::iter::once(&b"tiny-vmm"[..]).chain(arguments.iter().copied());
+        Arguments::parse_from(with_two_dashes(all.map(|bytes| OsString::from_vec(bytes.to_vec()))))
+    }
+
+    #[test]
+    fn names_may_be_any_bytes_even_those_of_options() {
+        for name in [&b"guest=\xff\n\"quoted\"\x1b[2J"[..], b"-uuid", b"--vcpus", b"", b"guest=a,,b"] {
+            let arguments = parse(&[b"-name", name, b"-uuid", b"-name", b"--vcpus", b"2"]);
+            assert_eq!(arguments.name.unwrap().into_vec(), name);
+            assert_eq!(arguments.uuid.unwrap().into_vec(), b"-name");
+            assert_eq!(arguments.vcpus, 2);
+        }
+    }
+
+    #[test]
+    fn debug_threads_names_threads() {
+        assert!(parse(&[b"-name", b"guest=a,debug-threads=on"]).names_threads());
+        assert!(!parse(&[b"-name", b"guest=a,debug-threads=off"]).names_threads());
+        assert!(!parse(&[]).names_threads());
+    }
+
+    #[test]
+    fn the_vcpus_are_those_asked_for() {
+        let arguments =
+            parse(&[b"--vcpu-ids", b"3,7", b"--load", b"halt", b"--nice", b"-5", b"--halt-in", b"user"]);
+        let vm = arguments.vm().unwrap();
+        assert_eq!(vm.vcpus.iter().map(|vcpu| vcpu.id).collect::<Vec<_>>(), [3, 7]);
+        assert!(vm.vcpus.iter().all(|vcpu| vcpu.nice == -5 && vcpu.load == Load::Halt));
+        assert_eq!(vm.halt_in, HaltIn::UserSpace);
+        assert!(parse(&[b"--load", b"idle"]).vm().is_err());
+    }
+}

@@ -1,0 +1,26 @@
+//! What the harness asks of the host: CPUs, priorities, signals, the life of its processes.
+
+mod cpus;
+mod lifetime;
+
+pub use cpus::{CpuList, CpuListError, pin, renice};
+pub use lifetime::{StopSignals, end_with_parent, wait_for};
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::process::Pid;
+
+/// A process or thread id as the type that system calls take; `None` for 0 and for what is no id.
+#[must_use]
+pub fn pid(id: u32) -> Option<Pid> {
+    i32::try_from(id).ok().and_then(Pid::from_raw)
+}
+
+/// Path of the binary `name` in the directory of the running binary, whether or not it exists.
+///
+/// # Errors
+/// When the running binary's own path cannot be read.
+pub fn sibling(name: &str) -> io::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(name))
+}

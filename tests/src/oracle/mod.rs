@@ -1,0 +1,23 @@
+//! The kernel's own numbers, to hold the sampler's against; and a guest's, from its console.
+//!
+//! | oracle | file | exact |
+//! |---|---|---|
+//! | [`Schedstat`] | `/proc/PID/task/TID/schedstat` | to the nanosecond, once the thread is off its CPU |
+//! | [`Switches`] | `/proc/PID/task/TID/status` | yes |
+//! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state and start; times in it are sampled and not used |
+//! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
+//! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
+
+mod cgroup;
+mod error;
+mod guest_stat;
+mod schedstat;
+mod task_stat;
+mod task_status;
+
+pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling};
+pub use error::OracleError;
+pub use guest_stat::{CpuTicks, GuestStat};
+pub use schedstat::{Schedstat, SchedstatFile};
+pub use task_stat::{TaskStat, TaskState};
+pub use task_status::Switches;

@@ -1,0 +1,22 @@
+//! A tiny KVM virtual machine monitor: guests of a few bytes whose vCPUs burn, sleep, halt or exit as told.
+//!
+//! A [`Vm`] has one memory slot with a handful of 16-bit instructions (see `program`), and one thread for
+//! each vCPU, as every KVM VMM has. It needs no guest operating system and no device, so a host can have
+//! hundreds of them. x86-64; where KVM cannot run real mode natively it emulates it, which changes how long
+//! an instruction takes and nothing else.
+//!
+//! # Halting
+//! Who puts a halted vCPU to sleep depends on who owns the interrupt controller ([`HaltIn`]): the kernel, inside
+//! `KVM_RUN`, as with every VMM of production, or the VMM, after an exit to user space. The first thread
+//! sleeps inside a vCPU ioctl, the second outside of one.
+
+mod error;
+mod load;
+mod program;
+mod vcpu;
+mod vm;
+
+pub use error::VmmError;
+pub use load::{Load, LoadError};
+pub use vcpu::VcpuInfo;
+pub use vm::{HaltIn, VcpuConfig, Vm, VmConfig, available};
