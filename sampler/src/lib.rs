@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod collect;
+pub mod duration;
 pub mod export;
 pub mod kernel;
 pub mod load;

@@ -1,1 +1,3 @@
 //! From snapshots to the outside: OTLP, table, JSON, self-telemetry.
+
+pub mod settings;

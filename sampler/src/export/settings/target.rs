@@ -1,0 +1,220 @@
+//! From settings to what a request needs: its URL and its headers.
+
+use hyper::{
+    Uri,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+
+use super::{ExportSettings, Protocol, SettingError};
+
+/// Path of the gRPC method that takes metrics.
+const GRPC_METHOD: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The whole URL, the path of the signal or of the gRPC method included.
+    pub uri: Uri,
+    /// How OTLP travels.
+    pub protocol: Protocol,
+}
+
+impl ExportSettings {
+    /// The URL that requests go to.
+    ///
+    /// # Errors
+    /// No endpoint is set, or the one that is set cannot be used.
+    pub fn target(&self) -> Result<Target, SettingError> {
+        let (name, text, is_base) = match (&self.metrics_endpoint, &self.endpoint) {
+            (Some(text), _) => ("export.metrics_endpoint", text, false),
+            (None, Some(text)) => ("export.endpoint", text, true),
+            (None, None) => {
+                return Err(SettingError::new(
+                    "export.endpoint",
+                    "is not set",
+                    "give the receiver's URL, for example \"http://127.0.0.1:4318\"",
+                ));
+            }
+        };
+        let uri = match self.protocol {
+            Protocol::Grpc => self.grpc_uri(text),
+            Protocol::HttpProtobuf => http_uri(text, is_base),
+        };
+        let uri =
+            uri.map_err(|(problem, fix)| SettingError::new(name, format!("{text:?} {problem}"), fix))?;
+        Ok(Target { uri, protocol: self.protocol })
+    }
+
+    /// The configured headers, ready to be sent.
+    ///
+    /// # Errors
+    /// A name or a value has characters that HTTP does not allow.
+    pub(crate) fn header_map(&self) -> Result<HeaderMap, SettingError> {
+        let mut map = HeaderMap::with_capacity(self.headers.0.len());
+        for (name, value) in &self.headers.0 {
+            let refuse = |what: &str, fix: &str| {
+                SettingError::new(
+                    "export.headers",
+                    format!("the {what} of {name:?} is not allowed in HTTP"),
+                    fix,
+                )
+            };
+            let header =
+                HeaderName::try_from(name).map_err(|_| refuse("name", "use letters, digits and hyphens"))?;
+            let mut value = HeaderValue::try_from(value)
+                .map_err(|_| refuse("value", "use printable ASCII without line breaks"))?;
+            value.set_sensitive(true);
+            map.insert(header, value);
+        }
+        Ok(map)
+    }
+
+    fn grpc_uri(&self, text: &str) -> Result<Uri, Refusal> {
+        let uri = if text.contains("://") {
+            parse(text)?
+        } else {
+            parse(&format!("{}://{text}", if self.tls.insecure { "http" } else { "https" }))?
+        };
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err((
+                "has a path, which gRPC does not use",
+                "give scheme, host and port alone, for example \"http://127.0.0.1:4317\", or set export.protocol to \"http/protobuf\"",
+            ));
+        }
+        with_path(uri, GRPC_METHOD)
+    }
+}
+
+/// What is wrong, and what is accepted.
+type Refusal = (&'static str, &'static str);
+
+fn http_uri(text: &str, is_base: bool) -> Result<Uri, Refusal> {
+    let uri = parse(text)?;
+    if !is_base {
+        return Ok(uri);
+    }
+    if uri.query().is_some() {
+        return Err(("has a query", "set export.metrics_endpoint, which is used as it is"));
+    }
+    let path = format!("{}/v1/metrics", uri.path().trim_end_matches('/'));
+    with_path(uri, &path)
+}
+
+fn parse(text: &str) -> Result<Uri, Refusal> {
+    let uri: Uri = text
+        .parse()
+        .map_err(|_| ("is not a URL", "give scheme, host and port, for example \"http://127.0.0.1:4318\""))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err((
+            "has neither http:// nor https:// in front",
+            "say which of the two the receiver speaks",
+        ));
+    }
+    // Credentials in a URL end up in logs.
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err(("holds a user name", "put credentials into export.headers"));
+    }
+    // The URL type takes any digits and then reports no port at all, which would mean the scheme's own.
+    if uri
+        .authority()
+        .is_some_and(|authority| authority.port().is_none() && authority.as_str() != authority.host())
+    {
+        return Err(("has a port that cannot be", "give a port from 1 to 65535"));
+    }
+    Ok(uri)
+}
+
+fn with_path(uri: Uri, path: &str) -> Result<Uri, Refusal> {
+    const REFUSAL: Refusal = (
+        "has a path that cannot be used",
+        "give scheme, host and port, for example \"http://127.0.0.1:4318\"",
+    );
+    let mut parts = uri.into_parts();
+    parts.path_and_query = Some(path.parse().map_err(|_| REFUSAL)?);
+    Uri::from_parts(parts).map_err(|_| REFUSAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(settings: &ExportSettings) -> Result<String, SettingError> {
+        settings.target().map(|target| target.uri.to_string())
+    }
+
+    #[test]
+    fn a_base_gets_the_path_of_the_signal() {
+        for (base, expected) in [
+            ("http://h:4318", "http://h:4318/v1/metrics"),
+            ("http://h:4318/", "http://h:4318/v1/metrics"),
+            ("https://h/otlp", "https://h/otlp/v1/metrics"),
+            ("https://h/otlp/", "https://h/otlp/v1/metrics"),
+            ("http://[::1]:4318", "http://[::1]:4318/v1/metrics"),
+        ] {
+            let settings = ExportSettings { endpoint: Some(base.into()), ..Default::default() };
+            assert_eq!(url(&settings).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn the_metrics_endpoint_is_used_as_it_is_and_wins() {
+        for (exact, expected) in [
+            ("http://h:4318", "http://h:4318/"),
+            ("http://h/v1/metrics", "http://h/v1/metrics"),
+            ("https://h/a/b?tenant=7", "https://h/a/b?tenant=7"),
+        ] {
+            let settings = ExportSettings {
+                endpoint: Some("http://other:1".into()),
+                metrics_endpoint: Some(exact.into()),
+                ..Default::default()
+            };
+            assert_eq!(url(&settings).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn grpc_takes_scheme_host_and_port() {
+        for (text, insecure, expected) in [
+            ("http://h:4317", false, "http://h:4317"),
+            ("https://h:4317/", true, "https://h:4317"),
+            ("h:4317", true, "http://h:4317"),
+            ("h:4317", false, "https://h:4317"),
+        ] {
+            let mut settings = ExportSettings {
+                endpoint: Some(text.into()),
+                protocol: Protocol::Grpc,
+                ..Default::default()
+            };
+            settings.tls.insecure = insecure;
+            assert_eq!(url(&settings).unwrap(), format!("{expected}{GRPC_METHOD}"));
+        }
+    }
+
+    #[test]
+    fn unusable_endpoints_are_refused_with_a_fix() {
+        let http = Protocol::HttpProtobuf;
+        for (text, protocol) in [
+            ("", http),
+            ("h:4318", http),
+            ("ftp://h", http),
+            ("http://", http),
+            ("http://user:pw@h", http),
+            ("http://h?x=1", http),
+            ("http://h/v1/metrics", Protocol::Grpc),
+            ("http://h:99999999", http),
+        ] {
+            let settings = ExportSettings { endpoint: Some(text.into()), protocol, ..Default::default() };
+            let error = url(&settings).unwrap_err();
+            assert!(error.name == "export.endpoint" && !error.fix.is_empty(), "{text}: {error}");
+        }
+        assert_eq!(url(&ExportSettings::default()).unwrap_err().problem, "is not set");
+    }
+
+    #[test]
+    fn header_errors_do_not_print_values() {
+        let mut settings = ExportSettings::default();
+        settings.headers.0.insert("x-token".into(), "s3cret\n".into());
+        let error = settings.header_map().unwrap_err().to_string();
+        assert!(error.contains("x-token") && !error.contains("s3cret"), "{error}");
+    }
+}
