@@ -1,3 +1,5 @@
 //! From snapshots to the outside: OTLP, table, JSON, self-telemetry.
 
+pub mod otlp;
+pub mod resource;
 pub mod settings;

@@ -1,0 +1,125 @@
+//! The metrics, built once from the tables of states and counters.
+
+use sampler_ebpf::abi::{COUNTERS, Unit};
+
+use super::wire::{self, AnyValue};
+use crate::model::STATES;
+
+/// Field of `NumberDataPoint` that holds its attributes.
+pub(super) const POINT_ATTRIBUTES: u8 = 7;
+
+/// Everything of a `Metric` message but its points.
+pub(super) struct Family {
+    /// Name, description and unit, encoded.
+    pub(super) head: Box<[u8]>,
+    /// Field of `Metric` that holds the points: `gauge` or `sum`.
+    pub(super) data_field: u8,
+    /// What follows the points inside that field, encoded.
+    pub(super) tail: &'static [u8],
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy)]
+enum Kind {
+    Gauge,
+    /// Cumulative, and never falling but at a reset.
+    Monotonic,
+    /// Cumulative, rising and falling: what the conventions call an UpDownCounter.
+    UpDown,
+}
+
+impl Family {
+    fn new(name: &str, unit: &str, description: &str, kind: Kind) -> Self {
+        const GAUGE: u8 = 5;
+        const SUM: u8 = 7;
+        // Fields 2, aggregation_temporality = CUMULATIVE (2), and 3, is_monotonic, of `Sum`.
+        const CUMULATIVE: &[u8] = &[2 << 3, 2];
+        const CUMULATIVE_MONOTONIC: &[u8] = &[2 << 3, 2, 3 << 3, 1];
+        let mut head = Vec::new();
+        wire::put_string(&mut head, 1, name);
+        wire::put_string(&mut head, 2, description);
+        wire::put_string(&mut head, 3, unit);
+        let (data_field, tail): (_, &[u8]) = match kind {
+            Kind::Gauge => (GAUGE, &[]),
+            Kind::Monotonic => (SUM, CUMULATIVE_MONOTONIC),
+            Kind::UpDown => (SUM, CUMULATIVE),
+        };
+        Self { head: head.into(), data_field, tail }
+    }
+
+    /// Bytes of the field that holds the points, without tag and length.
+    pub(super) const fn data_len(&self, points_len: usize) -> usize {
+        points_len + self.tail.len()
+    }
+
+    /// Bytes of the `Metric` message with `points_len` bytes of points.
+    pub(super) const fn metric_len(&self, points_len: usize) -> usize {
+        self.head.len() + wire::delimited_len(self.data_len(points_len))
+    }
+}
+
+/// A counter that is a metric of its own.
+pub(super) struct CounterMetric {
+    /// Index in [`COUNTERS`].
+    pub(super) counter: usize,
+    /// Counted in nanoseconds and exported in seconds.
+    pub(super) is_time: bool,
+    /// Its family.
+    pub(super) family: Family,
+}
+
+/// All metrics, in the order in which they are sent.
+pub(super) struct Catalog {
+    pub(super) vcpu_time: Family,
+    pub(super) counters: Vec<CounterMetric>,
+    pub(super) vm_info: Family,
+    pub(super) vm_vcpu_count: Family,
+    pub(super) vm_uptime: Family,
+    pub(super) vm_count: Family,
+    /// The attribute `hypervisor.vcpu.state` of each row of [`STATES`], encoded.
+    pub(super) states: Vec<Box<[u8]>>,
+}
+
+impl Catalog {
+    pub(super) fn new() -> Self {
+        let counters = COUNTERS.iter().enumerate().filter_map(|(counter, row)| {
+            let (unit, is_time) = match row.unit {
+                Unit::Nanoseconds => ("s", true),
+                Unit::Count(unit) => (unit, false),
+            };
+            let family = Family::new(row.metric?, unit, row.help, Kind::Monotonic);
+            Some(CounterMetric { counter, is_time, family })
+        });
+        let state = |key| {
+            let mut bytes = Vec::new();
+            wire::put_attribute(&mut bytes, POINT_ATTRIBUTES, "hypervisor.vcpu.state", AnyValue::String(key));
+            bytes.into()
+        };
+        let states: Vec<_> = STATES.iter().map(|row| format!("{}: {}", row.key, row.help)).collect();
+        let vcpu_time = format!("Wall time of the vCPU thread by state. {}", states.join(" "));
+        Self {
+            vcpu_time: Family::new("hypervisor.vcpu.time", "s", &vcpu_time, Kind::Monotonic),
+            counters: counters.collect(),
+            vm_info: Family::new(
+                "hypervisor.vm.info",
+                "1",
+                "What is known of the VM; always 1.",
+                Kind::Gauge,
+            ),
+            vm_vcpu_count: Family::new(
+                "hypervisor.vm.vcpu.count",
+                "{vcpu}",
+                "vCPUs of the VM.",
+                Kind::UpDown,
+            ),
+            vm_uptime: Family::new(
+                "hypervisor.vm.uptime",
+                "s",
+                "Time since the VMM process was created.",
+                Kind::Gauge,
+            ),
+            vm_count: Family::new("hypervisor.vm.count", "{vm}", "VMs on the host.", Kind::UpDown),
+            states: STATES.iter().map(|row| state(row.key)).collect(),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! From snapshots to OTLP metrics requests, written as protobuf straight into a buffer.
+//!
+//! Attributes are encoded once for each stream; a point then costs a few stores and the copy of its
+//! attributes. The tables of states and counters are walked, so a new row needs nothing here.
+
+mod catalog;
+mod plan;
+mod streams;
+mod wire;
+mod writer;
+
+use bytes::{Bytes, BytesMut};
+
+use self::{
+    catalog::Catalog,
+    plan::{Plan, Planner, Point, Sink, Value},
+    streams::{Streams, VcpuRow},
+    wire::AnyValue,
+    writer::{Envelope, Writer},
+};
+use super::resource::{Resource, SCHEMA_URL, VERSION};
+use crate::model::{Snapshot, Vcpu};
+
+/// Bytes that a request stays below before compression. Receivers commonly refuse more than 4 MiB.
+pub const MAX_REQUEST_BYTES: usize = 3 << 20;
+
+/// Name of the instrumentation scope.
+pub const SCOPE: &str = "hvsampler";
+
+/// One encoded `ExportMetricsServiceRequest`.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The message.
+    pub body: Bytes,
+    /// Points in it.
+    pub points: u64,
+    /// Of these, points that end a series.
+    pub ends: u64,
+}
+
+/// Encodes the snapshots of one host, in the order in which they were taken.
+///
+/// It remembers which series it has exported, and ends each with one point flagged `NO_RECORDED_VALUE`
+/// when the snapshot names it as ended or no longer has it. A series goes on when another thread or VM
+/// takes its attributes over.
+pub struct Encoder {
+    catalog: Catalog,
+    envelope: Envelope,
+    streams: Streams,
+    plan: Plan,
+    buffer: BytesMut,
+    /// Start of the series that belong to the host.
+    start_unix_ns: u64,
+    /// Bytes that the metrics of one request may have.
+    metrics_limit: usize,
+}
+
+impl Encoder {
+    /// `start_unix_ns` is when the sampler started, Unix time in ns.
+    #[must_use]
+    pub fn new(resource: &Resource, start_unix_ns: u64) -> Self {
+        Self::with_limit(resource, start_unix_ns, MAX_REQUEST_BYTES)
+    }
+
+    /// Like [`Encoder::new`], with requests below `max_request_bytes`. A request has at least one point,
+    /// however long that is.
+    #[must_use]
+    pub fn with_limit(resource: &Resource, start_unix_ns: u64, max_request_bytes: usize) -> Self {
+        let envelope = envelope(resource);
+        let overhead = envelope.request_len(max_request_bytes) - max_request_bytes;
+        Self {
+            catalog: Catalog::new(),
+            streams: Streams::default(),
+            plan: Plan::default(),
+            buffer: BytesMut::new(),
+            start_unix_ns,
+            metrics_limit: max_request_bytes.saturating_sub(overhead + 1),
+            envelope,
+        }
+    }
+
+    /// Appends the requests that carry the snapshot; at least one, for the number of VMs is always sent.
+    ///
+    /// Their bodies share one buffer, which is used again for the next snapshot once all are dropped.
+    pub fn encode(&mut self, snapshot: &Snapshot, out: &mut Vec<Request>) {
+        self.streams.update(snapshot);
+        let points = Points {
+            catalog: &self.catalog,
+            streams: &self.streams,
+            snapshot,
+            start_unix_ns: self.start_unix_ns,
+        };
+        let mut planner = Planner::new(&mut self.plan, self.metrics_limit);
+        points.walk(&mut planner);
+        planner.finish();
+        let mut writer = Writer::new(&self.envelope, &self.plan, &mut self.buffer, out);
+        points.walk(&mut writer);
+    }
+}
+
+fn envelope(resource: &Resource) -> Envelope {
+    let mut attributes = Vec::new();
+    for (key, value) in resource.iter() {
+        wire::put_attribute(&mut attributes, 1, key, AnyValue::String(value));
+    }
+    let mut resource = Vec::new();
+    wire::put_delimited(&mut resource, 1, &attributes);
+    let mut name = Vec::new();
+    wire::put_string(&mut name, 1, SCOPE);
+    wire::put_string(&mut name, 2, VERSION);
+    let mut scope = Vec::new();
+    wire::put_delimited(&mut scope, 1, &name);
+    let mut schema_url = Vec::new();
+    wire::put_string(&mut schema_url, 3, SCHEMA_URL);
+    Envelope { resource: resource.into(), scope: scope.into(), schema_url: schema_url.into() }
+}
+
+/// The points of one snapshot.
+struct Points<'a> {
+    catalog: &'a Catalog,
+    streams: &'a Streams,
+    snapshot: &'a Snapshot,
+    start_unix_ns: u64,
+}
+
+impl<'a> Points<'a> {
+    /// Hands all points over, metric by metric.
+    fn walk(&self, sink: &mut impl Sink<'a>) {
+        self.vcpu_time(sink);
+        self.counters(sink);
+        self.vm_info(sink);
+        self.vm_vcpu_count(sink);
+        self.vm_uptime(sink);
+        let count = self.point(&[], self.start_unix_ns, int(self.snapshot.vms.len() as u64));
+        sink.point(&self.catalog.vm_count, count);
+    }
+
+    fn vcpu_time(&self, sink: &mut impl Sink<'a>) {
+        let family = &self.catalog.vcpu_time;
+        let states = &self.catalog.states;
+        for row in &self.streams.vcpu_rows {
+            let vcpu = self.vcpu(row);
+            for (state, ns) in vcpu.states.iter() {
+                let mut point = self.point(&row.attributes, vcpu.start_unix_ns, Value::Double(seconds(ns)));
+                point.attributes[1] = &states[state as usize];
+                sink.point(family, point);
+            }
+        }
+        for end in &self.streams.vcpu_ends {
+            for state in end.states.iter() {
+                let mut point = self.point(&end.attributes, end.start_unix_ns, Value::Ended);
+                point.attributes[1] = &states[state as usize];
+                sink.point(family, point);
+            }
+        }
+    }
+
+    fn counters(&self, sink: &mut impl Sink<'a>) {
+        for metric in &self.catalog.counters {
+            for row in &self.streams.vcpu_rows {
+                let vcpu = self.vcpu(row);
+                let count = vcpu.counters[metric.counter];
+                let value = if metric.is_time { Value::Double(seconds(count)) } else { int(count) };
+                sink.point(&metric.family, self.point(&row.attributes, vcpu.start_unix_ns, value));
+            }
+            for end in self.streams.vcpu_ends.iter().filter(|end| end.counters) {
+                sink.point(&metric.family, self.point(&end.attributes, end.start_unix_ns, Value::Ended));
+            }
+        }
+    }
+
+    fn vm_info(&self, sink: &mut impl Sink<'a>) {
+        let family = &self.catalog.vm_info;
+        for row in &self.streams.vm_rows {
+            sink.point(family, self.point(&row.info, 0, int(1)));
+        }
+        for info in self.streams.vm_ends.iter().filter_map(|end| end.info.as_deref()) {
+            sink.point(family, self.point(info, 0, Value::Ended));
+        }
+    }
+
+    fn vm_vcpu_count(&self, sink: &mut impl Sink<'a>) {
+        let family = &self.catalog.vm_vcpu_count;
+        for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
+            sink.point(family, self.point(&row.id, vm.start_unix_ns, int(row.vcpus as u64)));
+        }
+        for end in &self.streams.vm_ends {
+            if let Some(id) = &end.id {
+                sink.point(family, self.point(id, end.start_unix_ns, Value::Ended));
+            }
+        }
+    }
+
+    fn vm_uptime(&self, sink: &mut impl Sink<'a>) {
+        let family = &self.catalog.vm_uptime;
+        for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
+            let uptime = seconds(self.snapshot.at_unix_ns.saturating_sub(vm.start_unix_ns));
+            sink.point(family, self.point(&row.id, 0, Value::Double(uptime)));
+        }
+        for id in self.streams.vm_ends.iter().filter_map(|end| end.id.as_deref()) {
+            sink.point(family, self.point(id, 0, Value::Ended));
+        }
+    }
+
+    fn vcpu(&self, row: &VcpuRow) -> &'a Vcpu {
+        &self.snapshot.vms[row.vm].vcpus[row.vcpu]
+    }
+
+    fn point<'p>(&self, attributes: &'p [u8], start_unix_ns: u64, value: Value) -> Point<'p> {
+        Point { attributes: [attributes, &[]], start_unix_ns, at_unix_ns: self.snapshot.at_unix_ns, value }
+    }
+}
+
+/// Seconds as receivers want them. Not rounded: dividing by 1e9 gives the double nearest to the quotient.
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// OTLP integers are signed: a count past their end stays there.
+fn int(count: u64) -> Value {
+    Value::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}

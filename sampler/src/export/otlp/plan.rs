@@ -1,0 +1,128 @@
+//! What goes into which request, and how long every message is, found before the first byte is written:
+//! protobuf puts lengths in front.
+
+use super::{
+    catalog::Family,
+    wire::{self, FIXED64_FIELD},
+};
+
+/// A value of a point.
+#[derive(Clone, Copy)]
+pub(super) enum Value {
+    Double(f64),
+    Int(i64),
+    /// The series ends: flag `NO_RECORDED_VALUE`.
+    Ended,
+}
+
+/// One `NumberDataPoint`; a zero time is an unset one.
+#[derive(Clone, Copy)]
+pub(super) struct Point<'a> {
+    /// Encoded attributes, to be written one after the other.
+    pub(super) attributes: [&'a [u8]; 2],
+    pub(super) start_unix_ns: u64,
+    pub(super) at_unix_ns: u64,
+    pub(super) value: Value,
+}
+
+impl Point<'_> {
+    /// Bytes of the message, without its tag and length.
+    pub(super) const fn len(&self) -> usize {
+        const FLAGS_FIELD: usize = 2;
+        let times = (self.start_unix_ns != 0) as usize + (self.at_unix_ns != 0) as usize;
+        let value = match self.value {
+            Value::Double(_) | Value::Int(_) => FIXED64_FIELD,
+            Value::Ended => FLAGS_FIELD,
+        };
+        times * FIXED64_FIELD + self.attributes[0].len() + self.attributes[1].len() + value
+    }
+}
+
+/// Takes the points of a snapshot, in an order that is the same each time.
+pub(super) trait Sink<'a> {
+    fn point(&mut self, family: &'a Family, point: Point<'_>);
+}
+
+/// Points of one metric in one request.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Segment {
+    /// Points.
+    pub(super) points: usize,
+    /// Their bytes, tags and lengths included.
+    pub(super) bytes: usize,
+}
+
+/// One request.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Planned {
+    /// Segments.
+    pub(super) segments: usize,
+    /// Bytes of their `Metric` messages, tags and lengths included.
+    pub(super) metrics_len: usize,
+    /// Points.
+    pub(super) points: u64,
+    /// Of these, points that end a series.
+    pub(super) ends: u64,
+}
+
+/// The plan; its memory is used again for the next snapshot.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub(super) segments: Vec<Segment>,
+    pub(super) requests: Vec<Planned>,
+}
+
+/// Lays out the plan.
+pub(super) struct Planner<'a, 'p> {
+    plan: &'p mut Plan,
+    /// Bytes that the metrics of one request may have.
+    limit: usize,
+    family: Option<&'a Family>,
+    segment: Segment,
+    request: Planned,
+}
+
+impl<'p> Planner<'_, 'p> {
+    pub(super) fn new(plan: &'p mut Plan, limit: usize) -> Self {
+        plan.segments.clear();
+        plan.requests.clear();
+        Self { plan, limit, family: None, segment: Segment::default(), request: Planned::default() }
+    }
+
+    pub(super) fn finish(mut self) {
+        self.close_request();
+    }
+
+    fn close_segment(&mut self) {
+        let Some(family) = self.family.take() else { return };
+        let segment = std::mem::take(&mut self.segment);
+        self.request.segments += 1;
+        self.request.metrics_len += wire::delimited_len(family.metric_len(segment.bytes));
+        self.plan.segments.push(segment);
+    }
+
+    fn close_request(&mut self) {
+        self.close_segment();
+        if self.request.points > 0 {
+            self.plan.requests.push(std::mem::take(&mut self.request));
+        }
+    }
+}
+
+impl<'a> Sink<'a> for Planner<'a, '_> {
+    fn point(&mut self, family: &'a Family, point: Point<'_>) {
+        if !self.family.is_some_and(|current| std::ptr::eq(current, family)) {
+            self.close_segment();
+        }
+        let bytes = wire::delimited_len(point.len());
+        let metric = wire::delimited_len(family.metric_len(self.segment.bytes + bytes));
+        if self.request.points > 0 && self.request.metrics_len + metric > self.limit {
+            self.close_request();
+        }
+        self.family = Some(family);
+        self.segment.points += 1;
+        self.segment.bytes += bytes;
+        self.request.points += 1;
+        self.request.ends += u64::from(matches!(point.value, Value::Ended));
+    }
+}

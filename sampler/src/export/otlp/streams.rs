@@ -1,0 +1,285 @@
+//! What was exported and is to be ended one day: the streams, each with its encoded attributes.
+//!
+//! An entry is made when its vCPU or VM is first exported and goes when its end is exported, so that in the
+//! steady state nothing here allocates. Ends follow from what was exported before and is missing now, and
+//! not from [`Snapshot::ended`] alone: a snapshot that never reached the encoder must not leave series open.
+
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+};
+
+use super::{
+    catalog::POINT_ATTRIBUTES,
+    wire::{AnyValue, put_attribute},
+};
+use crate::{
+    export::resource::bounded,
+    model::{Ended, STATES, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey},
+};
+
+/// A set of states; the bit is the state's index in [`STATES`].
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct StateSet(u64);
+
+const _: () = assert!(STATES.len() <= u64::BITS as usize, "a wider set of states is needed");
+
+impl StateSet {
+    fn of(times: &StateTimes) -> Self {
+        Self(times.iter().fold(0, |set, (state, _)| set | 1 << state as usize))
+    }
+
+    const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    fn insert(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = State> {
+        State::ALL.into_iter().filter(move |state| self.0 & 1 << *state as usize != 0)
+    }
+}
+
+/// The series of one vCPU.
+struct VcpuStream {
+    attributes: Arc<[u8]>,
+    start_unix_ns: u64,
+    states: StateSet,
+    generation: u64,
+}
+
+/// The series of one VM.
+struct VmStream {
+    /// `hypervisor.vm.id`, encoded.
+    id: Arc<[u8]>,
+    /// Attributes of `hypervisor.vm.info`, encoded.
+    info: Arc<[u8]>,
+    /// What `info` was made from.
+    name: Option<Arc<str>>,
+    uuid: Option<Arc<str>>,
+    platform: &'static str,
+    start_unix_ns: u64,
+    generation: u64,
+}
+
+/// A vCPU to be exported: where it is in the snapshot, and its attributes.
+pub(super) struct VcpuRow {
+    pub(super) vm: usize,
+    pub(super) vcpu: usize,
+    pub(super) attributes: Arc<[u8]>,
+}
+
+/// A VM to be exported, in the order of the snapshot.
+pub(super) struct VmRow {
+    pub(super) id: Arc<[u8]>,
+    pub(super) info: Arc<[u8]>,
+    /// vCPUs that are exported.
+    pub(super) vcpus: usize,
+}
+
+/// Series of a vCPU that end.
+pub(super) struct VcpuEnd {
+    pub(super) attributes: Arc<[u8]>,
+    pub(super) start_unix_ns: u64,
+    /// Series of `hypervisor.vcpu.time` that end.
+    pub(super) states: StateSet,
+    /// Whether the series of the counters end.
+    pub(super) counters: bool,
+}
+
+/// Series of a VM that end.
+pub(super) struct VmEnd {
+    /// Attributes of the counts and the uptime, unless those go on.
+    pub(super) id: Option<Arc<[u8]>>,
+    /// Attributes of `hypervisor.vm.info`, unless that goes on or was never exported.
+    pub(super) info: Option<Arc<[u8]>>,
+    pub(super) start_unix_ns: u64,
+}
+
+/// The streams, and what the current snapshot makes of them.
+#[derive(Default)]
+pub(super) struct Streams {
+    vcpus: HashMap<VcpuId, VcpuStream>,
+    vms: HashMap<VmKey, VmStream>,
+    generation: u64,
+    pub(super) vcpu_rows: Vec<VcpuRow>,
+    pub(super) vm_rows: Vec<VmRow>,
+    pub(super) vcpu_ends: Vec<VcpuEnd>,
+    pub(super) vm_ends: Vec<VmEnd>,
+}
+
+impl Streams {
+    /// Brings rows and ends in line with a snapshot.
+    pub(super) fn update(&mut self, snapshot: &Snapshot) {
+        self.generation += 1;
+        self.vcpu_rows.clear();
+        self.vm_rows.clear();
+        self.vcpu_ends.clear();
+        self.vm_ends.clear();
+        for (index, vm) in snapshot.vms.iter().enumerate() {
+            let before = self.vcpu_rows.len();
+            for vcpu in exported(&vm.vcpus) {
+                let attributes = self.see_vcpu(vm, &vm.vcpus[vcpu]);
+                self.vcpu_rows.push(VcpuRow { vm: index, vcpu, attributes });
+            }
+            self.see_vm(vm, self.vcpu_rows.len() - before);
+        }
+        // Those that were exported come first: of two ends of one series the first is kept, and theirs has
+        // the start time that the series had.
+        self.end_unseen();
+        for ended in &snapshot.ended {
+            self.end_named(ended);
+        }
+        self.keep_one_end_each();
+    }
+
+    fn see_vm(&mut self, vm: &Vm, vcpus: usize) {
+        let generation = self.generation;
+        let stream = self.vms.entry(vm.key).or_insert_with(|| VmStream {
+            id: vm_id_attribute(&vm.id).into(),
+            info: info_attributes(vm),
+            name: vm.name.clone(),
+            uuid: vm.uuid.clone(),
+            platform: vm.platform,
+            start_unix_ns: vm.start_unix_ns,
+            generation,
+        });
+        stream.generation = generation;
+        // Names arrive late. The info series that lacked them is another series, and it ends.
+        if stream.name != vm.name || stream.uuid != vm.uuid || stream.platform != vm.platform {
+            stream.name.clone_from(&vm.name);
+            stream.uuid.clone_from(&vm.uuid);
+            stream.platform = vm.platform;
+            let before = mem::replace(&mut stream.info, info_attributes(vm));
+            self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns: stream.start_unix_ns });
+        }
+        self.vm_rows.push(VmRow { id: stream.id.clone(), info: stream.info.clone(), vcpus });
+    }
+
+    /// Returns the attributes of the vCPU's series.
+    fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) -> Arc<[u8]> {
+        let generation = self.generation;
+        let states = StateSet::of(&vcpu.states);
+        let stream = self.vcpus.entry(vcpu.thread).or_insert_with(|| VcpuStream {
+            attributes: vcpu_attributes(&vm.id, vcpu.index),
+            start_unix_ns: vcpu.start_unix_ns,
+            states,
+            generation,
+        });
+        stream.generation = generation;
+        let vanished = mem::replace(&mut stream.states, states).without(states);
+        if vanished != StateSet::default() {
+            self.vcpu_ends.push(VcpuEnd {
+                attributes: stream.attributes.clone(),
+                start_unix_ns: stream.start_unix_ns,
+                states: vanished,
+                counters: false,
+            });
+        }
+        stream.attributes.clone()
+    }
+
+    /// Ends every stream that the snapshot no longer has.
+    fn end_unseen(&mut self) {
+        let generation = self.generation;
+        let Self { vcpus, vms, vcpu_ends, vm_ends, .. } = self;
+        vcpus.retain(|_, stream| {
+            let live = stream.generation == generation;
+            if !live {
+                vcpu_ends.push(VcpuEnd {
+                    attributes: stream.attributes.clone(),
+                    start_unix_ns: stream.start_unix_ns,
+                    states: stream.states,
+                    counters: true,
+                });
+            }
+            live
+        });
+        vms.retain(|_, stream| {
+            let live = stream.generation == generation;
+            if !live {
+                let (id, info) = (Some(stream.id.clone()), Some(stream.info.clone()));
+                vm_ends.push(VmEnd { id, info, start_unix_ns: stream.start_unix_ns });
+            }
+            live
+        });
+    }
+
+    /// Ends what the snapshot names as ended, exported before or not.
+    fn end_named(&mut self, ended: &Ended) {
+        self.vcpu_ends.push(VcpuEnd {
+            attributes: vcpu_attributes(&ended.vm_id, ended.index),
+            start_unix_ns: ended.start_unix_ns,
+            states: StateSet::of(&ended.states),
+            counters: true,
+        });
+        if ended.vm_gone {
+            let id = vm_id_attribute(&ended.vm_id).into();
+            self.vm_ends.push(VmEnd { id: Some(id), info: None, start_unix_ns: ended.start_unix_ns });
+        }
+    }
+
+    /// Leaves one end for each series, and none for a series that goes on because another thread or VM has
+    /// taken its attributes over: the new start time tells of the change.
+    fn keep_one_end_each(&mut self) {
+        if !self.vcpu_ends.is_empty() {
+            let live = self.vcpus.values().map(|stream| (stream.attributes.clone(), (stream.states, true)));
+            let mut settled: HashMap<Arc<[u8]>, (StateSet, bool)> = live.collect();
+            for end in &mut self.vcpu_ends {
+                let (states, counters) = settled.entry(end.attributes.clone()).or_default();
+                end.states = end.states.without(*states);
+                end.counters &= !*counters;
+                states.insert(end.states);
+                *counters |= end.counters;
+            }
+        }
+        if !self.vm_ends.is_empty() {
+            let live = self.vm_rows.iter().flat_map(|row| [row.id.clone(), row.info.clone()]);
+            let mut settled: HashSet<Arc<[u8]>> = live.collect();
+            for end in &mut self.vm_ends {
+                end.id.take_if(|id| !settled.insert(id.clone()));
+                end.info.take_if(|info| !settled.insert(info.clone()));
+            }
+        }
+    }
+}
+
+/// Positions of the vCPUs to be exported. Where two threads served the same vCPU, the younger alone: two
+/// points with the same attributes in one export contradict each other, and the one that set the vCPU up
+/// is the older.
+fn exported(vcpus: &[Vcpu]) -> impl Iterator<Item = usize> {
+    vcpus.chunk_by(|a, b| a.index == b.index).scan(0, |next, same| {
+        let first = mem::replace(next, *next + same.len());
+        let age = |(_, vcpu): &(usize, &Vcpu)| (vcpu.thread.start_boottime_ns, vcpu.thread.tid);
+        same.iter().enumerate().max_by_key(age).map(|(position, _)| first + position)
+    })
+}
+
+fn vm_id_attribute(id: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_attribute(&mut bytes, POINT_ATTRIBUTES, "hypervisor.vm.id", AnyValue::String(bounded(id)));
+    bytes
+}
+
+fn vcpu_attributes(vm_id: &str, index: u32) -> Arc<[u8]> {
+    let mut bytes = vm_id_attribute(vm_id);
+    put_attribute(&mut bytes, POINT_ATTRIBUTES, "hypervisor.vcpu.id", AnyValue::Int(index.into()));
+    bytes.into()
+}
+
+fn info_attributes(vm: &Vm) -> Arc<[u8]> {
+    let mut bytes = vm_id_attribute(&vm.id);
+    let mut put = |key, value| put_attribute(&mut bytes, POINT_ATTRIBUTES, key, value);
+    if let Some(name) = &vm.name {
+        put("hypervisor.vm.name", AnyValue::String(bounded(name)));
+    }
+    if let Some(uuid) = &vm.uuid {
+        put("hypervisor.vm.uuid", AnyValue::String(bounded(uuid)));
+    }
+    put("hypervisor.vm.platform", AnyValue::String(bounded(vm.platform)));
+    put("process.pid", AnyValue::Int(vm.key.pid.into()));
+    bytes.into()
+}

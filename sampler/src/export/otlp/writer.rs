@@ -1,0 +1,139 @@
+//! Writes what was planned.
+
+use bytes::{BufMut as _, BytesMut};
+
+use super::{
+    Request,
+    catalog::Family,
+    plan::{Plan, Planned, Point, Segment, Sink, Value},
+    wire,
+};
+
+/// What every request has in common, encoded.
+pub(super) struct Envelope {
+    /// `resource` of `ResourceMetrics`.
+    pub(super) resource: Box<[u8]>,
+    /// `scope` of `ScopeMetrics`.
+    pub(super) scope: Box<[u8]>,
+    /// `schema_url`, the same field in both.
+    pub(super) schema_url: Box<[u8]>,
+}
+
+impl Envelope {
+    const fn scope_metrics_len(&self, metrics_len: usize) -> usize {
+        self.scope.len() + metrics_len + self.schema_url.len()
+    }
+
+    const fn resource_metrics_len(&self, metrics_len: usize) -> usize {
+        self.resource.len() + wire::delimited_len(self.scope_metrics_len(metrics_len)) + self.schema_url.len()
+    }
+
+    /// Bytes of a request with `metrics_len` bytes of metrics.
+    pub(super) const fn request_len(&self, metrics_len: usize) -> usize {
+        wire::delimited_len(self.resource_metrics_len(metrics_len))
+    }
+}
+
+/// Writes requests into a buffer, following the plan that the same points gave.
+pub(super) struct Writer<'e> {
+    envelope: &'e Envelope,
+    buffer: &'e mut BytesMut,
+    out: &'e mut Vec<Request>,
+    segments: std::slice::Iter<'e, Segment>,
+    requests: std::slice::Iter<'e, Planned>,
+    /// Points missing in the current segment.
+    points_left: usize,
+    /// Segments missing in the current request, the current one included.
+    segments_left: usize,
+    request: Planned,
+}
+
+impl<'e> Writer<'e> {
+    pub(super) fn new(
+        envelope: &'e Envelope,
+        plan: &'e Plan,
+        buffer: &'e mut BytesMut,
+        out: &'e mut Vec<Request>,
+    ) -> Self {
+        let bytes = plan.requests.iter().map(|request| envelope.request_len(request.metrics_len)).sum();
+        buffer.reserve(bytes);
+        Self {
+            envelope,
+            buffer,
+            out,
+            segments: plan.segments.iter(),
+            requests: plan.requests.iter(),
+            points_left: 0,
+            segments_left: 0,
+            request: Planned::default(),
+        }
+    }
+
+    fn open_request(&mut self) {
+        self.request = self.requests.next().copied().unwrap_or_default();
+        self.segments_left = self.request.segments;
+        let metrics_len = self.request.metrics_len;
+        wire::put_header(self.buffer, 1, self.envelope.resource_metrics_len(metrics_len));
+        self.buffer.put_slice(&self.envelope.resource);
+        wire::put_header(self.buffer, 2, self.envelope.scope_metrics_len(metrics_len));
+        self.buffer.put_slice(&self.envelope.scope);
+    }
+
+    fn open_segment(&mut self, family: &Family) {
+        if self.segments_left == 0 {
+            self.open_request();
+        }
+        let segment = self.segments.next().copied().unwrap_or_default();
+        self.points_left = segment.points;
+        wire::put_header(self.buffer, 2, family.metric_len(segment.bytes));
+        self.buffer.put_slice(&family.head);
+        wire::put_header(self.buffer, family.data_field, family.data_len(segment.bytes));
+    }
+
+    fn close_segment(&mut self, family: &Family) {
+        self.buffer.put_slice(family.tail);
+        self.segments_left -= 1;
+        if self.segments_left == 0 {
+            self.buffer.put_slice(&self.envelope.schema_url);
+            self.buffer.put_slice(&self.envelope.schema_url);
+            let body = self.buffer.split().freeze();
+            debug_assert_eq!(body.len(), self.envelope.request_len(self.request.metrics_len));
+            self.out.push(Request { body, points: self.request.points, ends: self.request.ends });
+        }
+    }
+}
+
+impl<'a> Sink<'a> for Writer<'_> {
+    fn point(&mut self, family: &'a Family, point: Point<'_>) {
+        if self.points_left == 0 {
+            self.open_segment(family);
+        }
+        put_point(self.buffer, &point);
+        self.points_left -= 1;
+        if self.points_left == 0 {
+            self.close_segment(family);
+        }
+    }
+}
+
+fn put_point(buffer: &mut BytesMut, point: &Point<'_>) {
+    const NO_RECORDED_VALUE: u64 = 1;
+    wire::put_header(buffer, 1, point.len());
+    if point.start_unix_ns != 0 {
+        wire::put_fixed64(buffer, 2, point.start_unix_ns);
+    }
+    if point.at_unix_ns != 0 {
+        wire::put_fixed64(buffer, 3, point.at_unix_ns);
+    }
+    match point.value {
+        Value::Double(value) => wire::put_fixed64(buffer, 4, value.to_bits()),
+        Value::Int(value) => wire::put_fixed64(buffer, 6, value as u64),
+        Value::Ended => {}
+    }
+    for attributes in point.attributes {
+        buffer.put_slice(attributes);
+    }
+    if matches!(point.value, Value::Ended) {
+        wire::put_varint_field(buffer, 8, NO_RECORDED_VALUE);
+    }
+}

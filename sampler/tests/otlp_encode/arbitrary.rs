@@ -1,0 +1,167 @@
+//! Arbitrary runs of a host: a few snapshots in a row, with VMs and vCPUs that come, go and take each
+//! other's place, and with strings that mean harm.
+
+use std::sync::Arc;
+
+use hvsampler::{
+    export::settings::ExportSettings,
+    model::{Ended, Host, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey},
+};
+use proptest::{collection, option, prelude::*, sample};
+use sampler_ebpf::abi::COUNTERS;
+
+/// One run of the sampler.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) settings: ExportSettings,
+    pub(crate) host: Host,
+    pub(crate) snapshots: Vec<Snapshot>,
+}
+
+/// VMs that a run knows; two neighbours share an id, as a guest does before and after a restart.
+const VMS: u32 = 4;
+/// Threads of a VM; two neighbours share the vCPU's number.
+const THREADS: u32 = 4;
+
+pub(crate) fn run() -> impl Strategy<Value = Run> {
+    (settings(), host(), collection::vec(text(), VMS as usize), collection::vec(moment(), 1..5)).prop_map(
+        |(settings, host, ids, moments)| {
+            // Distinct in front, so that no two VMs share an id by chance.
+            let ids: Vec<Arc<str>> =
+                ids.iter().enumerate().map(|(n, id)| format!("{n}{id}").into()).collect();
+            let snapshots = moments.into_iter().map(|moment| moment.snapshot(&ids)).collect();
+            Run { settings, host, snapshots }
+        },
+    )
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => any::<String>(),
+        1 => Just(String::new()),
+        1 => Just("a\"b'c\\d\n\r\t\0{}<>&%s$(reboot)\u{202e}\u{1f4a3}".to_owned()),
+        1 => sample::select(vec!["x", "ü", "€", "💣"]).prop_map(|piece| piece.repeat(4096)),
+        1 => (1020_usize..1028, "[xü]{4}").prop_map(|(len, tail)| "x".repeat(len) + &tail),
+    ]
+}
+
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![any::<u64>(), 0_u64..3, Just(i64::MAX as u64), Just(u64::MAX), 0_u64..10_000_000_000_000]
+}
+
+fn settings() -> impl Strategy<Value = ExportSettings> {
+    (text(), collection::btree_map(text(), text(), 0..3)).prop_map(|(service_name, resource_attributes)| {
+        ExportSettings { service_name, resource_attributes, ..ExportSettings::default() }
+    })
+}
+
+fn host() -> impl Strategy<Value = Host> {
+    (option::of(text()), text(), text(), text(), any::<u32>())
+        .prop_map(|(id, name, kernel, arch, cpus)| Host { id, name, kernel, arch, cpus })
+}
+
+fn states() -> impl Strategy<Value = StateTimes> {
+    collection::vec(option::of(number()), State::ALL.len()).prop_map(|times| {
+        let mut states = StateTimes::default();
+        for (state, ns) in State::ALL.into_iter().zip(times) {
+            if let Some(ns) = ns {
+                states.set(state, ns);
+            }
+        }
+        states
+    })
+}
+
+fn counters() -> impl Strategy<Value = [u64; COUNTERS.len()]> {
+    collection::vec(number(), COUNTERS.len()).prop_map(|counts| counts.try_into().unwrap())
+}
+
+type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
+
+/// What changes from one snapshot to the next.
+#[derive(Clone, Debug)]
+struct Moment {
+    at_unix_ns: u64,
+    vms: Vec<Option<MomentVm>>,
+    ended: Vec<(u32, u32, StateTimes, bool)>,
+}
+
+#[derive(Clone, Debug)]
+struct MomentVm {
+    name: Option<String>,
+    uuid: Option<String>,
+    platform: &'static str,
+    threads: Threads,
+}
+
+fn moment() -> impl Strategy<Value = Moment> {
+    let threads = collection::vec(option::of((states(), counters())), THREADS as usize);
+    let platform = sample::select(vec!["qemu", "unknown"]);
+    let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
+    let vm = (name, option::of(text()), platform, threads)
+        .prop_map(|(name, uuid, platform, threads)| MomentVm { name, uuid, platform, threads });
+    let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
+    (number(), collection::vec(option::of(vm), VMS as usize), ended)
+        .prop_map(|(at_unix_ns, vms, ended)| Moment { at_unix_ns, vms, ended })
+}
+
+fn thread(vm: u32, thread: u32) -> VcpuId {
+    VcpuId { tid: 1000 + vm * THREADS + thread, start_boottime_ns: 77 }
+}
+
+/// When a thread was created; the first one at a time that is not known.
+fn start(vm: u32, thread: u32) -> u64 {
+    u64::from(vm * 1_000_000 + thread * 1000)
+}
+
+impl Moment {
+    fn snapshot(self, ids: &[Arc<str>]) -> Snapshot {
+        let id = |vm: u32| ids[vm as usize / 2].clone();
+        let mut vms: Vec<Vm> = Vec::new();
+        for (number, vm) in (0..).zip(self.vms) {
+            let Some(vm) = vm else { continue };
+            if vms.last().is_some_and(|last| last.id == id(number)) {
+                continue;
+            }
+            let vcpus = (0..).zip(vm.threads).filter_map(|(position, thread_now)| {
+                let (states, counters) = thread_now?;
+                Some(Vcpu {
+                    thread: thread(number, position),
+                    index: position / 2,
+                    start_unix_ns: start(number, position),
+                    counters,
+                    running_ns: 0,
+                    waiting_ns: 0,
+                    states,
+                    interval: None,
+                })
+            });
+            vms.push(Vm {
+                key: VmKey { pid: 500 + number, start_boottime_ns: 3 },
+                id: id(number),
+                name: vm.name.map(Arc::from),
+                uuid: vm.uuid.map(Arc::from),
+                platform: vm.platform,
+                start_unix_ns: u64::from(number) * 1_000_000_000,
+                vcpus: vcpus.collect(),
+            });
+        }
+        let ended = self.ended.into_iter().map(|(vm, position, states, vm_gone)| Ended {
+            vm_id: id(vm),
+            thread: thread(vm, position),
+            index: position / 2,
+            start_unix_ns: start(vm, position),
+            counters: [1; COUNTERS.len()],
+            states,
+            vm_gone,
+        });
+        Snapshot {
+            at_unix_ns: self.at_unix_ns,
+            interval_ns: 1,
+            host: Arc::new(Host::default()),
+            ended: ended.collect(),
+            vms,
+            sampler: SamplerStats::default(),
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The same messages by plain code: points from the snapshot, ends as a difference of sets of series.
+
+use std::collections::{BTreeMap, HashMap};
+
+use hvsampler::{
+    export::settings::ExportSettings,
+    model::{Host, STATES, Snapshot, State, StateTimes, Vcpu, Vm},
+};
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
+    metrics::v1::{
+        Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data, number_data_point,
+    },
+    resource::v1::Resource,
+};
+use prost::Message as _;
+use sampler_ebpf::abi::{COUNTERS, Unit};
+
+const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
+
+/// A series: metric, and attributes as bytes so that they can be a key.
+type Series = (String, Vec<u8>);
+
+/// Builds what the encoder should have said, snapshot after snapshot.
+pub(crate) struct Expected {
+    resource: Resource,
+    start_unix_ns: u64,
+    /// Open series with the attributes and start time of their last point.
+    open: HashMap<Series, (Vec<KeyValue>, u64)>,
+}
+
+/// The points of a sum or gauge.
+pub(crate) fn points_of(metric: &mut Metric) -> &mut Vec<NumberDataPoint> {
+    match metric.data.as_mut() {
+        Some(Data::Sum(sum)) => &mut sum.data_points,
+        Some(Data::Gauge(gauge)) => &mut gauge.data_points,
+        other => panic!("{}: unexpected data {other:?}", metric.name),
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut kept = String::new();
+    for character in text.chars() {
+        if kept.len() + character.len_utf8() > 1024 {
+            break;
+        }
+        kept.push(character);
+    }
+    kept
+}
+
+fn attribute(key: &str, value: any_value::Value) -> KeyValue {
+    KeyValue { key: cut(key), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+}
+
+fn string(key: &str, value: &str) -> KeyValue {
+    attribute(key, any_value::Value::StringValue(cut(value)))
+}
+
+fn int(key: &str, value: u32) -> KeyValue {
+    attribute(key, any_value::Value::IntValue(value.into()))
+}
+
+fn double(ns: u64) -> Option<number_data_point::Value> {
+    Some(number_data_point::Value::AsDouble(ns as f64 / 1e9))
+}
+
+fn integer(count: u64) -> Option<number_data_point::Value> {
+    Some(number_data_point::Value::AsInt(count.min(i64::MAX as u64) as i64))
+}
+
+impl Expected {
+    pub(crate) fn new(settings: &ExportSettings, host: &Host, start_unix_ns: u64) -> Self {
+        let mut attributes = BTreeMap::new();
+        attributes.insert("service.name".to_owned(), settings.service_name.clone());
+        attributes.insert("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        attributes
+            .insert("service.instance.id".to_owned(), host.id.clone().unwrap_or_else(|| host.name.clone()));
+        attributes.insert("host.id".to_owned(), host.id.clone().unwrap_or_default());
+        attributes.insert("host.name".to_owned(), host.name.clone());
+        attributes.insert("host.arch".to_owned(), host.arch.clone());
+        attributes.insert("os.type".to_owned(), "linux".to_owned());
+        attributes.insert("os.version".to_owned(), host.kernel.clone());
+        attributes.insert("hypervisor.name".to_owned(), "kvm".to_owned());
+        attributes.retain(|_, value| !value.is_empty());
+        for (key, value) in &settings.resource_attributes {
+            attributes.insert(cut(key), value.clone());
+        }
+        let attributes = attributes.iter().map(|(key, value)| string(key, value)).collect();
+        Self { resource: Resource { attributes, ..Resource::default() }, start_unix_ns, open: HashMap::new() }
+    }
+
+    pub(crate) fn message(&mut self, snapshot: &Snapshot) -> ExportMetricsServiceRequest {
+        let mut metrics = self.live(snapshot);
+        self.end(&mut metrics, snapshot);
+        metrics.retain_mut(|metric| !points_of(metric).is_empty());
+        let scope = InstrumentationScope {
+            name: "hvsampler".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..InstrumentationScope::default()
+        };
+        let scope_metrics = ScopeMetrics { scope: Some(scope), metrics, schema_url: SCHEMA.to_owned() };
+        ExportMetricsServiceRequest {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(self.resource.clone()),
+                scope_metrics: vec![scope_metrics],
+                schema_url: SCHEMA.to_owned(),
+            }],
+        }
+    }
+
+    /// Every metric with the points of what lives.
+    fn live(&self, snapshot: &Snapshot) -> Vec<Metric> {
+        let at = snapshot.at_unix_ns;
+        let vms = &snapshot.vms;
+        let vcpus: Vec<(&Vm, &Vcpu)> =
+            vms.iter().flat_map(|vm| youngest(vm).into_iter().map(move |vcpu| (vm, vcpu))).collect();
+        let point = |attributes, start, value| NumberDataPoint {
+            attributes,
+            start_time_unix_nano: start,
+            time_unix_nano: at,
+            value,
+            ..NumberDataPoint::default()
+        };
+        let time = vcpus.iter().flat_map(|(vm, vcpu)| {
+            vcpu.states.iter().map(|(state, ns)| {
+                point(time_attributes(&vm.id, vcpu.index, state), vcpu.start_unix_ns, double(ns))
+            })
+        });
+        let helps: Vec<_> = STATES.iter().map(|row| format!("{}: {}", row.key, row.help)).collect();
+        let description = format!("Wall time of the vCPU thread by state. {}", helps.join(" "));
+        let mut metrics = vec![sum("hypervisor.vcpu.time", "s", &description, true, time.collect())];
+        for (index, row) in COUNTERS.iter().enumerate() {
+            let Some(name) = row.metric else { continue };
+            let unit = match row.unit {
+                Unit::Nanoseconds => "s",
+                Unit::Count(unit) => unit,
+            };
+            let points = vcpus.iter().map(|(vm, vcpu)| {
+                let count = vcpu.counters[index];
+                let value = if row.unit == Unit::Nanoseconds { double(count) } else { integer(count) };
+                point(vcpu_attributes(&vm.id, vcpu.index), vcpu.start_unix_ns, value)
+            });
+            metrics.push(sum(name, unit, row.help, true, points.collect()));
+        }
+        let info = vms.iter().map(|vm| point(info_attributes(vm), 0, integer(1))).collect();
+        metrics.push(gauge("hypervisor.vm.info", "1", "What is known of the VM; always 1.", info));
+        let id = |vm: &Vm| vec![string("hypervisor.vm.id", &vm.id)];
+        let counts = vms.iter().map(|vm| point(id(vm), vm.start_unix_ns, integer(youngest(vm).len() as u64)));
+        metrics.push(sum("hypervisor.vm.vcpu.count", "{vcpu}", "vCPUs of the VM.", false, counts.collect()));
+        let uptime = vms.iter().map(|vm| point(id(vm), 0, double(at.saturating_sub(vm.start_unix_ns))));
+        metrics.push(gauge(
+            "hypervisor.vm.uptime",
+            "s",
+            "Time since the VMM process was created.",
+            uptime.collect(),
+        ));
+        let count = point(vec![], self.start_unix_ns, integer(vms.len() as u64));
+        metrics.push(sum("hypervisor.vm.count", "{vm}", "VMs on the host.", false, vec![count]));
+        metrics
+    }
+
+    /// Adds an end for each series that was open or is named as ended, and that does not live.
+    fn end(&mut self, metrics: &mut [Metric], snapshot: &Snapshot) {
+        let mut live = HashMap::new();
+        for metric in &mut *metrics {
+            let name = metric.name.clone();
+            for point in points_of(metric) {
+                let series = (name.clone(), key(&point.attributes));
+                live.insert(series, (point.attributes.clone(), point.start_time_unix_nano));
+            }
+        }
+        let mut ends = std::mem::take(&mut self.open);
+        for (name, attributes, start) in named(snapshot) {
+            ends.entry((name.to_owned(), key(&attributes))).or_insert((attributes, start));
+        }
+        ends.retain(|series, _| !live.contains_key(series));
+        for ((name, _), (attributes, start)) in ends {
+            let metric = metrics.iter_mut().find(|metric| metric.name == name).expect("the metric exists");
+            points_of(metric).push(NumberDataPoint {
+                attributes,
+                start_time_unix_nano: start,
+                time_unix_nano: snapshot.at_unix_ns,
+                flags: 1,
+                ..NumberDataPoint::default()
+            });
+        }
+        self.open = live;
+    }
+}
+
+/// The series that a snapshot names as ended, whether they were open or not.
+fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
+    let mut series = Vec::new();
+    for ended in &snapshot.ended {
+        let start = ended.start_unix_ns;
+        let states: &StateTimes = &ended.states;
+        for (state, _) in states.iter() {
+            series.push(("hypervisor.vcpu.time", time_attributes(&ended.vm_id, ended.index, state), start));
+        }
+        for name in COUNTERS.iter().filter_map(|row| row.metric) {
+            series.push((name, vcpu_attributes(&ended.vm_id, ended.index), start));
+        }
+        if ended.vm_gone {
+            let id = vec![string("hypervisor.vm.id", &ended.vm_id)];
+            series.push(("hypervisor.vm.vcpu.count", id.clone(), start));
+            series.push(("hypervisor.vm.uptime", id, 0));
+        }
+    }
+    series
+}
+
+/// One thread for each vCPU number: the one created last.
+fn youngest(vm: &Vm) -> Vec<&Vcpu> {
+    let mut by_index: BTreeMap<u32, &Vcpu> = BTreeMap::new();
+    for vcpu in &vm.vcpus {
+        let age = |vcpu: &Vcpu| (vcpu.thread.start_boottime_ns, vcpu.thread.tid);
+        let chosen = by_index.entry(vcpu.index).or_insert(vcpu);
+        if age(vcpu) > age(chosen) {
+            *chosen = vcpu;
+        }
+    }
+    by_index.into_values().collect()
+}
+
+fn key(attributes: &[KeyValue]) -> Vec<u8> {
+    attributes.iter().flat_map(KeyValue::encode_length_delimited_to_vec).collect()
+}
+
+fn vcpu_attributes(vm_id: &str, index: u32) -> Vec<KeyValue> {
+    vec![string("hypervisor.vm.id", vm_id), int("hypervisor.vcpu.id", index)]
+}
+
+fn time_attributes(vm_id: &str, index: u32, state: State) -> Vec<KeyValue> {
+    let mut attributes = vcpu_attributes(vm_id, index);
+    attributes.push(string("hypervisor.vcpu.state", state.row().key));
+    attributes
+}
+
+fn info_attributes(vm: &Vm) -> Vec<KeyValue> {
+    let mut attributes = vec![string("hypervisor.vm.id", &vm.id)];
+    attributes.extend(vm.name.iter().map(|name| string("hypervisor.vm.name", name)));
+    attributes.extend(vm.uuid.iter().map(|uuid| string("hypervisor.vm.uuid", uuid)));
+    attributes.push(string("hypervisor.vm.platform", vm.platform));
+    attributes.push(int("process.pid", vm.key.pid));
+    attributes
+}
+
+fn sum(name: &str, unit: &str, help: &str, is_monotonic: bool, data_points: Vec<NumberDataPoint>) -> Metric {
+    metric(name, unit, help, Data::Sum(Sum { data_points, aggregation_temporality: 2, is_monotonic }))
+}
+
+fn gauge(name: &str, unit: &str, help: &str, data_points: Vec<NumberDataPoint>) -> Metric {
+    metric(name, unit, help, Data::Gauge(Gauge { data_points }))
+}
+
+fn metric(name: &str, unit: &str, help: &str, data: Data) -> Metric {
+    Metric {
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        description: help.to_owned(),
+        data: Some(data),
+        ..Metric::default()
+    }
+}

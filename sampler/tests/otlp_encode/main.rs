@@ -1,0 +1,217 @@
+//! The encoder against `opentelemetry-proto`: the same snapshots through plain prost messages must give the
+//! same points, and the same number of bytes.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the failure")]
+
+mod arbitrary;
+mod expected;
+#[path = "../support/mod.rs"]
+mod support;
+
+use hvsampler::{
+    export::{
+        otlp::{Encoder, MAX_REQUEST_BYTES, Request},
+        resource::Resource,
+        settings::ExportSettings,
+    },
+    model::{Ended, Host, Snapshot, State, StateTimes},
+};
+use opentelemetry_proto::tonic::{
+    collector::metrics::v1::ExportMetricsServiceRequest,
+    metrics::v1::{Metric, NumberDataPoint, metric::Data},
+};
+use proptest::prelude::*;
+use prost::Message as _;
+
+use expected::{Expected, points_of};
+use support::snapshot_of;
+
+const START: u64 = 1_700_000_000_000_000_000;
+
+fn encode(encoder: &mut Encoder, snapshot: &Snapshot) -> Vec<Request> {
+    let mut requests = Vec::new();
+    encoder.encode(snapshot, &mut requests);
+    requests
+}
+
+fn decode(request: &Request) -> ExportMetricsServiceRequest {
+    ExportMetricsServiceRequest::decode(request.body.clone()).expect("the encoder writes valid protobuf")
+}
+
+/// Points have no order among themselves that means anything.
+fn sorted(mut message: ExportMetricsServiceRequest) -> ExportMetricsServiceRequest {
+    for metric in &mut message.resource_metrics[0].scope_metrics[0].metrics {
+        points_of(metric).sort_by_cached_key(NumberDataPoint::encode_to_vec);
+    }
+    message
+}
+
+/// Puts the points of split requests together again.
+fn merged(requests: &[Request]) -> ExportMetricsServiceRequest {
+    let mut parts = requests.iter().map(decode);
+    let mut whole = parts.next().expect("there is always a request");
+    for mut part in parts {
+        let (whole, part) = (&mut whole.resource_metrics[0], &mut part.resource_metrics[0]);
+        assert_eq!(whole.resource, part.resource);
+        assert_eq!(whole.schema_url, part.schema_url);
+        let (whole, part) = (&mut whole.scope_metrics[0], &mut part.scope_metrics[0]);
+        assert_eq!((&whole.scope, &whole.schema_url), (&part.scope, &part.schema_url));
+        for mut metric in part.metrics.drain(..) {
+            match whole.metrics.last_mut() {
+                Some(last) if last.name == metric.name => points_of(last).append(points_of(&mut metric)),
+                _ => whole.metrics.push(metric),
+            }
+        }
+    }
+    whole
+}
+
+/// Points of a message, and how many of them end a series.
+fn count(message: &ExportMetricsServiceRequest) -> (u64, u64) {
+    let (mut points, mut ends) = (0, 0);
+    for metric in &mut message.clone().resource_metrics[0].scope_metrics[0].metrics {
+        points += points_of(metric).len() as u64;
+        ends += points_of(metric).iter().filter(|point| point.flags == 1).count() as u64;
+    }
+    (points, ends)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn equals_prost(run in arbitrary::run()) {
+        let resource = Resource::new(&run.settings, &run.host);
+        let mut encoder = Encoder::new(&resource, START);
+        let mut model = Expected::new(&run.settings, &run.host, START);
+        for snapshot in &run.snapshots {
+            let requests = encode(&mut encoder, snapshot);
+            prop_assert_eq!(requests.len(), 1);
+            let expected = model.message(snapshot);
+            prop_assert_eq!(requests[0].body.len(), expected.encoded_len());
+            prop_assert_eq!((requests[0].points, requests[0].ends), count(&expected));
+            prop_assert_eq!(sorted(decode(&requests[0])), sorted(expected));
+        }
+    }
+
+    #[test]
+    fn split_requests_lose_and_invent_nothing(run in arbitrary::run(), limit in 600_usize..6000) {
+        let resource = Resource::new(&run.settings, &run.host);
+        let mut encoder = Encoder::with_limit(&resource, START, limit);
+        let mut model = Expected::new(&run.settings, &run.host, START);
+        for snapshot in &run.snapshots {
+            let requests = encode(&mut encoder, snapshot);
+            for request in &requests {
+                prop_assert!(request.points == 1 || request.body.len() < limit);
+                let message = decode(request);
+                prop_assert_eq!(message.encoded_len(), request.body.len());
+                prop_assert_eq!((request.points, request.ends), count(&message));
+                let mut metrics = message.resource_metrics[0].scope_metrics[0].metrics.clone();
+                prop_assert!(metrics.iter_mut().all(|metric| !points_of(metric).is_empty()));
+            }
+            prop_assert_eq!(sorted(merged(&requests)), sorted(model.message(snapshot)));
+        }
+    }
+}
+
+fn encoder() -> Encoder {
+    Encoder::new(&Resource::new(&ExportSettings::default(), &Host::default()), START)
+}
+
+fn metric(requests: &[Request], name: &str) -> Option<Metric> {
+    let message = merged(requests);
+    message.resource_metrics[0].scope_metrics[0].metrics.iter().find(|metric| metric.name == name).cloned()
+}
+
+fn points(requests: &[Request], name: &str) -> Vec<NumberDataPoint> {
+    metric(requests, name).map(|mut metric| std::mem::take(points_of(&mut metric))).unwrap_or_default()
+}
+
+#[test]
+fn requests_stay_below_the_limit_of_receivers() {
+    let snapshot = snapshot_of(1000, 12);
+    let requests = encode(&mut encoder(), &snapshot);
+    assert!(requests.len() > 1, "{} requests", requests.len());
+    assert!(requests.iter().all(|request| request.body.len() < MAX_REQUEST_BYTES));
+    assert_eq!(points(&requests, "hypervisor.vcpu.time").len(), 1000 * 12 * State::ALL.len());
+    assert_eq!(points(&requests, "hypervisor.vm.info").len(), 1000);
+}
+
+#[test]
+fn a_host_without_guests_says_zero() {
+    let requests = encode(&mut encoder(), &Snapshot { at_unix_ns: START + 5, ..Snapshot::default() });
+    let message = merged(&requests);
+    assert_eq!(message.resource_metrics[0].scope_metrics[0].metrics.len(), 1, "no empty metrics");
+    let Some(Metric { unit, data: Some(Data::Sum(sum)), .. }) = metric(&requests, "hypervisor.vm.count")
+    else {
+        panic!("hypervisor.vm.count is missing");
+    };
+    assert_eq!((unit.as_str(), sum.is_monotonic, sum.aggregation_temporality), ("{vm}", false, 2));
+    assert_eq!(sum.data_points.len(), 1);
+    assert_eq!(
+        (sum.data_points[0].start_time_unix_nano, sum.data_points[0].time_unix_nano),
+        (START, START + 5)
+    );
+}
+
+#[test]
+fn a_series_whose_end_was_never_announced_ends() {
+    let mut encoder = encoder();
+    let first = snapshot_of(1, 2);
+    encode(&mut encoder, &first);
+    let requests = encode(&mut encoder, &Snapshot { vms: Vec::new(), ..first.clone() });
+    for (name, expected) in [
+        ("hypervisor.vcpu.time", 2 * State::ALL.len()),
+        ("hypervisor.vcpu.migrations", 2),
+        ("hypervisor.vm.info", 1),
+        ("hypervisor.vm.vcpu.count", 1),
+        ("hypervisor.vm.uptime", 1),
+    ] {
+        let points = points(&requests, name);
+        assert_eq!(points.len(), expected, "{name}");
+        assert!(points.iter().all(|point| point.flags == 1 && point.value.is_none()), "{name}");
+    }
+    let once = encode(&mut encoder, &Snapshot { vms: Vec::new(), ..first });
+    assert_eq!(once[0].points, 1, "a series ends once");
+}
+
+#[test]
+fn a_vcpu_that_another_thread_takes_over_goes_on() {
+    let mut encoder = encoder();
+    let first = snapshot_of(1, 1);
+    encode(&mut encoder, &first);
+    let old = &first.vms[0].vcpus[0];
+    let mut second = first.clone();
+    let taker = &mut second.vms[0].vcpus[0];
+    taker.thread.tid += 1;
+    taker.start_unix_ns += 7;
+    taker.states = StateTimes::default();
+    taker.states.set(State::Run, 1);
+    second.ended.push(Ended {
+        vm_id: first.vms[0].id.clone(),
+        thread: old.thread,
+        index: old.index,
+        start_unix_ns: old.start_unix_ns,
+        counters: old.counters,
+        states: old.states,
+        vm_gone: false,
+    });
+    let requests = encode(&mut encoder, &second);
+    let migrations = points(&requests, "hypervisor.vcpu.migrations");
+    assert_eq!(migrations.len(), 1);
+    assert_eq!((migrations[0].flags, migrations[0].start_time_unix_nano), (0, old.start_unix_ns + 7));
+    let ended =
+        points(&requests, "hypervisor.vcpu.time").into_iter().filter(|point| point.flags == 1).count();
+    assert_eq!(ended, State::ALL.len() - 1, "only the states that the new thread does not have");
+}
+
+#[test]
+fn a_name_that_arrives_late_ends_the_nameless_info() {
+    let mut encoder = encoder();
+    let mut snapshot = snapshot_of(1, 1);
+    encode(&mut encoder, &snapshot);
+    snapshot.vms[0].name = Some("db\n\"1\"".into());
+    let infos = points(&encode(&mut encoder, &snapshot), "hypervisor.vm.info");
+    assert_eq!(infos.iter().map(|point| point.flags).collect::<Vec<_>>(), [0, 1]);
+    assert!(format!("{:?}", infos[0].attributes).contains(r#"db\n\"1\""#));
+    assert_eq!(points(&encode(&mut encoder, &snapshot), "hypervisor.vm.info").len(), 1);
+}

@@ -1,0 +1,49 @@
+//! What the export tests share.
+
+use std::sync::Arc;
+
+use hvsampler::model::{Host, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey};
+use sampler_ebpf::abi::COUNTERS;
+
+/// A host with `vms` guests of `vcpus` vCPUs each, all numbers distinct.
+pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
+    const START: u64 = 1_700_000_000_000_000_000;
+    let vcpu = |vm: u32, index: u32| {
+        let seed = u64::from(vm * 1000 + index);
+        let mut states = StateTimes::default();
+        for (position, state) in State::ALL.into_iter().enumerate() {
+            states.set(state, seed * 1_000_003 + position as u64);
+        }
+        let mut counters = [0; COUNTERS.len()];
+        for (position, counter) in counters.iter_mut().enumerate() {
+            *counter = seed * 17 + position as u64;
+        }
+        Vcpu {
+            thread: VcpuId { tid: 100_000 + vm * 100 + index, start_boottime_ns: seed },
+            index,
+            start_unix_ns: START + seed,
+            counters,
+            running_ns: 0,
+            waiting_ns: 0,
+            states,
+            interval: None,
+        }
+    };
+    let vm = |vm: u32| Vm {
+        key: VmKey { pid: 10_000 + vm, start_boottime_ns: u64::from(vm) },
+        id: format!("8c2f41f6-9d0e-4c3a-8b59-{vm:012x}").into(),
+        name: None,
+        uuid: None,
+        platform: "qemu",
+        start_unix_ns: START + u64::from(vm),
+        vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),
+    };
+    Snapshot {
+        at_unix_ns: START + 1_000_000_000_000,
+        interval_ns: 1_000_000_000,
+        host: Arc::new(Host::default()),
+        vms: (0..vms).map(vm).collect(),
+        ended: Vec::new(),
+        sampler: hvsampler::model::SamplerStats::default(),
+    }
+}
