@@ -1,5 +1,6 @@
 //! From snapshots to the outside: OTLP, table, JSON, self-telemetry.
 
+pub mod client;
 pub mod otlp;
 pub mod resource;
 pub mod settings;
