@@ -244,3 +244,7 @@ const fn empty_record() -> WalkRecord {
 pub fn wait_readable(fd: BorrowedFd<'_>, at_most: std::time::Duration) -> io::Result<bool> {
     mmap::poll_readable(fd, at_most)
 }
+//! From maps, ring buffer and /proc to readings.
+
+pub mod platform;
+pub mod procfs;

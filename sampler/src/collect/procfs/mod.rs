@@ -1,0 +1,87 @@
+//! KVM guests as /proc shows them.
+//!
+//! Two questions, kept apart because they differ in what they may cost. [`ProcFs::scan`] only reads
+//! directories and links, which no process can hold up. [`ProcFs::facts`] reads a command line, which the
+//! kernel copies out of the process's memory: it waits for as long as that process holds its memory map
+//! locked. So names are asked for on a thread of their own and never on the sampling path.
+
+mod facts;
+mod scan;
+mod stat;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+pub use facts::{MAX_CMDLINE, ProcessFacts};
+pub use scan::{GuestProcess, MAX_FDS, Scan};
+pub use stat::TICK_NS;
+
+/// Why a question to /proc has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcError {
+    /// /proc itself cannot be listed.
+    #[error("{}: cannot list processes; mount proc there", path.display())]
+    List {
+        /// What was to be listed.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A file of a process cannot be read.
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The process ended, or another one has its pid now.
+    #[error("process {pid} is gone")]
+    Gone {
+        /// The process.
+        pid: u32,
+    },
+    /// The kernel wrote something that is not understood.
+    #[error("{}: not in the form that proc(5) describes", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// A mounted proc file system.
+#[derive(Clone, Debug)]
+pub struct ProcFs {
+    root: PathBuf,
+}
+
+impl ProcFs {
+    /// The system's own, at `/proc`.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::at("/proc")
+    }
+
+    /// One that is mounted elsewhere, or a made-up one.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn process(&self, pid: u32) -> PathBuf {
+        self.root.join(pid.to_string())
+    }
+}
+
+/// A process that ends while it is looked at shows as a missing file or, once reaped, as ESRCH.
+fn vanished(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
