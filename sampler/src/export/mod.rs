@@ -4,3 +4,6 @@ pub mod client;
 pub mod otlp;
 pub mod resource;
 pub mod settings;
+pub mod json;
+pub mod table;
+pub mod terminal;

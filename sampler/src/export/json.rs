@@ -1,0 +1,274 @@
+//! JSON for programs: versioned documents, each described by a JSON Schema in `schema/`.
+//!
+//! Two rules hold for every document. What a guest or host is called is always there, and `null` where it is not
+//! known. What is measured is left out where it is not known: absent, never zero.
+
+use std::io;
+
+use sampler_ebpf::abi::{COUNTERS, Counter};
+use serde::{
+    Serialize, Serializer,
+    ser::{SerializeMap as _, SerializeSeq as _},
+};
+use serde_json::ser::Formatter;
+
+use super::terminal;
+use crate::model::{Ended, Host, Interval, SamplerStats, Snapshot, StateTimes, Vcpu, Vm};
+
+/// Value of `schema` in what [`once`] renders.
+pub const ONCE_SCHEMA: &str = "hvsampler.once/1";
+
+/// Renders one interval, on one line that ends with a newline; `schema/once-1.schema.json` describes it.
+///
+/// # Errors
+/// None that the model can cause.
+pub fn once(snapshot: &Snapshot) -> serde_json::Result<String> {
+    render(&Once {
+        schema: ONCE_SCHEMA,
+        at_unix_ns: snapshot.at_unix_ns,
+        interval_ns: snapshot.interval_ns,
+        host: HostJson::of(&snapshot.host),
+        vms: List(&snapshot.vms, VmJson::of),
+        ended: List(&snapshot.ended, EndedJson::of),
+        sampler: &snapshot.sampler,
+    })
+}
+
+/// Renders any document on one line that ends with a newline. Characters that could do more to a terminal than print
+/// are written as `\u` escapes.
+pub(crate) fn render(document: &impl Serialize) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    document.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Plain))?;
+    bytes.push(b'\n');
+    String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
+/// JSON itself escapes what is below the space; a terminal obeys more than that.
+struct Plain;
+
+impl Formatter for Plain {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(|c| !terminal::is_plain(c)) {
+            let (plain, tail) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut chars = tail.chars();
+            if let Some(c) = chars.next() {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            }
+            rest = chars.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+#[derive(Serialize)]
+struct Once<'a> {
+    schema: &'static str,
+    at_unix_ns: u64,
+    interval_ns: u64,
+    host: HostJson<'a>,
+    vms: List<'a, Vm, VmJson<'a>>,
+    ended: List<'a, Ended, EndedJson<'a>>,
+    sampler: &'a SamplerStats,
+}
+
+/// A host in every document.
+#[derive(Serialize)]
+pub(crate) struct HostJson<'a> {
+    id: Option<&'a str>,
+    name: &'a str,
+    kernel: &'a str,
+    arch: &'a str,
+    cpus: u32,
+}
+
+impl<'a> HostJson<'a> {
+    pub(crate) fn of(host: &'a Host) -> Self {
+        Self {
+            id: host.id.as_deref(),
+            name: &host.name,
+            kernel: &host.kernel,
+            arch: &host.arch,
+            cpus: host.cpus,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct VmJson<'a> {
+    id: &'a str,
+    name: Option<&'a str>,
+    uuid: Option<&'a str>,
+    platform: &'static str,
+    pid: u32,
+    start_unix_ns: u64,
+    vcpus: List<'a, Vcpu, VcpuJson<'a>>,
+}
+
+impl<'a> VmJson<'a> {
+    fn of(vm: &'a Vm) -> Self {
+        Self {
+            id: &vm.id,
+            name: vm.name.as_deref(),
+            uuid: vm.uuid.as_deref(),
+            platform: vm.platform,
+            pid: vm.key.pid,
+            start_unix_ns: vm.start_unix_ns,
+            vcpus: List(&vm.vcpus, VcpuJson::of),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct VcpuJson<'a> {
+    index: u32,
+    tid: u32,
+    start_unix_ns: u64,
+    #[serde(flatten)]
+    counters: Counters<'a>,
+    running_ns: u64,
+    waiting_ns: u64,
+    states: States<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<IntervalJson<'a>>,
+}
+
+impl<'a> VcpuJson<'a> {
+    fn of(vcpu: &'a Vcpu) -> Self {
+        Self {
+            index: vcpu.index,
+            tid: vcpu.thread.tid,
+            start_unix_ns: vcpu.start_unix_ns,
+            counters: Counters { values: &vcpu.counters, times: true },
+            running_ns: vcpu.running_ns,
+            waiting_ns: vcpu.waiting_ns,
+            states: States(&vcpu.states),
+            interval: vcpu.interval.as_ref().map(IntervalJson::of),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct IntervalJson<'a> {
+    wall_ns: u64,
+    run_ns: u64,
+    steal_ns: u64,
+    #[serde(flatten)]
+    counters: Counters<'a>,
+    states: States<'a>,
+}
+
+impl<'a> IntervalJson<'a> {
+    fn of(interval: &'a Interval) -> Self {
+        Self {
+            wall_ns: interval.wall_ns,
+            run_ns: interval.run_ns,
+            steal_ns: interval.steal_ns,
+            counters: Counters { values: &interval.counters, times: false },
+            states: States(&interval.states),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct EndedJson<'a> {
+    vm_id: &'a str,
+    index: u32,
+    tid: u32,
+    start_unix_ns: u64,
+    #[serde(flatten)]
+    counters: Counters<'a>,
+    states: States<'a>,
+    vm_gone: bool,
+}
+
+impl<'a> EndedJson<'a> {
+    fn of(ended: &'a Ended) -> Self {
+        Self {
+            vm_id: &ended.vm_id,
+            index: ended.index,
+            tid: ended.thread.tid,
+            start_unix_ns: ended.start_unix_ns,
+            counters: Counters { values: &ended.counters, times: true },
+            states: States(&ended.states),
+            vm_gone: ended.vm_gone,
+        }
+    }
+}
+
+/// The table of counters as keys, and `switches`, which is both kinds together.
+struct Counters<'a> {
+    values: &'a [u64; COUNTERS.len()],
+    /// With run time and steal. An interval has its own, which take in what goes on at its ends.
+    times: bool,
+}
+
+impl Serialize for Counters<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let value = |counter: Counter| self.values[counter as usize];
+        let mut map = serializer.serialize_map(None)?;
+        for (at, row) in COUNTERS.iter().enumerate() {
+            if self.times || (at != Counter::Run as usize && at != Counter::RunDelay as usize) {
+                map.serialize_entry(row.key, &self.values[at])?;
+            }
+        }
+        let switches = value(Counter::VoluntarySwitches).saturating_add(value(Counter::InvoluntarySwitches));
+        map.serialize_entry("switches", &switches)?;
+        map.end()
+    }
+}
+
+struct States<'a>(&'a StateTimes);
+
+impl Serialize for States<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(state, ns)| (state.row().key, ns)))
+    }
+}
+
+/// Serialises items of the model one by one through their form in JSON.
+struct List<'a, T, J>(&'a [T], fn(&'a T) -> J);
+
+impl<T, J: Serialize> Serialize for List<'_, T, J> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(Some(self.0.len()))?;
+        for item in self.0 {
+            list.serialize_element(&self.1(item))?;
+        }
+        list.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn show(text: &str) -> String {
+        render(&text).unwrap()
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_escaped() {
+        assert_eq!(show("a\u{9b}31m\u{202e}\u{7f}\n"), "\"a\\u009b31m\\u202e\\u007f\\n\"\n");
+        assert_eq!(show("\u{e0001}"), "\"\\udb40\\udc01\"\n");
+        assert_eq!(show("plain ä 東 \"q\" \\"), "\"plain ä 東 \\\"q\\\" \\\\\"\n");
+    }
+
+    proptest! {
+        #[test]
+        fn escapes_are_read_back(text: String) {
+            let rendered = show(&text);
+            prop_assert!(rendered.trim_end_matches('\n').chars().all(terminal::is_plain));
+            prop_assert_eq!(serde_json::from_str::<String>(&rendered).unwrap(), text);
+        }
+    }
+}

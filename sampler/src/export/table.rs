@@ -1,0 +1,236 @@
+//! A snapshot as text for people: one row for each guest, the most starved first.
+
+use std::fmt::Write as _;
+
+use sampler_ebpf::abi::Counter;
+
+use super::terminal;
+use crate::model::{STATES, SamplerStats, Snapshot, State, Vcpu, Vm};
+
+/// Columns that a guest's name may take.
+const MAX_NAME_COLUMNS: usize = 32;
+
+/// What the table shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableOptions {
+    /// A row for each vCPU below its guest.
+    pub vcpus: bool,
+    /// At most so many guests; a line says how many were left out.
+    pub max_guests: Option<usize>,
+}
+
+/// Something that the sampler may lose, in words, and the counter of it.
+type Loss = (&'static str, fn(&SamplerStats) -> u64);
+
+/// Shown only where they are not zero.
+const LOSSES: &[Loss] = &[
+    ("lifecycle events lost", |stats| stats.events_lost),
+    ("vCPU threads without a slot", |stats| stats.slots_exhausted),
+    ("switches of a stale slot", |stats| stats.stale_slots),
+    ("program runs skipped", |stats| stats.recursion_misses),
+    ("negative remainders", |stats| stats.negative_remainders),
+    ("counters found lower", |stats| stats.counter_regressions),
+    ("snapshots not exported", |stats| stats.snapshots_dropped),
+];
+
+/// Renders a snapshot. Every line ends with a newline; no character of it can do more to a terminal than print.
+#[must_use]
+pub fn render(snapshot: &Snapshot, options: TableOptions) -> String {
+    let mut text = title(snapshot);
+    if snapshot.vms.is_empty() {
+        text.push_str("No KVM guest runs on this host.\n");
+    } else {
+        Table::of(snapshot, options).write(&mut text);
+    }
+    losses(&snapshot.sampler, &mut text);
+    text
+}
+
+fn title(snapshot: &Snapshot) -> String {
+    let vcpus: usize = snapshot.vms.iter().map(|vm| vm.vcpus.len()).sum();
+    let interval = match snapshot.interval_ns {
+        0 => "first reading, rates follow".to_owned(),
+        ns => format!("interval {:.1} s", ns as f64 / 1e9),
+    };
+    format!(
+        "{}  {} UTC  {interval}  {} guests, {vcpus} vCPUs on {} CPUs\n\n",
+        terminal::fit(&snapshot.host.name, 64),
+        time_of_day(snapshot.at_unix_ns),
+        snapshot.vms.len(),
+        snapshot.host.cpus,
+    )
+}
+
+fn time_of_day(unix_ns: u64) -> String {
+    let seconds = unix_ns / 1_000_000_000 % 86_400;
+    format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn losses(stats: &SamplerStats, text: &mut String) {
+    let lost: Vec<_> = LOSSES
+        .iter()
+        .map(|(what, count)| (what, count(stats)))
+        .filter(|&(_, count)| count > 0)
+        .map(|(what, count)| format!("{what}: {count}"))
+        .collect();
+    if !lost.is_empty() {
+        let _ = writeln!(text, "\nSampler: {}.", lost.join(", "));
+    }
+}
+
+/// What an interval came to for one vCPU, or for all of a guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Rates {
+    /// Percent of one vCPU's wall time by state, averaged over the vCPUs that know the state.
+    percent: [Option<f64>; STATES.len()],
+    /// Milliseconds of steal in a second, added up over vCPUs.
+    steal_ms: f64,
+    /// Preemptions in a second, added up over vCPUs.
+    preemptions: f64,
+}
+
+impl Rates {
+    /// `None` before a vCPU's second reading.
+    fn of_vcpu(vcpu: &Vcpu) -> Option<Self> {
+        let interval = vcpu.interval.as_ref().filter(|interval| interval.wall_ns > 0)?;
+        let wall = interval.wall_ns as f64;
+        let seconds = wall / 1e9;
+        let mut rates = Self {
+            percent: [None; STATES.len()],
+            steal_ms: interval.steal_ns as f64 / 1e6 / seconds,
+            preemptions: interval.counters[Counter::InvoluntarySwitches as usize] as f64 / seconds,
+        };
+        for (state, ns) in interval.states.iter() {
+            rates.percent[state as usize] = Some(ns as f64 * 100.0 / wall);
+        }
+        Some(rates)
+    }
+
+    fn of_vm(vm: &Vm) -> Option<Self> {
+        let vcpus: Vec<_> = vm.vcpus.iter().filter_map(Self::of_vcpu).collect();
+        if vcpus.is_empty() {
+            return None;
+        }
+        let mut rates = Self::default();
+        for (state, percent) in rates.percent.iter_mut().enumerate() {
+            let known: Vec<f64> = vcpus.iter().filter_map(|vcpu| vcpu.percent[state]).collect();
+            *percent = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
+        }
+        rates.steal_ms = vcpus.iter().map(|vcpu| vcpu.steal_ms).sum();
+        rates.preemptions = vcpus.iter().map(|vcpu| vcpu.preemptions).sum();
+        Some(rates)
+    }
+
+    fn steal_percent(&self) -> f64 {
+        self.percent[State::Steal as usize].unwrap_or(0.0)
+    }
+}
+
+struct Row<'a> {
+    vm: &'a Vm,
+    name: String,
+    rates: Option<Rates>,
+}
+
+struct Table<'a> {
+    rows: Vec<Row<'a>>,
+    /// The states that any row knows, as columns.
+    states: Vec<State>,
+    name_columns: usize,
+    left_out: usize,
+    vcpus: bool,
+}
+
+impl<'a> Table<'a> {
+    fn of(snapshot: &'a Snapshot, options: TableOptions) -> Self {
+        let mut rows: Vec<_> = snapshot
+            .vms
+            .iter()
+            .map(|vm| Row { vm, name: display_name(vm), rates: Rates::of_vm(vm) })
+            .collect();
+        // Stable, so guests with equal steal keep the model's order and do not jump about between refreshes.
+        rows.sort_by(|a, b| steal(b).total_cmp(&steal(a)));
+        let shown = options.max_guests.unwrap_or(rows.len()).min(rows.len());
+        let left_out = rows.len() - shown;
+        rows.truncate(shown);
+        let states = State::ALL
+            .into_iter()
+            .filter(|&state| {
+                rows.iter().flat_map(|row| &row.vm.vcpus).any(|vcpu| vcpu.states.get(state).is_some())
+            })
+            .collect();
+        let name_columns =
+            rows.iter().map(|row| terminal::columns_of(&row.name)).max().unwrap_or(0).max("GUEST".len());
+        Self { rows, states, name_columns, left_out, vcpus: options.vcpus }
+    }
+
+    fn write(&self, text: &mut String) {
+        self.write_heading(text);
+        for row in &self.rows {
+            let id = row.vm.key.pid;
+            self.write_row(text, &row.name, id, &row.vm.vcpus.len().to_string(), row.rates.as_ref());
+            if self.vcpus {
+                for vcpu in &row.vm.vcpus {
+                    let name = format!("  vcpu {}", vcpu.index);
+                    self.write_row(text, &name, vcpu.thread.tid, "", Rates::of_vcpu(vcpu).as_ref());
+                }
+            }
+        }
+        if self.left_out > 0 {
+            let _ = writeln!(text, "… and {} guests with less steal", self.left_out);
+        }
+        self.write_legend(text);
+    }
+
+    fn write_heading(&self, text: &mut String) {
+        let id = if self.vcpus { "PID/TID" } else { "PID" };
+        let _ = write!(text, "{:<width$} {id:>8} {:>5}", "GUEST", "VCPUS", width = self.name_columns);
+        for state in &self.states {
+            let _ = write!(text, " {:>7}", column_name(*state));
+        }
+        let _ = writeln!(text, " {:>10} {:>9}", "STEAL ms/s", "PREEMPT/s");
+    }
+
+    fn write_row(&self, text: &mut String, name: &str, id: u32, vcpus: &str, rates: Option<&Rates>) {
+        // Padding by hand: the formatter counts characters, a terminal columns.
+        let padding = self.name_columns.saturating_sub(terminal::columns_of(name));
+        let _ = write!(text, "{name}{:padding$} {id:>8} {vcpus:>5}", "");
+        for state in &self.states {
+            let percent = rates.and_then(|rates| rates.percent[*state as usize]);
+            let _ = write!(text, " {:>7}", number(percent, 1));
+        }
+        let _ = writeln!(
+            text,
+            " {:>10} {:>9}",
+            number(rates.map(|rates| rates.steal_ms), 1),
+            number(rates.map(|rates| rates.preemptions), 0),
+        );
+    }
+
+    fn write_legend(&self, text: &mut String) {
+        let states: Vec<_> = self.states.iter().copied().map(column_name).collect();
+        let _ = writeln!(
+            text,
+            "\n{}: percent of one vCPU's wall time, averaged over the guest's vCPUs.\n\
+             STEAL ms/s, PREEMPT/s: in one second, added up over the guest's vCPUs.",
+            states.join(", "),
+        );
+    }
+}
+
+fn steal(row: &Row<'_>) -> f64 {
+    row.rates.as_ref().map_or(0.0, Rates::steal_percent)
+}
+
+fn column_name(state: State) -> String {
+    format!("{}%", state.row().key.to_uppercase())
+}
+
+fn display_name(vm: &Vm) -> String {
+    let name = vm.name.as_ref().or(vm.uuid.as_ref()).unwrap_or(&vm.id);
+    terminal::fit(name, MAX_NAME_COLUMNS)
+}
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+}

@@ -1,0 +1,117 @@
+//! The host, as exporters name it.
+
+use std::{io, path::PathBuf};
+
+use super::Root;
+use crate::model::Host;
+
+/// Where the host's identity is kept: systemd's file, and D-Bus's on hosts without systemd.
+const MACHINE_ID: [&str; 2] = ["etc/machine-id", "var/lib/dbus/machine-id"];
+
+/// A file that says what the host is cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot be read; is {mount} mounted?", path.display())]
+pub struct HostError {
+    path: PathBuf,
+    mount: &'static str,
+    source: io::Error,
+}
+
+/// Reads what the host is: once, at start.
+///
+/// # Errors
+/// `/proc` or `/sys` is not mounted, or not what Linux mounts there.
+pub fn read(root: &Root) -> Result<Host, HostError> {
+    let text = |path: &str, mount| {
+        root.text(path).map_err(|source| HostError { path: root.path(path), mount, source })
+    };
+    let online = "sys/devices/system/cpu/online";
+    let cpus = count_cpus(&text(online, "/sys")?).ok_or_else(|| HostError {
+        path: root.path(online),
+        mount: "/sys",
+        source: io::Error::new(io::ErrorKind::InvalidData, "not a list of CPUs such as 0-3,8"),
+    })?;
+    Ok(Host {
+        id: MACHINE_ID.iter().find_map(|path| root.text(path).ok().filter(|id| is_machine_id(id))),
+        name: text("proc/sys/kernel/hostname", "/proc")?,
+        kernel: text("proc/sys/kernel/osrelease", "/proc")?,
+        arch: otel_arch(std::env::consts::ARCH).to_owned(),
+        cpus,
+    })
+}
+
+/// A fresh image has `uninitialized` there, or nothing.
+fn is_machine_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// `host.arch` of OpenTelemetry's semantic conventions; what they do not list keeps Rust's name.
+fn otel_arch(arch: &str) -> &str {
+    match arch {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "arm" => "arm32",
+        "powerpc64" => "ppc64",
+        "powerpc" => "ppc32",
+        other => other,
+    }
+}
+
+/// Counts the CPUs of a list like `0-3,8`, the form of every CPU list in sysfs.
+fn count_cpus(list: &str) -> Option<u32> {
+    let mut count = 0_u32;
+    for range in list.split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        count = count.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
+    }
+    Some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixture::FakeRoot, *};
+
+    #[test]
+    fn cpu_lists_are_counted() {
+        for (list, cpus) in
+            [("0", Some(1)), ("0-3", Some(4)), ("0-3,8", Some(5)), ("1,3,5-6", Some(4)), ("", None)]
+        {
+            assert_eq!(count_cpus(list), cpus, "{list}");
+        }
+        assert_eq!(count_cpus("3-1"), None);
+        assert_eq!(count_cpus("0-4294967295"), None);
+    }
+
+    #[test]
+    fn this_host_is_what_the_system_says() {
+        let host = read(&Root::system()).unwrap();
+        let threads = std::thread::available_parallelism().unwrap().get();
+        assert!(host.cpus as usize >= threads);
+        let uname = std::process::Command::new("uname").arg("-r").output().unwrap();
+        assert_eq!(host.kernel.as_bytes(), uname.stdout.trim_ascii());
+    }
+
+    #[test]
+    fn an_unfinished_machine_id_is_none() {
+        let host = |id: &str| {
+            let fake = FakeRoot::new()
+                .file("etc/machine-id", id)
+                .file("proc/sys/kernel/hostname", "h1\n")
+                .file("proc/sys/kernel/osrelease", "6.1.0\n")
+                .file("sys/devices/system/cpu/online", "0-1\n");
+            read(&fake.root()).unwrap()
+        };
+        assert_eq!(host("uninitialized\n").id, None);
+        let known = host("3d1219c7c4c5404aaa1f6d2a48adfda4\n");
+        assert_eq!(known.id.as_deref(), Some("3d1219c7c4c5404aaa1f6d2a48adfda4"));
+        assert_eq!((known.name.as_str(), known.kernel.as_str(), known.cpus), ("h1", "6.1.0", 2));
+    }
+
+    #[test]
+    fn a_missing_proc_is_named() {
+        let fake = FakeRoot::new().file("sys/devices/system/cpu/online", "0\n");
+        let error = read(&fake.root()).unwrap_err().to_string();
+        assert!(error.ends_with("proc/sys/kernel/hostname: cannot be read; is /proc mounted?"), "{error}");
+    }
+}
