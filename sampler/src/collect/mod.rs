@@ -1,4 +1,4 @@
-//! From maps and ring buffer to readings.
+//! From maps, ring buffer and /proc to readings.
 //!
 //! [`Collector`] owns the loaded programs and everything that is shared with them. It keeps no history: what a
 //! reading means is decided by the source that asks.
@@ -6,6 +6,8 @@
 pub mod enrich;
 mod filter;
 mod mmap;
+pub mod platform;
+pub mod procfs;
 mod ring;
 mod walk;
 
@@ -244,7 +246,3 @@ const fn empty_record() -> WalkRecord {
 pub fn wait_readable(fd: BorrowedFd<'_>, at_most: std::time::Duration) -> io::Result<bool> {
     mmap::poll_readable(fd, at_most)
 }
-//! From maps, ring buffer and /proc to readings.
-
-pub mod platform;
-pub mod procfs;

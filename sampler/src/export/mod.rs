@@ -1,9 +1,9 @@
 //! From snapshots to the outside: OTLP, table, JSON, self-telemetry.
 
 pub mod client;
+pub mod json;
 pub mod otlp;
 pub mod resource;
 pub mod settings;
-pub mod json;
 pub mod table;
 pub mod terminal;

@@ -1,12 +1,12 @@
 //! What the running kernel is and can do: BTF, capabilities, limits.
 
 pub mod btf;
-pub mod clock;
-pub mod limits;
 pub mod capability;
 pub mod check;
+pub mod clock;
 pub mod host;
 pub mod kvm;
+pub mod limits;
 pub mod lockdown;
 pub mod memlock;
 pub mod namespace;

@@ -137,7 +137,7 @@ impl Moment {
                 })
             });
             vms.push(Vm {
-                key: VmKey { pid: 500 + number, start_boottime_ns: 3 },
+                key: VmKey { pid: 500 + number, start_boottime_ns: 3, nth: 0 },
                 id: id(number),
                 name: vm.name.map(Arc::from),
                 uuid: vm.uuid.map(Arc::from),

@@ -30,7 +30,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         }
     };
     let vm = |vm: u32| Vm {
-        key: VmKey { pid: 10_000 + vm, start_boottime_ns: u64::from(vm) },
+        key: VmKey { pid: 10_000 + vm, start_boottime_ns: u64::from(vm), nth: 0 },
         id: format!("8c2f41f6-9d0e-4c3a-8b59-{vm:012x}").into(),
         name: None,
         uuid: None,
