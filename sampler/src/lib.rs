@@ -6,9 +6,11 @@
 
 pub mod agent;
 pub mod collect;
+pub mod config;
 pub mod duration;
 pub mod export;
 pub mod kernel;
 pub mod load;
+pub mod lock;
 pub mod model;
 pub mod source;

@@ -7,7 +7,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
 };
 
-use super::{GuestProcess, ProcError, ProcFs, TICK_NS, vanished};
+use super::{ProcError, ProcFs, TICK_NS, vanished};
 
 /// Bytes of a command line that are read. libvirt's longest for QEMU are about a third of this.
 pub const MAX_CMDLINE: u64 = 65_536;
@@ -28,28 +28,29 @@ pub struct ProcessFacts {
 }
 
 impl ProcFs {
-    /// Reads a guest's program and command line.
+    /// Reads the program and command line of the process that has this pid and was created at this time,
+    /// `CLOCK_BOOTTIME` in ns, exact or rounded down to [`TICK_NS`].
     ///
-    /// This may block for as long as the guest's process holds its memory map locked, which for a hung one is
+    /// This may block for as long as the process holds its memory map locked, which for a hung one is
     /// for ever: call it on a thread that nothing waits for.
     ///
     /// # Errors
     /// [`ProcError::Gone`] where the process ended or its pid is another process's now,
     /// [`ProcError::Read`] where it cannot be read.
-    pub fn facts(&self, guest: &GuestProcess) -> Result<ProcessFacts, ProcError> {
-        let dir = self.process(guest.pid);
+    pub fn facts(&self, pid: u32, start_boottime_ns: u64) -> Result<ProcessFacts, ProcError> {
+        let dir = self.process(pid);
         let path = dir.join("cmdline");
         let mut cmdline = Vec::new();
         File::open(&path).and_then(|file| file.take(MAX_CMDLINE + 1).read_to_end(&mut cmdline)).map_err(
             |source: io::Error| match vanished(&source) {
-                true => ProcError::Gone { pid: guest.pid },
+                true => ProcError::Gone { pid },
                 false => ProcError::Read { path, source },
             },
         )?;
         let exe = fs::read_link(dir.join("exe")).ok().and_then(|link| link.file_name().map(program_name));
         // The pid may have changed hands between the scan and here; what was read counts only if it did not.
-        if self.start_boottime_ns(guest.pid)? / TICK_NS != guest.start_boottime_ns / TICK_NS {
-            return Err(ProcError::Gone { pid: guest.pid });
+        if self.start_boottime_ns(pid)? / TICK_NS != start_boottime_ns / TICK_NS {
+            return Err(ProcError::Gone { pid });
         }
         let (args, truncated) = split_cmdline(cmdline);
         Ok(ProcessFacts { exe, args, truncated })
@@ -81,20 +82,23 @@ mod tests {
 
     use super::*;
 
-    fn fake(cmdline: &[u8], exe: &str) -> (tempfile::TempDir, GuestProcess) {
+    const START: u64 = 5 * TICK_NS;
+
+    fn fake(cmdline: &[u8], exe: &str) -> (tempfile::TempDir, ProcFs) {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("9");
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join("cmdline"), cmdline).unwrap();
         fs::write(dir.join("stat"), "9 (x) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap();
         symlink(exe, dir.join("exe")).unwrap();
-        (root, GuestProcess { pid: 9, start_boottime_ns: 5 * TICK_NS, vcpu_ids: vec![0] })
+        let proc = ProcFs::at(root.path());
+        (root, proc)
     }
 
     #[test]
     fn arguments_keep_their_bytes() {
-        let (root, guest) = fake(b"qemu\0-name\0a\nb\xff\0\0end\0", "/usr/bin/qemu-system-x86_64 (deleted)");
-        let facts = ProcFs::at(root.path()).facts(&guest).unwrap();
+        let (_root, proc) = fake(b"qemu\0-name\0a\nb\xff\0\0end\0", "/usr/bin/qemu-system-x86_64 (deleted)");
+        let facts = proc.facts(9, START).unwrap();
         assert_eq!(facts.exe.as_deref(), Some(&b"qemu-system-x86_64"[..]));
         assert_eq!(facts.args, [&b"qemu"[..], b"-name", b"a\nb\xff", b"", b"end"]);
         assert!(!facts.truncated);
@@ -104,30 +108,30 @@ mod tests {
     fn a_long_command_line_is_cut_between_arguments() {
         let mut cmdline = b"qemu\0-name\0guest\0".to_vec();
         cmdline.resize(MAX_CMDLINE as usize * 2, b'x');
-        let (root, guest) = fake(&cmdline, "/bin/x");
-        let facts = ProcFs::at(root.path()).facts(&guest).unwrap();
+        let (_root, proc) = fake(&cmdline, "/bin/x");
+        let facts = proc.facts(9, START).unwrap();
         assert_eq!(facts.args, [&b"qemu"[..], b"-name", b"guest"]);
         assert!(facts.truncated);
     }
 
     #[test]
     fn one_endless_argument_leaves_none() {
-        let (root, guest) = fake(&vec![b'x'; MAX_CMDLINE as usize * 2], "/bin/x");
-        let facts = ProcFs::at(root.path()).facts(&guest).unwrap();
+        let (_root, proc) = fake(&vec![b'x'; MAX_CMDLINE as usize * 2], "/bin/x");
+        let facts = proc.facts(9, START).unwrap();
         assert_eq!((facts.args.len(), facts.truncated), (0, true));
     }
 
     #[test]
     fn a_pid_in_other_hands_is_gone() {
-        let (root, guest) = fake(b"qemu\0", "/bin/x");
-        let later = GuestProcess { start_boottime_ns: 6 * TICK_NS, ..guest };
-        let error = ProcFs::at(root.path()).facts(&later).unwrap_err();
+        let (_root, proc) = fake(b"qemu\0", "/bin/x");
+        assert!(proc.facts(9, START + TICK_NS - 1).is_ok());
+        let error = proc.facts(9, START + TICK_NS).unwrap_err();
         assert!(matches!(error, ProcError::Gone { pid: 9 }), "{error}");
     }
 
     #[test]
     fn an_empty_command_line_has_no_arguments() {
-        let (root, guest) = fake(b"", "/bin/x");
-        assert_eq!(ProcFs::at(root.path()).facts(&guest).unwrap().args.len(), 0);
+        let (_root, proc) = fake(b"", "/bin/x");
+        assert_eq!(proc.facts(9, START).unwrap().args.len(), 0);
     }
 }

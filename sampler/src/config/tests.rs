@@ -1,0 +1,242 @@
+use std::{collections::BTreeMap, fs};
+
+use super::*;
+use crate::export::settings::Protocol;
+
+const EXAMPLE: &str = include_str!("../../../otel-config/hvsampler.toml");
+
+struct Setup {
+    dir: tempfile::TempDir,
+    env: BTreeMap<&'static str, &'static str>,
+    flags: Overrides,
+}
+
+impl Setup {
+    fn new(text: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.toml"), text).unwrap();
+        Self { dir, env: BTreeMap::new(), flags: Overrides::default() }
+    }
+
+    fn env(mut self, name: &'static str, value: &'static str) -> Self {
+        self.env.insert(name, value);
+        self
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        let env = |name: &str| self.env.get(name).map(|value| (*value).to_owned());
+        Config::load(Some(&self.dir.path().join("config.toml")), &env, &self.flags)
+    }
+
+    /// The error without the path of the directory.
+    fn error(&self) -> String {
+        let text = self.load().unwrap_err().to_string();
+        text.strip_prefix(&format!("{}/", self.dir.path().display())).unwrap_or(&text).to_owned()
+    }
+}
+
+fn load(text: &str) -> Config {
+    Setup::new(text).load().unwrap()
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    assert_eq!(load(""), Config::default());
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    assert_eq!(load(EXAMPLE), Config::default());
+}
+
+/// Every table's keys, as the parser itself lists them when it meets one that it does not know.
+#[test]
+fn the_example_shows_every_key() {
+    for (table, inside) in [
+        ("", ""),
+        ("log", "log."),
+        ("export", "export."),
+        ("export.retry", "export.retry."),
+        ("export.tls", "export.tls."),
+    ] {
+        let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
+        let error = Setup::new(&format!("{header}bogus = 1")).error();
+        let keys: Vec<_> = error.split('`').skip(1).step_by(2).collect();
+        assert!(keys.len() >= 2, "{error}");
+        let start = if table.is_empty() { 0 } else { EXAMPLE.find(&header).unwrap() + header.len() };
+        let section = EXAMPLE[start..].split("\n[").next().unwrap();
+        for key in keys {
+            let shown = section
+                .lines()
+                .any(|line| line.strip_prefix('#').unwrap_or(line).split(" = ").next() == Some(key))
+                || EXAMPLE.contains(&format!("[{inside}{key}]"));
+            assert!(shown, "{inside}{key} is not in otel-config/hvsampler.toml");
+        }
+    }
+}
+
+#[test]
+fn every_key_that_the_example_leaves_out_is_right() {
+    let all: String = EXAMPLE
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if key.contains(" = ") && !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let config = load(&all);
+    assert!(config.export.endpoint.is_some() && config.export.tls.client_key.is_some(), "{config:?}");
+}
+
+#[test]
+fn every_layer_is_over_the_one_before() {
+    let mut setup =
+        Setup::new("interval = '30s'\n[export]\nendpoint = 'http://file:4318'\n[log]\nlevel = 'error'");
+    assert_eq!(setup.load().unwrap().interval, Duration::from_secs(30));
+    setup = setup
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "2500")
+        .env("OTEL_LOG_LEVEL", "DEBUG")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:4318");
+    let config = setup.load().unwrap();
+    assert_eq!(config.interval, Duration::from_millis(2500));
+    assert_eq!(config.log.level, LogLevel::Debug);
+    assert_eq!(config.export.endpoint.as_deref(), Some("http://env:4318"));
+    setup.flags = Overrides {
+        interval: Some(Duration::from_secs(1)),
+        start_delay: Some(StartDelay::Fixed(Duration::ZERO)),
+        endpoint: Some("http://flag:4317".to_owned()),
+        protocol: Some(Protocol::Grpc),
+        log_level: Some(LogLevel::Warn),
+        bpf_log_level: Some(LogLevel::Trace),
+    };
+    let config = setup.load().unwrap();
+    assert_eq!(config.interval, Duration::from_secs(1));
+    assert_eq!(config.start_delay, StartDelay::Fixed(Duration::ZERO));
+    assert_eq!(config.export.endpoint.as_deref(), Some("http://flag:4317"));
+    assert_eq!(config.export.protocol, Protocol::Grpc);
+    assert_eq!(config.log, LogSettings { level: LogLevel::Warn, bpf_level: LogLevel::Trace });
+}
+
+#[test]
+fn the_endpoint_flag_beats_what_would_silence_it() {
+    let mut setup = Setup::new("[export]\nmetrics_endpoint = 'http://file/x'\ndisabled = true");
+    setup.flags.endpoint = Some("http://flag:4318".to_owned());
+    let export = setup.load().unwrap().export;
+    assert!(export.is_enabled());
+    assert_eq!(export.target().unwrap().uri.host(), Some("flag"));
+}
+
+#[test]
+fn empty_variables_count_as_unset() {
+    let setup = Setup::new("").env("OTEL_METRIC_EXPORT_INTERVAL", "").env("OTEL_LOG_LEVEL", "");
+    assert_eq!(setup.load().unwrap(), Config::default());
+}
+
+#[test]
+fn start_delays_are_drawn_within_the_interval() {
+    let interval = Duration::from_secs(10);
+    let drawn: Vec<_> = (0..200).map(|_| StartDelay::Random.draw(interval)).collect();
+    assert!(drawn.iter().all(|delay| *delay < interval));
+    assert!(
+        drawn.iter().any(|delay| *delay > interval / 2) && drawn.iter().any(|delay| *delay < interval / 2)
+    );
+    assert_eq!(load("start_delay = '3s'").start_delay.draw(interval), Duration::from_secs(3));
+    assert_eq!(load("start_delay = '0s'").start_delay.draw(interval), Duration::ZERO);
+    assert_eq!(load("start_delay = 'random'").start_delay, StartDelay::Random);
+}
+
+#[track_caller]
+fn assert_error(text: &str, start: &str) {
+    let error = Setup::new(text).error();
+    assert!(error.starts_with(start), "{error:?} does not start with {start:?}");
+}
+
+#[test]
+fn errors_name_key_and_line() {
+    assert_error("\n\ninterval = '5 parsecs'\n", "config.toml:3: interval: \"5 parsecs\" is not a duration");
+    assert_error(
+        "interval = '5ms'",
+        "config.toml:1: interval: 5ms is too short; the shortest interval is 100ms",
+    );
+    assert_error("interval = 5", "config.toml:1: interval: has the wrong type; expected a string");
+    assert_error("discovery_interval = '0s'", "config.toml:1: discovery_interval: is too short");
+    assert_error(
+        "# c\nintervall = '5s'",
+        "config.toml:2: intervall: no such key; expected one of `interval`, ",
+    );
+    assert_error(
+        "[log]\n\nlvl = 'x'",
+        "config.toml:3: log.lvl: no such key; expected `level` or `bpf_level`",
+    );
+    assert_error(
+        "[log]\nlevel = 'loud'",
+        "config.toml:2: log.level: unknown variant `loud`, expected one of `off`, ",
+    );
+    assert_error("start_delay = 'soon'", "config.toml:1: start_delay: neither \"random\" nor a duration: ");
+    assert_error("[export.tls]\nca = 'x'", "config.toml:2: export.tls.ca: no such key; ");
+    assert_error("export.tls.ca = 'x'", "config.toml:1: export.tls.ca: no such key; ");
+    assert_error(
+        "[export]\ntls = { insecure = 'x' }",
+        "config.toml:2: export.tls.insecure: has the wrong type",
+    );
+    assert_error("[exports]\na = 1", "config.toml:1: exports: no such key; ");
+    assert_error("log = 3", "config.toml:1: log: has the wrong type; ");
+    assert_error("interval = '1s'\ninterval = '2s'", "config.toml:2: ");
+    assert_error("interval = \n", "config.toml:1: ");
+    assert_error("[export]\n\ntimeout = '0s'", "config.toml:3: export.timeout: is zero; ");
+    assert_error("[export]\nendpoint = 'ftp://x'", "config.toml:2: export.endpoint: ");
+    assert_error("export.tls.client_key = '/k'", "config.toml:1: export.tls: one of ");
+}
+
+#[test]
+fn errors_name_variable_or_flag() {
+    for (name, value, start) in [
+        (
+            "OTEL_METRIC_EXPORT_INTERVAL",
+            "soon",
+            "OTEL_METRIC_EXPORT_INTERVAL: \"soon\" is not a whole number of milli",
+        ),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "99", "OTEL_METRIC_EXPORT_INTERVAL: 99ms is too short; the shortest"),
+        ("OTEL_LOG_LEVEL", "loud", "OTEL_LOG_LEVEL: \"loud\" is not one of none, error"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "udp", "OTEL_EXPORTER_OTLP_PROTOCOL: "),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x", "OTEL_EXPORTER_OTLP_ENDPOINT: "),
+    ] {
+        let error = Setup::new("[export]\nendpoint = 'http://fine:4318'").env(name, value).error();
+        assert!(error.starts_with(start), "{error}");
+    }
+    let mut setup = Setup::new("");
+    setup.flags.endpoint = Some("ftp://x".to_owned());
+    assert!(setup.error().starts_with("--endpoint: "), "{}", setup.error());
+}
+
+#[test]
+fn no_error_shows_a_header() {
+    for text in [
+        "[export]\nheaders = 'authorization=s3cret'",
+        "[export]\nheaders = ['s3cret']",
+        "[export.headers]\nauthorization = ['s3cret']",
+        "[export.headers]\nauthorization = { s3cret = 's3cret' }",
+        "[export.headers]\nauthorization = 's3cret\n'",
+        "[export.headers]\nauthorization = 's3cret' x",
+        "[export.headers]\nauthorization = \"s3cret\\n\"",
+        "[export.headers]\nauthorization = 's3cret'\nauthorization = 's3cret'",
+        "export = 's3cret'",
+    ] {
+        let setup = Setup::new(text);
+        let error = setup.load().unwrap_err();
+        for shown in [format!("{error}"), format!("{error:?}"), format!("{:#}", anyhow::Error::from(error))] {
+            assert!(!shown.contains("s3cret"), "{text:?}: {shown}");
+        }
+    }
+    let setup = Setup::new("").env("OTEL_EXPORTER_OTLP_HEADERS", "authorization s3cret");
+    assert!(!setup.error().contains("s3cret"), "{}", setup.error());
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("none.toml");
+    let error = Config::load(Some(&path), &|_| None, &Overrides::default()).unwrap_err();
+    assert!(error.to_string().ends_with("none.toml: the configuration cannot be read"), "{error}");
+    assert!(ConfigFile::read_if_present(&path).unwrap().is_none());
+}

@@ -1,0 +1,127 @@
+//! Values of settings, checked alike wherever they come from.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use tracing::level_filters::LevelFilter;
+
+use crate::duration;
+
+/// Shortest time between snapshots.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Wait before the first snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartDelay {
+    /// A random part of the interval.
+    Random,
+    /// So long; zero is no wait.
+    Fixed(Duration),
+}
+
+impl StartDelay {
+    /// Reads `random` or a duration.
+    ///
+    /// # Errors
+    /// Says what is accepted.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if text == "random" {
+            return Ok(Self::Random);
+        }
+        duration::parse(text)
+            .map(Self::Fixed)
+            .map_err(|error| format!("neither \"random\" nor a duration: {error}"))
+    }
+
+    /// The wait itself, drawn anew at each call where it is random.
+    #[must_use]
+    pub fn draw(self, interval: Duration) -> Duration {
+        match self {
+            Self::Random => interval.mul_f64(fastrand::f64()),
+            Self::Fixed(delay) => delay,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StartDelay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// How much is logged; each level includes those before it, and the discriminant is the number that the `log` crate and
+/// aya-log have for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What keeps the sampler from its work.
+    Error,
+    /// What makes it show less.
+    Warn,
+    /// What an operator wants to know once.
+    Info,
+    /// What it does.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    pub(super) const ACCEPTED: &str = "one of none, error, warn, info, debug, trace";
+
+    /// Reads a value of `OTEL_LOG_LEVEL`, in any case.
+    pub(super) fn from_otel(text: &str) -> Option<Self> {
+        Some(match text.trim().to_ascii_lowercase().as_str() {
+            "none" | "off" => Self::Off,
+            "error" => Self::Error,
+            "warn" | "warning" => Self::Warn,
+            "info" => Self::Info,
+            "debug" => Self::Debug,
+            "trace" => Self::Trace,
+            _ => return None,
+        })
+    }
+
+    /// The level as `tracing` has it.
+    #[must_use]
+    pub const fn filter(self) -> LevelFilter {
+        match self {
+            Self::Off => LevelFilter::OFF,
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+}
+
+/// Lets an interval through that is long enough.
+///
+/// # Errors
+/// Says what is accepted.
+pub fn interval(interval: Duration) -> Result<Duration, String> {
+    if interval < MIN_INTERVAL {
+        return Err(format!(
+            "{} is too short; the shortest interval is {}",
+            duration::format(interval),
+            duration::format(MIN_INTERVAL)
+        ));
+    }
+    Ok(interval)
+}
+
+pub(super) fn deserialize_interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    interval(duration::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+pub(super) fn deserialize_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let duration = duration::deserialize(deserializer)?;
+    if duration < Duration::from_secs(1) {
+        return Err(D::Error::custom("is too short; give at least 1s"));
+    }
+    Ok(duration)
+}
