@@ -5,7 +5,9 @@
 //! [`kernel`] and [`load`] put the hooks in place.
 
 pub mod agent;
+pub mod cli;
 pub mod collect;
+pub mod command;
 pub mod config;
 pub mod duration;
 pub mod export;

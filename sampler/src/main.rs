@@ -1,3 +1,13 @@
 //! The `hvsampler` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use hvsampler::{cli::Cli, command};
+
+fn main() -> ExitCode {
+    command::dispatch(&Cli::parse()).unwrap_or_else(|error| {
+        eprintln!("hvsampler: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,250 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser as _},
+};
+
+use crate::{
+    config::{self, LogLevel, Overrides, StartDelay},
+    duration,
+    export::settings::Protocol,
+};
+
+/// eBPF kernel-side hypervisor sampler: what every vCPU of every guest on this host gets and is denied.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hvsampler",
+    version,
+    after_help = "Exit status: 0 on success, 1 on failure, 2 when the command line is wrong."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `hvsampler` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what this host can do and what is missing.
+    ///
+    /// Looks at the kernel, its description of its types, the privileges of this process, lockdown and limits, and for
+    /// guests. Changes nothing.
+    #[command(
+        after_help = "Exit status: 0 when the sampler can work here (there may be warnings), 1 when something that \
+                            it needs is missing, 2 when the command line is wrong."
+    )]
+    Check(CheckArgs),
+    /// List the KVM guests of this host, with where each fact comes from.
+    ///
+    /// Reads /proc only, so it works without eBPF; guests that other users run are found with CAP_SYS_PTRACE and
+    /// CAP_DAC_READ_SEARCH.
+    #[command(
+        after_help = "Exit status: 0 when the list is printed, also when it is empty; 1 when /proc cannot be read; \
+                            2 when the command line is wrong."
+    )]
+    List(ListArgs),
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Configuration file [default: /etc/hvsampler/config.toml, where it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Time between snapshots, at least 100ms
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
+    pub interval: Option<Duration>,
+
+    /// URL of an OpenTelemetry collector, for example http://127.0.0.1:4318
+    #[arg(long, value_name = "URL")]
+    pub endpoint: Option<String>,
+
+    /// How OTLP travels to the endpoint
+    #[arg(long, value_parser = protocol())]
+    pub protocol: Option<Protocol>,
+
+    /// Wait before the first snapshot: "random" within the interval, or a duration
+    #[arg(long, value_name = "DELAY", value_parser = StartDelay::parse)]
+    pub start_delay: Option<StartDelay>,
+
+    /// Level of the service's own messages
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+
+    /// Level of messages from the eBPF programs
+    #[arg(long, value_name = "LEVEL")]
+    pub bpf_log_level: Option<LogLevel>,
+
+    /// Show each snapshot as a table on standard output
+    #[arg(long)]
+    pub table: bool,
+}
+
+impl RunArgs {
+    /// What goes over the configuration.
+    #[must_use]
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            interval: self.interval,
+            start_delay: self.start_delay,
+            endpoint: self.endpoint.clone(),
+            protocol: self.protocol,
+            log_level: self.log_level,
+            bpf_log_level: self.bpf_log_level,
+        }
+    }
+}
+
+/// Arguments of `once`.
+#[derive(Clone, Debug, Args)]
+pub struct OnceArgs {
+    /// Length of the interval, at least 100ms
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "2s")]
+    pub interval: Duration,
+
+    /// What to print: a table for people, or JSON by schema/once-1.schema.json
+    #[arg(long, value_enum, default_value_t = OnceFormat::Table)]
+    pub format: OnceFormat,
+
+    /// A row for each vCPU below its guest (JSON always has them)
+    #[arg(long)]
+    pub vcpu: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Clone, Debug, Args)]
+pub struct CheckArgs {
+    /// What to print: text for people, or JSON by schema/check-1.schema.json
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Arguments of `list`.
+#[derive(Clone, Debug, Args)]
+pub struct ListArgs {
+    /// What to print: text for people, or JSON by schema/list-1.schema.json
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// For whom `once` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnceFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// For whom `check` and `list` print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    config::check_interval(duration::parse(text).map_err(|error| error.to_string())?)
+}
+
+fn protocol() -> impl clap::builder::TypedValueParser<Value = Protocol> {
+    PossibleValuesParser::new(["http/protobuf", "grpc"]).map(|text| match text.as_str() {
+        "grpc" => Protocol::Grpc,
+        _ => Protocol::HttpProtobuf,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Run {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    #[derive(Debug, Parser)]
+    struct Once {
+        #[command(flatten)]
+        args: OnceArgs,
+    }
+
+    #[test]
+    fn definitions_are_sound() {
+        Cli::command().debug_assert();
+        Run::command().debug_assert();
+        Once::command().debug_assert();
+    }
+
+    #[test]
+    fn run_flags_become_overrides() {
+        let run = Run::try_parse_from([
+            "run",
+            "--config",
+            "/c.toml",
+            "--interval",
+            "500ms",
+            "--endpoint",
+            "http://c:4317",
+            "--protocol",
+            "grpc",
+            "--start-delay",
+            "0s",
+            "--log-level",
+            "debug",
+            "--bpf-log-level",
+            "trace",
+            "--table",
+        ])
+        .unwrap();
+        assert!(run.args.table);
+        assert_eq!(run.args.config, Some(PathBuf::from("/c.toml")));
+        assert_eq!(
+            run.args.overrides(),
+            Overrides {
+                interval: Some(Duration::from_millis(500)),
+                start_delay: Some(StartDelay::Fixed(Duration::ZERO)),
+                endpoint: Some("http://c:4317".to_owned()),
+                protocol: Some(Protocol::Grpc),
+                log_level: Some(LogLevel::Debug),
+                bpf_log_level: Some(LogLevel::Trace),
+            }
+        );
+        let none = Run::try_parse_from(["run"]).unwrap();
+        assert_eq!(none.args.overrides(), Overrides::default());
+    }
+
+    #[test]
+    fn wrong_values_say_what_is_accepted() {
+        for (flag, value, expected) in [
+            ("--interval", "5", "250ms"),
+            ("--interval", "1ms", "the shortest interval is 100ms"),
+            ("--protocol", "http/json", "[possible values: http/protobuf, grpc]"),
+            ("--start-delay", "soon", "neither \"random\" nor a duration"),
+            ("--log-level", "loud", "[possible values: off, error, warn, info, debug, trace]"),
+        ] {
+            let error = Run::try_parse_from(["run", flag, value]).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn once_has_its_defaults() {
+        let once = Once::try_parse_from(["once"]).unwrap().args;
+        assert_eq!(
+            (once.interval, once.format, once.vcpu),
+            (Duration::from_secs(2), OnceFormat::Table, false)
+        );
+    }
+}

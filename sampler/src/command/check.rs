@@ -1,0 +1,178 @@
+//! `hvsampler check`: what this host can do.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::{
+    cli::Format,
+    collect::procfs::{ProcFs, Scan},
+    export::{
+        json::{self, HostJson},
+        terminal,
+    },
+    kernel::{
+        Root, capability,
+        check::{CheckItem, CheckStatus, all_needed},
+        host, kvm, lockdown, memlock, namespace, vmlinux,
+    },
+    model::Host,
+};
+
+/// Value of `schema` in the JSON form.
+pub const SCHEMA: &str = "hvsampler.check/1";
+
+/// Everything that is looked at without loading a program, in the order it is shown.
+const CHECKS: &[fn(&Root) -> CheckItem] = &[
+    vmlinux::check,
+    capability::check_bpf,
+    capability::check_discovery,
+    lockdown::check,
+    memlock::check,
+    namespace::check_pid,
+    kvm::check,
+    check_guests,
+];
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The host.
+    pub host: Host,
+    /// One row for each check.
+    pub items: Vec<CheckItem>,
+}
+
+impl Report {
+    /// Makes all checks that need no program loaded.
+    ///
+    /// # Errors
+    /// The host has no /proc or /sys.
+    pub fn of(root: &Root) -> Result<Self> {
+        Ok(Self { host: host::read(root)?, items: CHECKS.iter().map(|check| check(root)).collect() })
+    }
+
+    /// Whether nothing that the sampler needs is missing.
+    #[must_use]
+    pub fn can_work(&self) -> bool {
+        all_needed(&self.items)
+    }
+
+    /// Renders the report; every line ends with a newline.
+    ///
+    /// # Errors
+    /// None that a report can cause.
+    pub fn render(&self, format: Format) -> serde_json::Result<String> {
+        match format {
+            Format::Text => Ok(self.text()),
+            Format::Json => json::render(&Json {
+                schema: SCHEMA,
+                host: HostJson::of(&self.host),
+                can_work: self.can_work(),
+                items: &self.items,
+            }),
+        }
+    }
+
+    fn text(&self) -> String {
+        let host = &self.host;
+        let name = terminal::fit(&host.name, 64);
+        let kernel = terminal::fit(&host.kernel, 64);
+        let mut text = format!("{name}: Linux {kernel}, {}, {} CPUs\n\n", host.arch, host.cpus);
+        let width = self.items.iter().map(|item| terminal::columns_of(&item.name)).max().unwrap_or(0);
+        for item in &self.items {
+            let status = match item.status {
+                CheckStatus::Ok => "ok",
+                CheckStatus::Warn => "warn",
+                CheckStatus::Fail => "FAIL",
+            };
+            let _ =
+                writeln!(text, "{status:<4}  {:<width$}  {}", item.name, terminal::printable(&item.detail));
+            if let Some(fix) = &item.fix {
+                let _ = writeln!(text, "{:<4}  {:<width$}  fix: {}", "", "", terminal::printable(fix));
+            }
+        }
+        text.push_str(match self.can_work() {
+            true => "\nThe sampler can work here.\n",
+            false => "\nThe sampler cannot work here until what FAILs is fixed.\n",
+        });
+        text
+    }
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    schema: &'static str,
+    host: HostJson<'a>,
+    can_work: bool,
+    items: &'a [CheckItem],
+}
+
+fn check_guests(root: &Root) -> CheckItem {
+    const NAME: &str = "guests";
+    match ProcFs::at(root.path("proc")).scan() {
+        Ok(scan) => guests(NAME, &scan),
+        Err(error) => CheckItem::warn(NAME, error.to_string(), "mount /proc"),
+    }
+}
+
+fn guests(name: &'static str, scan: &Scan) -> CheckItem {
+    let vcpus: usize = scan.guests.iter().map(|guest| guest.vcpu_ids.len()).sum();
+    let found = format!("{} with {vcpus} vCPUs among {} processes", scan.guests.len(), scan.processes);
+    if scan.denied == 0 {
+        return CheckItem::ok(name, found);
+    }
+    CheckItem::warn(
+        name,
+        format!("{found}, {} of which may not be looked into", scan.denied),
+        "run as root, or give the service CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(items: Vec<CheckItem>) -> Report {
+        let host = Host {
+            id: None,
+            name: "h\x1b[31m".to_owned(),
+            kernel: "6.1.0".to_owned(),
+            arch: "amd64".to_owned(),
+            cpus: 4,
+        };
+        Report { host, items }
+    }
+
+    #[test]
+    fn only_failures_keep_the_sampler_from_work() {
+        let rows = vec![CheckItem::ok("a", "x"), CheckItem::warn("b", "y", "z")];
+        assert!(report(rows.clone()).can_work());
+        let failed = report(rows.into_iter().chain([CheckItem::fail("c", "d", "e")]).collect());
+        assert!(!failed.can_work());
+        assert!(failed.render(Format::Json).unwrap().contains("\"can_work\":false"));
+    }
+
+    #[test]
+    fn text_lines_up_and_is_safe() {
+        let rows =
+            vec![CheckItem::ok("short", "fine"), CheckItem::fail("much longer", "bad\nnews", "do this")];
+        assert_eq!(
+            report(rows).render(Format::Text).unwrap(),
+            "h\\u{1b}[31m: Linux 6.1.0, amd64, 4 CPUs\n\n\
+             ok    short        fine\n\
+             FAIL  much longer  bad\\nnews\n\
+             \u{20}                  fix: do this\n\n\
+             The sampler cannot work here until what FAILs is fixed.\n"
+        );
+    }
+
+    #[test]
+    fn processes_that_may_not_be_seen_are_a_warning() {
+        let scan = Scan { processes: 9, denied: 3, ..Scan::default() };
+        let item = guests("guests", &scan);
+        assert_eq!(item.status, CheckStatus::Warn);
+        assert!(item.detail.contains("3 of which may not be looked into"), "{}", item.detail);
+    }
+}

@@ -1,0 +1,267 @@
+//! `hvsampler list`: the guests of this host and where each fact about them comes from.
+
+use std::{fmt::Write as _, sync::mpsc, thread, time::Duration};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::{
+    cli::Format,
+    collect::{
+        platform::{self, GuestIdentity, Sourced},
+        procfs::{GuestProcess, ProcError, ProcFs, Scan},
+    },
+    export::{
+        json::{self, HostJson},
+        terminal,
+    },
+    kernel::{Root, host},
+    model::Host,
+};
+
+/// Value of `schema` in the JSON form.
+pub const SCHEMA: &str = "hvsampler.list/1";
+
+/// Time that a guest's process has to hand out its command line. A process that hangs may never do.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Where vCPUs are from.
+const VCPUS_FROM: &str = "/proc/PID/fd";
+
+/// Columns that a name may take in text.
+const NAME_COLUMNS: usize = 128;
+
+/// A guest with what is known of it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The process that runs it.
+    pub process: GuestProcess,
+    /// Who it is; or why that is not known.
+    pub identity: Result<GuestIdentity, String>,
+}
+
+/// The guests of a host.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// The host.
+    pub host: Host,
+    /// The guests, ordered by pid.
+    pub guests: Vec<Listed>,
+    /// What the search met.
+    pub scan: Scan,
+}
+
+impl Listing {
+    /// Finds the guests and asks who they are.
+    ///
+    /// # Errors
+    /// /proc or /sys is not mounted.
+    pub fn of(root: &Root) -> Result<Self> {
+        let proc = ProcFs::at(root.path("proc"));
+        let host = host::read(root)?;
+        let mut scan = proc.scan()?;
+        let mut guests = Vec::new();
+        for process in std::mem::take(&mut scan.guests) {
+            match identity(&proc, &process) {
+                Err(Unknown::Gone) => scan.vanished += 1,
+                Err(Unknown::Reason(reason)) => guests.push(Listed { process, identity: Err(reason) }),
+                Ok(identity) => guests.push(Listed { process, identity: Ok(identity) }),
+            }
+        }
+        Ok(Self { host, guests, scan })
+    }
+
+    /// Renders the list; every line ends with a newline.
+    ///
+    /// # Errors
+    /// None that a list can cause.
+    pub fn render(&self, format: Format) -> serde_json::Result<String> {
+        match format {
+            Format::Text => Ok(self.text()),
+            Format::Json => json::render(&Json {
+                schema: SCHEMA,
+                host: HostJson::of(&self.host),
+                vms: self.guests.iter().map(VmJson::of).collect(),
+                scan: ScanJson::of(&self.scan),
+            }),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for guest in &self.guests {
+            guest.write(&mut text);
+        }
+        if self.guests.is_empty() {
+            text.push_str("No KVM guest runs on this host, as far as this process may see.\n");
+        }
+        for (count, what) in [
+            (
+                self.scan.denied,
+                "may not be looked into; run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+            ),
+            (self.scan.truncated, "have more descriptors than are looked at"),
+            (self.scan.failed, "could not be read"),
+        ] {
+            if count > 0 {
+                let _ = writeln!(text, "{count} of {} processes {what}.", self.scan.processes);
+            }
+        }
+        text
+    }
+}
+
+enum Unknown {
+    Gone,
+    Reason(String),
+}
+
+/// Asks on a thread of its own: one guest that hangs must not keep the others from being listed. The thread is
+/// left behind if it does, and ends with this process.
+fn identity(proc: &ProcFs, process: &GuestProcess) -> Result<GuestIdentity, Unknown> {
+    let (answer, wait) = mpsc::channel();
+    let (proc, pid, start) = (proc.clone(), process.pid, process.start_boottime_ns);
+    thread::Builder::new()
+        .name(format!("identify-{pid}"))
+        .spawn(move || answer.send(proc.facts(pid, start)))
+        .map_err(|error| Unknown::Reason(error.to_string()))?;
+    match wait.recv_timeout(PATIENCE) {
+        Ok(Ok(facts)) => Ok(platform::identify(&facts)),
+        Ok(Err(ProcError::Gone { .. })) => Err(Unknown::Gone),
+        Ok(Err(error)) => Err(Unknown::Reason(error.to_string())),
+        Err(_) => Err(Unknown::Reason("its process does not answer: it may hang".to_owned())),
+    }
+}
+
+impl Listed {
+    fn write(&self, text: &mut String) {
+        let _ = writeln!(text, "pid {}", self.process.pid);
+        let mut fact = |what: &str, value: &str, from: &str| {
+            let _ = writeln!(text, "  {what:<9} {}  ({from})", terminal::fit(value, NAME_COLUMNS));
+        };
+        match &self.identity {
+            Ok(identity) => {
+                fact("platform", identity.platform.value, identity.platform.from);
+                for (what, value) in [("name", &identity.name), ("uuid", &identity.uuid)] {
+                    match value {
+                        Some(Sourced { value, from }) => fact(what, value, from),
+                        None => fact(what, "-", "not on the command line"),
+                    }
+                }
+            }
+            Err(reason) => fact("identity", "-", &terminal::printable(reason)),
+        }
+        fact("vcpus", &ranges(&self.process.vcpu_ids), VCPUS_FROM);
+    }
+}
+
+/// Ascending numbers, shortened: `0-3,8`.
+fn ranges(ids: &[u32]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for &id in ids {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(id) => *last = id,
+            _ => ranges.push((id, id)),
+        }
+    }
+    let texts = ranges.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    texts.collect::<Vec<_>>().join(",")
+}
+
+#[derive(Serialize)]
+struct Json<'a> {
+    schema: &'static str,
+    host: HostJson<'a>,
+    vms: Vec<VmJson<'a>>,
+    scan: ScanJson,
+}
+
+#[derive(Serialize)]
+struct VmJson<'a> {
+    pid: u32,
+    start_boottime_ns: u64,
+    name: Option<&'a str>,
+    uuid: Option<&'a str>,
+    platform: &'static str,
+    vcpus: Vec<VcpuJson>,
+    from: FromJson,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct VcpuJson {
+    index: u32,
+}
+
+/// Where each fact is from; a fact that is not known has no source.
+#[derive(Serialize)]
+struct FromJson {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<&'static str>,
+    vcpus: &'static str,
+}
+
+#[derive(Serialize)]
+struct ScanJson {
+    processes: u64,
+    denied: u64,
+    vanished: u64,
+    truncated: u64,
+    failed: u64,
+}
+
+impl<'a> VmJson<'a> {
+    fn of(guest: &'a Listed) -> Self {
+        let identity = guest.identity.as_ref().ok();
+        let name = identity.and_then(|identity| identity.name.as_ref());
+        let uuid = identity.and_then(|identity| identity.uuid.as_ref());
+        Self {
+            pid: guest.process.pid,
+            start_boottime_ns: guest.process.start_boottime_ns,
+            name: name.map(|name| name.value.as_str()),
+            uuid: uuid.map(|uuid| uuid.value.as_str()),
+            platform: identity.map_or("unknown", |identity| identity.platform.value),
+            vcpus: guest.process.vcpu_ids.iter().map(|&index| VcpuJson { index }).collect(),
+            from: FromJson {
+                name: name.map(|name| name.from),
+                uuid: uuid.map(|uuid| uuid.from),
+                platform: identity.map(|identity| identity.platform.from),
+                vcpus: VCPUS_FROM,
+            },
+            problem: guest.identity.as_ref().err().map(String::as_str),
+        }
+    }
+}
+
+impl ScanJson {
+    fn of(scan: &Scan) -> Self {
+        Self {
+            processes: scan.processes,
+            denied: scan.denied,
+            vanished: scan.vanished,
+            truncated: scan.truncated,
+            failed: scan.failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shortened_to_ranges() {
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[0]), "0");
+        assert_eq!(ranges(&[0, 1, 2, 5, 7, 8]), "0-2,5,7-8");
+        assert_eq!(ranges(&[u32::MAX - 1, u32::MAX]), "4294967294-4294967295");
+    }
+}

@@ -1,0 +1,43 @@
+//! What each subcommand does.
+
+pub mod check;
+pub mod list;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+
+use crate::{
+    cli::{Cli, Command},
+    kernel::Root,
+};
+
+/// Does what the command line asks for; the exit status is part of each command's help.
+///
+/// # Errors
+/// What kept the command from its work, with the fix where one is known.
+pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
+    let root = Root::system();
+    match &cli.command {
+        Command::Check(args) => {
+            let report = check::Report::of(&root)?;
+            print(&report.render(args.format)?)?;
+            Ok(if report.can_work() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::List(args) => {
+            print(&list::Listing::of(&root)?.render(args.format)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A reader that has seen enough, as `head` has, is not an error.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
