@@ -29,6 +29,14 @@ pub struct Cli {
 /// What `hvsampler` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Sample one interval, print it, and leave.
+    ///
+    /// Run and steal are read from the kernel's own counters; shares are of one vCPU's wall time.
+    #[command(
+        after_help = "Exit status: 0 when the interval is printed, also without any guest; 1 when sampling is not \
+                            possible, and why is said; 2 when the command line is wrong."
+    )]
+    Once(OnceArgs),
     /// Say what this host can do and what is missing.
     ///
     /// Looks at the kernel, its description of its types, the privileges of this process, lockdown and limits, and for

@@ -1,5 +1,11 @@
-//! The sampler at work: a thread that samples, and the tasks that carry its snapshots away.
+//! The sampler at work: a thread that samples, and what starts it.
 
+mod bpf_log;
+mod follower;
 mod sampling;
+mod start;
 
+pub use bpf_log::BpfLog;
+pub use follower::Follower;
 pub use sampling::{Sampling, Schedule};
+pub use start::{options, start};

@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    os::fd::AsFd as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,11 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    collect::{enrich::Enricher, wait_readable},
-    model::Snapshot,
-    source::{GuestFacts, Kvm},
-};
+use super::Follower;
+use crate::model::Snapshot;
 
 /// Longest sleep: how late a stop or a new schedule may be noticed.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
@@ -45,8 +41,7 @@ impl Sampling {
     /// # Errors
     /// When no thread can be started.
     pub fn spawn(
-        source: Kvm,
-        enricher: Enricher<GuestFacts>,
+        follower: Follower,
         schedule: Schedule,
         start_delay: Duration,
         deliver: impl FnMut(Snapshot) + Send + 'static,
@@ -54,12 +49,12 @@ impl Sampling {
         let stop = Arc::new(AtomicBool::new(false));
         let schedule = Arc::new(Mutex::new(schedule));
         let mut sampler =
-            Loop { source, enricher, deliver, stop: Arc::clone(&stop), schedule: Arc::clone(&schedule) };
+            Loop { follower, deliver, stop: Arc::clone(&stop), schedule: Arc::clone(&schedule) };
         let thread = Builder::new().name("sampling".into()).spawn(move || sampler.run(start_delay))?;
         Ok(Self { thread: Some(thread), stop, schedule })
     }
 
-    /// Changes the schedule; the next snapshot is one new interval after the last one.
+    /// Changes the schedule; the next snapshot is taken one new interval after the last one, or earlier.
     pub fn reschedule(&self, schedule: Schedule) {
         if let Ok(mut current) = self.schedule.lock() {
             *current = schedule;
@@ -88,8 +83,7 @@ impl Drop for Sampling {
 }
 
 struct Loop<D> {
-    source: Kvm,
-    enricher: Enricher<GuestFacts>,
+    follower: Follower,
     deliver: D,
     stop: Arc<AtomicBool>,
     schedule: Arc<Mutex<Schedule>>,
@@ -118,35 +112,15 @@ impl<D: FnMut(Snapshot)> Loop<D> {
             }
             if now.duration_since(discovered) >= schedule.discovery_interval {
                 discovered = now;
-                self.source.vms().into_iter().for_each(|vm| self.enricher.ask(vm));
+                self.follower.rediscover();
             }
-            self.follow(LONGEST_WAIT.min(next - now));
+            self.follower.follow(LONGEST_WAIT.min(next - now));
         }
         self.snapshot();
     }
 
-    /// Takes in births and deaths for at most this long.
-    fn follow(&mut self, at_most: Duration) {
-        if let Err(error) = wait_readable(self.source.as_fd(), at_most) {
-            tracing::error!(%error, "waiting for lifecycle events");
-            std::thread::sleep(at_most);
-        }
-        self.source.drain();
-        self.enrich();
-    }
-
-    fn enrich(&mut self) {
-        for vm in self.source.take_unidentified() {
-            self.enricher.ask(vm);
-        }
-        for (vm, facts) in self.enricher.answers() {
-            self.source.identify(vm, facts);
-        }
-    }
-
     fn snapshot(&mut self) {
-        self.enrich();
-        match self.source.snapshot() {
+        match self.follower.snapshot() {
             Ok(snapshot) => (self.deliver)(snapshot),
             Err(error) => tracing::error!(%error, "no snapshot"),
         }

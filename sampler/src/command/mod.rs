@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod list;
+pub mod once;
 
 use std::{
     io::{self, Write as _},
@@ -26,6 +27,10 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
             let report = check::Report::of(&root)?;
             print(&report.render(args.format)?)?;
             Ok(if report.can_work() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Once(args) => {
+            print(&once::run(args)?)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::List(args) => {
             print(&list::Listing::of(&root)?.render(args.format)?)?;

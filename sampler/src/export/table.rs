@@ -30,7 +30,6 @@ const LOSSES: &[Loss] = &[
     ("program runs skipped", |stats| stats.recursion_misses),
     ("negative remainders", |stats| stats.negative_remainders),
     ("counters found lower", |stats| stats.counter_regressions),
-    ("snapshots not exported", |stats| stats.snapshots_dropped),
 ];
 
 /// Renders a snapshot. Every line ends with a newline; no character of it can do more to a terminal than print.

@@ -181,6 +181,6 @@ sampler_stats! {
     threads_replaced, "{thread}";
     /// Threads that a walk could not read because they switched at each attempt.
     walk_torn, "{reading}";
-    /// Snapshots that no exporter took in time.
-    snapshots_dropped, "{snapshot}";
+    /// Questions to a guest's platform that found the queue full.
+    questions_refused, "{question}";
 }

@@ -1,0 +1,85 @@
+//! A source and those who name its guests, kept in step.
+
+use std::{
+    os::fd::AsFd as _,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    collect::{enrich::Enricher, wait_readable},
+    model::{Snapshot, VmKey},
+    source::{GuestFacts, Kvm, SourceError},
+};
+
+/// Longest single wait while names are awaited.
+const STEP: Duration = Duration::from_millis(5);
+
+/// Follows births and deaths, and takes snapshots.
+pub struct Follower {
+    source: Kvm,
+    enricher: Enricher<GuestFacts>,
+}
+
+impl Follower {
+    /// Follows a source; `ask` says what a guest's platform calls it, and may block.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn new(
+        source: Kvm,
+        ask: impl Fn(VmKey) -> GuestFacts + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        Ok(Self { source, enricher: Enricher::start(ask)? })
+    }
+
+    /// Takes in births, deaths and names for so long, or until the first of them came.
+    pub fn follow(&mut self, at_most: Duration) {
+        if let Err(error) = wait_readable(self.source.as_fd(), at_most) {
+            tracing::error!(%error, "waiting for lifecycle events");
+            std::thread::sleep(at_most);
+        }
+        self.source.drain();
+        self.exchange();
+    }
+
+    /// Follows until this moment.
+    pub fn follow_until(&mut self, end: Instant) {
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.follow(left);
+        }
+    }
+
+    /// Follows until every guest has been named, for so long at most.
+    pub fn settle(&mut self, at_most: Duration) {
+        let end = Instant::now() + at_most;
+        self.exchange();
+        while self.source.awaits_facts() && Instant::now() < end {
+            self.follow(STEP);
+        }
+    }
+
+    /// Asks anew what every guest is called.
+    pub fn rediscover(&mut self) {
+        self.source.vms().into_iter().for_each(|vm| self.enricher.ask(vm));
+    }
+
+    /// Reads every vCPU.
+    ///
+    /// # Errors
+    /// When the kernel's threads cannot be walked over.
+    pub fn snapshot(&mut self) -> Result<Snapshot, SourceError> {
+        self.exchange();
+        let mut snapshot = self.source.snapshot()?;
+        snapshot.sampler.questions_refused = self.enricher.refused();
+        Ok(snapshot)
+    }
+
+    fn exchange(&mut self) {
+        for vm in self.source.take_unidentified() {
+            self.enricher.ask(vm);
+        }
+        for (vm, facts) in self.enricher.answers() {
+            self.source.identify(vm, facts);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! `hvsampler once`: one interval, printed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::{
+    agent,
+    cli::{OnceArgs, OnceFormat},
+    export::{json, table},
+};
+
+/// How long guests are waited for that do not say who they are; a hung one is shown by its process then.
+const NAMES: Duration = Duration::from_secs(1);
+
+/// Samples one interval and renders it.
+///
+/// # Errors
+/// When the programs cannot be put to work, or the kernel's threads cannot be walked over.
+pub fn run(args: &OnceArgs) -> Result<String> {
+    let (mut follower, _bpf_log) = agent::start(0)?;
+    follower.settle(NAMES);
+    let begin = Instant::now();
+    follower.snapshot()?;
+    follower.follow_until(begin + args.interval);
+    let snapshot = follower.snapshot()?;
+    Ok(match args.format {
+        OnceFormat::Table => {
+            table::render(&snapshot, table::TableOptions { vcpus: args.vcpu, max_guests: None })
+        }
+        OnceFormat::Json => json::once(&snapshot)?,
+    })
+}
