@@ -79,7 +79,8 @@ impl Report {
         let host = &self.host;
         let name = terminal::fit(&host.name, 64);
         let kernel = terminal::fit(&host.kernel, 64);
-        let mut text = format!("{name}: Linux {kernel}, {}, {} CPUs\n\n", host.arch, host.cpus);
+        let cpus = terminal::count(host.cpus as usize, "CPU");
+        let mut text = format!("{name}: Linux {kernel}, {}, {cpus}\n\n", host.arch);
         let width = self.items.iter().map(|item| terminal::columns_of(&item.name)).max().unwrap_or(0);
         for item in &self.items {
             let status = match item.status {
@@ -112,22 +113,19 @@ struct Json<'a> {
 fn check_guests(root: &Root) -> CheckItem {
     const NAME: &str = "guests";
     match ProcFs::at(root.path("proc")).scan() {
-        Ok(scan) => guests(NAME, &scan),
+        Ok(scan) => guests(NAME, &scan, capability::discovery_fix(root)),
         Err(error) => CheckItem::warn(NAME, error.to_string(), "mount /proc"),
     }
 }
 
-fn guests(name: &'static str, scan: &Scan) -> CheckItem {
+fn guests(name: &'static str, scan: &Scan, fix: String) -> CheckItem {
     let vcpus: usize = scan.guests.iter().map(|guest| guest.vcpu_ids.len()).sum();
-    let found = format!("{} with {vcpus} vCPUs among {} processes", scan.guests.len(), scan.processes);
+    let (guests, vcpus) = (terminal::count(scan.guests.len(), "guest"), terminal::count(vcpus, "vCPU"));
+    let found = format!("{guests} with {vcpus} among {} processes", scan.processes);
     if scan.denied == 0 {
         return CheckItem::ok(name, found);
     }
-    CheckItem::warn(
-        name,
-        format!("{found}, {} of which may not be looked into", scan.denied),
-        "run as root, or give the service CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-    )
+    CheckItem::warn(name, format!("{found}, {} of which may not be looked into", scan.denied), fix)
 }
 
 #[cfg(test)]
@@ -171,7 +169,7 @@ mod tests {
     #[test]
     fn processes_that_may_not_be_seen_are_a_warning() {
         let scan = Scan { processes: 9, denied: 3, ..Scan::default() };
-        let item = guests("guests", &scan);
+        let item = guests("guests", &scan, "do this".to_owned());
         assert_eq!(item.status, CheckStatus::Warn);
         assert!(item.detail.contains("3 of which may not be looked into"), "{}", item.detail);
     }

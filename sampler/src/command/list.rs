@@ -96,10 +96,7 @@ impl Listing {
             text.push_str("No KVM guest runs on this host, as far as this process may see.\n");
         }
         for (count, what) in [
-            (
-                self.scan.denied,
-                "may not be looked into; run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
-            ),
+            (self.scan.denied, "may not be looked into; `hvsampler check` says why"),
             (self.scan.truncated, "have more descriptors than are looked at"),
             (self.scan.failed, "could not be read"),
         ] {

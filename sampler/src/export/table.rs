@@ -52,11 +52,12 @@ fn title(snapshot: &Snapshot) -> String {
         ns => format!("interval {:.1} s", ns as f64 / 1e9),
     };
     format!(
-        "{}  {} UTC  {interval}  {} guests, {vcpus} vCPUs on {} CPUs\n\n",
+        "{}  {} UTC  {interval}  {}, {} on {}\n\n",
         terminal::fit(&snapshot.host.name, 64),
         time_of_day(snapshot.at_unix_ns),
-        snapshot.vms.len(),
-        snapshot.host.cpus,
+        terminal::count(snapshot.vms.len(), "guest"),
+        terminal::count(vcpus, "vCPU"),
+        terminal::count(snapshot.host.cpus as usize, "CPU"),
     )
 }
 
@@ -158,8 +159,13 @@ impl<'a> Table<'a> {
                 rows.iter().flat_map(|row| &row.vm.vcpus).any(|vcpu| vcpu.states.get(state).is_some())
             })
             .collect();
-        let name_columns =
-            rows.iter().map(|row| terminal::columns_of(&row.name)).max().unwrap_or(0).max("GUEST".len());
+        let vcpu_names = rows
+            .iter()
+            .filter(|_| options.vcpus)
+            .flat_map(|row| &row.vm.vcpus)
+            .map(|vcpu| vcpu_name(vcpu).len());
+        let names = rows.iter().map(|row| terminal::columns_of(&row.name));
+        let name_columns = names.chain(vcpu_names).fold("GUEST".len(), usize::max);
         Self { rows, states, name_columns, left_out, vcpus: options.vcpus }
     }
 
@@ -170,13 +176,13 @@ impl<'a> Table<'a> {
             self.write_row(text, &row.name, id, &row.vm.vcpus.len().to_string(), row.rates.as_ref());
             if self.vcpus {
                 for vcpu in &row.vm.vcpus {
-                    let name = format!("  vcpu {}", vcpu.index);
-                    self.write_row(text, &name, vcpu.thread.tid, "", Rates::of_vcpu(vcpu).as_ref());
+                    let rates = Rates::of_vcpu(vcpu);
+                    self.write_row(text, &vcpu_name(vcpu), vcpu.thread.tid, "", rates.as_ref());
                 }
             }
         }
         if self.left_out > 0 {
-            let _ = writeln!(text, "… and {} guests with less steal", self.left_out);
+            let _ = writeln!(text, "… and {} with less steal", terminal::count(self.left_out, "guest"));
         }
         self.write_legend(text);
     }
@@ -226,8 +232,13 @@ fn column_name(state: State) -> String {
 }
 
 fn display_name(vm: &Vm) -> String {
-    let name = vm.name.as_ref().or(vm.uuid.as_ref()).unwrap_or(&vm.id);
+    let names = [vm.name.as_ref(), vm.uuid.as_ref()];
+    let name = names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or(&vm.id);
     terminal::fit(name, MAX_NAME_COLUMNS)
+}
+
+fn vcpu_name(vcpu: &Vcpu) -> String {
+    format!("  vcpu {}", vcpu.index)
 }
 
 fn number(value: Option<f64>, decimals: usize) -> String {

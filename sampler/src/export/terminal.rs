@@ -58,6 +58,12 @@ pub fn columns_of(shown: &str) -> usize {
     shown.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
+/// A number of things, as in `1 guest` and `2 guests`.
+#[must_use]
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 fn push(shown: &mut String, c: char) {
     match c {
         '\\' => shown.push_str("\\\\"),

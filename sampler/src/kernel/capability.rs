@@ -129,8 +129,19 @@ pub fn check_discovery(root: &Root) -> CheckItem {
     CheckItem::warn(
         NAME,
         format!("missing: {}; guests that other users run are not found in /proc", names(&missing)),
-        format!("run as root, or give the service AmbientCapabilities={}", names(&missing)),
+        discovery_fix(root),
     )
+}
+
+/// What to do where processes may not be looked into.
+#[must_use]
+pub fn discovery_fix(root: &Root) -> String {
+    let missing = Capabilities::read(root).map(Capabilities::missing_for_discovery).unwrap_or_default();
+    match missing.is_empty() {
+        false => format!("run as root, or give the service AmbientCapabilities={}", names(&missing)),
+        true => "where a guest is missing, let this process through the security module that keeps it out"
+            .to_owned(),
+    }
 }
 
 fn names(capabilities: &[Capability]) -> String {

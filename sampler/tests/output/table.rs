@@ -1,0 +1,134 @@
+//! The table, as golden texts.
+
+use hvsampler::{
+    export::{
+        table::{TableOptions, render},
+        terminal,
+    },
+    model::{Snapshot, State, StateTimes},
+};
+use proptest::prelude::*;
+
+use super::{
+    arbitrary,
+    golden::assert_file,
+    sample::{snapshot, vcpu, vm},
+};
+
+fn hosts_of_all_kinds() -> Snapshot {
+    snapshot(vec![
+        vm(100, Some("idle"), vec![vcpu(0, 101, [0, 0, 2000], 0)]),
+        vm(200, Some("starved"), vec![vcpu(0, 201, [1000, 1000, 0], 500), vcpu(1, 202, [1010, 990, 0], 498)]),
+        vm(300, Some("busy"), vec![vcpu(0, 301, [1990, 10, 0], 20)]),
+        vm(400, None, vec![vcpu(0, 401, [500, 20, 1480], 7)]),
+    ])
+}
+
+#[test]
+fn the_most_starved_guest_comes_first() {
+    assert_file("tests/golden/table.txt", &render(&hosts_of_all_kinds(), TableOptions::default()));
+}
+
+#[test]
+fn vcpus_are_shown_below_their_guest() {
+    let options = TableOptions { vcpus: true, max_guests: None };
+    assert_file("tests/golden/table-vcpus.txt", &render(&hosts_of_all_kinds(), options));
+}
+
+#[test]
+fn a_short_terminal_shows_the_worst() {
+    let options = TableOptions { vcpus: false, max_guests: Some(2) };
+    assert_file("tests/golden/table-short.txt", &render(&hosts_of_all_kinds(), options));
+}
+
+#[test]
+fn a_host_without_guests_says_so() {
+    assert_file("tests/golden/table-empty.txt", &render(&snapshot(Vec::new()), TableOptions::default()));
+}
+
+#[test]
+fn the_first_reading_has_no_rates() {
+    let mut first = hosts_of_all_kinds();
+    first.interval_ns = 0;
+    for vcpu in first.vms.iter_mut().flat_map(|vm| &mut vm.vcpus) {
+        vcpu.interval = None;
+    }
+    assert_file("tests/golden/table-first.txt", &render(&first, TableOptions::default()));
+}
+
+#[test]
+fn what_was_lost_is_said() {
+    let mut lossy = hosts_of_all_kinds();
+    lossy.vms.truncate(1);
+    lossy.sampler.events_lost = 3;
+    lossy.sampler.slots_exhausted = 1;
+    assert_file("tests/golden/table-losses.txt", &render(&lossy, TableOptions::default()));
+}
+
+#[test]
+fn columns_line_up_whatever_is_in_them() {
+    let wide = vec![
+        vm(1, Some("a"), vec![vcpu(4_000_000_000, 2, [1000, 500, 500], 3)]),
+        vm(4_194_303, Some("東京"), vec![vcpu(0, 4_194_302, [1000, 500, 500], 3)]),
+    ];
+    for vcpus in [false, true] {
+        let text = render(&snapshot(wide.clone()), TableOptions { vcpus, max_guests: None });
+        let widths: Vec<_> =
+            text.lines().skip(2).take_while(|line| !line.is_empty()).map(terminal::columns_of).collect();
+        assert!(widths.len() >= 3 && widths.iter().all(|width| *width == widths[0]), "{widths:?}\n{text}");
+    }
+}
+
+#[test]
+fn a_state_that_is_not_known_is_not_shown() {
+    let mut basic = hosts_of_all_kinds();
+    for vcpu in basic.vms.iter_mut().flat_map(|vm| &mut vm.vcpus) {
+        for states in [&mut vcpu.states, &mut vcpu.interval.as_mut().unwrap().states] {
+            let mut known = StateTimes::default();
+            states
+                .iter()
+                .filter(|(state, _)| *state != State::Off)
+                .for_each(|(state, ns)| known.set(state, ns));
+            *states = known;
+        }
+    }
+    let text = render(&basic, TableOptions::default());
+    assert!(!text.contains("OFF%") && text.contains("RUN%, STEAL%: percent"), "{text}");
+}
+
+#[test]
+fn hostile_names_stay_in_their_cell() {
+    let one = |name: &str| vm(1, Some(name), vec![vcpu(0, 2, [1000, 500, 500], 3)]);
+    let hostile = snapshot(vec![
+        one("line\nbreak"),
+        one("\x1b[2J\x1b[31mred"),
+        one("quote\" 'and' back\\slash"),
+        one("rtl \u{202e}evil\u{202c}"),
+        one(&"long ".repeat(900)),
+        one("wide 東京都千代田区丸の内一丁目一番地一号"),
+        one(&String::from_utf8_lossy(b"not\xffutf8\xc3")),
+        one("zero\u{200b}width e\u{301}\u{301}\u{301}"),
+        one("\u{9b}31m c1 \u{7f} del \0 nul"),
+        one(""),
+    ]);
+    assert_file(
+        "tests/golden/table-hostile.txt",
+        &render(&hostile, TableOptions { vcpus: true, max_guests: None }),
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_snapshot_is_safe_and_lines_up(snapshot in arbitrary::snapshot(), vcpus: bool, max in proptest::option::of(0..4_usize)) {
+        let text = render(&snapshot, TableOptions { vcpus, max_guests: max });
+        prop_assert!(text.ends_with('\n'));
+        prop_assert!(text.lines().all(|line| line.chars().all(terminal::is_plain)));
+        prop_assert!(!text.contains("NaN") && !text.contains("inf"), "{}", text);
+        let rows = snapshot.vms.len().min(max.unwrap_or(usize::MAX));
+        if vcpus && !snapshot.vms.is_empty() {
+            let shown = text.lines().filter(|line| line.starts_with("  vcpu ")).count();
+            let most: usize = snapshot.vms.iter().map(|vm| vm.vcpus.len()).sum();
+            prop_assert!(shown <= most && (rows < snapshot.vms.len() || shown == most));
+        }
+    }
+}
