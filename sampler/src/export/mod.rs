@@ -3,6 +3,7 @@
 pub mod client;
 pub mod json;
 pub mod otlp;
+pub mod pipeline;
 pub mod resource;
 pub mod settings;
 pub mod table;

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use flate2::write::GzEncoder;
 
 use crate::export::settings::{Compression, Protocol};
@@ -21,15 +21,15 @@ pub struct Framing {
 
 impl Framing {
     /// Frames a message. The result shares no memory with it, so that the encoder's buffer can be used again
-    /// while the result waits.
+    /// while the result waits, and has no spare capacity, so that its length is the memory it holds.
     #[must_use]
     pub fn frame(self, message: &[u8]) -> Bytes {
         let prefix = if self.protocol == Protocol::Grpc { GRPC_PREFIX } else { 0 };
         let mut framed = match self.compression {
             Compression::None => {
-                let mut framed = BytesMut::with_capacity(prefix + message.len());
-                framed.put_bytes(0, prefix);
-                framed.put_slice(message);
+                let mut framed = Vec::with_capacity(prefix + message.len());
+                framed.resize(prefix, 0);
+                framed.extend_from_slice(message);
                 framed
             }
             Compression::Gzip => gzip(message, prefix),
@@ -39,22 +39,22 @@ impl Framing {
             framed[0] = u8::from(self.compression == Compression::Gzip);
             framed[1..GRPC_PREFIX].copy_from_slice(&len.to_be_bytes());
         }
-        framed.freeze()
+        framed.shrink_to_fit();
+        framed.into()
     }
 }
 
 /// gzip at its fastest level after `prefix` free bytes: higher levels cost ten times the CPU for a few percent.
-fn gzip(message: &[u8], prefix: usize) -> BytesMut {
+fn gzip(message: &[u8], prefix: usize) -> Vec<u8> {
     /// Points repeat their attributes: this much is rarely exceeded, and the buffer grows if it is.
     const EXPECTED_RATIO: usize = 6;
-    let mut framed = BytesMut::with_capacity(prefix + 64 + message.len() / EXPECTED_RATIO);
-    framed.put_bytes(0, prefix);
-    let mut encoder = GzEncoder::new(framed.writer(), flate2::Compression::fast());
+    let mut framed = Vec::with_capacity(prefix + 64 + message.len() / EXPECTED_RATIO);
+    framed.resize(prefix, 0);
+    let mut encoder = GzEncoder::new(framed, flate2::Compression::fast());
     encoder
         .write_all(message)
         .and_then(|()| encoder.finish())
         .unwrap_or_else(|error| unreachable!("memory takes every write: {error}"))
-        .into_inner()
 }
 
 #[cfg(test)]

@@ -10,16 +10,17 @@ mod wire;
 mod writer;
 
 use bytes::{Bytes, BytesMut};
+use sampler_ebpf::abi::COUNTERS;
 
 use self::{
     catalog::Catalog,
     plan::{Plan, Planner, Point, Sink, Value},
-    streams::{Streams, VcpuRow},
+    streams::Streams,
     wire::AnyValue,
     writer::{Envelope, Writer},
 };
 use super::resource::{Resource, SCHEMA_URL, VERSION};
-use crate::model::{Snapshot, Vcpu};
+use crate::model::{Snapshot, Vcpu, Vm};
 
 /// Bytes that a request stays below before compression. Receivers commonly refuse more than 4 MiB.
 pub const MAX_REQUEST_BYTES: usize = 3 << 20;
@@ -139,9 +140,9 @@ impl<'a> Points<'a> {
         let family = &self.catalog.vcpu_time;
         let states = &self.catalog.states;
         for row in &self.streams.vcpu_rows {
-            let vcpu = self.vcpu(row);
-            for (state, ns) in vcpu.states.iter() {
-                let mut point = self.point(&row.attributes, vcpu.start_unix_ns, Value::Double(seconds(ns)));
+            let attributes = self.streams.attributes_of(row);
+            for (state, ns) in row.states.iter() {
+                let mut point = self.point(attributes, row.start_unix_ns, Value::Double(seconds(ns)));
                 point.attributes[1] = &states[state as usize];
                 sink.point(family, point);
             }
@@ -158,10 +159,10 @@ impl<'a> Points<'a> {
     fn counters(&self, sink: &mut impl Sink<'a>) {
         for metric in &self.catalog.counters {
             for row in &self.streams.vcpu_rows {
-                let vcpu = self.vcpu(row);
-                let count = vcpu.counters[metric.counter];
+                let count = row.counters[metric.counter];
                 let value = if metric.is_time { Value::Double(seconds(count)) } else { int(count) };
-                sink.point(&metric.family, self.point(&row.attributes, vcpu.start_unix_ns, value));
+                let attributes = self.streams.attributes_of(row);
+                sink.point(&metric.family, self.point(attributes, row.start_unix_ns, value));
             }
             for end in self.streams.vcpu_ends.iter().filter(|end| end.counters) {
                 sink.point(&metric.family, self.point(&end.attributes, end.start_unix_ns, Value::Ended));
@@ -202,13 +203,20 @@ impl<'a> Points<'a> {
         }
     }
 
-    fn vcpu(&self, row: &VcpuRow) -> &'a Vcpu {
-        &self.snapshot.vms[row.vm].vcpus[row.vcpu]
-    }
-
     fn point<'p>(&self, attributes: &'p [u8], start_unix_ns: u64, value: Value) -> Point<'p> {
         Point { attributes: [attributes, &[]], start_unix_ns, at_unix_ns: self.snapshot.at_unix_ns, value }
     }
+}
+
+/// Points that a snapshot's values make, without those that end series; for counting what was never encoded.
+pub(crate) fn points_of(snapshot: &Snapshot) -> u64 {
+    const PER_VM: usize = 3;
+    let counters = COUNTERS.iter().filter(|row| row.metric.is_some()).count();
+    let vm = |vm: &Vm| {
+        let states = |vcpu: &Vcpu| vcpu.states.iter().count();
+        PER_VM + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()
+    };
+    1 + snapshot.vms.iter().map(vm).sum::<usize>() as u64
 }
 
 /// Seconds as receivers want them. Not rounded: dividing by 1e9 gives the double nearest to the quotient.

@@ -38,6 +38,9 @@ impl Point<'_> {
     }
 }
 
+/// More than the tags and lengths of a `Metric` and of the field with its points.
+const NESTING: usize = 24;
+
 /// Takes the points of a snapshot, in an order that is the same each time.
 pub(super) trait Sink<'a> {
     fn point(&mut self, family: &'a Family, point: Point<'_>);
@@ -110,12 +113,14 @@ impl<'p> Planner<'_, 'p> {
 }
 
 impl<'a> Sink<'a> for Planner<'a, '_> {
+    #[inline]
     fn point(&mut self, family: &'a Family, point: Point<'_>) {
         if !self.family.is_some_and(|current| std::ptr::eq(current, family)) {
             self.close_segment();
         }
         let bytes = wire::delimited_len(point.len());
-        let metric = wire::delimited_len(family.metric_len(self.segment.bytes + bytes));
+        // An upper bound is cheaper than the exact length, and all that a limit needs.
+        let metric = family.head.len() + family.tail.len() + self.segment.bytes + bytes + NESTING;
         if self.request.points > 0 && self.request.metrics_len + metric > self.limit {
             self.close_request();
         }

@@ -7,8 +7,12 @@
 use std::{
     collections::{HashMap, HashSet},
     mem,
+    ops::Range,
     sync::Arc,
 };
+
+use foldhash::fast::RandomState;
+use sampler_ebpf::abi::COUNTERS;
 
 use super::{
     catalog::POINT_ATTRIBUTES,
@@ -65,11 +69,14 @@ struct VmStream {
     generation: u64,
 }
 
-/// A vCPU to be exported: where it is in the snapshot, and its attributes.
+/// A vCPU to be exported. The passes over the rows, two for each metric, would otherwise stride through the
+/// whole snapshot, which on a large host is beyond the caches.
 pub(super) struct VcpuRow {
-    pub(super) vm: usize,
-    pub(super) vcpu: usize,
-    pub(super) attributes: Arc<[u8]>,
+    /// Where its attributes are in [`Streams::attributes`].
+    attributes: Range<usize>,
+    pub(super) start_unix_ns: u64,
+    pub(super) states: StateTimes,
+    pub(super) counters: [u64; COUNTERS.len()],
 }
 
 /// A VM to be exported, in the order of the snapshot.
@@ -102,10 +109,13 @@ pub(super) struct VmEnd {
 /// The streams, and what the current snapshot makes of them.
 #[derive(Default)]
 pub(super) struct Streams {
-    vcpus: HashMap<VcpuId, VcpuStream>,
+    /// Kernel-made keys: no need for a hash that withstands an attacker.
+    vcpus: HashMap<VcpuId, VcpuStream, RandomState>,
     vms: HashMap<VmKey, VmStream>,
     generation: u64,
     pub(super) vcpu_rows: Vec<VcpuRow>,
+    /// Attributes of the rows, one after the other.
+    attributes: Vec<u8>,
     pub(super) vm_rows: Vec<VmRow>,
     pub(super) vcpu_ends: Vec<VcpuEnd>,
     pub(super) vm_ends: Vec<VmEnd>,
@@ -116,14 +126,14 @@ impl Streams {
     pub(super) fn update(&mut self, snapshot: &Snapshot) {
         self.generation += 1;
         self.vcpu_rows.clear();
+        self.attributes.clear();
         self.vm_rows.clear();
         self.vcpu_ends.clear();
         self.vm_ends.clear();
-        for (index, vm) in snapshot.vms.iter().enumerate() {
+        for vm in &snapshot.vms {
             let before = self.vcpu_rows.len();
             for vcpu in exported(&vm.vcpus) {
-                let attributes = self.see_vcpu(vm, &vm.vcpus[vcpu]);
-                self.vcpu_rows.push(VcpuRow { vm: index, vcpu, attributes });
+                self.see_vcpu(vm, vcpu);
             }
             self.see_vm(vm, self.vcpu_rows.len() - before);
         }
@@ -134,6 +144,11 @@ impl Streams {
             self.end_named(ended);
         }
         self.keep_one_end_each();
+    }
+
+    /// A row's encoded attributes.
+    pub(super) fn attributes_of(&self, row: &VcpuRow) -> &[u8] {
+        &self.attributes[row.attributes.clone()]
     }
 
     fn see_vm(&mut self, vm: &Vm, vcpus: usize) {
@@ -159,8 +174,7 @@ impl Streams {
         self.vm_rows.push(VmRow { id: stream.id.clone(), info: stream.info.clone(), vcpus });
     }
 
-    /// Returns the attributes of the vCPU's series.
-    fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) -> Arc<[u8]> {
+    fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
         let generation = self.generation;
         let states = StateSet::of(&vcpu.states);
         let stream = self.vcpus.entry(vcpu.thread).or_insert_with(|| VcpuStream {
@@ -179,7 +193,14 @@ impl Streams {
                 counters: false,
             });
         }
-        stream.attributes.clone()
+        let from = self.attributes.len();
+        self.attributes.extend_from_slice(&stream.attributes);
+        self.vcpu_rows.push(VcpuRow {
+            attributes: from..self.attributes.len(),
+            start_unix_ns: vcpu.start_unix_ns,
+            states: vcpu.states,
+            counters: vcpu.counters,
+        });
     }
 
     /// Ends every stream that the snapshot no longer has.
@@ -247,15 +268,12 @@ impl Streams {
     }
 }
 
-/// Positions of the vCPUs to be exported. Where two threads served the same vCPU, the younger alone: two
-/// points with the same attributes in one export contradict each other, and the one that set the vCPU up
-/// is the older.
-fn exported(vcpus: &[Vcpu]) -> impl Iterator<Item = usize> {
-    vcpus.chunk_by(|a, b| a.index == b.index).scan(0, |next, same| {
-        let first = mem::replace(next, *next + same.len());
-        let age = |(_, vcpu): &(usize, &Vcpu)| (vcpu.thread.start_boottime_ns, vcpu.thread.tid);
-        same.iter().enumerate().max_by_key(age).map(|(position, _)| first + position)
-    })
+/// The vCPUs to be exported. Where two threads served the same vCPU, the younger alone: two points with the
+/// same attributes in one export contradict each other, and the one that set the vCPU up is the older.
+fn exported(vcpus: &[Vcpu]) -> impl Iterator<Item = &Vcpu> {
+    vcpus
+        .chunk_by(|a, b| a.index == b.index)
+        .filter_map(|same| same.iter().max_by_key(|vcpu| (vcpu.thread.start_boottime_ns, vcpu.thread.tid)))
 }
 
 fn vm_id_attribute(id: &str) -> Vec<u8> {

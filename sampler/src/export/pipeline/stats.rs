@@ -1,0 +1,112 @@
+//! What the pipeline says of itself.
+
+use std::sync::Arc;
+
+/// Why a request was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum DropReason {
+    /// The queue was full, and this was the oldest in it.
+    QueueFull,
+    /// The receiver refused it for good.
+    Refused,
+    /// The receiver does not take requests of its size.
+    TooLarge,
+    /// It failed, and was older than the configured bound.
+    Expired,
+    /// The snapshot was never encoded: the encoder had not kept up.
+    EncoderBusy,
+    /// Time to shut down ran out before it was sent.
+    Shutdown,
+}
+
+impl DropReason {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [Self; 6] =
+        [Self::QueueFull, Self::Refused, Self::TooLarge, Self::Expired, Self::EncoderBusy, Self::Shutdown];
+
+    /// Value of the attribute `reason`.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::Refused => "refused",
+            Self::TooLarge => "too_large",
+            Self::Expired => "expired",
+            Self::EncoderBusy => "encoder_busy",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// What was dropped for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Requests; with [`DropReason::EncoderBusy`], snapshots.
+    pub requests: u64,
+    /// Points in them.
+    pub points: u64,
+    /// Of these, points that ended a series: the receiver never learns of those ends.
+    pub ends: u64,
+}
+
+/// Counters of the pipeline, cumulative since its start, and its state now.
+#[derive(Clone, Debug, Default)]
+pub struct PipelineStats {
+    /// Requests that the receiver took.
+    pub exported_requests: u64,
+    /// Points in them, those the receiver rejected left out.
+    pub exported_points: u64,
+    /// Bytes of these requests as they were sent: framed and compressed.
+    pub exported_bytes: u64,
+    /// Points that the receiver rejected in requests it took.
+    pub rejected_points: u64,
+    /// Attempts that failed.
+    pub failed_attempts: u64,
+    /// Of these, attempts after which the request was kept to be tried again.
+    pub retried_attempts: u64,
+    /// Time spent encoding and compressing, ns.
+    pub encode_ns: u64,
+    /// Time spent sending and waiting for answers, ns.
+    pub send_ns: u64,
+    /// Requests waiting, the one that is being sent included.
+    pub queue_requests: u64,
+    /// Memory that they use, bytes.
+    pub queue_bytes: u64,
+    /// The last failure in words.
+    pub last_error: Option<Arc<str>>,
+    pub(super) dropped: [Dropped; DropReason::ALL.len()],
+}
+
+impl PipelineStats {
+    /// What was dropped for a reason.
+    #[must_use]
+    pub const fn dropped(&self, reason: DropReason) -> Dropped {
+        self.dropped[reason as usize]
+    }
+
+    /// Points dropped for any reason.
+    #[must_use]
+    pub fn dropped_points(&self) -> u64 {
+        self.dropped.iter().map(|dropped| dropped.points).sum()
+    }
+
+    pub(super) fn count_drop(&mut self, reason: DropReason, points: u64, ends: u64) {
+        let dropped = &mut self.dropped[reason as usize];
+        dropped.requests += 1;
+        dropped.points += points;
+        dropped.ends += ends;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_index_their_counters() {
+        for (index, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.key());
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Says each trouble once when it begins and once when it is over, however often it happens in between.
+
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::stats::DropReason;
+use crate::export::client::FailureKind;
+
+/// What can be wrong; two of the same are one story to an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// Attempts fail, and are made again.
+    Failing(FailureKind),
+    /// Requests are refused for good.
+    Refusing(FailureKind),
+    /// The receiver takes requests and rejects points in them.
+    Rejecting,
+    /// Requests or snapshots are dropped here.
+    Dropping(DropReason),
+}
+
+impl Trouble {
+    /// How long it must not have been seen, when an export succeeds, to be over. A trouble of single requests
+    /// may alternate with successes, and is not over at each of them.
+    const fn quiet(self) -> Duration {
+        match self {
+            Self::Failing(_) => Duration::ZERO,
+            _ => Duration::from_secs(60),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    trouble: Trouble,
+    began: Instant,
+    last: Instant,
+    times: u64,
+}
+
+/// The troubles that are going on.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    open: Vec<Open>,
+}
+
+impl Troubles {
+    /// Something happened; true when it is new.
+    pub(super) fn seen(&mut self, trouble: Trouble, text: &str, now: Instant) -> bool {
+        if let Some(open) = self.open.iter_mut().find(|open| open.trouble == trouble) {
+            open.last = now;
+            open.times += 1;
+            return false;
+        }
+        match trouble {
+            Trouble::Failing(_) => warn!("export fails and is tried again: {text}"),
+            Trouble::Refusing(_) => warn!("the receiver refuses a request, which is dropped: {text}"),
+            Trouble::Rejecting => warn!("the receiver rejects points: {text}"),
+            Trouble::Dropping(reason) => warn!("export drops data ({}): {text}", reason.key()),
+        }
+        self.open.push(Open { trouble, began: now, last: now, times: 1 });
+        true
+    }
+
+    /// An export succeeded; returns how many troubles that ends.
+    pub(super) fn succeeded(&mut self, now: Instant) -> usize {
+        let before = self.open.len();
+        self.open.retain(|open| {
+            let over = now.duration_since(open.last) >= open.trouble.quiet();
+            if over {
+                let lasted =
+                    humantime::format_duration(Duration::from_secs((open.last - open.began).as_secs()));
+                info!(
+                    times = open.times,
+                    "export is over a trouble that lasted {lasted}: {:?}", open.trouble
+                );
+            }
+            !over
+        });
+        before - self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_said_once_and_ends_with_the_first_success() {
+        let mut troubles = Troubles::default();
+        let now = Instant::now();
+        let refused = Trouble::Failing(FailureKind::Unreachable);
+        let timed_out = Trouble::Failing(FailureKind::TimedOut);
+        assert_eq!(
+            [refused, refused, timed_out, refused].map(|it| troubles.seen(it, "x", now)),
+            [true, false, true, false]
+        );
+        assert_eq!(troubles.succeeded(now), 2);
+        assert_eq!(troubles.succeeded(now), 0);
+        assert!(troubles.seen(refused, "x", now), "it began again");
+    }
+
+    #[test]
+    fn refusals_between_successes_are_one_trouble() {
+        let mut troubles = Troubles::default();
+        let start = Instant::now();
+        let refusing = Trouble::Refusing(FailureKind::Http(413));
+        for second in 0..100 {
+            let now = start + Duration::from_secs(second);
+            assert_eq!(troubles.seen(refusing, "x", now), second == 0);
+            assert_eq!(troubles.succeeded(now), 0);
+        }
+        assert_eq!(troubles.succeeded(start + Duration::from_secs(200)), 1);
+    }
+}
