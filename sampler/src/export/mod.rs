@@ -5,6 +5,7 @@ pub mod json;
 pub mod otlp;
 pub mod pipeline;
 pub mod resource;
+pub mod selfmetrics;
 pub mod settings;
 pub mod table;
 pub mod terminal;

@@ -75,7 +75,8 @@ pub struct PipelineStats {
     pub queue_bytes: u64,
     /// The last failure in words.
     pub last_error: Option<Arc<str>>,
-    pub(super) dropped: [Dropped; DropReason::ALL.len()],
+    /// What was dropped, by [`DropReason`].
+    pub dropped: [Dropped; DropReason::ALL.len()],
 }
 
 impl PipelineStats {
