@@ -14,6 +14,7 @@
 //! | [`host`] | affinity, priority, signals and the few other things asked of the host |
 
 pub mod bench;
+pub mod exactness;
 pub mod guest;
 pub mod host;
 pub mod oracle;
