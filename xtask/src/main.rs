@@ -3,10 +3,12 @@
 //! It is compiled by whatever stable Rust the machine has, and calls the pinned
 //! toolchains by name for all that follows.
 
+mod apt;
 mod bench;
 mod bless;
 mod build;
 mod cache;
+mod lab;
 mod pins;
 mod run;
 mod setup;
@@ -40,6 +42,8 @@ enum Task {
     Run(run::Args),
     /// Everything that must hold before a change lands.
     Test(test::Args),
+    /// The lab: boot Debian's kernels and run the tests, or a command, inside each.
+    Vm(lab::Args),
     /// Formatting, lints, documentation, licences.
     Tidy(tidy::Args),
     /// Rewrite the golden files from what the code prints now.
@@ -65,6 +69,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Build(args) => build::main(&workspace, &args),
         Task::Run(args) => run::main(&workspace, &args),
         Task::Test(args) => test::main(&workspace, &args),
+        Task::Vm(args) => lab::main(&workspace, &args),
         Task::Tidy(args) => tidy::main(&workspace, &args),
         Task::Bless(args) => bless::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),

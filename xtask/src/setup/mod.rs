@@ -1,15 +1,19 @@
 //! `cargo xtask setup`: says what is missing and why, then installs it.
 
+mod debian;
 mod rust;
 
 use std::{process::ExitCode, time::Instant};
 
 use anyhow::{Result, bail};
 
-use crate::workspace::Workspace;
+use crate::{lab, workspace::Workspace};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Also what `cargo xtask vm` needs: QEMU and the kernels.
+    #[arg(long)]
+    lab: bool,
     /// Install nothing; say what is missing and fail when something is.
     #[arg(long)]
     check: bool,
@@ -27,10 +31,12 @@ struct Need<'a> {
 pub(crate) enum Purpose {
     Build,
     Tidy,
+    Lab,
 }
 
 pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    let purposes = vec![Purpose::Build, Purpose::Tidy];
+    let mut purposes = vec![Purpose::Build, Purpose::Tidy];
+    purposes.extend(args.lab.then_some(Purpose::Lab));
     if args.check {
         let missing = missing(workspace, &purposes)?;
         for need in &missing {
@@ -57,6 +63,14 @@ pub(crate) fn ensure(workspace: &Workspace, purposes: &[Purpose]) -> Result<()> 
     Ok(())
 }
 
+/// Why this machine cannot have what the purpose needs, by its nature rather than by an accident.
+pub(crate) fn cannot_install(purpose: Purpose) -> Option<String> {
+    match purpose {
+        Purpose::Build | Purpose::Tidy => None,
+        Purpose::Lab => debian::cannot_install(),
+    }
+}
+
 fn missing<'a>(workspace: &'a Workspace, purposes: &[Purpose]) -> Result<Vec<Need<'a>>> {
     if crate::shell::which("rustup").is_none() {
         bail!("rustup is not on the path; install it from https://rustup.rs");
@@ -66,7 +80,19 @@ fn missing<'a>(workspace: &'a Workspace, purposes: &[Purpose]) -> Result<Vec<Nee
         match purpose {
             Purpose::Build => needs.extend(rust::for_build(workspace)?),
             Purpose::Tidy => needs.extend(rust::for_tidy(workspace)),
+            Purpose::Lab => {
+                needs.extend(debian::for_lab());
+                needs.extend(lab_downloads(workspace)?);
+            }
         }
     }
     Ok(needs)
+}
+
+fn lab_downloads(workspace: &Workspace) -> Result<Option<Need<'_>>> {
+    Ok((!lab::is_fetched(workspace)?).then(|| Need {
+        what: format!("the lab's kernels, QEMU and busybox into {}", workspace.cache.path("lab").display()),
+        why: "boots Debian's kernels with a KVM inside (about 350 MB are downloaded, 70 MB kept)",
+        install: Box::new(|| lab::fetch(workspace)),
+    }))
 }

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
-mod stream;
+pub(crate) mod stream;
 pub(crate) mod tally;
 
 use std::{
@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use self::tally::Tally;
 use crate::{
     build,
+    lab::{self, Job},
     setup::{self, Purpose},
     shell, tidy,
     workspace::Workspace,
@@ -25,6 +26,9 @@ pub(crate) struct Args {
     /// Only what needs no privileges: lints, documentation, licences, `cargo test`.
     #[arg(long)]
     quick: bool,
+    /// Boot no kernels.
+    #[arg(long)]
+    no_lab: bool,
 }
 
 /// A group of tests that run together.
@@ -39,18 +43,24 @@ struct Part {
 
 impl Part {
     fn wanted(&self, args: &Args) -> bool {
-        (self.filters || args.filter.is_none()) && (self.quick || !args.quick)
+        (self.filters || args.filter.is_none())
+            && (self.quick || !args.quick)
+            && !(args.no_lab && self.name == "lab")
     }
 }
 
-const PARTS: [Part; 3] = [
+const PARTS: [Part; 4] = [
     Part { name: "tidy", run: |workspace, _| Ok(tidy::checks(workspace)), filters: false, quick: true },
     Part { name: "cargo", run: cargo, filters: true, quick: true },
     Part { name: "native", run: native, filters: true, quick: false },
+    Part { name: "lab", run: lab, filters: true, quick: false },
 ];
 
+/// A kernel takes about a minute; a machine shared with others gets this much.
+const LAB_LIMIT: Duration = Duration::from_secs(15 * 60);
+
 /// The binary that runs the tests which need privileges or guests.
-const RUNNER: &str = "sampler-tests";
+pub(crate) const RUNNER: &str = "sampler-tests";
 
 pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     setup::ensure(workspace, &[Purpose::Build, Purpose::Tidy])?;
@@ -109,4 +119,17 @@ fn native(workspace: &Workspace, args: &Args) -> Result<Tally> {
     build::binaries(workspace, true)?;
     let mut command = workspace.command(workspace.release_binary(RUNNER));
     stream::runner(command.args(["--set", "native"]).args(&args.filter))
+}
+
+/// The sampler on every kernel of the lab, with guests of real QEMU.
+fn lab(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    if !workspace.declares_binary("tests", RUNNER) {
+        return Ok(Tally::skip("lab", "the tests crate has no binary sampler-tests"));
+    }
+    if let Some(reason) = setup::cannot_install(Purpose::Lab) {
+        return Ok(Tally::skip("lab", reason));
+    }
+    setup::ensure(workspace, &[Purpose::Lab])?;
+    build::binaries(workspace, true)?;
+    lab::run(workspace, &[], &Job::Tests { filter: args.filter.clone() }, LAB_LIMIT)
 }

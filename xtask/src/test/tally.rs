@@ -14,7 +14,7 @@ pub(crate) struct Tally {
 
 impl Tally {
     pub(crate) const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
-    const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
+    pub(crate) const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
     const SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
 
     /// One test that is a command of ours, printed as the others are.

@@ -1,0 +1,212 @@
+//! One boot of a tested kernel in QEMU, under a watchdog.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::tools::Qemu;
+
+/// The machine writes to its console every 5 s; a healthy one is never silent for so long.
+const SILENCE_LIMIT: Duration = Duration::from_secs(90);
+/// Powering off takes a second. Some machines stand still there, after the result is known.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
+const POLL: Duration = Duration::from_millis(500);
+
+/// What a boot came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The command ended with this status.
+    Command { status: u8 },
+    /// The machine failed in a way that may be the doing of what is tested.
+    Fault(String),
+    /// The emulated machine stood still: the emulator's doing, worth another boot.
+    Stall(String),
+}
+
+/// What to boot.
+pub(super) struct Machine<'a> {
+    pub(super) qemu: &'a Qemu,
+    pub(super) image: &'a Path,
+    pub(super) initramfs: &'a Path,
+    /// Where this boot's console, its command's output and QEMU's own words are kept.
+    pub(super) console: PathBuf,
+    pub(super) output: PathBuf,
+    pub(super) complaints: PathBuf,
+    /// Wall time that the command may take, boot included.
+    pub(super) limit: Duration,
+}
+
+impl Machine<'_> {
+    /// Boots, hands each line that the command prints to `see`, and waits for the end.
+    pub(super) fn boot(&self, see: &mut dyn FnMut(&str)) -> Result<End> {
+        File::create(&self.console).with_context(|| format!("creating {}", self.console.display()))?;
+        let complaints = File::create(&self.complaints)
+            .with_context(|| format!("creating {}", self.complaints.display()))?;
+        let mut child = self.command().stderr(complaints).spawn().context("starting QEMU")?;
+        let end = self.watch(&mut child, see);
+        // Nothing else ends it when it stands still; when it is gone already this does nothing.
+        child.kill()?;
+        child.wait()?;
+        end
+    }
+
+    fn command(&self) -> Command {
+        let mut command = self.qemu.command();
+        command
+            .args(["-accel", "tcg", "-cpu", "EPYC,+svm,+npt,-smap", "-smp", "2", "-m", "3072"])
+            .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+            .arg("-kernel")
+            .arg(self.image)
+            .arg("-initrd")
+            .arg(self.initramfs)
+            .args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"])
+            .args(["-append", "console=ttyS0 panic=-1 loglevel=5"])
+            .arg("-serial")
+            .arg(format!("file:{}", self.console.display()))
+            .args(["-chardev", "stdio,id=output,signal=off", "-serial", "chardev:output"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        command
+    }
+
+    fn watch(&self, child: &mut Child, see: &mut dyn FnMut(&str)) -> Result<End> {
+        let lines = reader(child)?;
+        let mut output =
+            File::create(&self.output).with_context(|| format!("creating {}", self.output.display()))?;
+        let begun = Instant::now();
+        let mut console = Console::new(&self.console);
+        loop {
+            match lines.recv_timeout(POLL) {
+                Ok(line) => {
+                    if let Some(end) = parse_end(&line) {
+                        wait_for_power_off(child)?;
+                        return Ok(end);
+                    }
+                    // The line that ends the output begins with a line feed of its own.
+                    if !line.is_empty() {
+                        writeln!(output, "{line}")?;
+                        see(&line);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Ok(console
+                        .verdict()
+                        .unwrap_or_else(|| End::Stall("it went off without a result".into())));
+                }
+            }
+            if let Some(end) = console.verdict() {
+                return Ok(end);
+            }
+            if begun.elapsed() > self.limit {
+                return Ok(End::Fault(format!("the command did not end in {} s", self.limit.as_secs())));
+            }
+        }
+    }
+}
+
+/// Lines of the command, read by a thread of its own so that the watchdog never waits.
+fn reader(child: &mut Child) -> Result<Receiver<String>> {
+    let output = child.stdout.take().context("QEMU has no standard output")?;
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n') {
+            let Ok(line) = line else { break };
+            let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(lines)
+}
+
+/// The lines by which the init of the machine says how it went.
+fn parse_end(line: &str) -> Option<End> {
+    if let Some(status) = line.strip_prefix("lab exit ") {
+        return status.parse().ok().map(|status| End::Command { status });
+    }
+    line.strip_prefix("lab fault: ").map(|reason| End::Fault(reason.to_owned()))
+}
+
+fn wait_for_power_off(child: &mut Child) -> Result<()> {
+    let begun = Instant::now();
+    while child.try_wait()?.is_none() && begun.elapsed() < POWER_OFF_LIMIT {
+        thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// The kernel's console, read as it grows.
+struct Console<'a> {
+    path: &'a Path,
+    size: u64,
+    grown: Instant,
+}
+
+impl<'a> Console<'a> {
+    fn new(path: &'a Path) -> Self {
+        Self { path, size: 0, grown: Instant::now() }
+    }
+
+    /// What the console says about the machine, when that is the end of it.
+    fn verdict(&mut self) -> Option<End> {
+        let size = fs::metadata(self.path).map_or(0, |file| file.len());
+        if size == self.size {
+            let silent = self.grown.elapsed();
+            return (silent > SILENCE_LIMIT)
+                .then(|| End::Stall(format!("its console was silent for {} s", silent.as_secs())));
+        }
+        (self.size, self.grown) = (size, Instant::now());
+        let said = fs::read(self.path).ok()?;
+        judge_console(&String::from_utf8_lossy(&said))
+    }
+}
+
+/// A lock-up is what TCG's nested virtualisation does now and then; a panic or an oops can be
+/// the doing of a program that we loaded, and is never tried again.
+fn judge_console(said: &str) -> Option<End> {
+    let find = |marks: &[&str]| said.lines().find(|line| marks.iter().any(|mark| line.contains(mark)));
+    if let Some(line) =
+        find(&["soft lockup", "hard LOCKUP", "rcu_preempt detected stalls", "self-detected stall"])
+    {
+        return Some(End::Stall(line.trim().to_owned()));
+    }
+    let line =
+        find(&["Kernel panic", "Oops:", "kernel BUG at", "BUG: unable to handle", "BUG: kernel NULL"])?;
+    Some(End::Fault(line.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_up_is_tried_again_and_an_oops_is_not() {
+        let lockup = "[   61.2] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [qemu-system-x86:412]\n";
+        assert!(matches!(judge_console(lockup), Some(End::Stall(_))));
+        for fatal in
+            ["[ 1.0] Kernel panic - not syncing: x", "BUG: unable to handle page fault", "Oops: 0002 [#1]"]
+        {
+            assert!(matches!(judge_console(fatal), Some(End::Fault(_))), "{fatal}");
+        }
+        assert_eq!(judge_console("lab alive 5.01\n"), None);
+    }
+
+    #[test]
+    fn only_a_whole_end_line_ends() {
+        assert_eq!(parse_end("lab exit 0"), Some(End::Command { status: 0 }));
+        assert_eq!(parse_end("lab exit 101"), Some(End::Command { status: 101 }));
+        assert_eq!(parse_end("lab exit "), None);
+        assert_eq!(parse_end("echo lab exit 0"), None);
+        assert_eq!(parse_end("lab fault: no overlay"), Some(End::Fault("no overlay".to_owned())));
+    }
+}

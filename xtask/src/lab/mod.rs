@@ -1,0 +1,243 @@
+//! `cargo xtask vm`: the lab. Boots each Debian kernel of `tests/lab/kernels` in QEMU, whose
+//! emulated AMD virtualisation gives it a real KVM, and runs a command in there.
+
+mod image;
+mod initramfs;
+mod kernel;
+mod machine;
+mod modules;
+mod tools;
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use self::{
+    kernel::{Fetched, Kernel},
+    machine::{End, Machine},
+    tools::{Busybox, Qemu},
+};
+use crate::{
+    build,
+    setup::{self, Purpose},
+    test::{RUNNER, stream::RunnerLines, tally::Tally},
+    workspace::Workspace,
+};
+
+/// Every guest inside runs this kernel: it boots as one on every tested kernel.
+const GUEST_SERIES: &str = "6.1";
+/// How often a kernel is booted again after its machine stood still.
+const RETRIES: u32 = 2;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Series out of tests/lab/kernels, such as 6.1; all of them when none is given.
+    kernels: Vec<String>,
+    /// Wall time for a boot and its command, in seconds.
+    #[arg(long, default_value_t = 900)]
+    limit: u64,
+    /// What to run as root inside, instead of the lab's set of tests.
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// What runs inside each kernel.
+pub(crate) enum Job {
+    /// The test runner, whose lines are counted.
+    Tests { filter: Option<String> },
+    /// Any command; its exit status counts as one test.
+    Command(Vec<String>),
+}
+
+pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    setup::ensure(workspace, &[Purpose::Lab])?;
+    let job = if args.command.is_empty() {
+        setup::ensure(workspace, &[Purpose::Build])?;
+        build::binaries(workspace, true)?;
+        Job::Tests { filter: None }
+    } else {
+        Job::Command(args.command.clone())
+    };
+    let tally = run(workspace, &args.kernels, &job, Duration::from_secs(args.limit))?;
+    println!("{tally}");
+    Ok(tally.exit_code())
+}
+
+/// Downloads everything the lab needs.
+pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
+    let busybox = Busybox::fetch(workspace)?;
+    Qemu::choose(workspace)?;
+    for kernel in Kernel::named(workspace, &[])? {
+        kernel.fetch(workspace, &busybox)?;
+    }
+    Ok(())
+}
+
+/// Whether the cache holds everything the lab needs.
+pub(crate) fn is_fetched(workspace: &Workspace) -> Result<bool> {
+    let kernels = Kernel::named(workspace, &[])?;
+    Ok(Busybox::is_fetched(workspace)
+        && Qemu::is_fetched(workspace)
+        && kernels.iter().all(|kernel| kernel.is_fetched(workspace)))
+}
+
+/// Boots the kernels one after the other: one machine keeps two processors busy.
+pub(crate) fn run(workspace: &Workspace, kernels: &[String], job: &Job, limit: Duration) -> Result<Tally> {
+    let lab = Lab::prepare(workspace, job, limit)?;
+    let mut tally = Tally::default();
+    let mut verdicts = Vec::new();
+    for kernel in Kernel::named(workspace, kernels)? {
+        let kernel = kernel.fetch(workspace, &lab.busybox)?;
+        let begun = Instant::now();
+        let report = lab.try_kernel(&kernel)?;
+        tally += report.tally;
+        verdicts.push(format!(
+            "lab {} ... {} ({} s, {} boots; {})",
+            kernel.release,
+            report.verdict,
+            begun.elapsed().as_secs(),
+            report.boots,
+            lab.logs.join(&kernel.series).display(),
+        ));
+    }
+    for verdict in verdicts {
+        println!("{verdict}");
+    }
+    Ok(tally)
+}
+
+struct Lab<'a> {
+    busybox: Busybox,
+    qemu: Qemu,
+    logs: PathBuf,
+    job: &'a Job,
+    script: String,
+    limit: Duration,
+}
+
+struct Report {
+    tally: Tally,
+    verdict: String,
+    boots: u32,
+}
+
+impl<'a> Lab<'a> {
+    fn prepare(workspace: &Workspace, job: &'a Job, limit: Duration) -> Result<Self> {
+        let busybox = Busybox::fetch(workspace)?;
+        let qemu = Qemu::choose(workspace)?;
+        println!("lab: {}", qemu.version);
+        let logs = workspace.target.join("lab");
+        fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
+        let guest =
+            Kernel::named(workspace, &[GUEST_SERIES.to_owned()])?.remove(0).fetch(workspace, &busybox)?;
+        let guest_initrd = logs.join("guest.cpio");
+        fs::write(&guest_initrd, image::guest(&guest, &busybox)?)?;
+        let script = script(&[
+            ("HVS_LAB", OsStr::new("1")),
+            ("HVS_INNER_KERNEL", guest.image().as_os_str()),
+            ("HVS_INNER_INITRD", guest_initrd.as_os_str()),
+            ("HVS_QEMU", tools::inner_binary()?.as_os_str()),
+            ("HVS_WORKSPACE", workspace.root.as_os_str()),
+        ])? + &invocation(workspace, job)?;
+        Ok(Self { busybox, qemu, logs, job, script, limit })
+    }
+
+    /// Boots until the machine does not stand still, and says what came out.
+    fn try_kernel(&self, kernel: &Fetched) -> Result<Report> {
+        let logs = self.logs.join(&kernel.series);
+        fs::create_dir_all(&logs)?;
+        let initramfs = logs.join("initramfs.cpio");
+        fs::write(&initramfs, image::host(kernel, &self.busybox, &self.script)?)?;
+        for boot in 1.. {
+            let machine = Machine {
+                qemu: &self.qemu,
+                image: &kernel.image(),
+                initramfs: &initramfs,
+                console: logs.join(format!("console.{boot}.log")),
+                output: logs.join(format!("output.{boot}.log")),
+                complaints: logs.join(format!("qemu.{boot}.log")),
+                limit: self.limit,
+            };
+            let mut lines = RunnerLines::default();
+            let end = machine.boot(&mut |line| {
+                println!("[{}] {line}", kernel.series);
+                lines.push(line);
+            })?;
+            if let End::Stall(reason) = &end
+                && boot <= RETRIES
+            {
+                println!("lab: the machine of {} stood still ({reason}): boot {}", kernel.release, boot + 1);
+                continue;
+            }
+            let (tally, verdict) = self.judge(end, lines);
+            return Ok(Report { tally, verdict, boots: boot });
+        }
+        bail!("kernel {} was never booted", kernel.release)
+    }
+
+    fn judge(&self, end: End, lines: RunnerLines) -> (Tally, String) {
+        let status = match end {
+            End::Command { status } => status,
+            End::Fault(reason) | End::Stall(reason) => return (Tally::FAILED, format!("FAILED: {reason}")),
+        };
+        match self.job {
+            Job::Command(_) if status == 0 => (Tally::PASSED, "ok".to_owned()),
+            Job::Command(_) => (Tally::FAILED, format!("FAILED: exit status {status}")),
+            Job::Tests { .. } => match lines.finish(status == 0) {
+                Ok(tally) if tally.failed == 0 => (tally, format!("ok, {tally}")),
+                Ok(tally) => (tally, format!("FAILED: {tally}")),
+                Err(error) => (Tally::FAILED, format!("FAILED: {error:#}")),
+            },
+        }
+    }
+}
+
+fn script(variables: &[(&str, &OsStr)]) -> Result<String> {
+    let mut script =
+        String::from("export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n");
+    for (name, value) in variables {
+        let value = value.to_str().with_context(|| format!("the path in {name} is not UTF-8"))?;
+        script += &format!("export {name}={}\n", quoted(value));
+    }
+    script += "cd \"$HVS_WORKSPACE\"\n";
+    Ok(script)
+}
+
+fn invocation(workspace: &Workspace, job: &Job) -> Result<String> {
+    let words = match job {
+        Job::Command(words) => words.clone(),
+        Job::Tests { filter } => {
+            let runner = workspace.release_binary(RUNNER);
+            let runner = runner.to_str().context("the path of the test runner is not UTF-8")?.to_owned();
+            [runner, "--set".to_owned(), "lab".to_owned()].into_iter().chain(filter.clone()).collect()
+        }
+    };
+    Ok(format!("exec {}\n", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")))
+}
+
+/// One word for a POSIX shell.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_back_what_was_quoted() {
+        for word in ["plain", "two words", "it's", "$HOME `id` \\ \"", "line\nbreak", ""] {
+            let command = format!("printf %s {}", quoted(word));
+            let output = Command::new("sh").arg("-c").arg(command).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+}
