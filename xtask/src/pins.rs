@@ -13,6 +13,8 @@ pub(crate) struct Pins {
     pub(crate) nightly: String,
     pub(crate) bpf_linker: String,
     pub(crate) cargo_deny: String,
+    /// OpenTelemetry Collector, without the leading `v`.
+    pub(crate) collector: String,
 }
 
 impl Pins {
@@ -37,6 +39,7 @@ impl Pins {
             nightly: pin("nightly")?,
             bpf_linker: pin("bpf-linker")?,
             cargo_deny: pin("cargo-deny")?,
+            collector: pin("collector")?,
         })
     }
 }

@@ -215,7 +215,9 @@ fn invocation(workspace: &Workspace, job: &Job) -> Result<String> {
         Job::Tests { filter } => {
             let runner = workspace.release_binary(RUNNER);
             let runner = runner.to_str().context("the path of the test runner is not UTF-8")?.to_owned();
-            [runner, "--set".to_owned(), "lab".to_owned()].into_iter().chain(filter.clone()).collect()
+            let mut words = vec![runner, "--set".to_owned(), "lab".to_owned()];
+            words.extend(filter.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]));
+            words
         }
     };
     Ok(format!("exec {}\n", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")))

@@ -1,7 +1,10 @@
 //! `cargo xtask setup`: says what is missing and why, then installs it.
 
+mod collector;
 mod debian;
 mod rust;
+
+pub(crate) use self::collector::Backends;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -14,6 +17,9 @@ pub(crate) struct Args {
     /// Also what `cargo xtask vm` needs: QEMU and the kernels.
     #[arg(long)]
     lab: bool,
+    /// Also what the delivery tests need: the OpenTelemetry Collector and Prometheus.
+    #[arg(long)]
+    collector: bool,
     /// Install nothing; say what is missing and fail when something is.
     #[arg(long)]
     check: bool,
@@ -32,11 +38,18 @@ pub(crate) enum Purpose {
     Build,
     Tidy,
     Lab,
+    Collector,
 }
 
 pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let mut purposes = vec![Purpose::Build, Purpose::Tidy];
     purposes.extend(args.lab.then_some(Purpose::Lab));
+    if args.collector {
+        match cannot_install(Purpose::Collector) {
+            Some(reason) => println!("setup: the collector is left out: {reason}"),
+            None => purposes.push(Purpose::Collector),
+        }
+    }
     if args.check {
         let missing = missing(workspace, &purposes)?;
         for need in &missing {
@@ -68,6 +81,7 @@ pub(crate) fn cannot_install(purpose: Purpose) -> Option<String> {
     match purpose {
         Purpose::Build | Purpose::Tidy => None,
         Purpose::Lab => debian::cannot_install(),
+        Purpose::Collector => collector::cannot_build(),
     }
 }
 
@@ -84,6 +98,7 @@ fn missing<'a>(workspace: &'a Workspace, purposes: &[Purpose]) -> Result<Vec<Nee
                 needs.extend(debian::for_lab());
                 needs.extend(lab_downloads(workspace)?);
             }
+            Purpose::Collector => needs.extend(collector::needs(workspace)?),
         }
     }
     Ok(needs)

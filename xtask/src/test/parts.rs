@@ -1,0 +1,144 @@
+//! What `cargo xtask test` consists of.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::{Args, stream, tally::Tally};
+use crate::{
+    build,
+    lab::{self, Job},
+    setup::{self, Backends, Purpose},
+    shell, tidy,
+    workspace::Workspace,
+};
+
+/// A kernel takes about a minute; a machine shared with others gets this much.
+const LAB_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// What operators start from is what the delivery tests run.
+const NODE_CONFIG: &str = "otel-config/node.yaml";
+
+/// The binary that runs the tests which need privileges or guests.
+pub(crate) const RUNNER: &str = "sampler-tests";
+
+const NO_RUNNER: &str = "the tests crate has no binary sampler-tests";
+
+/// A group of tests that run together.
+pub(super) struct Part {
+    pub(super) name: &'static str,
+    pub(super) run: fn(&Workspace, &Args) -> Result<Tally>,
+    /// Whether it picks tests by name; one that does not is left out when a filter is given.
+    filters: bool,
+    /// Whether `--quick` keeps it.
+    quick: bool,
+}
+
+impl Part {
+    pub(super) fn wanted(&self, args: &Args) -> bool {
+        (self.filters || args.filter.is_none())
+            && (self.quick || !args.quick)
+            && !(args.no_lab && self.name == "lab")
+    }
+}
+
+pub(super) const PARTS: [Part; 5] = [
+    Part { name: "tidy", run: |workspace, _| Ok(tidy::checks(workspace)), filters: false, quick: true },
+    Part { name: "cargo", run: cargo, filters: true, quick: true },
+    Part { name: "native", run: native, filters: true, quick: false },
+    Part { name: "lab", run: lab, filters: true, quick: false },
+    Part { name: "delivery", run: delivery, filters: true, quick: false },
+];
+
+fn cargo(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    let mut command = workspace.stable();
+    command.args(["test", "--locked", "--quiet", "--no-fail-fast", "--workspace"]).args(&args.filter);
+    stream::libtest(&mut command)
+}
+
+/// The sampler on this machine's own kernel, with guests of the tiny VMM.
+fn native(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    if !workspace.declares_binary("tests", RUNNER) {
+        return Ok(Tally::skip("native", NO_RUNNER));
+    }
+    if !shell::is_root() {
+        return Ok(Tally::skip("native", "needs root; run this command as root"));
+    }
+    build::binaries(workspace, true)?;
+    if !selects_any(workspace, "native", args)? {
+        return Ok(Tally::default());
+    }
+    runner(workspace, "native", args, &[])
+}
+
+/// The sampler on every kernel of the lab, with guests of real QEMU.
+fn lab(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    if !workspace.declares_binary("tests", RUNNER) {
+        return Ok(Tally::skip("lab", NO_RUNNER));
+    }
+    if let Some(reason) = setup::cannot_install(Purpose::Lab) {
+        return Ok(Tally::skip("lab", reason));
+    }
+    build::binaries(workspace, true)?;
+    if !selects_any(workspace, "lab", args)? {
+        return Ok(Tally::default());
+    }
+    setup::ensure(workspace, &[Purpose::Lab])?;
+    lab::run(workspace, &[], &Job::Tests { filter: args.filter.clone() }, LAB_LIMIT)
+}
+
+/// The sampler sending to the official collector, and that to Prometheus.
+fn delivery(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    if !workspace.declares_binary("tests", RUNNER) {
+        return Ok(Tally::skip("delivery", NO_RUNNER));
+    }
+    if let Some(reason) = setup::cannot_install(Purpose::Collector) {
+        return Ok(Tally::skip("delivery", reason));
+    }
+    if !shell::is_root() {
+        return Ok(Tally::skip("delivery", "needs root; run this command as root"));
+    }
+    build::binaries(workspace, true)?;
+    if !selects_any(workspace, "delivery", args)? {
+        return Ok(Tally::default());
+    }
+    setup::ensure(workspace, &[Purpose::Collector])?;
+    let backends = Backends::of(workspace)?;
+    let config = workspace.root.join(NODE_CONFIG);
+    let mut validate = workspace.command(&backends.collector);
+    let valid = shell::run(validate.args(["validate", "--config"]).arg(&config));
+    let mut tally = Tally::of("delivery.node-config-is-valid", valid);
+    tally += runner(
+        workspace,
+        "delivery",
+        args,
+        &[
+            ("HVS_COLLECTOR", backends.collector.as_os_str()),
+            ("HVS_COLLECTOR_CONFIG", config.as_os_str()),
+            ("HVS_PROMETHEUS", backends.prometheus.as_os_str()),
+        ],
+    )?;
+    Ok(tally)
+}
+
+fn runner(
+    workspace: &Workspace,
+    set: &str,
+    args: &Args,
+    variables: &[(&str, &std::ffi::OsStr)],
+) -> Result<Tally> {
+    let mut command = workspace.command(workspace.release_binary(RUNNER));
+    command.args(["--set", set]).envs(variables.iter().copied());
+    if let Some(filter) = &args.filter {
+        command.args(["--filter", filter]);
+    }
+    stream::runner(&mut command)
+}
+
+/// The runner fails when nothing is selected, which under a filter is no failure: the name may
+/// be another part's.
+fn selects_any(workspace: &Workspace, set: &str, args: &Args) -> Result<bool> {
+    let Some(filter) = &args.filter else { return Ok(true) };
+    let mut command = workspace.command(workspace.release_binary(RUNNER));
+    let names = shell::read(command.args(["--set", set, "--list"]))?;
+    Ok(names.lines().any(|name| name.contains(filter)))
+}
