@@ -29,6 +29,15 @@ pub struct Cli {
 /// What `hvsampler` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the service: sample for ever, and export to an OpenTelemetry collector.
+    ///
+    /// Settings come from the configuration file, then from OTEL_* variables, then from flags. SIGHUP reads them again;
+    /// SIGTERM and SIGINT take a last snapshot, send what waits and end. Without a guest the service says so and watches.
+    #[command(
+        after_help = "Exit status: 0 after SIGTERM or SIGINT; 1 when the configuration cannot be used, another \
+                            instance runs or sampling is not possible, and why is said; 2 when the command line is wrong."
+    )]
+    Run(RunArgs),
     /// Sample one interval, print it, and leave.
     ///
     /// Run and steal are read from the kernel's own counters; shares are of one vCPU's wall time.

@@ -15,4 +15,5 @@ pub mod kernel;
 pub mod load;
 pub mod lock;
 pub mod model;
+pub mod service;
 pub mod source;

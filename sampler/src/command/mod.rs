@@ -3,6 +3,7 @@
 pub mod check;
 pub mod list;
 pub mod once;
+pub mod run;
 
 use std::{
     io::{self, Write as _},
@@ -27,6 +28,10 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
             let report = check::Report::of(&root)?;
             print(&report.render(args.format)?)?;
             Ok(if report.can_work() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Run(args) => {
+            run::run(args)?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Once(args) => {
             print(&once::run(args)?)?;

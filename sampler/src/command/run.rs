@@ -1,0 +1,41 @@
+//! `hvsampler run`: the service.
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
+
+use crate::{
+    cli::RunArgs,
+    config::Config,
+    lock::InstanceLock,
+    service::{self, Start, logging},
+};
+
+/// Encoding and sending; sampling has a thread of its own.
+const WORKERS: usize = 2;
+
+/// Runs the service until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A configuration that cannot be used, a second instance, or what keeps the programs from working.
+pub fn run(args: &RunArgs) -> Result<()> {
+    let env = |name: &str| std::env::var(name).ok();
+    let load = || Config::load(args.config.as_deref(), &env, &args.overrides());
+    let config = load()?;
+    let log = logging::init(config.log.level)?;
+    let _lock = InstanceLock::acquire(&config.lock_file)?;
+    let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+        let shutdown = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        service::run(config, Start { reload: load, log, table: args.table }, shutdown).await
+    })
+}

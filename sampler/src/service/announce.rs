@@ -1,0 +1,42 @@
+//! What an operator wants to read in the log about guests: that they came and went, and that there are none.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    export::terminal,
+    model::{Snapshot, VmKey},
+};
+
+/// Columns of a guest's name in the log.
+const NAME_COLUMNS: usize = 64;
+
+/// Compares each snapshot with the one before.
+#[derive(Default)]
+pub(super) struct Announcer {
+    known: BTreeMap<VmKey, String>,
+    began: bool,
+}
+
+impl Announcer {
+    pub(super) fn look_at(&mut self, snapshot: &Snapshot) {
+        let mut now = BTreeMap::new();
+        for vm in &snapshot.vms {
+            let name = vm.name.as_deref().unwrap_or("(unnamed)");
+            let label = format!("{} ({}, pid {})", terminal::fit(name, NAME_COLUMNS), vm.id, vm.key.pid);
+            if !self.known.contains_key(&vm.key) {
+                tracing::info!(guest = label, vcpus = vm.vcpus.len(), "guest appeared");
+            }
+            now.insert(vm.key, label);
+        }
+        for (key, label) in &self.known {
+            if !now.contains_key(key) {
+                tracing::info!(guest = label, "guest gone");
+            }
+        }
+        if now.is_empty() && (!self.began || !self.known.is_empty()) {
+            tracing::info!("no KVM guest runs on this host; watching for the next one");
+        }
+        self.began = true;
+        self.known = now;
+    }
+}

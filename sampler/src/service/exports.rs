@@ -1,0 +1,129 @@
+//! The exporters of the service: the data path and the sampler's own telemetry, replaced together.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::self_stats;
+use crate::{
+    config::Config,
+    export::{
+        pipeline::{Pipeline, PipelineStats},
+        selfmetrics::SelfTelemetry,
+    },
+    model::{Host, SamplerStats, Snapshot},
+};
+
+/// The exporters of the moment, if there are any. Clones share them.
+#[derive(Clone)]
+pub(super) struct Exports {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    host: Host,
+    stats: Arc<Mutex<SamplerStats>>,
+    current: Mutex<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    target: Option<String>,
+    pipeline: Option<Pipeline>,
+    own: Option<SelfTelemetry>,
+    /// What the last pipeline had counted when it ended.
+    last: PipelineStats,
+}
+
+impl Exports {
+    pub(super) fn start(config: &Config, host: Host, stats: Arc<Mutex<SamplerStats>>) -> Result<Self> {
+        let shared = Shared { host, stats, current: Mutex::default() };
+        let exports = Self { shared: Arc::new(shared) };
+        let current = exports.make(config)?;
+        *exports.current() = current;
+        Ok(exports)
+    }
+
+    /// Where metrics go, for the log.
+    pub(super) fn target(&self) -> Option<String> {
+        self.current().target.clone()
+    }
+
+    /// Hands a snapshot over; never waits.
+    pub(super) fn offer(&self, snapshot: Arc<Snapshot>) {
+        if let Some(pipeline) = &self.current().pipeline {
+            pipeline.offer(snapshot);
+        }
+    }
+
+    pub(super) fn stats(&self) -> PipelineStats {
+        let current = self.current();
+        current.pipeline.as_ref().map_or_else(|| current.last.clone(), Pipeline::stats)
+    }
+
+    /// Puts new exporters in the place of the old ones where their settings differ. The old ones send what they hold.
+    pub(super) async fn replace(&self, old: &Config, new: &Config) -> Result<()> {
+        if old.export == new.export && old.interval == new.interval {
+            return Ok(());
+        }
+        let fresh = self.make(new)?;
+        let stale = std::mem::replace(&mut *self.current(), fresh);
+        stale.shutdown(old.shutdown_deadline).await;
+        Ok(())
+    }
+
+    /// Sends what waits, for this long at most.
+    pub(super) async fn shutdown(&self, deadline: Duration) {
+        let current = std::mem::take(&mut *self.current());
+        let last = current.shutdown(deadline).await;
+        if last.dropped_points() > 0 {
+            tracing::warn!(points = last.dropped_points(), "points were dropped since the export began");
+        }
+        self.current().last = last;
+    }
+
+    fn make(&self, config: &Config) -> Result<Current> {
+        let settings = &config.export;
+        if !settings.is_enabled() {
+            return Ok(Current::default());
+        }
+        let target = settings.target().context("where to export to")?.uri.to_string();
+        let pipeline = Pipeline::start(settings, &self.shared.host).context("starting the export")?;
+        // Weak: self-telemetry is part of what is shared, and must not keep itself alive.
+        let (stats, shared) = (Arc::clone(&self.shared.stats), Arc::downgrade(&self.shared));
+        let read =
+            move || shared.upgrade().map(|shared| self_stats(&stats, &Self { shared })).unwrap_or_default();
+        let own = SelfTelemetry::start(settings, &self.shared.host, config.interval, Box::new(read))
+            .context("starting the sampler's own telemetry")?;
+        Ok(Current {
+            target: Some(target),
+            pipeline: Some(pipeline),
+            own: Some(own),
+            last: PipelineStats::default(),
+        })
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.shared.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Current {
+    async fn shutdown(self, deadline: Duration) -> PipelineStats {
+        let data = async {
+            match self.pipeline {
+                Some(pipeline) => pipeline.shutdown(deadline).await,
+                None => self.last,
+            }
+        };
+        let own = async {
+            if let Some(own) = self.own {
+                own.shutdown(deadline).await;
+            }
+        };
+        tokio::join!(data, own).0
+    }
+}

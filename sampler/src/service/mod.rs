@@ -1,0 +1,132 @@
+//! The service: sampling on a thread of its own, export on tokio tasks, and the signals that steer both.
+
+mod announce;
+mod exports;
+pub mod logging;
+mod screen;
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+};
+
+use self::{announce::Announcer, exports::Exports, logging::LogControl, screen::Screen};
+use crate::{
+    agent::{self, Sampling, Schedule},
+    config::{Config, ConfigError},
+    export::selfmetrics::SelfStats,
+    kernel::{Root, host},
+    model::{SamplerStats, Snapshot},
+};
+
+/// What a service is started with beside its configuration.
+pub struct Start<R> {
+    /// Reads the configuration again.
+    pub reload: R,
+    /// The log's level, to be changed when the configuration is read again.
+    pub log: LogControl,
+    /// Show each snapshot as a table on standard output.
+    pub table: bool,
+}
+
+/// Samples and exports until `shutdown` is over; then takes a last snapshot and sends what waits, for the
+/// configured deadline at most.
+///
+/// # Errors
+/// What keeps the programs or the first exporter from working. Later failures are logged and counted.
+pub async fn run<R>(config: Config, start: Start<R>, shutdown: impl Future<Output = ()>) -> Result<()>
+where
+    R: Fn() -> Result<Config, ConfigError>,
+{
+    let hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    let host = host::read(&Root::system())?;
+    let stats = Arc::new(Mutex::new(SamplerStats::default()));
+    let exports = Exports::start(&config, host, Arc::clone(&stats))?;
+    let (follower, _bpf_log) = agent::start(config.log.bpf_level as u8)?;
+    let mut deliver = Deliver {
+        announcer: Announcer::default(),
+        stats,
+        exports: exports.clone(),
+        screen: if start.table { Some(Screen::start()?) } else { None },
+    };
+    let delay = config.start_delay.draw(config.interval);
+    tracing::info!(interval = ?config.interval, start_delay = ?delay, export = exports.target().as_deref().unwrap_or("none"), "sampling");
+    let sampling =
+        Sampling::spawn(follower, schedule(&config), delay, move |snapshot| deliver.snapshot(snapshot))?;
+    let config = steer(config, start, &sampling, &exports, hang_up, shutdown).await;
+    spawn_blocking(move || sampling.stop()).await.context("taking the last snapshot")?;
+    exports.shutdown(config.shutdown_deadline).await;
+    Ok(())
+}
+
+/// Waits for the end and obeys SIGHUP until then. Returns the configuration that held last.
+async fn steer<R>(
+    mut config: Config,
+    start: Start<R>,
+    sampling: &Sampling,
+    exports: &Exports,
+    mut hang_up: tokio::signal::unix::Signal,
+    shutdown: impl Future<Output = ()>,
+) -> Config
+where
+    R: Fn() -> Result<Config, ConfigError>,
+{
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => return config,
+            _ = hang_up.recv() => {}
+        }
+        match (start.reload)() {
+            Ok(new) => {
+                sampling.reschedule(schedule(&new));
+                start.log.set(new.log.level);
+                if let Err(error) = exports.replace(&config, &new).await {
+                    tracing::error!(error = format!("{error:#}"), "the export goes on as before");
+                    config = Config { export: config.export, ..new };
+                } else {
+                    config = new;
+                }
+                tracing::info!(
+                    "configuration read again; bpf_level, start_delay and lock_file hold from the next start on"
+                );
+            }
+            Err(error) => tracing::error!(%error, "the configuration stays as it is"),
+        }
+    }
+}
+
+const fn schedule(config: &Config) -> Schedule {
+    Schedule { interval: config.interval, discovery_interval: config.discovery_interval }
+}
+
+/// Where snapshots go. Runs on the sampling thread, so nothing here may wait.
+struct Deliver {
+    announcer: Announcer,
+    stats: Arc<Mutex<SamplerStats>>,
+    exports: Exports,
+    screen: Option<Screen>,
+}
+
+impl Deliver {
+    fn snapshot(&mut self, snapshot: Snapshot) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.sampler;
+        self.announcer.look_at(&snapshot);
+        let snapshot = Arc::new(snapshot);
+        if let Some(screen) = &self.screen {
+            screen.show(Arc::clone(&snapshot));
+        }
+        self.exports.offer(snapshot);
+    }
+}
+
+/// Reads what self-telemetry reports.
+fn self_stats(stats: &Mutex<SamplerStats>, exports: &Exports) -> SelfStats {
+    SelfStats { sampler: *stats.lock().unwrap_or_else(PoisonError::into_inner), pipeline: exports.stats() }
+}
