@@ -11,8 +11,8 @@ use crate::{
     source::{GuestFacts, Kvm, SourceError},
 };
 
-/// Longest single wait while names are awaited.
-const STEP: Duration = Duration::from_millis(5);
+/// Time between two looks while vCPUs or names are awaited.
+const STEP: Duration = Duration::from_millis(10);
 
 /// Follows births and deaths, and takes snapshots.
 pub struct Follower {
@@ -49,13 +49,21 @@ impl Follower {
         }
     }
 
-    /// Follows until every guest has been named, for so long at most.
-    pub fn settle(&mut self, at_most: Duration) {
+    /// Follows until so many vCPUs are known and every guest has been named, for so long at most.
+    ///
+    /// A vCPU thread shows itself when it is inside its ioctl at a switch or at a walk. One that was busy in the
+    /// VMM's user space at the first walk will be found by one of the next.
+    ///
+    /// # Errors
+    /// When the kernel's threads cannot be walked over.
+    pub fn settle(&mut self, vcpus: usize, at_most: Duration) -> Result<(), SourceError> {
         let end = Instant::now() + at_most;
         self.exchange();
-        while self.source.awaits_facts() && Instant::now() < end {
+        while (self.source.vcpus() < vcpus || self.source.awaits_facts()) && Instant::now() < end {
+            self.source.look()?;
             self.follow(STEP);
         }
+        Ok(())
     }
 
     /// Asks anew what every guest is called.

@@ -7,11 +7,13 @@ use anyhow::Result;
 use crate::{
     agent,
     cli::{OnceArgs, OnceFormat},
+    collect::procfs::ProcFs,
     export::{json, table},
 };
 
-/// How long guests are waited for that do not say who they are; a hung one is shown by its process then.
-const NAMES: Duration = Duration::from_secs(1);
+/// How long vCPUs are waited for that /proc knows of and no walk has seen inside their ioctl yet, and guests that
+/// do not say who they are: a paused one and a hung one would have the others wait for ever.
+const SETTLE: Duration = Duration::from_secs(1);
 
 /// Samples one interval and renders it.
 ///
@@ -19,7 +21,9 @@ const NAMES: Duration = Duration::from_secs(1);
 /// When the programs cannot be put to work, or the kernel's threads cannot be walked over.
 pub fn run(args: &OnceArgs) -> Result<String> {
     let (mut follower, _bpf_log) = agent::start(0)?;
-    follower.settle(NAMES);
+    let vcpus =
+        ProcFs::system().scan().map_or(0, |scan| scan.guests.iter().map(|guest| guest.vcpu_ids.len()).sum());
+    follower.settle(vcpus, SETTLE)?;
     let begin = Instant::now();
     follower.snapshot()?;
     follower.follow_until(begin + args.interval);

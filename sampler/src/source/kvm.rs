@@ -51,8 +51,7 @@ impl Kvm {
             last_monotonic_ns: None,
             stats: SamplerStats::default(),
         };
-        source.collector.walk()?;
-        source.drain();
+        source.look()?;
         Ok(source)
     }
 
@@ -63,6 +62,22 @@ impl Kvm {
         for action in registry.take_actions() {
             apply(collector, action);
         }
+    }
+
+    /// Walks over all threads without reading the vCPUs: only to find those that are not followed yet.
+    ///
+    /// # Errors
+    /// When the walk fails.
+    pub fn look(&mut self) -> Result<(), SourceError> {
+        self.collector.walk()?;
+        self.drain();
+        Ok(())
+    }
+
+    /// vCPU threads that are followed.
+    #[must_use]
+    pub fn vcpus(&self) -> usize {
+        self.registry.threads().count()
     }
 
     /// VMs that are new since the last call: their platform is to be asked.
@@ -174,7 +189,7 @@ impl Kvm {
             }
         }
         let shown = vcpus.into_iter().filter_map(|(key, mut vcpus)| {
-            let (_, entry) = self.registry.vms().find(|(other, _)| **other == key)?;
+            let entry = self.registry.vm(key)?;
             vcpus.sort_unstable_by_key(|vcpu| (vcpu.index, vcpu.thread));
             let facts = entry.facts.clone().unwrap_or_default();
             Some(Vm {

@@ -233,6 +233,12 @@ impl Registry {
     }
 
     /// A VM.
+    #[must_use]
+    pub fn vm(&self, key: VmKey) -> Option<&VmEntry> {
+        self.vms.get(&key)
+    }
+
+    /// A VM.
     pub fn vm_mut(&mut self, key: VmKey) -> Option<&mut VmEntry> {
         self.vms.get_mut(&key)
     }
