@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::{
+    agent,
     cli::Format,
     collect::procfs::{ProcFs, Scan},
     export::{
@@ -15,8 +16,9 @@ use crate::{
     kernel::{
         Root, capability,
         check::{CheckItem, CheckStatus, all_needed},
-        host, kvm, lockdown, memlock, namespace, vmlinux,
+        host, kvm, limits, lockdown, memlock, namespace, vmlinux,
     },
+    load::{self, Probe},
     model::Host,
 };
 
@@ -51,6 +53,17 @@ impl Report {
     /// The host has no /proc or /sys.
     pub fn of(root: &Root) -> Result<Self> {
         Ok(Self { host: host::read(root)?, items: CHECKS.iter().map(|check| check(root)).collect() })
+    }
+
+    /// Loads and attaches each hook and takes it away again: one row for each. Where something that the programs
+    /// need is missing already, nothing is tried.
+    #[must_use]
+    pub fn with_hooks(mut self) -> Self {
+        if self.can_work() {
+            limits::lift_memlock();
+            self.items.extend(hooks());
+        }
+        self
     }
 
     /// Whether nothing that the sampler needs is missing.
@@ -108,6 +121,31 @@ struct Json<'a> {
     host: HostJson<'a>,
     can_work: bool,
     items: &'a [CheckItem],
+}
+
+fn hooks() -> Vec<CheckItem> {
+    const UNKNOWN_KERNEL: &str = "run a kernel that the README lists, or report this one with its BTF";
+    match load::probe(agent::options(0)) {
+        Ok(probes) => probes.into_iter().map(hook).collect(),
+        Err(error) => vec![CheckItem::fail("eBPF programs", error.to_string(), UNKNOWN_KERNEL)],
+    }
+}
+
+fn hook(probe: Probe) -> CheckItem {
+    let name = format!("hook {}", probe.hook.name);
+    match probe.result {
+        Ok(way) => CheckItem::ok(name, format!("{}: {}", way.label(), probe.hook.gives)),
+        Err(reasons) if probe.hook.needed => CheckItem::fail(
+            name,
+            format!("{reasons}; without it there is no {}", probe.hook.gives),
+            "report this kernel with its BTF",
+        ),
+        Err(reasons) => CheckItem::warn(
+            name,
+            format!("{reasons}; without it there is no {}", probe.hook.gives),
+            "nothing to do: the sampler works without it",
+        ),
+    }
 }
 
 fn check_guests(root: &Root) -> CheckItem {
