@@ -18,4 +18,5 @@ pub mod exactness;
 pub mod guest;
 pub mod host;
 pub mod oracle;
+pub mod runner;
 pub mod vmm;

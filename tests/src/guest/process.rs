@@ -201,17 +201,12 @@ impl Guest {
         Err(self.control("ended badly", io::Error::other(status.to_string())))
     }
 
-    /// Waits for the guest to end by itself, for at most `limit`; the status when it did.
+    /// Whether the guest ends by itself within `limit`.
     ///
     /// # Errors
     /// When it cannot be waited for.
-    pub fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>, GuestError> {
-        let pid = self.pid();
-        host::wait_for(&mut self.child, limit).map_err(|source| GuestError::Control {
-            pid,
-            what: "cannot be waited for",
-            source,
-        })
+    pub fn ends_within(&self, limit: Duration) -> Result<bool, GuestError> {
+        host::ends_within(&self.child, limit).map_err(|source| self.control("cannot be waited for", source))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), GuestError> {

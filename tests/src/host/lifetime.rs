@@ -2,8 +2,8 @@
 
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ExitStatus};
-use std::time::Duration;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, getppid, pidfd_open, set_parent_process_death_signal};
@@ -61,20 +61,22 @@ impl StopSignals {
     }
 }
 
-/// Waits for a child to end, for at most `limit`; its status when it did.
+/// Whether a child ends within `limit`. It is not reaped: its id stays its own.
 ///
 /// # Errors
 /// When the child was reaped already, or file descriptors have run out. Needs Linux 5.3.
-pub fn wait_for(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    if let Some(status) = child.try_wait()? {
-        return Ok(Some(status));
-    }
+pub fn ends_within(child: &Child, limit: Duration) -> io::Result<bool> {
     let pid = pid(child.id()).ok_or_else(|| io::Error::other("the child has no process id"))?;
     let ended = pidfd_open(pid, PidfdFlags::empty())?;
-    let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => child.try_wait(),
-        Err(error) => Err(error.into()),
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&left)) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -86,10 +88,10 @@ mod tests {
     #[test]
     fn a_child_is_waited_for_no_longer_than_allowed() {
         let mut child = Command::new("sleep").arg("100").spawn().unwrap();
-        assert_eq!(wait_for(&mut child, Duration::from_millis(5)).unwrap(), None);
+        assert!(!ends_within(&child, Duration::from_millis(5)).unwrap());
         child.kill().unwrap();
-        assert!(
-            wait_for(&mut child, Duration::from_secs(20)).unwrap().is_some_and(|status| !status.success())
-        );
+        assert!(ends_within(&child, Duration::from_secs(20)).unwrap());
+        assert!(ends_within(&child, Duration::ZERO).unwrap(), "it is not reaped yet");
+        child.wait().unwrap();
     }
 }

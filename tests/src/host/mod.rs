@@ -4,7 +4,7 @@ mod cpus;
 mod lifetime;
 
 pub use cpus::{CpuList, CpuListError, pin, renice};
-pub use lifetime::{StopSignals, end_with_parent, wait_for};
+pub use lifetime::{StopSignals, end_with_parent, ends_within};
 
 use std::io;
 use std::path::PathBuf;

@@ -1,0 +1,54 @@
+//! The process that runs one test.
+
+use std::any::Any;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::verdict::Verdict;
+use super::{Context, Test};
+use crate::host::end_with_parent;
+
+/// File in the test's directory that says how it ended.
+const VERDICT: &str = "verdict.json";
+
+/// Runs a test in this process and leaves its verdict in `directory` for the runner.
+///
+/// # Errors
+/// When there is no such test or the verdict cannot be written.
+pub fn run_one(tests: &[Test], name: &str, directory: &Path, parent: u32) -> anyhow::Result<()> {
+    end_with_parent(Some(parent)).context("cannot tie this process to the runner")?;
+    let test =
+        tests.iter().find(|test| test.name == name).with_context(|| format!("there is no test {name}"))?;
+    let scratch = directory.join("scratch");
+    fs::create_dir(&scratch).with_context(|| format!("{} cannot be made", scratch.display()))?;
+    let verdict = verdict_of(test, &Context::new(scratch));
+    let path = directory.join(VERDICT);
+    fs::write(&path, serde_json::to_vec(&verdict)?)
+        .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn verdict_of(test: &Test, context: &Context) -> Verdict {
+    match catch_unwind(AssertUnwindSafe(|| (test.run)(context))) {
+        Ok(result) => {
+            if let Err(error) = &result {
+                // The test's own line has it on one line.
+                eprintln!("  {error:#}");
+            }
+            result.into()
+        }
+        Err(payload) => Verdict::failed(format!("panicked: {}", message(payload.as_ref()))),
+    }
+}
+
+fn message(payload: &(dyn Any + Send)) -> &str {
+    let owned = payload.downcast_ref::<String>().map(String::as_str);
+    owned.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
+
+/// What the process left behind.
+pub(super) fn read_verdict(directory: &Path) -> anyhow::Result<Verdict> {
+    Ok(serde_json::from_slice(&fs::read(directory.join(VERDICT))?)?)
+}

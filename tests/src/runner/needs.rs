@@ -1,0 +1,89 @@
+//! What tests cannot do without.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::host::CpuList;
+use crate::oracle::Hierarchy;
+use crate::vmm;
+
+/// Something that a machine may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The superuser.
+    Root,
+    /// `/dev/kvm`.
+    Kvm,
+    /// Loading eBPF programs: the superuser and the kernel's own BTF.
+    Bpf,
+    /// A cgroup hierarchy with the cpu controller; a lab kernel can mount one.
+    CpuQuota,
+    /// At least so many CPUs.
+    Cpus(usize),
+    /// QEMU: named by `HVS_QEMU`, or `qemu-system-x86_64` on the path.
+    Qemu,
+    /// The lab's Linux guest: its kernel and initial file system, named by `HVS_INNER_KERNEL` and `HVS_INNER_INITRD`.
+    InnerGuest,
+    /// The official OpenTelemetry Collector, named by `HVS_COLLECTOR`.
+    Collector,
+}
+
+impl Need {
+    /// Why it is not there, or `None` where it is.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Self::Root => (!is_root()).then(|| "needs root".to_owned()),
+            Self::Kvm => vmm::available().err().map(|error| error.to_string()),
+            Self::Bpf => Self::Root.missing().or_else(|| absent(Path::new("/sys/kernel/btf/vmlinux"))),
+            Self::CpuQuota => Self::Root.missing().or_else(missing_quota),
+            Self::Cpus(needed) => missing_cpus(needed),
+            Self::Qemu => missing_qemu(),
+            Self::InnerGuest => {
+                ["HVS_INNER_KERNEL", "HVS_INNER_INITRD"].into_iter().find_map(missing_file_of_variable)
+            }
+            Self::Collector => missing_file_of_variable("HVS_COLLECTOR"),
+        }
+    }
+}
+
+/// The environment variable's file.
+pub(super) fn file_of_variable(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn absent(path: &Path) -> Option<String> {
+    (!path.exists()).then(|| format!("{} is missing", path.display()))
+}
+
+fn missing_quota() -> Option<String> {
+    let lab = env::var_os("HVS_LAB").is_some();
+    if lab { None } else { Hierarchy::find().err().map(|error| error.to_string()) }
+}
+
+fn missing_cpus(needed: usize) -> Option<String> {
+    let allowed = CpuList::allowed().map_or(0, |cpus| cpus.numbers().len());
+    (allowed < needed).then(|| format!("needs {needed} CPUs, {allowed} may be used"))
+}
+
+fn missing_qemu() -> Option<String> {
+    if file_of_variable("HVS_QEMU").is_some() {
+        return missing_file_of_variable("HVS_QEMU");
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|directory| directory.join("qemu-system-x86_64").is_file());
+    (!found).then(|| "qemu-system-x86_64 is not installed".to_owned())
+}
+
+fn missing_file_of_variable(variable: &str) -> Option<String> {
+    match file_of_variable(variable) {
+        None => Some(format!("{variable} is not set")),
+        Some(path) if path.as_os_str() == OsStr::new("") => Some(format!("{variable} is empty")),
+        Some(path) => absent(&path),
+    }
+}
