@@ -19,4 +19,5 @@ pub mod guest;
 pub mod host;
 pub mod oracle;
 pub mod runner;
+pub mod scenario;
 pub mod vmm;
