@@ -20,4 +20,5 @@ pub mod host;
 pub mod oracle;
 pub mod runner;
 pub mod scenario;
+pub mod suite;
 pub mod vmm;

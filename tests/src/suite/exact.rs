@@ -1,0 +1,140 @@
+//! What the sampler counts equals what the kernel counts, to the nanosecond, whatever is done to the guests.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hvsampler::model::Snapshot;
+use sampler_ebpf::abi::Counter;
+
+use super::sampler;
+use crate::exactness::{Oracle as _, Plan, ProcOracle, Thread, compare};
+use crate::host::CpuList;
+use crate::oracle::Schedstat;
+use crate::runner::{Context, Outcome};
+use crate::scenario::{
+    Affinity, Contention, NiceChanges, Quota, Scale, Scenario, ScenarioError, StopContinue,
+};
+
+/// Time for one of these tests, its guests' start and end included.
+pub(super) const LIMIT: Duration = Duration::from_secs(150);
+/// Time for its comparisons.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+pub(super) fn contention(context: &Context) -> anyhow::Result<Outcome> {
+    compared(context, COMPARISONS, Contention::start)
+}
+
+pub(super) fn quota(context: &Context) -> anyhow::Result<Outcome> {
+    let directory = context.directory().join("cgroup");
+    compared(context, UNDER_QUOTA, |scale| Quota::start(scale, &directory))
+}
+
+pub(super) fn affinity(context: &Context) -> anyhow::Result<Outcome> {
+    compared(context, COMPARISONS, Affinity::start)
+}
+
+pub(super) fn stop_continue(context: &Context) -> anyhow::Result<Outcome> {
+    compared(context, COMPARISONS, StopContinue::start)
+}
+
+pub(super) fn nice(context: &Context) -> anyhow::Result<Outcome> {
+    compared(context, COMPARISONS, NiceChanges::start)
+}
+
+/// Comparisons of a test: with those of all tests 115,000, and 10,000 in the lab. Under a quota threads switch seldom.
+const COMPARISONS: u64 = 25_000;
+const UNDER_QUOTA: u64 = 15_000;
+const IN_LAB: u64 = 2_000;
+
+/// Comparisons that each thread must have at least.
+const fn per_thread(lab: bool) -> u64 {
+    if lab { 20 } else { 50 }
+}
+
+fn compared<S: Scenario>(
+    context: &Context,
+    comparisons: u64,
+    start: impl FnOnce(&Scale<'_>) -> Result<S, ScenarioError>,
+) -> anyhow::Result<Outcome> {
+    let binary = context.binary("tiny-vmm")?;
+    let scenario = start(&scale(context, &binary)?)?;
+    let threads = scenario.threads();
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &threads)?;
+    let comparisons = if context.in_lab() { IN_LAB } else { comparisons };
+    let plan = Plan::new(comparisons, per_thread(context.in_lab()), DEADLINE, scenario.moves());
+    let reader = sampler::SlotReader(source.collector());
+    let report = compare(&reader, &ProcOracle::default(), &threads, &plan)?;
+    let report = report.verdict(&plan)?;
+    let done = scenario.finish()?;
+    sampler::nothing_lost(&source.snapshot()?.sampler)?;
+    Ok(Outcome::Passed(format!("{report}; {done}")))
+}
+
+/// Two CPUs, and far more vCPUs than they can serve; fewer where everything is emulated.
+fn scale<'a>(context: &Context, binary: &'a std::path::Path) -> anyhow::Result<Scale<'a>> {
+    let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
+    let few: Vec<String> = allowed.numbers().iter().take(2).map(ToString::to_string).collect();
+    let cpus = few.join(",").parse()?;
+    let (guests_per_cpu, vcpus) = if context.in_lab() { (3, 2) } else { (5, 4) };
+    Ok(Scale { binary, cpus, guests_per_cpu, vcpus })
+}
+
+/// Whole snapshots, as they are exported: the counts of a thread whose kernel counts are the same before and after one
+/// must be those, for counts only grow.
+pub(super) fn snapshots(context: &Context) -> anyhow::Result<Outcome> {
+    let binary = context.binary("tiny-vmm")?;
+    let scenario = Contention::start(&scale(context, &binary)?)?;
+    let threads = scenario.threads();
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &threads)?;
+    let oracle = ProcOracle::default();
+    let needed = if context.in_lab() { IN_LAB / 20 } else { COMPARISONS / 10 };
+    let end = Instant::now() + DEADLINE;
+    let (mut compared, mut moved, mut rounds) = (0_u64, 0_u64, 0_u32);
+    while compared < needed {
+        ensure!(Instant::now() < end, "only {compared} comparisons ({moved} threads moved meanwhile)");
+        let before = counts(&oracle, &threads)?;
+        let snapshot = source.snapshot()?;
+        let after = counts(&oracle, &threads)?;
+        rounds += 1;
+        let shown = shown(&snapshot);
+        for thread in &threads {
+            if before[thread] != after[thread] {
+                moved += 1;
+                continue;
+            }
+            let ours = shown.get(&thread.tid).with_context(|| format!("thread {} is missing", thread.tid))?;
+            ensure!(
+                *ours == before[thread],
+                "thread {}: {ours:?}, the kernel {:?}",
+                thread.tid,
+                before[thread]
+            );
+            compared += 1;
+        }
+    }
+    sampler::nothing_lost(&source.snapshot()?.sampler)?;
+    let done = scenario.finish()?;
+    Ok(Outcome::Passed(format!(
+        "{compared} comparisons in {rounds} snapshots, 0 mismatches, {moved} moved; {done}"
+    )))
+}
+
+fn counts(oracle: &ProcOracle, threads: &[Thread]) -> anyhow::Result<HashMap<Thread, Schedstat>> {
+    threads.iter().map(|&thread| Ok((thread, oracle.schedstat(thread)?))).collect()
+}
+
+fn shown(snapshot: &Snapshot) -> HashMap<u32, Schedstat> {
+    let of_vcpu = |vcpu: &hvsampler::model::Vcpu| {
+        let count = |counter: Counter| vcpu.counters[counter as usize];
+        let schedstat = Schedstat {
+            run_ns: count(Counter::Run),
+            run_delay_ns: count(Counter::RunDelay),
+            timeslices: count(Counter::Timeslices),
+        };
+        (vcpu.thread.tid, schedstat)
+    };
+    snapshot.vms.iter().flat_map(|vm| &vm.vcpus).map(of_vcpu).collect()
+}

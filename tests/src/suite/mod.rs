@@ -1,0 +1,102 @@
+//! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
+
+mod churn;
+mod demo;
+mod exact;
+mod oracle;
+mod sampler;
+mod vmm;
+
+use std::time::Duration;
+
+use crate::runner::{Need, Set, Test};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// All tests, in the order in which they run.
+pub static TESTS: &[Test] = &[
+    Test {
+        name: "vmm.loads-behave",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Root],
+        limit: MINUTE,
+        run: vmm::loads_behave,
+    },
+    Test {
+        name: "oracle.schedstat-consistent",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Root],
+        limit: MINUTE,
+        run: oracle::schedstat_consistent,
+    },
+    Test {
+        name: "demo.starts-and-stops",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Root],
+        limit: MINUTE,
+        run: demo::starts_and_stops,
+    },
+    Test {
+        name: "exact.contention",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: exact::LIMIT,
+        run: exact::contention,
+    },
+    Test {
+        name: "exact.quota",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::CpuQuota],
+        limit: exact::LIMIT,
+        run: exact::quota,
+    },
+    Test {
+        name: "exact.affinity",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
+        limit: exact::LIMIT,
+        run: exact::affinity,
+    },
+    Test {
+        name: "exact.stop-continue",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: exact::LIMIT,
+        run: exact::stop_continue,
+    },
+    Test {
+        name: "exact.nice",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: exact::LIMIT,
+        run: exact::nice,
+    },
+    Test {
+        name: "exact.snapshots",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: exact::LIMIT,
+        run: exact::snapshots,
+    },
+    Test {
+        name: "churn.500-guests",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: churn::LIMIT,
+        run: churn::five_hundred_guests,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_say_their_area() {
+        for (position, test) in TESTS.iter().enumerate() {
+            assert!(test.name.contains('.') && !test.name.contains(' '), "{}", test.name);
+            assert!(!TESTS[..position].iter().any(|other| other.name == test.name), "{} twice", test.name);
+            assert!(!test.sets.is_empty() && !test.limit.is_zero(), "{}", test.name);
+        }
+    }
+}

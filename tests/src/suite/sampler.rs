@@ -1,0 +1,96 @@
+//! The sampler under test: its programs loaded into this kernel, its slots and snapshots.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use hvsampler::collect::Collector;
+use hvsampler::kernel::clock::Clock;
+use hvsampler::kernel::limits;
+use hvsampler::load::{self, Options};
+use hvsampler::model::{Host, SamplerStats};
+use hvsampler::source::{GuestFacts, Kvm};
+use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, VcpuSlot};
+
+use crate::exactness::{CounterReader, Reading, Thread};
+
+/// Loads the programs, attaches them and takes in the guests that run already.
+pub(super) fn start() -> anyhow::Result<Kvm> {
+    limits::lift_memlock();
+    let options =
+        Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
+    let collector = Collector::new(load::load(options)?)?;
+    Ok(Kvm::start(collector, Arc::new(Host::default()), Clock::start())?)
+}
+
+/// Lets the sampler see all of the threads; their slots are theirs then.
+pub(super) fn follow(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<()> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    let end = Instant::now() + LIMIT;
+    loop {
+        identify(source);
+        source.snapshot()?;
+        let slots = SlotReader(source.collector());
+        let unknown = threads.iter().filter(|thread| slots.index(thread.tid).is_none()).count();
+        if unknown == 0 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "{unknown} of {} vCPU threads have no slot", threads.len());
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Answers for the platforms, with nothing: a VM is shown as soon as its platform has been asked.
+pub(super) fn identify(source: &mut Kvm) {
+    source.drain();
+    for vm in source.take_unidentified() {
+        source.identify(vm, GuestFacts::default());
+    }
+}
+
+/// The slots that the scheduler program writes.
+pub(super) struct SlotReader<'a>(pub(super) &'a Collector);
+
+impl SlotReader<'_> {
+    fn index(&self, tid: u32) -> Option<u16> {
+        self.0.pid_slot(tid).filter(|&index| index != NO_SLOT && index != SLOT_PENDING)
+    }
+}
+
+impl CounterReader for SlotReader<'_> {
+    fn read(&self, tid: u32) -> Option<Reading> {
+        let slot = self.0.slot(self.index(tid)?)?;
+        // Nothing was written since the slot was given out, or only an arrival: the counts are still empty.
+        let recorded = slot.counters[Counter::Timeslices as usize] > 0;
+        recorded.then(|| reading(&slot))
+    }
+}
+
+fn reading(slot: &VcpuSlot) -> Reading {
+    let count = |counter: Counter| slot.counters[counter as usize];
+    Reading {
+        seq: slot.seq,
+        on_cpu: slot.on_cpu != 0,
+        run_ns: count(Counter::Run),
+        run_delay_ns: count(Counter::RunDelay),
+        voluntary: count(Counter::VoluntarySwitches),
+        involuntary: count(Counter::InvoluntarySwitches),
+        timeslices: count(Counter::Timeslices),
+    }
+}
+
+/// Fails when the sampler itself says that it lost something; otherwise what it says of its estimates.
+pub(super) fn nothing_lost(stats: &SamplerStats) -> anyhow::Result<String> {
+    let losses = [
+        ("events_lost", stats.events_lost),
+        ("slots_exhausted", stats.slots_exhausted),
+        ("recursion_misses", stats.recursion_misses),
+    ];
+    let lost: Vec<_> = losses.into_iter().filter(|(_, count)| *count > 0).collect();
+    ensure!(lost.is_empty(), "the sampler counts losses: {lost:?}");
+    // Not counts but estimates, of the stint or wait that goes on: on a machine that is itself a guest the clocks that they
+    // are made of can be apart by what that machine waits for its own CPU.
+    let (fell, beyond) = (stats.counter_regressions, stats.negative_remainders);
+    Ok(format!("{fell} estimates fell, {beyond} went beyond the wall time"))
+}
