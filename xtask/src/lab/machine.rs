@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use super::tools::Qemu;
 
 /// The machine writes to its console every 5 s; a healthy one is never silent for so long.
-const SILENCE_LIMIT: Duration = Duration::from_secs(90);
+const SILENCE_LIMIT: Duration = Duration::from_secs(120);
 /// Powering off takes a second. Some machines stand still there, after the result is known.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(500);
@@ -68,7 +68,7 @@ impl Machine<'_> {
             .arg("-initrd")
             .arg(self.initramfs)
             .args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"])
-            .args(["-append", "console=ttyS0 panic=-1 loglevel=5"])
+            .args(["-append", "console=ttyS0 panic=-1 loglevel=7"])
             .arg("-serial")
             .arg(format!("file:{}", self.console.display()))
             .args(["-chardev", "stdio,id=output,signal=off", "-serial", "chardev:output"])
