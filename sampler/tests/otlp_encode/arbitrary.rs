@@ -24,15 +24,36 @@ const VMS: u32 = 4;
 const THREADS: u32 = 4;
 
 pub(crate) fn run() -> impl Strategy<Value = Run> {
-    (settings(), host(), collection::vec(text(), VMS as usize), collection::vec(moment(), 1..5)).prop_map(
-        |(settings, host, ids, moments)| {
+    (settings(), host(), collection::vec(text(), VMS as usize), collection::vec((moment(), 0_u64..3), 1..5))
+        .prop_map(|(settings, host, ids, moments)| {
             // Distinct in front, so that no two VMs share an id by chance.
             let ids: Vec<Arc<str>> =
                 ids.iter().enumerate().map(|(n, id)| format!("{n}{id}").into()).collect();
-            let snapshots = moments.into_iter().map(|moment| moment.snapshot(&ids)).collect();
+            let snapshots = moments.into_iter().flat_map(|(moment, repeats)| {
+                let first = moment.snapshot(&ids);
+                (0..=repeats).map(move |repeat| later(&first, repeat))
+            });
+            let snapshots = snapshots.collect();
             Run { settings, host, snapshots }
-        },
-    )
+        })
+}
+
+/// The same guests again, with other values: the steady state.
+fn later(first: &Snapshot, repeat: u64) -> Snapshot {
+    let mut snapshot = first.clone();
+    if repeat > 0 {
+        snapshot.ended.clear();
+        snapshot.at_unix_ns = snapshot.at_unix_ns.wrapping_add(repeat);
+    }
+    for vcpu in snapshot.vms.iter_mut().flat_map(|vm| &mut vm.vcpus) {
+        for (position, counter) in vcpu.counters.iter_mut().enumerate() {
+            *counter = counter.wrapping_add(repeat * position as u64);
+        }
+        for (state, ns) in { vcpu.states }.iter() {
+            vcpu.states.set(state, ns.wrapping_add(repeat << state as usize));
+        }
+    }
+    snapshot
 }
 
 fn text() -> impl Strategy<Value = String> {

@@ -69,9 +69,17 @@ struct VmStream {
     generation: u64,
 }
 
+impl VmStream {
+    /// Whether `info` still tells what is known.
+    fn tells(&self, vm: &Vm) -> bool {
+        self.name == vm.name && self.uuid == vm.uuid && self.platform == vm.platform
+    }
+}
+
 /// A vCPU to be exported. The passes over the rows, two for each metric, would otherwise stride through the
 /// whole snapshot, which on a large host is beyond the caches.
 pub(super) struct VcpuRow {
+    thread: VcpuId,
     /// Where its attributes are in [`Streams::attributes`].
     attributes: Range<usize>,
     pub(super) start_unix_ns: u64,
@@ -81,6 +89,7 @@ pub(super) struct VcpuRow {
 
 /// A VM to be exported, in the order of the snapshot.
 pub(super) struct VmRow {
+    key: VmKey,
     pub(super) id: Arc<[u8]>,
     pub(super) info: Arc<[u8]>,
     /// vCPUs that are exported.
@@ -124,12 +133,47 @@ pub(super) struct Streams {
 impl Streams {
     /// Brings rows and ends in line with a snapshot.
     pub(super) fn update(&mut self, snapshot: &Snapshot) {
+        self.vcpu_ends.clear();
+        self.vm_ends.clear();
+        if !snapshot.ended.is_empty() || !self.refresh(snapshot) {
+            self.rebuild(snapshot);
+        }
+    }
+
+    /// The steady state: the same VMs with the same threads and states as before get their new values.
+    /// False when anything else changed; the rows are then to be made anew.
+    fn refresh(&mut self, snapshot: &Snapshot) -> bool {
+        if snapshot.vms.len() != self.vm_rows.len() {
+            return false;
+        }
+        let mut rows = self.vcpu_rows.iter_mut();
+        for (vm, vm_row) in snapshot.vms.iter().zip(&self.vm_rows) {
+            if vm.key != vm_row.key || !self.vms.get(&vm.key).is_some_and(|stream| stream.tells(vm)) {
+                return false;
+            }
+            let mut vcpus = 0;
+            for vcpu in exported(&vm.vcpus) {
+                let Some(row) = rows.next() else { return false };
+                if row.thread != vcpu.thread || StateSet::of(&row.states) != StateSet::of(&vcpu.states) {
+                    return false;
+                }
+                row.start_unix_ns = vcpu.start_unix_ns;
+                row.states = vcpu.states;
+                row.counters = vcpu.counters;
+                vcpus += 1;
+            }
+            if vcpus != vm_row.vcpus {
+                return false;
+            }
+        }
+        rows.next().is_none()
+    }
+
+    fn rebuild(&mut self, snapshot: &Snapshot) {
         self.generation += 1;
         self.vcpu_rows.clear();
         self.attributes.clear();
         self.vm_rows.clear();
-        self.vcpu_ends.clear();
-        self.vm_ends.clear();
         for vm in &snapshot.vms {
             let before = self.vcpu_rows.len();
             for vcpu in exported(&vm.vcpus) {
@@ -164,14 +208,14 @@ impl Streams {
         });
         stream.generation = generation;
         // Names arrive late. The info series that lacked them is another series, and it ends.
-        if stream.name != vm.name || stream.uuid != vm.uuid || stream.platform != vm.platform {
+        if !stream.tells(vm) {
             stream.name.clone_from(&vm.name);
             stream.uuid.clone_from(&vm.uuid);
             stream.platform = vm.platform;
             let before = mem::replace(&mut stream.info, info_attributes(vm));
             self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns: stream.start_unix_ns });
         }
-        self.vm_rows.push(VmRow { id: stream.id.clone(), info: stream.info.clone(), vcpus });
+        self.vm_rows.push(VmRow { key: vm.key, id: stream.id.clone(), info: stream.info.clone(), vcpus });
     }
 
     fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
@@ -196,6 +240,7 @@ impl Streams {
         let from = self.attributes.len();
         self.attributes.extend_from_slice(&stream.attributes);
         self.vcpu_rows.push(VcpuRow {
+            thread: vcpu.thread,
             attributes: from..self.attributes.len(),
             start_unix_ns: vcpu.start_unix_ns,
             states: vcpu.states,

@@ -35,6 +35,7 @@ impl ExportSettings {
                 _ => return Err(unknown(&name, &value, "a whole number of milliseconds above 0")),
             };
         }
+        refuse_delta(get)?;
         self.apply_tls(get)?;
         self.apply_resource(get)
     }
@@ -122,6 +123,21 @@ impl ExportSettings {
             self.service_name = value;
         }
         Ok(())
+    }
+}
+
+/// All sums are cumulative. Somebody who asks for something else must not find out from wrong graphs.
+fn refuse_delta(get: Get<'_>) -> Result<(), SettingError> {
+    let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+    match non_empty(get, name) {
+        Some(value) if !["cumulative", "lowmemory"].iter().any(|known| value.eq_ignore_ascii_case(known)) => {
+            Err(unknown(
+                name,
+                &value,
+                "cumulative, lowmemory; the collector's cumulativetodelta processor makes deltas",
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -191,10 +191,18 @@ fn errors_name_the_variable_and_what_it_accepts() {
         ("OTEL_EXPORTER_OTLP_HEADERS", "novalue", "key=value"),
         ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "=v", "key=value"),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=%FF", "key=value"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "cumulativetodelta"),
     ] {
         let error = applied(&[(name, value)]).unwrap_err();
         assert_eq!(error.name, name);
         assert!(error.to_string().contains(accepted), "{error}");
+    }
+}
+
+#[test]
+fn temporality_may_be_what_it_is() {
+    for value in ["Cumulative", "lowmemory", ""] {
+        applied(&[("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", value)]).unwrap();
     }
 }
 
