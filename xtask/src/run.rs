@@ -47,9 +47,19 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     // The sampler takes our place: it gets the terminal's signals itself, and its end is the
     // parent's death that ends the demo.
     let mut sampler = sampler(workspace)?;
-    sampler.args(["run", "--table"]).args(&args.options);
+    sampler.args(["run", "--table"]).args(live(&args.options)).args(&args.options);
     let error = sampler.exec();
     Err(error).with_context(|| format!("starting `{}`", shell::display(&sampler)))
+}
+
+/// Somebody who watches wants a table now and often; what they say themselves holds. A service waits longer.
+fn live(options: &[String]) -> Vec<&'static str> {
+    let given = |flag: &str| options.iter().any(|option| option.split('=').next() == Some(flag));
+    [["--interval", "2s"], ["--start-delay", "0s"]]
+        .into_iter()
+        .filter(|[flag, _]| !given(flag))
+        .flatten()
+        .collect()
 }
 
 /// The sampler with the privileges it needs.
