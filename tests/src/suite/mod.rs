@@ -3,6 +3,7 @@
 mod churn;
 mod demo;
 mod exact;
+mod guest_steal;
 mod oracle;
 mod sampler;
 mod vmm;
@@ -77,6 +78,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: exact::LIMIT,
         run: exact::snapshots,
+    },
+    Test {
+        name: "steal.as-the-guest-sees-it",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest],
+        limit: guest_steal::LIMIT,
+        run: guest_steal::guest_steal,
     },
     Test {
         name: "churn.500-guests",
