@@ -88,6 +88,9 @@ pub struct HookStats {
     pub events_lost: u64,
     /// Switches of a thread whose pid still named the slot of an earlier thread.
     pub stale_slots: u64,
+    /// Stints of followed threads that the kernel counted and the program never saw: until the thread's next switch
+    /// its slot was that much behind. Walks and later switches are not affected, for all counts are cumulative.
+    pub missed_stints: u64,
 }
 
 /// Statistics of the walks.

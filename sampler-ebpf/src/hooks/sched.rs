@@ -11,7 +11,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use sampler_ebpf::abi::{HookStats, Member, NO_SLOT, SLOT_PENDING, VcpuSlot, for_each_counter};
+use sampler_ebpf::abi::{Counter, HookStats, Member, NO_SLOT, SLOT_PENDING, VcpuSlot, for_each_counter};
 
 use super::lifecycle::{announce, gone, notifier};
 use crate::{
@@ -55,8 +55,12 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, task: Object) {
     let index = unsafe { entry.read_volatile() };
     let dead = is_dead::<A>(task);
     if let Some(slot) = own_slot(index, task, stats) {
+        let missed = missed_stints::<A>(slot, task);
         record::<A>(slot, task, cpu);
         count(stats, |s| &raw mut s.vcpu_switches);
+        if missed != 0 {
+            add(stats, |s| &raw mut s.missed_stints, missed);
+        }
     } else if index != SLOT_PENDING && notifier != 0 && !dead {
         let sent = announce::<A>(ctx, task, notifier, pid, entry);
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
@@ -110,6 +114,17 @@ fn own_slot(index: u16, task: Object, stats: *mut HookStats) -> Option<*mut Vcpu
     Some(slot)
 }
 
+/// Stints that the kernel counted since the last recorded switch beyond the one that ends now.
+#[inline(always)]
+fn missed_stints<A: Access>(slot: *const VcpuSlot, task: Object) -> u64 {
+    // SAFETY: the pointer came from a map look-up that the verifier followed.
+    let before = unsafe { (&raw const (*slot).counters[Counter::Timeslices as usize]).read_volatile() };
+    if before == 0 {
+        return 0;
+    }
+    A::u64(task, Member::TaskPcount).saturating_sub(before).saturating_sub(1)
+}
+
 /// Copies the kernel's counts of a thread that leaves its CPU.
 #[inline(always)]
 fn record<A: Access>(slot: *mut VcpuSlot, task: Object, cpu: u32) {
@@ -151,9 +166,14 @@ unsafe fn end(slot: *mut VcpuSlot) {
 
 #[inline(always)]
 fn count(stats: *mut HookStats, field: impl Fn(&mut HookStats) -> *mut u64) {
+    add(stats, field, 1);
+}
+
+#[inline(always)]
+fn add(stats: *mut HookStats, field: impl Fn(&mut HookStats) -> *mut u64, number: u64) {
     // SAFETY: the block belongs to this CPU, and this program cannot be interrupted by itself there.
     unsafe {
         let field = field(&mut *stats);
-        *field += 1;
+        *field += number;
     }
 }
