@@ -65,12 +65,6 @@ impl Workspace {
         self.target.join("release").join(name)
     }
 
-    /// Whether the package of that folder has a binary of that name.
-    pub(crate) fn declares_binary(&self, folder: &str, name: &str) -> bool {
-        let bin = self.root.join(folder).join("src/bin");
-        bin.join(format!("{name}.rs")).exists() || bin.join(name).join("main.rs").exists()
-    }
-
     fn search_path(&self) -> OsString {
         let own = [self.bpf_linker(), self.cargo_deny()].map(|tool| tool.join("bin"));
         let inherited = env::var_os("PATH").unwrap_or_default();
