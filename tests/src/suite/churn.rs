@@ -18,7 +18,7 @@ use crate::runner::{Context, Outcome};
 use crate::scenario::{Churn, Life};
 
 /// Time for the whole test.
-pub(super) const LIMIT: Duration = Duration::from_secs(180);
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
 const INTERVAL: Duration = Duration::from_millis(100);
 const GUESTS: usize = 500;
 const ALIVE: usize = 24;
@@ -162,8 +162,16 @@ impl Watch {
             let (_, stream) =
                 streams.next().with_context(|| format!("thread {} was never seen", vcpu.tid))?;
             ensure!(stream.index == vcpu.index, "vCPU {} was seen as vCPU {}", vcpu.index, stream.index);
-            let ends = u32::from(stream.shown);
-            ensure!(stream.ended == ends, "vCPU {} was shown and ended {} times", vcpu.index, stream.ended);
+            // One that lived between two snapshots was never shown; its end may be told all the same, for it can be the
+            // end of its VM.
+            let told = if stream.shown { stream.ended == 1 } else { stream.ended <= 1 };
+            ensure!(
+                told,
+                "vCPU {} was shown: {}, and ended {} times",
+                vcpu.index,
+                stream.shown,
+                stream.ended
+            );
         }
         let shown = self.streams.values().filter(own).any(|stream| stream.shown);
         let ends = self.streams.values().filter(own).filter(|stream| stream.last_of_vm).count();
