@@ -54,11 +54,15 @@ pub(super) fn needs(workspace: &Workspace) -> Result<Vec<Need<'_>>> {
     Ok(needs)
 }
 
-/// Why this machine cannot build the collector, with what the user does about it.
-pub(super) fn cannot_build() -> Option<String> {
-    shell::which("go").is_none().then(|| {
-        "the collector is built by Go, which is missing; install it from https://go.dev/dl".to_owned()
-    })
+/// Why this machine cannot have them, with what the user does about it.
+pub(super) fn cannot_install() -> Option<String> {
+    if shell::which("go").is_none() {
+        Some("the collector is built by Go, which is missing; install it from https://go.dev/dl".to_owned())
+    } else if shell::which("apt-get").is_none() {
+        Some("Prometheus is taken from Debian, and this machine has no apt-get".to_owned())
+    } else {
+        None
+    }
 }
 
 /// A changed manifest is another collector.

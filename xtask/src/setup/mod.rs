@@ -81,7 +81,7 @@ pub(crate) fn cannot_install(purpose: Purpose) -> Option<String> {
     match purpose {
         Purpose::Build | Purpose::Tidy => None,
         Purpose::Lab => debian::cannot_install(),
-        Purpose::Collector => collector::cannot_build(),
+        Purpose::Collector => collector::cannot_install(),
     }
 }
 
