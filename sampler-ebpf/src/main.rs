@@ -2,6 +2,11 @@
 
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "what a hook reads of one thread or slot rests on one argument, which a block for each read would repeat"
+)]
+#![expect(clippy::needless_pass_by_value, reason = "aya's macros hand the context over by value")]
 
 mod hooks;
 mod maps;
