@@ -10,7 +10,7 @@
 //! | [`exactness`] | the comparison of a reader of counters with the oracle, to the nanosecond |
 //! | [`runner`] | one process, one line and one deadline for each test |
 //! | [`suite`] | the registry of tests |
-//! | [`bench`] | what the programs cost, against empty twins |
+//! | [`bench`](mod@bench) | what the programs cost, against empty twins |
 //! | [`host`] | affinity, priority, signals and the few other things asked of the host |
 
 pub mod bench;
