@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -60,8 +60,7 @@ impl Exports {
     }
 
     pub(super) fn stats(&self) -> PipelineStats {
-        let current = self.current();
-        current.pipeline.as_ref().map_or_else(|| current.last.clone(), Pipeline::stats)
+        self.current().stats()
     }
 
     /// Puts new exporters in the place of the old ones where their settings differ. The old ones send what they hold.
@@ -75,14 +74,25 @@ impl Exports {
         Ok(())
     }
 
-    /// Sends what waits, for this long at most.
+    /// Sends what waits, for this long at most. The sampler's own telemetry goes last, for it tells how the data
+    /// fared; meanwhile nothing that it counts may seem to fall.
     pub(super) async fn shutdown(&self, deadline: Duration) {
-        let current = std::mem::take(&mut *self.current());
-        let last = current.shutdown(deadline).await;
-        if last.dropped_points() > 0 {
-            tracing::warn!(points = last.dropped_points(), "points were dropped since the export began");
+        let end = Instant::now() + deadline;
+        let (pipeline, own) = {
+            let mut current = self.current();
+            current.last = current.stats();
+            (current.pipeline.take(), current.own.take())
+        };
+        if let Some(pipeline) = pipeline {
+            let last = pipeline.shutdown(deadline).await;
+            if last.dropped_points() > 0 {
+                tracing::warn!(points = last.dropped_points(), "points were dropped since the export began");
+            }
+            self.current().last = last;
         }
-        self.current().last = last;
+        if let Some(own) = own {
+            own.shutdown(end.saturating_duration_since(Instant::now())).await;
+        }
     }
 
     fn make(&self, config: &Config) -> Result<Current> {
@@ -112,11 +122,14 @@ impl Exports {
 }
 
 impl Current {
-    async fn shutdown(self, deadline: Duration) -> PipelineStats {
+    fn stats(&self) -> PipelineStats {
+        self.pipeline.as_ref().map_or_else(|| self.last.clone(), Pipeline::stats)
+    }
+
+    async fn shutdown(self, deadline: Duration) {
         let data = async {
-            match self.pipeline {
-                Some(pipeline) => pipeline.shutdown(deadline).await,
-                None => self.last,
+            if let Some(pipeline) = self.pipeline {
+                pipeline.shutdown(deadline).await;
             }
         };
         let own = async {
@@ -124,6 +137,6 @@ impl Current {
                 own.shutdown(deadline).await;
             }
         };
-        tokio::join!(data, own).0
+        tokio::join!(data, own);
     }
 }
