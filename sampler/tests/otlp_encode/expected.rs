@@ -145,7 +145,7 @@ impl Expected {
             metrics.push(sum(name, unit, row.help, true, points.collect()));
         }
         let info = vms.iter().map(|vm| point(info_attributes(vm), 0, integer(1))).collect();
-        metrics.push(gauge("hypervisor.vm.info", "1", "What is known of the VM; always 1.", info));
+        metrics.push(gauge("hypervisor.vm.info", "{vm}", "What is known of the VM; always 1.", info));
         let id = |vm: &Vm| vec![string("hypervisor.vm.id", &vm.id)];
         let counts = vms.iter().map(|vm| point(id(vm), vm.start_unix_ns, integer(youngest(vm).len() as u64)));
         metrics.push(sum("hypervisor.vm.vcpu.count", "{vcpu}", "vCPUs of the VM.", false, counts.collect()));

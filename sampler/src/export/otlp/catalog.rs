@@ -102,7 +102,8 @@ impl Catalog {
             counters: counters.collect(),
             vm_info: Family::new(
                 "hypervisor.vm.info",
-                "1",
+                // Not "1": Prometheus takes a gauge of that unit for a ratio, and puts it into the name.
+                "{vm}",
                 "What is known of the VM; always 1.",
                 Kind::Gauge,
             ),
