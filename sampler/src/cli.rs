@@ -11,6 +11,7 @@ use crate::{
     config::{self, LogLevel, Overrides, StartDelay},
     duration,
     export::settings::Protocol,
+    service::Output,
 };
 
 /// eBPF kernel-side hypervisor sampler: what every vCPU of every guest on this host gets and is denied.
@@ -98,8 +99,15 @@ pub struct RunArgs {
     pub bpf_log_level: Option<LogLevel>,
 
     /// Show each snapshot as a table on standard output
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     pub table: bool,
+
+    /// Print every snapshot as a line of JSON on standard output, by schema/once-1.schema.json
+    ///
+    /// The lines are what is exported, value for value. Where their reader falls behind by more than 64 snapshots the
+    /// next ones are skipped; `sampler.lines_skipped` counts them.
+    #[arg(long)]
+    pub json: bool,
 }
 
 impl RunArgs {
@@ -113,6 +121,16 @@ impl RunArgs {
             protocol: self.protocol,
             log_level: self.log_level,
             bpf_log_level: self.bpf_log_level,
+        }
+    }
+
+    /// What standard output is for.
+    #[must_use]
+    pub const fn output(&self) -> Output {
+        match (self.table, self.json) {
+            (true, _) => Output::Table,
+            (false, true) => Output::Json,
+            (false, false) => Output::None,
         }
     }
 }
@@ -224,7 +242,7 @@ mod tests {
             "--table",
         ])
         .unwrap();
-        assert!(run.args.table);
+        assert_eq!(run.args.output(), Output::Table);
         assert_eq!(run.args.config, Some(PathBuf::from("/c.toml")));
         assert_eq!(
             run.args.overrides(),
@@ -239,6 +257,14 @@ mod tests {
         );
         let none = Run::try_parse_from(["run"]).unwrap();
         assert_eq!(none.args.overrides(), Overrides::default());
+        assert_eq!(none.args.output(), Output::None);
+    }
+
+    #[test]
+    fn standard_output_is_for_one_thing() {
+        assert_eq!(Run::try_parse_from(["run", "--json"]).unwrap().args.output(), Output::Json);
+        let both = Run::try_parse_from(["run", "--json", "--table"]).unwrap_err();
+        assert_eq!(both.kind(), clap::error::ErrorKind::ArgumentConflict);
     }
 
     #[test]

@@ -36,6 +36,6 @@ pub fn run(args: &RunArgs) -> Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        service::run(config, Start { reload: load, log, table: args.table }, shutdown).await
+        service::run(config, Start { reload: load, log, output: args.output() }, shutdown).await
     })
 }

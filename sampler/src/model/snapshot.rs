@@ -185,4 +185,6 @@ sampler_stats! {
     walk_torn, "{reading}";
     /// Questions to a guest's platform that found the queue full.
     questions_refused, "{question}";
+    /// Snapshots that were not printed as JSON because nobody read the ones before.
+    lines_skipped, "{snapshot}";
 }

@@ -2,6 +2,7 @@
 
 mod announce;
 mod exports;
+mod lines;
 pub mod logging;
 mod screen;
 
@@ -16,7 +17,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use self::{announce::Announcer, exports::Exports, logging::LogControl, screen::Screen};
+use self::{announce::Announcer, exports::Exports, lines::Lines, logging::LogControl, screen::Screen};
 use crate::{
     agent::{self, Sampling, Schedule},
     config::{Config, ConfigError},
@@ -31,8 +32,20 @@ pub struct Start<R> {
     pub reload: R,
     /// The log's level, to be changed when the configuration is read again.
     pub log: LogControl,
-    /// Show each snapshot as a table on standard output.
-    pub table: bool,
+    /// What standard output is for.
+    pub output: Output,
+}
+
+/// What the service prints on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// Nothing.
+    #[default]
+    None,
+    /// Each snapshot as a table, unless the one before is still being drawn.
+    Table,
+    /// Every snapshot as a line of JSON.
+    Json,
 }
 
 /// Samples and exports until `shutdown` is over; then takes a last snapshot and sends what waits, for the
@@ -49,11 +62,13 @@ where
     let stats = Arc::new(Mutex::new(SamplerStats::default()));
     let exports = Exports::start(&config, host, Arc::clone(&stats))?;
     let (follower, _bpf_log) = agent::start(config.log.bpf_level as u8)?;
+    let (lines, unwritten) = (start.output == Output::Json).then(lines::start).transpose()?.unzip();
     let mut deliver = Deliver {
         announcer: Announcer::default(),
         stats,
         exports: exports.clone(),
-        screen: if start.table { Some(Screen::start()?) } else { None },
+        screen: (start.output == Output::Table).then(Screen::start).transpose()?,
+        lines,
     };
     let delay = config.start_delay.draw(config.interval);
     tracing::info!(interval = ?config.interval, start_delay = ?delay, export = exports.target().as_deref().unwrap_or("none"), "sampling");
@@ -61,7 +76,12 @@ where
         Sampling::spawn(follower, schedule(&config), delay, move |snapshot| deliver.snapshot(snapshot))?;
     let config = steer(config, start, &sampling, &exports, hang_up, shutdown).await;
     spawn_blocking(move || sampling.stop()).await.context("taking the last snapshot")?;
-    exports.shutdown(config.shutdown_deadline).await;
+    let printed = async {
+        if let Some(unwritten) = unwritten {
+            unwritten.wait(config.shutdown_deadline).await;
+        }
+    };
+    tokio::join!(exports.shutdown(config.shutdown_deadline), printed);
     Ok(())
 }
 
@@ -112,15 +132,20 @@ struct Deliver {
     stats: Arc<Mutex<SamplerStats>>,
     exports: Exports,
     screen: Option<Screen>,
+    lines: Option<Lines>,
 }
 
 impl Deliver {
-    fn snapshot(&mut self, snapshot: Snapshot) {
+    fn snapshot(&mut self, mut snapshot: Snapshot) {
+        snapshot.sampler.lines_skipped = self.lines.as_ref().map_or(0, Lines::skipped);
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.sampler;
         self.announcer.look_at(&snapshot);
         let snapshot = Arc::new(snapshot);
         if let Some(screen) = &self.screen {
             screen.show(Arc::clone(&snapshot));
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.put(Arc::clone(&snapshot));
         }
         self.exports.offer(snapshot);
     }

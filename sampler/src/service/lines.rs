@@ -1,0 +1,149 @@
+//! Every snapshot as a line of JSON on standard output.
+
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::Builder,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use crate::{export::json, model::Snapshot};
+
+/// Snapshots that may wait for the reader of standard output.
+const MAX_PENDING_SNAPSHOTS: usize = 64;
+
+/// The end that takes snapshots. What it was given is written even after it is dropped.
+pub(super) struct Lines {
+    snapshots: SyncSender<Arc<Snapshot>>,
+    skipped: u64,
+}
+
+/// The end that waits for what is still to be written.
+pub(super) struct Unwritten {
+    finished: oneshot::Receiver<()>,
+}
+
+/// Starts a thread that writes: a reader that does not read must not hold the sampling.
+pub(super) fn start() -> io::Result<(Lines, Unwritten)> {
+    to(io::stdout())
+}
+
+fn to(out: impl Write + Send + 'static) -> io::Result<(Lines, Unwritten)> {
+    let (snapshots, queue) = sync_channel(MAX_PENDING_SNAPSHOTS);
+    let (finish, finished) = oneshot::channel();
+    Builder::new().name("json".into()).spawn(move || {
+        if let Err(error) = write(&queue, out) {
+            tracing::warn!(%error, "standard output takes no more snapshots");
+        }
+        let _ = finish.send(());
+    })?;
+    Ok((Lines { snapshots, skipped: 0 }, Unwritten { finished }))
+}
+
+impl Lines {
+    /// Has a snapshot written, unless the reader is too far behind or gone. That is said when it begins.
+    pub(super) fn put(&mut self, snapshot: Arc<Snapshot>) {
+        if self.snapshots.try_send(snapshot).is_err() {
+            if self.skipped == 0 {
+                tracing::warn!(
+                    "standard output is not read; snapshots are skipped there and counted in lines_skipped"
+                );
+            }
+            self.skipped += 1;
+        }
+    }
+
+    /// Snapshots that were not written so far because nobody read the ones before.
+    pub(super) const fn skipped(&self) -> u64 {
+        self.skipped
+    }
+}
+
+impl Unwritten {
+    /// Waits until everything is written, for `deadline` at most. [`Lines`] must have been dropped.
+    pub(super) async fn wait(self, deadline: Duration) {
+        if tokio::time::timeout(deadline, self.finished).await.is_err() {
+            tracing::warn!("standard output is not read; the last snapshots are missing there");
+        }
+    }
+}
+
+fn write(queue: &Receiver<Arc<Snapshot>>, mut out: impl Write) -> io::Result<()> {
+    while let Ok(snapshot) = queue.recv() {
+        out.write_all(json::once(&snapshot)?.as_bytes())?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A standard output whose reader takes one write for each permit, and is gone when there are no more.
+    struct Slow {
+        permits: Receiver<()>,
+        seen: mpsc::Sender<Vec<u8>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.permits.recv().map_err(|_gone| io::ErrorKind::BrokenPipe)?;
+            self.seen.send(bytes.to_vec()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn slow() -> (Slow, mpsc::Sender<()>, Receiver<Vec<u8>>) {
+        let (permit, permits) = mpsc::channel();
+        let (seen, lines) = mpsc::channel();
+        (Slow { permits, seen }, permit, lines)
+    }
+
+    fn snapshot(at_unix_ns: u64) -> Arc<Snapshot> {
+        Arc::new(Snapshot { at_unix_ns, ..Snapshot::default() })
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_stalls_costs_snapshots_that_are_counted_and_no_time() {
+        let (out, permit, seen) = slow();
+        let (mut lines, unwritten) = to(out).unwrap();
+        // One is in the hands of the thread, perhaps; the rest fills the queue.
+        let offered = MAX_PENDING_SNAPSHOTS as u64 + 10;
+        (0..offered).for_each(|at| lines.put(snapshot(at)));
+        let skipped = lines.skipped();
+        assert!((9..=10).contains(&skipped), "{skipped}");
+        drop(lines);
+        (0..offered).for_each(|_| permit.send(()).unwrap());
+        unwritten.wait(LONG).await;
+        let written: Vec<serde_json::Value> =
+            seen.try_iter().map(|line| serde_json::from_slice(&line).unwrap()).collect();
+        let times: Vec<u64> = written.iter().map(|line| line["at_unix_ns"].as_u64().unwrap()).collect();
+        assert_eq!(times, (0..offered - skipped).collect::<Vec<_>>());
+        assert!(written.iter().all(|line| line["schema"] == json::ONCE_SCHEMA));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_leaves_is_counted_too() {
+        let (out, permit, _seen) = slow();
+        let (mut lines, unwritten) = to(out).unwrap();
+        drop(permit);
+        lines.put(snapshot(1));
+        unwritten.wait(LONG).await;
+        lines.put(snapshot(2));
+        assert_eq!(lines.skipped(), 1);
+    }
+}
