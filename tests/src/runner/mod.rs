@@ -18,7 +18,7 @@ mod verdict;
 
 pub use child::run_one;
 pub use context::Context;
-pub use needs::Need;
+pub use needs::{Need, required_file};
 pub use run::{Selection, run};
 pub use verdict::{Tally, Verdict};
 

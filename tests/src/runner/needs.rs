@@ -4,6 +4,8 @@ use std::env;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use crate::host::CpuList;
 use crate::oracle::Hierarchy;
 use crate::vmm;
@@ -25,8 +27,10 @@ pub enum Need {
     Qemu,
     /// The lab's Linux guest: its kernel and initial file system, named by `HVS_INNER_KERNEL` and `HVS_INNER_INITRD`.
     InnerGuest,
-    /// The official OpenTelemetry Collector, named by `HVS_COLLECTOR`.
+    /// The official OpenTelemetry Collector and its configuration, named by `HVS_COLLECTOR` and `HVS_COLLECTOR_CONFIG`.
     Collector,
+    /// Prometheus, named by `HVS_PROMETHEUS`.
+    Prometheus,
 }
 
 impl Need {
@@ -43,9 +47,20 @@ impl Need {
             Self::InnerGuest => {
                 ["HVS_INNER_KERNEL", "HVS_INNER_INITRD"].into_iter().find_map(missing_file_of_variable)
             }
-            Self::Collector => missing_file_of_variable("HVS_COLLECTOR"),
+            Self::Collector => {
+                ["HVS_COLLECTOR", "HVS_COLLECTOR_CONFIG"].into_iter().find_map(missing_file_of_variable)
+            }
+            Self::Prometheus => missing_file_of_variable("HVS_PROMETHEUS"),
         }
     }
+}
+
+/// The file that an environment variable names; for tests whose [`Need`] it is.
+///
+/// # Errors
+/// When the variable is not set.
+pub fn required_file(variable: &str) -> anyhow::Result<PathBuf> {
+    file_of_variable(variable).with_context(|| format!("{variable} is not set"))
 }
 
 /// The environment variable's file.

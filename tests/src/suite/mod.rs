@@ -1,6 +1,7 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
 mod churn;
+mod delivery;
 mod demo;
 mod exact;
 mod guest_steal;
@@ -92,6 +93,41 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: churn::LIMIT,
         run: churn::five_hundred_guests,
+    },
+    Test {
+        name: "delivery.grpc",
+        sets: &[Set::Delivery],
+        needs: &[Need::Kvm, Need::Bpf, Need::Collector],
+        limit: delivery::LIMIT,
+        run: delivery::grpc,
+    },
+    Test {
+        name: "delivery.http",
+        sets: &[Set::Delivery],
+        needs: &[Need::Kvm, Need::Bpf, Need::Collector],
+        limit: delivery::LIMIT,
+        run: delivery::http,
+    },
+    Test {
+        name: "delivery.outage",
+        sets: &[Set::Delivery],
+        needs: &[Need::Kvm, Need::Bpf, Need::Collector],
+        limit: delivery::LIMIT,
+        run: delivery::outage,
+    },
+    Test {
+        name: "delivery.losses-are-counted",
+        sets: &[Set::Delivery],
+        needs: &[Need::Kvm, Need::Bpf, Need::Collector],
+        limit: delivery::LIMIT,
+        run: delivery::losses,
+    },
+    Test {
+        name: "delivery.prometheus",
+        sets: &[Set::Delivery],
+        needs: &[Need::Kvm, Need::Bpf, Need::Collector, Need::Prometheus, Need::Cpus(2)],
+        limit: delivery::LIMIT,
+        run: delivery::prometheus,
     },
 ];
 

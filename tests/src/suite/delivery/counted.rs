@@ -1,0 +1,229 @@
+//! What the sampler counted, by the lines of `hvsampler run --json`, and the points that must come of it.
+//!
+//! Written from the documentation of the metrics and not from the encoder, so that both are not wrong in the same way.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, ensure};
+use hvsampler::export::resource::bounded;
+use sampler_ebpf::abi::{COUNTERS, CounterRow, Unit};
+use serde::Deserialize;
+
+use super::point::{Attribute, Attributes, Kind, Point, PointValue, Series};
+
+/// One line, as far as it is exported.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Snapshot {
+    schema: String,
+    pub(super) at_unix_ns: u64,
+    pub(super) host: Host,
+    pub(super) vms: Vec<Vm>,
+    pub(super) ended: Vec<Ended>,
+    pub(super) sampler: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Host {
+    pub(super) id: Option<String>,
+    pub(super) name: String,
+    pub(super) kernel: String,
+    pub(super) arch: String,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Vm {
+    pub(super) id: String,
+    pub(super) name: Option<String>,
+    uuid: Option<String>,
+    platform: String,
+    pub(super) pid: u32,
+    start_unix_ns: u64,
+    vcpus: Vec<Vcpu>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Vcpu {
+    index: u32,
+    tid: u32,
+    start_unix_ns: u64,
+    states: BTreeMap<String, u64>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Ended {
+    pub(super) vm_id: String,
+    index: u32,
+    start_unix_ns: u64,
+    states: BTreeMap<String, u64>,
+    vm_gone: bool,
+}
+
+/// Reads the whole lines of a file that may still grow.
+///
+/// # Errors
+/// When a line is not of the schema.
+pub(super) fn read(text: &str) -> anyhow::Result<Vec<Snapshot>> {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let parse = |line: &str| -> anyhow::Result<Snapshot> {
+        let snapshot: Snapshot = serde_json::from_str(line).with_context(|| format!("line {line:?}"))?;
+        ensure!(snapshot.schema == "hvsampler.once/1", "schema {}", snapshot.schema);
+        Ok(snapshot)
+    };
+    whole.lines().map(parse).collect()
+}
+
+/// The points of the snapshots, in order. `host_start_unix_ns` is where the host's own series begin.
+///
+/// A series that the snapshot before had and this one lacks ends, and so does one that came and went in between.
+///
+/// # Errors
+/// When a counter is missing in a line.
+pub(super) fn points(snapshots: &[Snapshot], host_start_unix_ns: u64) -> anyhow::Result<Vec<Point>> {
+    let mut all = Vec::new();
+    let mut before = BTreeMap::new();
+    for snapshot in snapshots {
+        let values = values(snapshot, host_start_unix_ns)?;
+        let live: BTreeMap<Series, u64> =
+            values.iter().map(|point| (point.series.clone(), point.start_unix_ns)).collect();
+        let mut ends = std::mem::replace(&mut before, live);
+        for (series, start) in snapshot.ended.iter().flat_map(ended_series) {
+            ends.entry(series).or_insert(start);
+        }
+        ends.retain(|series, _| !before.contains_key(series));
+        all.extend(values);
+        all.extend(ends.into_iter().map(|(series, start_unix_ns)| Point {
+            series,
+            at_unix_ns: snapshot.at_unix_ns,
+            start_unix_ns,
+            value: PointValue::Ended,
+        }));
+    }
+    Ok(all)
+}
+
+fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Point>> {
+    let mut points = Vec::new();
+    let mut put = |series, start_unix_ns, value| {
+        points.push(Point { series, at_unix_ns: snapshot.at_unix_ns, start_unix_ns, value });
+    };
+    for vm in &snapshot.vms {
+        let vcpus = exported(&vm.vcpus);
+        for vcpu in &vcpus {
+            let start = vcpu.start_unix_ns;
+            for (state, ns) in &vcpu.states {
+                put(time_series(&vm.id, vcpu.index, state), start, seconds(*ns));
+            }
+            for (row, metric) in metrics() {
+                let count = vcpu.rest.get(row.key).and_then(serde_json::Value::as_u64);
+                let count = count.with_context(|| format!("{} is missing in a line", row.key))?;
+                let value = if is_time(row) { seconds(count) } else { int(count) };
+                put(counter_series(&vm.id, vcpu.index, row, metric), start, value);
+            }
+        }
+        put(info_series(vm), 0, PointValue::Int(1));
+        put(vcpu_count_series(&vm.id), vm.start_unix_ns, int(vcpus.len() as u64));
+        put(uptime_series(&vm.id), 0, seconds(snapshot.at_unix_ns - vm.start_unix_ns));
+    }
+    let count = series("hypervisor.vm.count", "{vm}", Kind::LEVEL, Attributes::new());
+    put(count, host_start_unix_ns, int(snapshot.vms.len() as u64));
+    Ok(points)
+}
+
+/// One thread for each vCPU: where two served the same, the younger.
+fn exported(vcpus: &[Vcpu]) -> Vec<&Vcpu> {
+    let mut youngest: BTreeMap<u32, &Vcpu> = BTreeMap::new();
+    for vcpu in vcpus {
+        let age = |vcpu: &Vcpu| (vcpu.start_unix_ns, vcpu.tid);
+        let known = youngest.entry(vcpu.index).or_insert(vcpu);
+        if age(vcpu) > age(known) {
+            *known = vcpu;
+        }
+    }
+    youngest.into_values().collect()
+}
+
+/// The series that end with a vCPU, each with its start.
+fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
+    let Ended { vm_id, index, start_unix_ns: start, .. } = ended;
+    let states = ended.states.keys().map(|state| (time_series(vm_id, *index, state), *start));
+    let counters = metrics().map(|(row, metric)| (counter_series(vm_id, *index, row, metric), *start));
+    let mut series: Vec<_> = states.chain(counters).collect();
+    if ended.vm_gone {
+        series.push((vcpu_count_series(vm_id), *start));
+        series.push((uptime_series(vm_id), 0));
+    }
+    series
+}
+
+/// The counters that are metrics of their own.
+fn metrics() -> impl Iterator<Item = (&'static CounterRow, &'static str)> {
+    COUNTERS.iter().filter_map(|row| Some((row, row.metric?)))
+}
+
+fn is_time(row: &CounterRow) -> bool {
+    row.unit == Unit::Nanoseconds
+}
+
+fn time_series(vm_id: &str, index: u32, state: &str) -> Series {
+    let mut attributes = of_vcpu(vm_id, index);
+    attributes.insert("hypervisor.vcpu.state".to_owned(), text(state));
+    series("hypervisor.vcpu.time", "s", Kind::COUNTER, attributes)
+}
+
+fn counter_series(vm_id: &str, index: u32, row: &CounterRow, metric: &str) -> Series {
+    let unit = match row.unit {
+        Unit::Nanoseconds => "s",
+        Unit::Count(unit) => unit,
+    };
+    series(metric, unit, Kind::COUNTER, of_vcpu(vm_id, index))
+}
+
+fn info_series(vm: &Vm) -> Series {
+    let mut attributes = of_vm(&vm.id);
+    let known = [
+        ("hypervisor.vm.name", vm.name.as_ref()),
+        ("hypervisor.vm.uuid", vm.uuid.as_ref()),
+        ("hypervisor.vm.platform", Some(&vm.platform)),
+    ];
+    for (key, value) in known {
+        attributes.extend(value.map(|value| (key.to_owned(), text(value))));
+    }
+    attributes.insert("process.pid".to_owned(), Attribute::Int(vm.pid.into()));
+    series("hypervisor.vm.info", "{vm}", Kind::Gauge, attributes)
+}
+
+fn vcpu_count_series(vm_id: &str) -> Series {
+    series("hypervisor.vm.vcpu.count", "{vcpu}", Kind::LEVEL, of_vm(vm_id))
+}
+
+fn uptime_series(vm_id: &str) -> Series {
+    series("hypervisor.vm.uptime", "s", Kind::Gauge, of_vm(vm_id))
+}
+
+fn series(metric: &str, unit: &str, kind: Kind, attributes: Attributes) -> Series {
+    Series { metric: metric.to_owned(), attributes, unit: unit.to_owned(), kind }
+}
+
+fn of_vm(id: &str) -> Attributes {
+    [("hypervisor.vm.id".to_owned(), text(id))].into()
+}
+
+fn of_vcpu(vm_id: &str, index: u32) -> Attributes {
+    let mut attributes = of_vm(vm_id);
+    attributes.insert("hypervisor.vcpu.id".to_owned(), Attribute::Int(index.into()));
+    attributes
+}
+
+fn text(value: &str) -> Attribute {
+    Attribute::Text(bounded(value).to_owned())
+}
+
+fn seconds(ns: u64) -> PointValue {
+    PointValue::Double(ns as f64 / 1e9)
+}
+
+fn int(count: u64) -> PointValue {
+    PointValue::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,112 @@
+//! The sampler's numbers on their way to where operators read them: through the official OpenTelemetry Collector,
+//! and from there into Prometheus.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `counted` | what the service printed of each snapshot, and the points that must come of it |
+//! | `received` | what the collector's file exporter wrote |
+//! | `compare` | the two, point by point; pure |
+//! | `verify` | what must hold beyond single points |
+//! | `daemon`, `collector`, `service`, `prometheus`, `guests` | the processes |
+
+mod collector;
+mod compare;
+mod counted;
+mod daemon;
+mod guests;
+mod outage;
+mod point;
+mod prometheus;
+mod received;
+mod service;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+pub(super) use outage::{losses, outage};
+pub(super) use prometheus::prometheus;
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, ensure};
+
+use self::collector::Site;
+use self::counted::Snapshot;
+use self::guests::{Guests, STARVED};
+use self::service::{Record, Service, Settings};
+use self::verify::Delivery;
+use crate::runner::{Context, Outcome};
+
+/// Time for one test.
+pub(super) const LIMIT: Duration = Duration::from_secs(300);
+
+/// The default of `export.queue_bytes`.
+const QUEUE_BYTES: usize = 16 << 20;
+
+pub(super) fn grpc(context: &Context) -> anyhow::Result<Outcome> {
+    everything_arrives(context, "grpc")
+}
+
+pub(super) fn http(context: &Context) -> anyhow::Result<Outcome> {
+    everything_arrives(context, "http/protobuf")
+}
+
+/// Births, a death and a last flush: all of it arrives, and nothing else.
+fn everything_arrives(context: &Context, protocol: &str) -> anyhow::Result<Outcome> {
+    let site = Site::choose(context)?;
+    let collector = site.open(context)?;
+    let began = now_unix_ns()?;
+    let settings =
+        Settings { protocol, endpoint: site.endpoint(protocol), interval: "500ms", queue_bytes: QUEUE_BYTES };
+    let mut service = Service::start(context, &settings)?;
+    service.wait_for_more(1)?;
+    let mut guests = Guests::start(context)?;
+    service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
+    service.wait_for_more(3)?;
+    let killed = see_death(&mut service, &mut guests)?;
+    service.wait_for_more(2)?;
+    let record = service.stop()?;
+    collector.stop()?;
+
+    let delivery = Delivery::of(&record.snapshots, site.received()?, began)?;
+    complete(&record, &delivery)?;
+    let ends = delivery.has_ended(&killed)?;
+    ensure!(
+        delivery.names_of(guests.starved_pid()) == [Some(STARVED)].into(),
+        "the hostile name arrived as {:?}",
+        delivery.names_of(guests.starved_pid())
+    );
+    Ok(Outcome::Passed(format!(
+        "{} points of {} snapshots over {protocol} are equal, {ends} series of a killed guest ended",
+        delivery.received.len(),
+        record.snapshots.len()
+    )))
+}
+
+/// Fails unless everything arrived and the sampler says the same of itself.
+fn complete(record: &Record, delivery: &Delivery) -> anyhow::Result<()> {
+    delivery.is_exact()?;
+    delivery.own_telemetry_agrees(record.snapshots.last().context("no snapshot was taken")?)?;
+    ensure!(!record.log.contains("points were dropped"), "the service dropped points: {}", record.log);
+    Ok(())
+}
+
+fn sees(snapshots: &[Snapshot], guests: &Guests) -> bool {
+    snapshots.last().is_some_and(|last| guests.are_in(last))
+}
+
+/// Kills a guest and waits until a snapshot tells of it; returns the identity of the VM.
+fn see_death(service: &mut Service, guests: &mut Guests) -> anyhow::Result<String> {
+    let pid = guests.kill_half()?;
+    let known = service.snapshots()?;
+    let vm = known.iter().flat_map(|snapshot| &snapshot.vms).find(|vm| vm.pid == pid);
+    let id = vm.context("the killed guest was never seen")?.id.clone();
+    service.wait_until("the killed guest has ended", |snapshots| {
+        snapshots.iter().flat_map(|snapshot| &snapshot.ended).any(|ended| ended.vm_id == id)
+    })?;
+    Ok(id)
+}
+
+fn now_unix_ns() -> anyhow::Result<u64> {
+    Ok(u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?)
+}

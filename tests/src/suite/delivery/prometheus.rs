@@ -1,0 +1,175 @@
+//! From the collector by remote write into Debian's Prometheus, and what a query finds there.
+
+use std::fs::File;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+
+use super::collector::Site;
+use super::daemon::{Daemon, PATIENCE};
+use super::guests::{BUSY, Guests, HALF, STARVED};
+use super::service::{Service, Settings};
+use super::{QUEUE_BYTES, sees};
+use crate::runner::{Context, Outcome, required_file};
+
+/// Who starves, by name and the most starved first: for each vCPU the part of each second that it waited for a CPU.
+pub(super) const QUERY_OF_STARVED: &str = r#"sort_desc(
+  rate(hypervisor_vcpu_time_seconds_total{hypervisor_vcpu_state="steal"}[1m])
+  * on (instance, hypervisor_vm_id) group_left (hypervisor_vm_name) hypervisor_vm_info
+)"#;
+
+/// The guests by name; a series that ended is gone at once.
+const QUERY_OF_NAMES: &str = "hypervisor_vm_info";
+
+/// Labels that a query may rely on in each series of the data.
+const LABELS: [&str; 12] = [
+    "deployment_environment_name",
+    "host_arch",
+    "host_name",
+    "hypervisor_name",
+    "hypervisor_vm_id",
+    "hypervisor_vm_name",
+    "hypervisor_vm_platform",
+    "instance",
+    "job",
+    "os_type",
+    "process_pid",
+    "service_name",
+];
+
+pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome> {
+    const PROTOCOL: &str = "grpc";
+    // Shorter than operators would have it, so that the test need not wait for a minute of data.
+    const WINDOW: &str = "[10s]";
+    let query = QUERY_OF_STARVED.replace("[1m]", WINDOW);
+    let site = Site::choose(context)?;
+    let prometheus = Prometheus::start(context, site.prometheus)?;
+    let collector = site.open(context)?;
+    let mut guests = Guests::start(context)?;
+    let settings = Settings {
+        protocol: PROTOCOL,
+        endpoint: site.endpoint(PROTOCOL),
+        interval: "500ms",
+        queue_bytes: QUEUE_BYTES,
+    };
+    let mut service = Service::start(context, &settings)?;
+    service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
+
+    let ours = |samples: Vec<Sample>| -> Vec<Sample> {
+        samples.into_iter().filter(|sample| [STARVED, BUSY, HALF].contains(&sample.guest())).collect()
+    };
+    let starved = |samples: &[Sample]| {
+        samples.len() == 4 && samples.iter().any(|it| it.guest() == STARVED && it.value > 0.3)
+    };
+    let samples = prometheus.wait_for("a starved vCPU", || Ok(ours(prometheus.ask(&query)?)), starved)?;
+    let shown: Vec<String> = samples.iter().map(|it| format!("{:?} {:.2}", it.guest(), it.value)).collect();
+    context.detail(format!("steal by guest: {}", shown.join(", ")));
+    ensure!(samples[0].guest() == STARVED, "the most starved guest is {:?}", samples[0].guest());
+    ensure!(samples[0].value > 0.3, "its steal is {}", samples[0].value);
+
+    labels_are_there(&prometheus.ask(QUERY_OF_NAMES)?)?;
+    guests.kill_half()?;
+    // Without its end it would still be found for five minutes.
+    prometheus.wait_for(
+        "the killed guest to be gone",
+        || Ok(ours(prometheus.ask(QUERY_OF_NAMES)?)),
+        |samples| samples.len() == 2 && samples.iter().all(|it| it.guest() != HALF),
+    )?;
+    service.stop()?;
+    collector.stop()?;
+    let steal = samples[0].value;
+    prometheus.daemon.stop()?;
+    Ok(Outcome::Passed(format!("found by its name with {steal:.2} s/s of steal; the killed guest is gone")))
+}
+
+fn labels_are_there(samples: &[Sample]) -> anyhow::Result<()> {
+    let info = samples.iter().find(|sample| sample.guest() == STARVED).context("no info of the guest")?;
+    for label in LABELS {
+        ensure!(info.metric.contains_key(label), "label {label} is missing in {:?}", info.metric);
+    }
+    Ok(())
+}
+
+/// A running Prometheus that takes remote writes.
+struct Prometheus {
+    daemon: Daemon,
+    url: String,
+}
+
+/// One element of an answer.
+#[derive(Debug, Clone)]
+struct Sample {
+    metric: serde_json::Map<String, serde_json::Value>,
+    value: f64,
+}
+
+impl Sample {
+    fn guest(&self) -> &str {
+        self.metric.get("hypervisor_vm_name").and_then(serde_json::Value::as_str).unwrap_or_default()
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Vector,
+}
+
+#[derive(Deserialize)]
+struct Vector {
+    result: Vec<Element>,
+}
+
+#[derive(Deserialize)]
+struct Element {
+    metric: serde_json::Map<String, serde_json::Value>,
+    value: (f64, String),
+}
+
+impl Prometheus {
+    fn start(context: &Context, port: u16) -> anyhow::Result<Self> {
+        let directory = context.directory();
+        let config = directory.join("prometheus.yml");
+        File::create(&config)?;
+        let mut command = Command::new(required_file("HVS_PROMETHEUS")?);
+        command.arg(format!("--config.file={}", config.display()));
+        command.arg(format!("--storage.tsdb.path={}", directory.join("tsdb").display()));
+        command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        command.arg("--web.enable-remote-write-receiver");
+        let url = format!("http://127.0.0.1:{port}");
+        let mut daemon = Daemon::start("prometheus", command, directory)?;
+        daemon
+            .wait_until("Prometheus is ready", |_| Ok(ureq::get(format!("{url}/-/ready")).call().is_ok()))?;
+        Ok(Self { daemon, url })
+    }
+
+    /// Asks an instant query.
+    fn ask(&self, query: &str) -> anyhow::Result<Vec<Sample>> {
+        let mut answer = ureq::post(format!("{}/api/v1/query", self.url)).send_form([("query", query)])?;
+        let answer: Answer = serde_json::from_str(&answer.body_mut().read_to_string()?)?;
+        let sample = |element: Element| -> anyhow::Result<Sample> {
+            Ok(Sample { metric: element.metric, value: element.value.1.parse()? })
+        };
+        answer.data.result.into_iter().map(sample).collect()
+    }
+
+    /// Asks until the answer is such, and returns it.
+    fn wait_for(
+        &self,
+        what: &str,
+        ask: impl Fn() -> anyhow::Result<Vec<Sample>>,
+        holds: impl Fn(&[Sample]) -> bool,
+    ) -> anyhow::Result<Vec<Sample>> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let samples = ask().with_context(|| format!("asking Prometheus for {what}"))?;
+            if holds(&samples) {
+                return Ok(samples);
+            }
+            ensure!(Instant::now() < end, "Prometheus does not show {what}: {samples:?}");
+            thread::sleep(Duration::from_millis(500));
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The comparison catches each kind of deviation, from the texts of both sides on.
+
+use serde_json::{Value, json};
+
+use super::compare::{Deviation, compare, summary};
+use super::point::{Point, PointValue};
+use super::{counted, received};
+
+const HOST_START: u64 = 500;
+const NAME: &str = "a\"b\\\nü";
+/// A count of nanoseconds that a double of seconds cannot hold exactly.
+const RUN: u64 = 9_007_199_254_740_993;
+
+/// Three snapshots: one guest with one vCPU; its counts have grown; it has ended.
+fn lines() -> Vec<Value> {
+    let vm = |run: u64| {
+        let vcpu = json!({
+            "index": 3, "tid": 71, "start_unix_ns": 250, "run_ns": run, "steal_ns": 0, "voluntary_switches": 5,
+            "involuntary_switches": 6, "migrations": 7, "timeslices": 8, "switches": 11,
+            "running_ns": 0, "waiting_ns": 0, "states": {"run": run, "steal": 1, "off": 2},
+        });
+        json!({
+            "id": "7-1", "name": NAME, "uuid": null, "platform": "unknown", "pid": 70, "start_unix_ns": 200,
+            "vcpus": [vcpu],
+        })
+    };
+    let line = |at: u64, vms: Vec<Value>, ended: Vec<Value>| {
+        json!({
+            "schema": "hvsampler.once/1", "at_unix_ns": at, "interval_ns": 0,
+            "host": {"id": null, "name": "h", "kernel": "k", "arch": "amd64", "cpus": 2},
+            "vms": vms, "ended": ended, "sampler": {"snapshots": 1},
+        })
+    };
+    let ended = json!({
+        "vm_id": "7-1", "index": 3, "tid": 71, "start_unix_ns": 250, "states": {"run": 1, "steal": 1, "off": 2},
+        "vm_gone": true,
+    });
+    vec![
+        line(1000, vec![vm(RUN)], vec![]),
+        line(2000, vec![vm(RUN + 1)], vec![]),
+        line(3000, vec![], vec![ended]),
+    ]
+}
+
+fn snapshots(lines: &[Value]) -> Vec<counted::Snapshot> {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    counted::read(&text).unwrap()
+}
+
+fn points() -> Vec<Point> {
+    counted::points(&snapshots(&lines()), HOST_START).unwrap()
+}
+
+/// The points that a collector would write of [`lines`], made by hand.
+fn otlp() -> Value {
+    let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+    let int = |key: &str, value: &str| json!({"key": key, "value": {"intValue": value}});
+    let id = || text("hypervisor.vm.id", "7-1");
+    let vcpu = || vec![id(), int("hypervisor.vcpu.id", "3")];
+    let state = |state: &str| [vcpu(), vec![text("hypervisor.vcpu.state", state)]].concat();
+    let info = || {
+        let name = text("hypervisor.vm.name", NAME);
+        vec![id(), name, text("hypervisor.vm.platform", "unknown"), int("process.pid", "70")]
+    };
+    // A series with its values at the three times; the last is its end.
+    let series = |attributes: Vec<Value>, start: Option<&str>, field: &str, values: [Value; 2]| {
+        let point = |at: &str| {
+            let mut point = json!({"attributes": attributes, "timeUnixNano": at});
+            if let Some(start) = start {
+                point["startTimeUnixNano"] = start.into();
+            }
+            point
+        };
+        let [mut one, mut two, mut end] = ["1000", "2000", "3000"].map(point);
+        let [first, second] = values;
+        one[field] = first;
+        two[field] = second;
+        end["flags"] = 1.into();
+        vec![one, two, end]
+    };
+    let counter = |name: &str, unit: &str, points: Vec<Value>| {
+        let sum = json!({"dataPoints": points, "aggregationTemporality": 2, "isMonotonic": true});
+        json!({"name": name, "description": "d", "unit": unit, "sum": sum})
+    };
+    let level = |name: &str, unit: &str, points: Vec<Value>| {
+        let sum = json!({"dataPoints": points, "aggregationTemporality": 2});
+        json!({"name": name, "description": "d", "unit": unit, "sum": sum})
+    };
+    let gauge = |name: &str, unit: &str, points: Vec<Value>| json!({"name": name, "description": "d", "unit": unit, "gauge": {"dataPoints": points}});
+    let time =
+        |key: &str, values: [f64; 2]| series(state(key), Some("250"), "asDouble", values.map(Value::from));
+    let count = |value: &str| series(vcpu(), Some("250"), "asInt", [value.into(), value.into()]);
+    let host =
+        |at: &str, value: &str| json!({"timeUnixNano": at, "startTimeUnixNano": "500", "asInt": value});
+    let run = time("run", [9_007_199.254_740_993, 9_007_199.254_740_994]);
+    let times = [run, time("steal", [1e-9, 1e-9]), time("off", [2e-9, 2e-9])].concat();
+    let metrics = json!([
+        counter("hypervisor.vcpu.time", "s", times),
+        counter("hypervisor.vcpu.yields", "{yield}", count("5")),
+        counter("hypervisor.vcpu.preemptions", "{preemption}", count("6")),
+        counter("hypervisor.vcpu.migrations", "{migration}", count("7")),
+        counter("hypervisor.vcpu.timeslices", "{timeslice}", count("8")),
+        gauge("hypervisor.vm.info", "{vm}", series(info(), None, "asInt", ["1".into(), "1".into()])),
+        level(
+            "hypervisor.vm.vcpu.count",
+            "{vcpu}",
+            series(vec![id()], Some("200"), "asInt", ["1".into(), "1".into()])
+        ),
+        gauge(
+            "hypervisor.vm.uptime",
+            "s",
+            series(vec![id()], None, "asDouble", [8e-7.into(), 1.8e-6.into()])
+        ),
+        level("hypervisor.vm.count", "{vm}", vec![host("1000", "1"), host("2000", "1"), host("3000", "0")]),
+    ]);
+    let scope = json!({"scope": {"name": "hvsampler", "version": "0.1.0"}, "metrics": metrics});
+    json!({"resourceMetrics": [{"resource": {"attributes": [text("os.type", "linux")]}, "scopeMetrics": [scope]}]})
+}
+
+fn read(otlp: &Value) -> Vec<Point> {
+    let batches = received::read(&format!("{otlp}\n")).unwrap();
+    batches.into_iter().flat_map(|batch| batch.points).collect()
+}
+
+/// The single deviation after `change` was made to what was received.
+fn after(change: impl FnOnce(&mut Vec<Point>)) -> Deviation {
+    let mut received = points();
+    change(&mut received);
+    let mut deviations = compare(&points(), &received);
+    assert_eq!(deviations.len(), 1, "{}", summary(&deviations));
+    deviations.remove(0)
+}
+
+/// A point of the run time in the second snapshot.
+fn target(points: &mut [Point]) -> &mut Point {
+    let is_run = |point: &&mut Point| point.series.text("hypervisor.vcpu.state") == Some("run");
+    points.iter_mut().filter(is_run).find(|point| point.at_unix_ns == 2000).unwrap()
+}
+
+#[test]
+fn what_a_collector_writes_by_the_specification_is_equal() {
+    let deviations = compare(&points(), &read(&otlp()));
+    assert!(deviations.is_empty(), "{}", summary(&deviations));
+    assert_eq!(points().len(), 3 * 11, "3 states, 4 counters, 3 of the VM and 1 of the host");
+}
+
+#[test]
+fn order_is_no_deviation() {
+    let mut received = points();
+    received.reverse();
+    assert!(compare(&points(), &received).is_empty());
+}
+
+#[test]
+fn a_missing_point_is_caught() {
+    let deviation = after(|points| drop(points.remove(4)));
+    assert_eq!(deviation, Deviation::Missing(points()[4].clone()));
+}
+
+#[test]
+fn an_extra_point_is_caught() {
+    let mut extra = points()[4].clone();
+    extra.series.attributes.clear();
+    assert_eq!(after(|points| points.push(extra.clone())), Deviation::Extra(extra));
+}
+
+#[test]
+fn a_point_that_arrives_twice_is_caught() {
+    let again = points()[4].clone();
+    assert_eq!(after(|points| points.push(again.clone())), Deviation::Twice(again));
+}
+
+#[test]
+fn a_wrong_value_is_caught_to_the_last_bit() {
+    let changed = after(|points| {
+        let point = target(points);
+        let PointValue::Double(value) = &mut point.value else { panic!("{point}") };
+        *value = value.next_up();
+    });
+    assert!(matches!(changed, Deviation::Value { .. }), "{changed}");
+    let of_another_type = after(|points| target(points).value = PointValue::Int(9_007_199));
+    assert!(matches!(of_another_type, Deviation::Value { .. }), "{of_another_type}");
+}
+
+#[test]
+fn a_wrong_start_is_caught() {
+    let deviation = after(|points| target(points).start_unix_ns += 1);
+    assert!(matches!(deviation, Deviation::Start { .. }), "{deviation}");
+}
+
+#[test]
+fn a_wrong_time_is_caught() {
+    let deviation = after(|points| target(points).at_unix_ns += 1);
+    assert!(matches!(deviation, Deviation::Time { .. }), "{deviation}");
+}
+
+#[test]
+fn a_missing_end_is_caught() {
+    let without_flag = after(|points| {
+        points.iter_mut().find(|point| point.is_end()).unwrap().value = PointValue::Int(1);
+    });
+    assert!(matches!(without_flag, Deviation::End { .. }), "{without_flag}");
+    let without_point = after(|points| {
+        let end = points.iter().position(Point::is_end).unwrap();
+        points.remove(end);
+    });
+    assert!(matches!(&without_point, Deviation::Missing(point) if point.is_end()), "{without_point}");
+    let too_early = after(|points| target(points).value = PointValue::Ended);
+    assert!(matches!(too_early, Deviation::End { .. }), "{too_early}");
+}
+
+#[test]
+fn a_wrong_unit_or_kind_is_caught() {
+    for (from, to) in [("{vm}", "1"), ("s", "ns")] {
+        let mut received = points();
+        let point = received.iter_mut().find(|point| point.series.unit == from).unwrap();
+        point.series.unit = to.to_owned();
+        let kinds: Vec<_> = compare(&points(), &received);
+        assert!(matches!(&kinds[..], [Deviation::Extra(_), Deviation::Missing(_)]), "{}", summary(&kinds));
+    }
+}
+
+#[test]
+fn ends_follow_from_what_is_gone_and_from_what_is_named() {
+    let mut unnamed = lines();
+    unnamed[2]["ended"] = json!([]);
+    let ends = |lines: &[Value]| {
+        let points = counted::points(&snapshots(lines), HOST_START).unwrap();
+        points.into_iter().filter(Point::is_end).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&unnamed), ends(&lines()), "the guest is gone, whether or not it is named");
+    let named_only = &lines()[2..];
+    assert_eq!(
+        ends(named_only).len(),
+        3 + 4 + 2,
+        "it came and went between two snapshots; its info never was"
+    );
+}
+
+#[test]
+fn fields_that_nobody_counted_are_errors() {
+    for (pointer, key) in [
+        ("/resourceMetrics/0/scopeMetrics/0/metrics/0/sum/dataPoints/0", "exemplars"),
+        ("/resourceMetrics/0/scopeMetrics/0/metrics/0", "histogram"),
+        ("/resourceMetrics/0/scopeMetrics/0", "surprise"),
+    ] {
+        let mut otlp = otlp();
+        otlp.pointer_mut(pointer).unwrap()[key] = json!([]);
+        received::read(&format!("{otlp}\n")).unwrap_err();
+    }
+    let mut delta = otlp();
+    delta["resourceMetrics"][0]["scopeMetrics"][0]["metrics"][1]["sum"]["aggregationTemporality"] = 1.into();
+    assert!(!compare(&points(), &read(&delta)).is_empty());
+}
+
+#[test]
+fn a_line_that_is_still_being_written_is_left_for_later() {
+    assert_eq!(counted::read(&format!("{}\n{{\"sch", lines()[0])).unwrap().len(), 1);
+    assert!(received::read("{\"resource").unwrap().is_empty());
+    counted::read("{\"sch\n").unwrap_err();
+}
