@@ -16,7 +16,7 @@ pub(super) struct Site {
     grpc: u16,
     http: u16,
     own: u16,
-    /// Where the collector writes to; a Prometheus may listen there.
+    /// Where the collector writes to. Where nobody listens there it takes most of a minute to end.
     pub(super) prometheus: u16,
     file: PathBuf,
 }

@@ -33,10 +33,13 @@ use anyhow::{Context as _, ensure};
 use self::collector::Site;
 use self::counted::Snapshot;
 use self::guests::{Guests, STARVED};
+use self::prometheus::Prometheus;
 use self::service::{Record, Service, Settings};
 use self::verify::Delivery;
-use crate::runner::{Context, Outcome};
+use crate::runner::{Context, Need, Outcome};
 
+/// What the tests cannot do without.
+pub(super) const NEEDS: &[Need] = &[Need::Kvm, Need::Bpf, Need::Collector, Need::Prometheus];
 /// Time for one test.
 pub(super) const LIMIT: Duration = Duration::from_secs(300);
 
@@ -54,6 +57,7 @@ pub(super) fn http(context: &Context) -> anyhow::Result<Outcome> {
 /// Births, a death and a last flush: all of it arrives, and nothing else.
 fn everything_arrives(context: &Context, protocol: &str) -> anyhow::Result<Outcome> {
     let site = Site::choose(context)?;
+    let _prometheus = Prometheus::start(context, site.prometheus)?;
     let collector = site.open(context)?;
     let began = now_unix_ns()?;
     let settings =

@@ -44,6 +44,7 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     const PROTOCOL: &str = "grpc";
     // Shorter than operators would have it, so that the test need not wait for a minute of data.
     const WINDOW: &str = "[10s]";
+    const SNAPSHOTS_IN_WINDOW: usize = 20;
     let query = QUERY_OF_STARVED.replace("[1m]", WINDOW);
     let site = Site::choose(context)?;
     let prometheus = Prometheus::start(context, site.prometheus)?;
@@ -57,6 +58,8 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     };
     let mut service = Service::start(context, &settings)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
+    // Until the window is full a rate is lower than it was.
+    service.wait_for_more(SNAPSHOTS_IN_WINDOW)?;
 
     let ours = |samples: Vec<Sample>| -> Vec<Sample> {
         samples.into_iter().filter(|sample| [STARVED, BUSY, HALF].contains(&sample.guest())).collect()
@@ -94,7 +97,7 @@ fn labels_are_there(samples: &[Sample]) -> anyhow::Result<()> {
 }
 
 /// A running Prometheus that takes remote writes.
-struct Prometheus {
+pub(super) struct Prometheus {
     daemon: Daemon,
     url: String,
 }
@@ -129,7 +132,11 @@ struct Element {
 }
 
 impl Prometheus {
-    fn start(context: &Context, port: u16) -> anyhow::Result<Self> {
+    /// Starts it on a port of the loopback interface, without data, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub(super) fn start(context: &Context, port: u16) -> anyhow::Result<Self> {
         let directory = context.directory();
         let config = directory.join("prometheus.yml");
         File::create(&config)?;
