@@ -20,6 +20,9 @@ pub struct Attached {
 
 type Link = Box<dyn Send>;
 
+/// Name that stands for a hook where the empty twin is attached.
+pub(super) const BASELINE: &str = "baseline";
+
 impl Attached {
     /// Detaches the program and keeps it loaded.
     pub fn pause(&mut self) {
@@ -58,10 +61,29 @@ pub struct Probe {
     pub result: Result<Attach, String>,
 }
 
-pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result<Vec<Attached>, AttachError> {
+/// How loading and attaching one program went.
+#[derive(Debug)]
+pub struct WayProbe {
+    /// Name of the hook.
+    pub hook: &'static str,
+    /// The way, and by it the program.
+    pub way: Attach,
+    /// Why the kernel refused it, if it did.
+    pub result: Result<(), String>,
+}
+
+/// Which of a hook's ways are tried, and in which order.
+pub(super) type Ways = fn(&'static Hook) -> &'static [Attach];
+
+pub(super) fn attach_all(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    aya_btf: &AyaBtf,
+    ways: Ways,
+) -> Result<Vec<Attached>, AttachError> {
     let mut attached = Vec::new();
     for hook in HOOKS {
-        match attach(ebpf, hook, btf, aya_btf) {
+        match attach(ebpf, hook, ways(hook), btf, aya_btf) {
             Ok((way, link)) => attached.push(Attached { hook: hook.name, way, link }),
             Err(reasons) if hook.needed => {
                 return Err(AttachError { hook: hook.name, gives: hook.gives, reasons });
@@ -73,7 +95,12 @@ pub(super) fn attach_all(ebpf: &mut Ebpf, btf: &Btf, aya_btf: &AyaBtf) -> Result
 }
 
 pub(super) fn probe(ebpf: &mut Ebpf, hook: &'static Hook, btf: &Btf, aya_btf: &AyaBtf) -> Probe {
-    Probe { hook, result: attach(ebpf, hook, btf, aya_btf).map(|(way, _)| way) }
+    Probe { hook, result: attach(ebpf, hook, hook.ways, btf, aya_btf).map(|(way, _)| way) }
+}
+
+pub(super) fn probe_way(ebpf: &mut Ebpf, hook: &'static str, way: Attach, aya_btf: &AyaBtf) -> WayProbe {
+    let result = load(ebpf, way, aya_btf).and_then(|()| link(ebpf, way)).map(|_link| ());
+    WayProbe { hook, way, result }
 }
 
 /// Attaches the empty twin.
@@ -82,21 +109,21 @@ pub(super) fn attach_baseline(
     way: Attach,
     aya_btf: &AyaBtf,
 ) -> Result<Attached, AttachError> {
-    const HOOK: &str = "baseline";
     let link = load(ebpf, way, aya_btf).and_then(|()| link(ebpf, way));
-    let refused = |reasons| AttachError { hook: HOOK, gives: "a price to compare with", reasons };
-    Ok(Attached { hook: HOOK, way, link: link.map_err(refused)? })
+    let refused = |reasons| AttachError { hook: BASELINE, gives: "a price to compare with", reasons };
+    Ok(Attached { hook: BASELINE, way, link: link.map_err(refused)? })
 }
 
 fn attach(
     ebpf: &mut Ebpf,
     hook: &Hook,
+    ways: &[Attach],
     btf: &Btf,
     aya_btf: &AyaBtf,
 ) -> Result<(Attach, Option<Link>), String> {
     (hook.shape)(btf)?;
     let mut reasons = Vec::new();
-    for way in hook.ways {
+    for way in ways {
         match load(ebpf, *way, aya_btf).and_then(|()| link(ebpf, *way)) {
             Ok(link) => return Ok((*way, link)),
             Err(reason) => reasons.push(format!("{}: {reason}", way.label())),
@@ -139,7 +166,12 @@ fn link(ebpf: &mut Ebpf, way: Attach) -> Result<Option<Link>, String> {
                 Ok(Some(Box::new(program.take_link(id)?) as Link))
             })
         }
-        Attach::Iterator { .. } => Ok(None),
+        // Each walk attaches it anew. Once here as well, so that a refusal is told at the start.
+        Attach::Iterator { .. } => <&mut Iter>::try_from(program).and_then(|program| {
+            let id = program.attach()?;
+            program.take_link(id)?;
+            Ok(None)
+        }),
     };
     link.map_err(|error| describe(&error))
 }

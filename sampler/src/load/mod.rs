@@ -9,11 +9,14 @@ use std::path::Path;
 use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
 use sampler_ebpf::abi::{MAX_CPUS, PIDS_PER_BLOCK};
 
-pub use attach::{AttachError, Attached, Probe};
+pub use attach::{AttachError, Attached, Probe, WayProbe};
 pub use hooks::{Attach, HOOKS, Hook};
 pub use offsets::{ShapeError, resolve};
 
 use crate::kernel::btf::{Btf, BtfError, VMLINUX};
+
+/// The empty twin of the scheduler program.
+const TWIN: Attach = Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch" };
 
 /// The programs, built with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
@@ -77,9 +80,21 @@ impl Loaded {
 /// # Errors
 /// Names the kernel member, the map or the hook that stood in the way.
 pub fn load(options: Options) -> Result<Loaded, LoadError> {
+    load_by(options, |hook| hook.ways)
+}
+
+/// As [`load`], but attaches each hook by the last of its ways alone: what a kernel gets that refuses all others.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_fallback(options: Options) -> Result<Loaded, LoadError> {
+    load_by(options, |hook| &hook.ways[hook.ways.len().saturating_sub(1)..])
+}
+
+fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
     let btf = Btf::read(Path::new(VMLINUX))?;
     let mut ebpf = load_object(&btf, options)?;
-    let attached = attach::attach_all(&mut ebpf, &btf, &AyaBtf::from_sys_fs()?)?;
+    let attached = attach::attach_all(&mut ebpf, &btf, &AyaBtf::from_sys_fs()?, ways)?;
     Ok(Loaded { ebpf, attached })
 }
 
@@ -94,12 +109,36 @@ pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &aya_btf)).collect())
 }
 
+/// What the kernel says of every program in the object.
+#[derive(Debug)]
+pub struct ProgramReport {
+    /// Every way of every hook, and the twin for benchmarks.
+    pub ways: Vec<WayProbe>,
+    /// Programs of the object that nothing attaches.
+    pub unused: Vec<String>,
+}
+
+/// Loads every program of the object and attaches it alone, also where a better way was taken already: a kernel
+/// that takes only the last way of a hook must get it. Everything is detached again.
+///
+/// # Errors
+/// When not even the maps can be made.
+pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
+    let mut ebpf = load_object(&Btf::read(Path::new(VMLINUX))?, options)?;
+    let aya_btf = AyaBtf::from_sys_fs()?;
+    let of_hook = |hook: &'static Hook| hook.ways.iter().map(|way| (hook.name, *way));
+    let all = HOOKS.iter().flat_map(of_hook).chain([(attach::BASELINE, TWIN)]);
+    let ways: Vec<_> = all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &aya_btf)).collect();
+    let is_unused = |name: &String| !ways.iter().any(|probe| probe.way.program() == name);
+    let unused = ebpf.programs().map(|(name, _)| name.to_owned()).filter(is_unused).collect();
+    Ok(ProgramReport { ways, unused })
+}
+
 /// Attaches an empty program in the place of each of ours: the twin for benchmarks.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_baseline(options: Options) -> Result<Loaded, LoadError> {
-    const TWIN: Attach = Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch" };
     let btf = Btf::read(Path::new(VMLINUX))?;
     let mut ebpf = load_object(&btf, options)?;
     let attached = attach::attach_baseline(&mut ebpf, TWIN, &AyaBtf::from_sys_fs()?)?;
