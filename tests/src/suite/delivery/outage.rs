@@ -103,11 +103,11 @@ pub(in super::super) fn losses(context: &Context) -> anyhow::Result<Outcome> {
 
 /// The points that did not arrive; fails when there are none, or other deviations.
 fn lost(delivery: &Delivery) -> anyhow::Result<Vec<&Point>> {
-    let missing = |deviation| match deviation {
-        &Deviation::Missing(ref point) => Some(point),
+    let missing = delivery.deviations.iter().filter_map(|deviation| match deviation {
+        Deviation::Missing(point) => Some(point),
         _ => None,
-    };
-    let lost: Vec<&Point> = delivery.deviations.iter().filter_map(missing).collect();
+    });
+    let lost: Vec<&Point> = missing.collect();
     ensure!(!lost.is_empty(), "the queue was full, and yet nothing is missing");
     ensure!(lost.len() == delivery.deviations.len(), "{}", summary(&delivery.deviations));
     Ok(lost)
