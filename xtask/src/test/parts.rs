@@ -33,9 +33,7 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn wanted(&self, args: &Args) -> bool {
-        (self.filters || args.filter.is_none())
-            && (self.quick || !args.quick)
-            && !(args.no_lab && self.name == "lab")
+        (self.filters || args.filter.is_none()) && (self.quick || !args.quick)
     }
 }
 
@@ -67,6 +65,9 @@ fn native(workspace: &Workspace, args: &Args) -> Result<Tally> {
 
 /// The sampler on every kernel of the lab, with guests of real QEMU.
 fn lab(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    if args.no_lab {
+        return Ok(Tally::skip("lab", "--no-lab was given"));
+    }
     if let Some(reason) = setup::cannot_install(Purpose::Lab) {
         return Ok(Tally::skip("lab", reason));
     }
@@ -80,6 +81,9 @@ fn lab(workspace: &Workspace, args: &Args) -> Result<Tally> {
 
 /// The sampler sending to the official collector, and that to Prometheus.
 fn delivery(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    if args.no_delivery {
+        return Ok(Tally::skip("delivery", "--no-delivery was given"));
+    }
     if let Some(reason) = setup::cannot_install(Purpose::Collector) {
         return Ok(Tally::skip("delivery", reason));
     }
