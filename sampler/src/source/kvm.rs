@@ -294,6 +294,10 @@ fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
 
 fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let Departed { thread, vm_id, vm_gone, .. } = departed;
+    // Without a reading it was never shown and has no series to end; but it may be the one to tell its VM's end.
+    if thread.account.is_none() && !vm_gone {
+        return None;
+    }
     Some(Ended {
         vm_id: vm_id?,
         thread: thread.id,

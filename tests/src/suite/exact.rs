@@ -28,6 +28,13 @@ pub(super) fn contention(context: &Context) -> anyhow::Result<Outcome> {
     compared(context, COMPARISONS, Contention::start)
 }
 
+/// The same through the program for kernels that refuse the typed tracepoint.
+pub(super) fn fallback(context: &Context) -> anyhow::Result<Outcome> {
+    let binary = context.binary("tiny-vmm")?;
+    let scenario = Contention::start(&scale(context, &binary)?)?;
+    compare_all(context, BY_FALLBACK, sampler::start_fallback()?, scenario)
+}
+
 pub(super) fn quota(context: &Context) -> anyhow::Result<Outcome> {
     let directory = context.directory().join("cgroup");
     compared(context, UNDER_QUOTA, |scale| Quota::start(scale, &directory))
@@ -48,6 +55,7 @@ pub(super) fn nice(context: &Context) -> anyhow::Result<Outcome> {
 /// Comparisons of a test: with those of all tests 110,000, and 10,000 in the lab. Under a quota threads switch seldom.
 const COMPARISONS: u64 = 25_000;
 const UNDER_QUOTA: u64 = 10_000;
+const BY_FALLBACK: u64 = 1_000;
 const IN_LAB: u64 = 2_000;
 
 /// Comparisons that each thread must have at least.
@@ -62,10 +70,19 @@ fn compared<S: Scenario>(
 ) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let scenario = start(&scale(context, &binary)?)?;
+    compare_all(context, comparisons, sampler::start()?, scenario)
+}
+
+/// Compares the threads of a scenario that goes on, as often as asked for, or as often as is fit for the lab.
+pub(super) fn compare_all(
+    context: &Context,
+    comparisons: u64,
+    mut source: Kvm,
+    scenario: impl Scenario,
+) -> anyhow::Result<Outcome> {
     let threads = scenario.threads();
-    let mut source = sampler::start()?;
     sampler::follow(&mut source, &threads)?;
-    let comparisons = if context.in_lab() { IN_LAB } else { comparisons };
+    let comparisons = if context.in_lab() { IN_LAB.min(comparisons) } else { comparisons };
     let plan = Plan::new(comparisons, per_thread(context.in_lab()), DEADLINE, scenario.moves());
     let reader = sampler::SlotReader(source.collector());
     let report = compare(&reader, &ProcOracle::default(), &threads, &plan)?;

@@ -5,7 +5,10 @@ mod delivery;
 mod demo;
 mod exact;
 mod guest_steal;
+mod linux_guest;
 mod oracle;
+mod programs;
+mod qemu;
 mod sampler;
 mod vmm;
 
@@ -37,6 +40,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Root],
         limit: MINUTE,
         run: demo::starts_and_stops,
+    },
+    Test {
+        name: "programs.all-load",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Bpf],
+        limit: MINUTE,
+        run: programs::all_load,
     },
     Test {
         name: "exact.contention",
@@ -81,11 +91,32 @@ pub static TESTS: &[Test] = &[
         run: exact::snapshots,
     },
     Test {
+        name: "exact.fallback",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: exact::LIMIT,
+        run: exact::fallback,
+    },
+    Test {
         name: "steal.as-the-guest-sees-it",
         sets: &[Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest],
+        needs: linux_guest::NEEDS,
         limit: guest_steal::LIMIT,
         run: guest_steal::guest_steal,
+    },
+    Test {
+        name: "qemu.exact",
+        sets: &[Set::Lab],
+        needs: linux_guest::NEEDS,
+        limit: qemu::LIMIT,
+        run: qemu::exact,
+    },
+    Test {
+        name: "qemu.identity-and-end",
+        sets: &[Set::Lab],
+        needs: linux_guest::NEEDS,
+        limit: qemu::LIMIT,
+        run: qemu::identity_and_end,
     },
     Test {
         name: "churn.500-guests",

@@ -8,7 +8,7 @@ use anyhow::ensure;
 use hvsampler::collect::Collector;
 use hvsampler::kernel::clock::Clock;
 use hvsampler::kernel::limits;
-use hvsampler::load::{self, Options};
+use hvsampler::load::{self, Loaded, Options};
 use hvsampler::model::{Host, SamplerStats};
 use hvsampler::source::{GuestFacts, Kvm};
 use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, VcpuSlot};
@@ -17,11 +17,22 @@ use crate::exactness::{CounterReader, Reading, Thread};
 
 /// Loads the programs, attaches them and takes in the guests that run already.
 pub(super) fn start() -> anyhow::Result<Kvm> {
+    source(load::load(options())?)
+}
+
+/// The same with each hook attached by the last of its ways.
+pub(super) fn start_fallback() -> anyhow::Result<Kvm> {
+    source(load::load_fallback(options())?)
+}
+
+/// What the programs are loaded with on this machine.
+pub(super) fn options() -> Options {
     limits::lift_memlock();
-    let options =
-        Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
-    let collector = Collector::new(load::load(options)?)?;
-    Ok(Kvm::start(collector, Arc::new(Host::default()), Clock::start())?)
+    Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() }
+}
+
+fn source(loaded: Loaded) -> anyhow::Result<Kvm> {
+    Ok(Kvm::start(Collector::new(loaded)?, Arc::new(Host::default()), Clock::start())?)
 }
 
 /// Lets the sampler see all of the threads; their slots are theirs then.

@@ -154,10 +154,12 @@ impl Pacer {
         let Some(given) = self.given.take() else { return };
         let picoseconds = now.saturating_sub(given.at).as_nanos().saturating_mul(1000);
         let seen = u64::try_from(picoseconds / u128::from(given.turns)).unwrap_or(u64::MAX);
-        // The exit itself is in what was seen, so `seen` is too high, and for a handful of turns by far: go down at
-        // once and up in small steps.
-        let highest = self.picoseconds_per_turn.saturating_add(self.picoseconds_per_turn / 4 + 1);
-        self.picoseconds_per_turn = seen.clamp(1, highest);
+        // The exit itself is in what was seen, so `seen` is too high, and for a handful of turns by far: go up in small
+        // steps. Down by half at most: a clock that stood still, as an emulated machine's may, would otherwise make
+        // the next burn last for minutes.
+        let before = self.picoseconds_per_turn;
+        let highest = before.saturating_add(before / 4 + 1);
+        self.picoseconds_per_turn = seen.clamp((before / 2).max(1), highest);
     }
 
     fn around(&mut self, mean: Duration) -> Duration {
@@ -206,6 +208,15 @@ mod tests {
         pacer.turns_at(Duration::from_nanos(2), Duration::ZERO);
         pacer.learn(Duration::from_micros(5));
         assert!(pacer.picoseconds_per_turn <= 2_501, "{}", pacer.picoseconds_per_turn);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_makes_no_burn_longer_than_twice() {
+        let mut pacer = Pacer::new(Load::Half { burn: MS, sleep: MS }, 0);
+        pacer.picoseconds_per_turn = 2_000;
+        let turns = pacer.turns_at(MS, Duration::ZERO);
+        pacer.learn(Duration::ZERO);
+        assert_eq!(pacer.turns_at(MS, Duration::ZERO), 2 * turns);
     }
 
     #[test]

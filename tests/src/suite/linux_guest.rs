@@ -1,0 +1,152 @@
+//! A guest as operators run them: Linux in QEMU, with the lab's init as its only program.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::exactness::Thread;
+use crate::host::{CpuList, pin};
+use crate::runner::Need;
+
+/// What a test with such guests cannot do without.
+pub(super) const NEEDS: &[Need] = &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest];
+/// Time for a guest to boot on an emulated machine that is busy.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// A guest to be.
+#[derive(Clone, Debug)]
+pub(super) struct LinuxGuestConfig {
+    /// Its name, as `-name guest=` gets it: any bytes; a comma is doubled for QEMU.
+    pub(super) name: OsString,
+    /// Its UUID, where it is to have one.
+    pub(super) uuid: Option<&'static str>,
+    /// Number of vCPUs.
+    pub(super) vcpus: u32,
+    /// What its init does: words of the kernel's command line.
+    pub(super) does: &'static str,
+}
+
+/// QEMU with a guest that has booted. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct LinuxGuest {
+    qemu: Child,
+    console: Receiver<String>,
+    vcpus: Vec<u32>,
+}
+
+impl LinuxGuest {
+    /// Starts the guests side by side and waits until all have booted.
+    pub(super) fn start(configs: &[LinuxGuestConfig]) -> anyhow::Result<Vec<Self>> {
+        let started: Result<Vec<_>, _> = configs.iter().map(Self::spawn).collect();
+        let mut guests = started?;
+        for (guest, config) in guests.iter_mut().zip(configs) {
+            guest.wait_for(BOOT, |line| line.contains("GUEST ready").then_some(()))?;
+            guest.vcpus = vcpu_threads(guest.pid())?;
+            let found = guest.vcpus.len();
+            ensure!(found == config.vcpus as usize, "QEMU has {found} vCPU threads, not {}", config.vcpus);
+        }
+        Ok(guests)
+    }
+
+    /// The VMM's process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.qemu.id()
+    }
+
+    /// Threads of its vCPUs, in the order of their numbers.
+    pub(super) fn threads(&self) -> Vec<Thread> {
+        self.vcpus.iter().map(|&tid| Thread { pid: self.pid(), tid }).collect()
+    }
+
+    /// Pins all vCPUs.
+    pub(super) fn pin(&self, cpus: &CpuList) -> anyhow::Result<()> {
+        Ok(self.vcpus.iter().try_for_each(|&tid| pin(tid, cpus))?)
+    }
+
+    /// The first line, from now on, of which `find` makes something.
+    pub(super) fn wait_for<T>(
+        &mut self,
+        limit: Duration,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let end = Instant::now() + limit;
+        let mut last = String::new();
+        loop {
+            let Ok(line) = self.console.recv_timeout(end.saturating_duration_since(Instant::now())) else {
+                bail!("the guest does not go on; its last line was {last:?}");
+            };
+            if let Some(found) = find(&line) {
+                return Ok(found);
+            }
+            last = line;
+        }
+    }
+
+    fn spawn(config: &LinuxGuestConfig) -> anyhow::Result<Self> {
+        let variable = |name| std::env::var_os(name).with_context(|| format!("{name} is not set"));
+        let mut append = OsString::from("console=ttyS0 quiet panic=-1 ");
+        append.push(config.does);
+        let mut name = OsString::from("guest=");
+        name.push(&config.name);
+        name.push(",debug-threads=on");
+        let mut command = Command::new(variable("HVS_QEMU")?);
+        command
+            .args(["-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio"])
+            .args(["-smp", &config.vcpus.to_string()])
+            .arg("-name")
+            .arg(name)
+            .arg("-kernel")
+            .arg(variable("HVS_INNER_KERNEL")?)
+            .arg("-initrd")
+            .arg(variable("HVS_INNER_INITRD")?)
+            .arg("-append")
+            .arg(append)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        if let Some(uuid) = config.uuid {
+            command.args(["-uuid", uuid]);
+        }
+        let mut qemu = command.spawn().context("QEMU cannot be started")?;
+        let output = BufReader::new(qemu.stdout.take().context("QEMU has no output")?);
+        let (sender, console) = mpsc::channel();
+        thread::spawn(move || {
+            // Firmware and terminal settings may be any bytes.
+            let lines = output.split(b'\n').map_while(Result::ok);
+            let texts = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+            texts.map(|text| sender.send(text)).take_while(Result::is_ok).count()
+        });
+        Ok(Self { qemu, console, vcpus: Vec::new() })
+    }
+}
+
+impl Drop for LinuxGuest {
+    fn drop(&mut self) {
+        // Both fail only when it has powered off and was reaped.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// QEMU names its threads `CPU N/KVM` when told to.
+fn vcpu_threads(pid: u32) -> anyhow::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))? {
+        let task = task?.path();
+        let comm = fs::read_to_string(task.join("comm"))?;
+        let index = comm.strip_prefix("CPU ").and_then(|rest| rest.split_once('/')?.0.parse::<u32>().ok());
+        let tid = task.file_name().and_then(|tid| tid.to_str()?.parse().ok());
+        if let (Some(index), Some(tid)) = (index, tid) {
+            found.push((index, tid));
+        }
+    }
+    found.sort_unstable();
+    Ok(found.into_iter().map(|(_, tid)| tid).collect())
+}

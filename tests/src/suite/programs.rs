@@ -1,0 +1,23 @@
+//! The kernel takes every program of the object.
+
+use anyhow::ensure;
+use hvsampler::load;
+
+use super::sampler;
+use crate::runner::{Context, Outcome};
+
+/// Every way of every hook, not only the best: a kernel that refuses that one must get the next.
+pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
+    let report = load::probe_programs(sampler::options())?;
+    let mut refused = Vec::new();
+    for probe in &report.ways {
+        let (program, label) = (probe.way.program(), probe.way.label());
+        match &probe.result {
+            Ok(()) => context.detail(format!("{}: {program} attached as {label}", probe.hook)),
+            Err(reason) => refused.push(format!("{program} as {label}: {reason}")),
+        }
+    }
+    ensure!(refused.is_empty(), "the kernel refused {}", refused.join("; "));
+    ensure!(report.unused.is_empty(), "nothing attaches {:?}", report.unused);
+    Ok(Outcome::Passed(format!("{} programs loaded and attached", report.ways.len())))
+}
