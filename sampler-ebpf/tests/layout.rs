@@ -24,7 +24,7 @@ fn layout_is_as_recorded() {
         VcpuSlot { seq, task, on_cpu, cpu, counters }
         WalkRecord { generation, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, on_cpu }
         Control { generation, clock_offset_ns, calibrated }
-        HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_stints }
+        HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }
         WalkStats { threads, announced, events_lost, torn }
         Event { kind, tid, tgid, vcpu_id, task, kvm, start_time_ns, start_boottime_ns, leader_start_boottime_ns, comm }
         Offsets { at }

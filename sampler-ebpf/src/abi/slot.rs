@@ -88,9 +88,10 @@ pub struct HookStats {
     pub events_lost: u64,
     /// Switches of a thread whose pid still named the slot of an earlier thread.
     pub stale_slots: u64,
-    /// Stints of followed threads that the kernel counted and the program never saw: until the thread's next switch
-    /// its slot was that much behind. Walks and later switches are not affected, for all counts are cumulative.
-    pub missed_stints: u64,
+    /// Switches of followed threads that the kernel made without calling the program, begins or ends of stints: until
+    /// the thread's next switch its slot was behind. Walks and later switches are not affected, for all counts are
+    /// cumulative.
+    pub missed_switches: u64,
 }
 
 /// Statistics of the walks.

@@ -2,7 +2,7 @@
 
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::debug;
-use sampler_ebpf::abi::{Event, EventKind, Member, SLOT_PENDING};
+use sampler_ebpf::abi::{Event, EventKind, Member, NO_SLOT, SLOT_PENDING};
 
 use crate::{
     maps::{events, offset},
@@ -26,11 +26,15 @@ pub(crate) fn announce<A: Access>(
     entry: *mut u16,
 ) -> bool {
     let vcpu = notifier.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)));
+    // Before the event: user space may answer it with a slot while this program still runs.
+    // SAFETY: the pointer came from a map look-up that the verifier followed.
+    unsafe { entry.write_volatile(SLOT_PENDING) };
     let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu);
     if sent {
-        // SAFETY: the pointer came from a map look-up that the verifier followed.
-        unsafe { entry.write_volatile(SLOT_PENDING) };
         debug!(ctx, "vcpu seen: tid {}", pid);
+    } else {
+        // SAFETY: as above.
+        unsafe { entry.write_volatile(NO_SLOT) };
     }
     sent
 }

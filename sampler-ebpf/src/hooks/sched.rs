@@ -55,11 +55,11 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, task: Object) {
     let index = unsafe { entry.read_volatile() };
     let dead = is_dead::<A>(task);
     if let Some(slot) = own_slot(index, task, stats) {
-        let missed = missed_stints::<A>(slot, task);
+        let missed = missed_switches::<A>(slot, task);
         record::<A>(slot, task, cpu);
         count(stats, |s| &raw mut s.vcpu_switches);
         if missed != 0 {
-            add(stats, |s| &raw mut s.missed_stints, missed);
+            add(stats, |s| &raw mut s.missed_switches, missed);
         }
     } else if index != SLOT_PENDING && notifier != 0 && !dead {
         let sent = announce::<A>(ctx, task, notifier, pid, entry);
@@ -114,15 +114,21 @@ fn own_slot(index: u16, task: Object, stats: *mut HookStats) -> Option<*mut Vcpu
     Some(slot)
 }
 
-/// Stints that the kernel counted since the last recorded switch beyond the one that ends now.
+/// Switches of the thread that the kernel made since the last recorded departure without calling this program: whole
+/// stints by the kernel's count of them, and the begin of the stint that ends now.
 #[inline(always)]
-fn missed_stints<A: Access>(slot: *const VcpuSlot, task: Object) -> u64 {
+fn missed_switches<A: Access>(slot: *const VcpuSlot, task: Object) -> u64 {
     // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let before = unsafe { (&raw const (*slot).counters[Counter::Timeslices as usize]).read_volatile() };
+    let (before, arrived) = unsafe {
+        let before = (&raw const (*slot).counters[Counter::Timeslices as usize]).read_volatile();
+        (before, (&raw const (*slot).on_cpu).read_volatile())
+    };
+    // The slot was given out while the thread was on its CPU.
     if before == 0 {
         return 0;
     }
-    A::u64(task, Member::TaskPcount).saturating_sub(before).saturating_sub(1)
+    let stints = A::u64(task, Member::TaskPcount).saturating_sub(before).saturating_sub(1);
+    stints + u64::from(arrived == 0)
 }
 
 /// Copies the kernel's counts of a thread that leaves its CPU.

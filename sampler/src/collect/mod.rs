@@ -162,7 +162,7 @@ impl Collector {
                 gone: sum.gone + cpu.gone,
                 events_lost: sum.events_lost + cpu.events_lost,
                 stale_slots: sum.stale_slots + cpu.stale_slots,
-                missed_stints: sum.missed_stints + cpu.missed_stints,
+                missed_switches: sum.missed_switches + cpu.missed_switches,
             },
         )
     }

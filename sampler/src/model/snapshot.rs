@@ -167,8 +167,8 @@ sampler_stats! {
     events_lost, "{event}";
     /// Switches of a thread whose pid still named an earlier thread's slot.
     stale_slots, "{switch}";
-    /// Stints of vCPU threads that the kernel counted and the scheduler program never saw.
-    missed_stints, "{stint}";
+    /// Switches of vCPU threads that the kernel made without calling the scheduler program.
+    missed_switches, "{switch}";
     /// vCPU threads that found no free slot.
     slots_exhausted, "{thread}";
     /// Slots in use.

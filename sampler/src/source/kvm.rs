@@ -222,7 +222,7 @@ impl Kvm {
         self.stats.threads_gone = hook.gone;
         self.stats.events_lost = hook.events_lost + walk.events_lost;
         self.stats.stale_slots = hook.stale_slots;
-        self.stats.missed_stints = hook.missed_stints;
+        self.stats.missed_switches = hook.missed_switches;
         self.stats.slots_used = self.registry.slots_used();
         self.stats.slots_exhausted = self.registry.slots_exhausted();
         self.stats.threads_replaced = self.registry.threads_replaced();

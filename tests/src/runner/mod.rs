@@ -10,6 +10,7 @@
 //! N passed, N failed, N skipped
 //! ```
 
+mod autopsy;
 mod child;
 mod context;
 mod needs;

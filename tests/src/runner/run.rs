@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Signal, kill_process_group};
 
+use super::autopsy::describe;
 use super::child::read_verdict;
 use super::verdict::{Tally, Verdict};
 use super::{Set, Test};
@@ -76,6 +77,9 @@ fn run_in_process(test: &Test, command: &dyn Fn(&Test, &Path) -> Command) -> Ver
 
 fn supervise(mut child: Child, limit: Duration, directory: &Path) -> Verdict {
     let ended = host::ends_within(&child, limit);
+    if matches!(ended, Ok(false)) {
+        print!("{}", describe(child.id()));
+    }
     // Before the leader is reaped: until then nobody else can have its group's id.
     let group_killed = kill_group(&child);
     let status = child.wait();

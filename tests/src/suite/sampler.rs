@@ -43,11 +43,17 @@ pub(super) fn follow(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<()>
         identify(source);
         source.snapshot()?;
         let slots = SlotReader(source.collector());
-        let unknown = threads.iter().filter(|thread| slots.index(thread.tid).is_none()).count();
-        if unknown == 0 {
+        let unknown: Vec<_> = threads.iter().filter(|thread| slots.index(thread.tid).is_none()).collect();
+        if unknown.is_empty() {
             return Ok(());
         }
-        ensure!(Instant::now() < end, "{unknown} of {} vCPU threads have no slot", threads.len());
+        let entries = || unknown.iter().map(|thread| (thread, source.collector().pid_slot(thread.tid)));
+        ensure!(
+            Instant::now() < end,
+            "of {} vCPU threads these have no slot: {:?}",
+            threads.len(),
+            entries().collect::<Vec<_>>()
+        );
         thread::sleep(Duration::from_millis(10));
     }
 }
