@@ -23,6 +23,8 @@ pub(crate) struct Args {
 enum Name {
     /// ns per event of each eBPF hook, against an empty program of the same type.
     Hooks,
+    /// CPU, memory and start-up time of the whole service on a host with 200 guests.
+    Agent,
     /// Points per second of the OTLP encoder.
     Encode,
 }
@@ -30,11 +32,8 @@ enum Name {
 pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     setup::ensure(workspace, &[Purpose::Build])?;
     match args.name {
-        Name::Hooks => {
-            build::binaries(workspace, true)?;
-            let bench = workspace.release_binary("sampler-bench");
-            shell::run(workspace.command(bench).arg("hooks").args(&args.options))?;
-        }
+        Name::Hooks => kernel(workspace, "hooks", args)?,
+        Name::Agent => kernel(workspace, "agent", args)?,
         Name::Encode => {
             let mut cargo = workspace.stable();
             cargo.args(["bench", "--locked", "--package", "hvsampler", "--bench", "encode"]);
@@ -42,4 +41,11 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The benchmarks that load programs and start guests.
+fn kernel(workspace: &Workspace, name: &str, args: &Args) -> Result<()> {
+    build::binaries(workspace, true)?;
+    let bench = workspace.release_binary("sampler-bench");
+    shell::run(workspace.command(bench).arg(name).args(&args.options))
 }

@@ -1,8 +1,7 @@
 //! What our program adds to a context switch, over an empty program of the same type.
 
-use std::fs;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use hvsampler::{
     collect::Collector,
     kernel::{clock::Clock, limits},
@@ -10,7 +9,7 @@ use hvsampler::{
     source::Kvm,
 };
 
-use super::pingpong::Pair;
+use super::{machine, pingpong::Pair};
 
 const ROUNDS: u32 = 2_000;
 const REPETITIONS: usize = 301;
@@ -129,7 +128,7 @@ fn print(samples: &[Vec<f64>; TWINS.len()]) {
         let pairs = samples[twin as usize].iter().zip(&samples[base as usize]);
         median(pairs.map(|(a, b)| a - b).collect())
     };
-    println!("kernel {}, {}", release(), cpu().unwrap_or_else(|_| "unknown CPU".into()));
+    println!("{}", machine());
     println!(
         "{REPETITIONS} repetitions of {} switches each, twins in turn; medians of paired differences, ns per switch",
         ROUNDS * 2
@@ -145,14 +144,4 @@ fn print(samples: &[Vec<f64>; TWINS.len()]) {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
-}
-
-fn cpu() -> Result<String> {
-    let text = fs::read_to_string("/proc/cpuinfo")?;
-    let line = text.lines().find(|line| line.starts_with("model name")).context("no model name")?;
-    Ok(line.split(':').nth(1).unwrap_or_default().trim().to_owned())
 }

@@ -1,12 +1,13 @@
-//! Benchmarks that need the kernel: `sampler-bench hooks`.
+//! Benchmarks that need the kernel: `sampler-bench hooks|agent`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let result = match std::env::args().nth(1).as_deref() {
         Some("hooks") => sampler_tests::bench::hooks::run(),
+        Some("agent") => sampler_tests::bench::agent::run(),
         _ => {
-            eprintln!("usage: sampler-bench hooks");
+            eprintln!("usage: sampler-bench hooks|agent");
             return ExitCode::from(2);
         }
     };

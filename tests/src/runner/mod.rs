@@ -45,6 +45,12 @@ pub enum Outcome {
     Skipped(String),
 }
 
+/// The machine failed, and not what is tested: a guest died by itself. An emulated machine does that now and then, so in
+/// the lab such a test is run again, said aloud, twice at most. Anywhere else it is a failure like any other.
+#[derive(Debug, thiserror::Error)]
+#[error("the machine failed: {0}")]
+pub struct Disturbed(pub String);
+
 /// A test.
 #[derive(Debug, Clone, Copy)]
 pub struct Test {

@@ -15,6 +15,9 @@ use super::verdict::{Tally, Verdict};
 use super::{Set, Test};
 use crate::host;
 
+/// How often a test is run again when the lab's machine failed under it.
+const RERUNS: u32 = 2;
+
 /// Which tests to run.
 #[derive(Debug, Clone)]
 pub struct Selection {
@@ -49,7 +52,7 @@ pub fn run(
         out.flush()?;
         let missing: Vec<String> = test.needs.iter().filter_map(|need| need.missing()).collect();
         let verdict = if missing.is_empty() {
-            run_in_process(test, command)
+            run_until_undisturbed(test, selection.set, command, out)?
         } else {
             Verdict::Skipped(missing.join("; "))
         };
@@ -59,6 +62,26 @@ pub fn run(
     writeln!(out, "{tally}")?;
     out.flush()?;
     Ok(tally)
+}
+
+/// Runs a test, and again where the emulated machine of the lab failed under it.
+fn run_until_undisturbed(
+    test: &Test,
+    set: Set,
+    command: &dyn Fn(&Test, &Path) -> Command,
+    out: &mut dyn Write,
+) -> io::Result<Verdict> {
+    let reruns = if set == Set::Lab { RERUNS } else { 0 };
+    for rerun in 1..=reruns {
+        match run_in_process(test, command) {
+            Verdict::Disturbed(reason) => {
+                writeln!(out, "  {} runs again ({rerun} of {reruns} times at most): {reason}", test.name)?;
+                out.flush()?;
+            }
+            verdict => return Ok(verdict),
+        }
+    }
+    Ok(run_in_process(test, command))
 }
 
 fn run_in_process(test: &Test, command: &dyn Fn(&Test, &Path) -> Command) -> Verdict {

@@ -38,6 +38,18 @@ fn each_test_gets_one_line_and_the_sum_comes_last() {
 }
 
 #[test]
+fn a_test_under_which_the_machine_failed_runs_again_in_the_lab_alone() {
+    const DISTURBED: &str = r#"printf '{"Disturbed":"a guest died"}' > "$1/verdict.json""#;
+    let lab = Test { sets: &[Set::Lab, Set::Native], ..test("a") };
+    let (text, tally) = output(&[lab], &Selection { set: Set::Lab, filter: None }, DISTURBED);
+    assert_eq!(text.matches("runs again").count(), 2, "{text}");
+    assert!(text.contains("test a ... FAILED: a guest died"), "{text}");
+    assert_eq!(tally.failed, 1);
+    let (text, _) = output(&[lab], &all(), DISTURBED);
+    assert!(!text.contains("runs again") && text.contains("FAILED: a guest died"), "{text}");
+}
+
+#[test]
 fn a_test_that_dies_or_says_nothing_has_failed() {
     for (script, line) in [
         ("exit 3", "test a ... FAILED: its process ended with exit status: 3"),

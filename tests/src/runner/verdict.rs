@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Outcome;
+use super::{Disturbed, Outcome};
 
 /// How a test ended. Its texts are one line each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +13,8 @@ pub enum Verdict {
     Passed(String),
     /// It failed, and why.
     Failed(String),
+    /// The machine failed under it, and how.
+    Disturbed(String),
     /// It did not run, or found that it cannot say anything, and why.
     Skipped(String),
 }
@@ -28,6 +30,7 @@ impl From<anyhow::Result<Outcome>> for Verdict {
         match result {
             Ok(Outcome::Passed(detail)) => Self::Passed(one_line(&detail)),
             Ok(Outcome::Skipped(reason)) => Self::Skipped(one_line(&reason)),
+            Err(error) if error.is::<Disturbed>() => Self::Disturbed(one_line(&format!("{error:#}"))),
             Err(error) => Self::failed(format!("{error:#}")),
         }
     }
@@ -38,7 +41,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Passed(detail) if detail.is_empty() => out.write_str("ok"),
             Self::Passed(detail) => write!(out, "ok ({detail})"),
-            Self::Failed(reason) => write!(out, "FAILED: {reason}"),
+            Self::Failed(reason) | Self::Disturbed(reason) => write!(out, "FAILED: {reason}"),
             Self::Skipped(reason) => write!(out, "skipped: {reason}"),
         }
     }
@@ -64,7 +67,7 @@ impl Tally {
     pub(super) fn add(&mut self, verdict: &Verdict) {
         match verdict {
             Verdict::Passed(_) => self.passed += 1,
-            Verdict::Failed(_) => self.failed += 1,
+            Verdict::Failed(_) | Verdict::Disturbed(_) => self.failed += 1,
             Verdict::Skipped(_) => self.skipped += 1,
         }
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use crate::exactness::Thread;
 use crate::host::{CpuList, pin};
-use crate::runner::Need;
+use crate::runner::{Disturbed, Need};
 
 /// What a test with such guests cannot do without.
 pub(super) const NEEDS: &[Need] = &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest];
@@ -47,7 +47,10 @@ impl LinuxGuest {
         let started: Result<Vec<_>, _> = configs.iter().map(Self::spawn).collect();
         let mut guests = started?;
         for (guest, config) in guests.iter_mut().zip(configs) {
-            guest.wait_for(BOOT, |line| line.contains("GUEST ready").then_some(()))?;
+            let ready = |line: &str| line.contains("GUEST ready").then_some(());
+            if let Err(error) = guest.wait_for(BOOT, ready) {
+                return Err(Disturbed(format!("a Linux guest did not boot: {error:#}")).into());
+            }
             guest.vcpus = vcpu_threads(guest.pid())?;
             let found = guest.vcpus.len();
             ensure!(found == config.vcpus as usize, "QEMU has {found} vCPU threads, not {}", config.vcpus);
@@ -79,8 +82,14 @@ impl LinuxGuest {
         let end = Instant::now() + limit;
         let mut last = String::new();
         loop {
-            let Ok(line) = self.console.recv_timeout(end.saturating_duration_since(Instant::now())) else {
-                bail!("the guest does not go on; its last line was {last:?}");
+            let line = match self.console.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the guest does not go on; its last line was {last:?}")
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("QEMU ended ({:?}); the guest's last line was {last:?}", self.qemu.try_wait()?)
+                }
             };
             if let Some(found) = find(&line) {
                 return Ok(found);

@@ -81,6 +81,10 @@ pub(super) struct Runner {
 impl Runner {
     pub(super) fn run(mut self) -> Result<(), VmmError> {
         let outcome = self.run_until_stopped();
+        if let Err(error) = &outcome {
+            // At once: whoever compares this thread finds it gone long before the VMM is asked how it fared.
+            eprintln!("tiny VMM: {error}");
+        }
         let _ = self.news.send(News::Ended);
         outcome
     }
