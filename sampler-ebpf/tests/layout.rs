@@ -22,7 +22,7 @@ fn layout_is_as_recorded() {
     let mut text = String::new();
     describe! { text,
         VcpuSlot { seq, task, on_cpu, cpu, counters }
-        WalkRecord { generation, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, on_cpu }
+        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, on_cpu }
         Control { generation, clock_offset_ns, calibrated }
         HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }
         WalkStats { threads, announced, events_lost, torn }

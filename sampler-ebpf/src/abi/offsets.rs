@@ -70,6 +70,8 @@ members! {
     TaskNvcsw = "task_struct"."nvcsw", &[8], true;
     /// Involuntary context switches.
     TaskNivcsw = "task_struct"."nivcsw", &[8], true;
+    /// The `struct pid` of the thread.
+    TaskThreadPid = "task_struct"."thread_pid", &[8], true;
     /// State word up to 5.13, a signed long.
     TaskStateOld = "task_struct"."state", &[8], false;
     /// State word from 5.14 on.
@@ -84,6 +86,8 @@ members! {
     VcpuNotifierLink = "kvm_vcpu"."preempt_notifier.link", &[16], true;
     /// The vCPU's id as user space chose it, the N of `anon_inode:kvm-vcpu:N`.
     VcpuId = "kvm_vcpu"."vcpu_id", &[4], true;
+    /// The `struct pid` of the thread that ran the vCPU last: set by `KVM_RUN` alone, before it loads the vCPU.
+    VcpuPid = "kvm_vcpu"."pid", &[8], true;
     /// The VM that the vCPU belongs to.
     VcpuKvm = "kvm_vcpu"."kvm", &[8], true;
 }

@@ -46,6 +46,8 @@ pub struct VcpuSlot {
 pub struct WalkRecord {
     /// Number of the walk that wrote this.
     pub generation: u64,
+    /// Number of the walk that found the thread, read or not: one that switches at each attempt to read it still lives.
+    pub visited: u64,
     /// `CLOCK_MONOTONIC` at the moment of reading, ns.
     pub monotonic_ns: u64,
     /// The scheduler's clock at that moment, ns: the clock in which run time and run delay are counted.

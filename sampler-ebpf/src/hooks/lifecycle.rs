@@ -15,7 +15,16 @@ pub(crate) fn notifier<A: Access>(task: Object) -> u64 {
     A::u64(task, Member::TaskPreemptNotifiers)
 }
 
-/// Announces a thread that was seen inside a vCPU ioctl, once. Returns false when the event was lost: the
+/// Whether the thread runs the vCPU that its notifier belongs to. Any vCPU ioctl registers the notifier, and VMMs set
+/// vCPUs up and save them from other threads; a notifier of another module's objects does not fit either.
+#[inline(always)]
+pub(crate) fn runs_vcpu<A: Access>(task: Object, notifier: u64) -> bool {
+    let vcpu = notifier.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)));
+    let runner: u64 = probe(vcpu, offset(Member::VcpuPid));
+    runner != 0 && runner == A::u64(task, Member::TaskThreadPid)
+}
+
+/// Announces a thread that was seen running a vCPU, once. Returns false when the event was lost: the
 /// next switch or walk tries again.
 #[inline(always)]
 pub(crate) fn announce<A: Access>(

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use sampler_ebpf::abi::{Counter, HookStats, Member, NO_SLOT, SLOT_PENDING, VcpuSlot, for_each_counter};
 
-use super::lifecycle::{announce, gone, notifier};
+use super::lifecycle::{announce, gone, notifier, runs_vcpu};
 use crate::{
     maps::{hook_stats, may_have_slot, pid_entry, slot},
     task::{Access, Object, Probed, Typed, is_dead},
@@ -61,7 +61,7 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, task: Object) {
         if missed != 0 {
             add(stats, |s| &raw mut s.missed_switches, missed);
         }
-    } else if index != SLOT_PENDING && notifier != 0 && !dead {
+    } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
         let sent = announce::<A>(ctx, task, notifier, pid, entry);
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
         return;

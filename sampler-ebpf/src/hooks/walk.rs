@@ -13,7 +13,7 @@ use sampler_ebpf::abi::{
     COUNTERS, Control, Counter, Member, NO_SLOT, SLOT_PENDING, WalkRecord, WalkStats, for_each_counter,
 };
 
-use super::lifecycle::{announce, notifier};
+use super::lifecycle::{announce, notifier, runs_vcpu};
 use crate::{
     maps::{control, offset, pid_entry, slot, walk_record, walk_stats},
     task::{Access, Object, Typed, probe},
@@ -72,7 +72,7 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
         }
     }
     let notifier = notifier::<Typed>(task);
-    if notifier != 0 && index != SLOT_PENDING {
+    if notifier != 0 && index != SLOT_PENDING && runs_vcpu::<Typed>(task, notifier) {
         let sent = announce::<Typed>(ctx, task, notifier, pid, entry);
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
     }
@@ -129,6 +129,11 @@ fn stamp(task: Object) -> Stamp {
 
 #[inline(always)]
 fn read_thread(control: *const Control, stats: *mut WalkStats, record: *mut WalkRecord, task: Object) {
+    // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap.
+    unsafe {
+        let generation = (&raw const (*control).generation).read_volatile();
+        (&raw mut (*record).visited).write_volatile(generation);
+    }
     for _ in 0..ATTEMPTS {
         let before = stamp(task);
         let mut counters = [0u64; COUNTERS.len()];

@@ -17,17 +17,17 @@ const STEP: Duration = Duration::from_millis(10);
 /// Follows births and deaths, and takes snapshots.
 pub struct Follower {
     source: Kvm,
-    enricher: Enricher<GuestFacts>,
+    enricher: Enricher<Option<GuestFacts>>,
 }
 
 impl Follower {
-    /// Follows a source; `ask` says what a guest's platform calls it, and may block.
+    /// Follows a source; `ask` says what a guest's platform calls it, or nothing when it cannot be asked, and may block.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn new(
         source: Kvm,
-        ask: impl Fn(VmKey) -> GuestFacts + Send + Sync + 'static,
+        ask: impl Fn(VmKey) -> Option<GuestFacts> + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         Ok(Self { source, enricher: Enricher::start(ask)? })
     }
@@ -79,6 +79,7 @@ impl Follower {
         self.exchange();
         let mut snapshot = self.source.snapshot()?;
         snapshot.sampler.questions_refused = self.enricher.refused();
+        snapshot.sampler.questions_waiting = self.enricher.waiting();
         Ok(snapshot)
     }
 
@@ -87,7 +88,12 @@ impl Follower {
             self.enricher.ask(vm);
         }
         for (vm, facts) in self.enricher.answers() {
-            self.source.identify(vm, facts);
+            match facts {
+                Some(facts) => self.source.identify(vm, facts),
+                // What was known before stays true.
+                None if self.source.is_identified(vm) => {}
+                None => self.source.identify(vm, GuestFacts::default()),
+            }
         }
     }
 }

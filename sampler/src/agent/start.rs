@@ -48,18 +48,18 @@ pub fn options(log_level: u8) -> Options {
 }
 
 /// May block for as long as the guest's process hangs.
-fn identify(vm: VmKey) -> GuestFacts {
+fn identify(vm: VmKey) -> Option<GuestFacts> {
     let facts = match ProcFs::system().facts(vm.pid, vm.start_boottime_ns) {
         Ok(facts) => facts,
         Err(error) => {
             tracing::debug!(%error, pid = vm.pid, "a guest's process does not tell who it is");
-            return GuestFacts::default();
+            return None;
         }
     };
     let identity = platform::identify(&facts);
-    GuestFacts {
+    Some(GuestFacts {
         platform: identity.platform.value,
         name: identity.name.map(|name| name.value),
         uuid: identity.uuid.map(|uuid| uuid.value),
-    }
+    })
 }

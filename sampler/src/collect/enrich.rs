@@ -5,9 +5,9 @@
 //! worker, and a guest whose answer does not come is shown under its process's identity.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
     },
     thread,
@@ -25,7 +25,9 @@ const WORKERS: usize = 2;
 pub struct Enricher<T> {
     questions: SyncSender<VmKey>,
     answers: Receiver<(VmKey, T)>,
-    refused: Arc<AtomicU64>,
+    /// Asked and not answered yet.
+    waiting: HashSet<VmKey>,
+    refused: u64,
 }
 
 impl<T: Send + 'static> Enricher<T> {
@@ -43,26 +45,42 @@ impl<T: Send + 'static> Enricher<T> {
                 .name(format!("enrich-{n}"))
                 .spawn(move || work(&queue, &*ask, &results))?;
         }
-        Ok(Self { questions, answers, refused: Arc::default() })
+        Ok(Self { questions, answers, waiting: HashSet::new(), refused: 0 })
     }
 
-    /// Asks about a VM; never waits. When the queue is full the question is dropped and counted, and the next
-    /// full discovery asks again.
-    pub fn ask(&self, vm: VmKey) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.questions.try_send(vm) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+    /// Asks about a VM; never waits. A VM whose last question is not answered yet is not asked again, so that one that
+    /// hangs costs one worker however often it is asked about. When the queue is full the question is dropped and
+    /// counted, and the next full discovery asks again.
+    pub fn ask(&mut self, vm: VmKey) {
+        if self.waiting.contains(&vm) {
+            return;
+        }
+        match self.questions.try_send(vm) {
+            Ok(()) => {
+                self.waiting.insert(vm);
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.refused += 1,
         }
     }
 
     /// The answers that came since the last call; never waits.
-    pub fn answers(&self) -> impl Iterator<Item = (VmKey, T)> + '_ {
-        self.answers.try_iter()
+    pub fn answers(&mut self) -> impl Iterator<Item = (VmKey, T)> + '_ {
+        let Self { answers, waiting, .. } = self;
+        answers.try_iter().inspect(|(vm, _)| {
+            waiting.remove(vm);
+        })
     }
 
     /// Questions that found the queue full.
     #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub const fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Questions without an answer yet. One that stays is a VMM that hangs.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.len() as u64
     }
 }
 
@@ -97,7 +115,7 @@ mod tests {
         VmKey { pid, start_boottime_ns: 1, nth: 0 }
     }
 
-    fn collect(enricher: &Enricher<u32>, want: usize) -> Vec<u32> {
+    fn collect(enricher: &mut Enricher<u32>, want: usize) -> Vec<u32> {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut got = Vec::new();
         while got.len() < want && Instant::now() < deadline {
@@ -112,26 +130,29 @@ mod tests {
     fn a_hung_guest_does_not_keep_the_others_waiting() {
         let (release, hung) = channel::<()>();
         let hung = Mutex::new(hung);
-        let enricher = Enricher::start(move |vm: VmKey| {
+        let mut enricher = Enricher::start(move |vm: VmKey| {
             if vm.pid == 1 {
                 let _ = hung.lock().unwrap().recv();
             }
             vm.pid
         })
         .unwrap();
-        for pid in 1..=50 {
+        // However often the one that hangs is asked about: it holds one worker.
+        for pid in [1, 1, 1].into_iter().chain(2..=50) {
             enricher.ask(key(pid));
         }
-        assert_eq!(collect(&enricher, 49), (2..=50).collect::<Vec<_>>());
+        assert_eq!(collect(&mut enricher, 49), (2..=50).collect::<Vec<_>>());
+        assert_eq!(enricher.waiting(), 1);
         release.send(()).unwrap();
-        assert_eq!(collect(&enricher, 1), [1]);
+        assert_eq!(collect(&mut enricher, 1), [1]);
+        assert_eq!(enricher.waiting(), 0);
     }
 
     #[test]
     fn a_full_queue_refuses_and_counts() {
         let (release, hung) = channel::<()>();
         let hung = Mutex::new(hung);
-        let enricher = Enricher::start(move |vm: VmKey| {
+        let mut enricher = Enricher::start(move |vm: VmKey| {
             let _ = hung.lock().unwrap().recv();
             vm.pid
         })

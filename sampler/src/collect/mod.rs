@@ -230,6 +230,7 @@ const fn empty_slot(task: u64) -> VcpuSlot {
 const fn empty_record() -> WalkRecord {
     WalkRecord {
         generation: 0,
+        visited: 0,
         monotonic_ns: 0,
         sched_ns: 0,
         counters: [0; _],

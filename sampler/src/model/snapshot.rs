@@ -173,7 +173,7 @@ sampler_stats! {
     slots_exhausted, "{thread}";
     /// Slots in use.
     slots_used, "{slot}";
-    /// Readings whose states came to more than the wall time, by more than a microsecond.
+    /// Readings whose states came to more than the wall time, by more than 50 microseconds.
     negative_remainders, "{reading}";
     /// Counters that were found lower than before and were held.
     counter_regressions, "{reading}";
@@ -185,6 +185,8 @@ sampler_stats! {
     walk_torn, "{reading}";
     /// Questions to a guest's platform that found the queue full.
     questions_refused, "{question}";
+    /// Questions to a guest's platform that wait for their answer: one that stays is a VMM that hangs.
+    questions_waiting, "{question}";
     /// Snapshots that were not printed as JSON because nobody read the ones before.
     lines_skipped, "{snapshot}";
 }

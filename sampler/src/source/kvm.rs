@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use sampler_ebpf::abi::{Event, EventKind, WalkRecord};
+use sampler_ebpf::abi::{COUNTERS, Counter, Event, EventKind, WalkRecord};
 
 use super::registry::{Action, Departed, Followed, GuestFacts, Registry};
 use crate::{
@@ -34,6 +34,7 @@ pub struct Kvm {
     host: Arc<Host>,
     last_monotonic_ns: Option<u64>,
     stats: SamplerStats,
+    events: Vec<Event>,
 }
 
 impl Kvm {
@@ -50,6 +51,7 @@ impl Kvm {
             host,
             last_monotonic_ns: None,
             stats: SamplerStats::default(),
+            events: Vec::new(),
         };
         source.look()?;
         Ok(source)
@@ -57,8 +59,11 @@ impl Kvm {
 
     /// Takes in the births and deaths that wait in the ring.
     pub fn drain(&mut self) {
-        let Self { collector, registry, .. } = self;
-        collector.drain(|event| dispatch(registry, &event));
+        let Self { collector, registry, events, .. } = self;
+        collector.drain(|event| events.push(event));
+        for event in events.drain(..) {
+            dispatch(collector, registry, &event);
+        }
         for action in registry.take_actions() {
             apply(collector, action);
         }
@@ -95,6 +100,12 @@ impl Kvm {
     #[must_use]
     pub fn awaits_facts(&self) -> bool {
         self.registry.vms().any(|(_, vm)| vm.facts.is_none())
+    }
+
+    /// Whether the platform has told who a VM is.
+    #[must_use]
+    pub fn is_identified(&self, key: VmKey) -> bool {
+        self.registry.vm(key).is_some_and(|vm| vm.facts.is_some())
     }
 
     /// What the platform says of a VM.
@@ -158,7 +169,12 @@ impl Kvm {
                 read_thread(thread, &record, *last_monotonic_ns, stats);
                 continue;
             }
+            // It switched at each attempt to read it: the next interval takes this one in.
             thread.interval = None;
+            if record.visited == generation {
+                thread.missed = 0;
+                continue;
+            }
             thread.missed += 1;
             if thread.missed >= MISSES {
                 lost.push(thread.id.tid);
@@ -168,6 +184,7 @@ impl Kvm {
             stats.gone_by_walk += 1;
             registry.lost(tid);
         }
+        registry.offer_again();
         for action in registry.take_actions() {
             apply(collector, action);
         }
@@ -238,12 +255,19 @@ impl AsFd for Kvm {
     }
 }
 
-fn dispatch(registry: &mut Registry, event: &Event) {
+fn dispatch(collector: &Collector, registry: &mut Registry, event: &Event) {
     if event.kind == EventKind::VcpuSeen as u32 {
         registry.seen(event);
     } else if event.kind == EventKind::ThreadGone as u32 {
-        registry.gone(event);
+        registry.gone(event, |slot| last_counts(collector, slot, event.task));
     }
+}
+
+/// What the scheduler program recorded at a thread's very last switch: its counts for ever.
+fn last_counts(collector: &Collector, slot: u16, task: u64) -> Option<[u64; COUNTERS.len()]> {
+    let slot = collector.slot(slot)?;
+    let recorded = slot.task == task && slot.counters[Counter::Timeslices as usize] > 0;
+    recorded.then_some(slot.counters)
 }
 
 fn apply(collector: &mut Collector, action: Action) {
@@ -293,17 +317,16 @@ fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
 }
 
 fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
-    let Departed { thread, vm_id, vm_gone, .. } = departed;
-    // Without a reading it was never shown and has no series to end; but it may be the one to tell its VM's end.
-    if thread.account.is_none() && !vm_gone {
-        return None;
-    }
+    let Departed { thread, vm_id, vm_gone, last: departed_counts, .. } = departed;
+    let read = thread.account.as_ref().map(|account| account.last().counters);
+    // Never shown, it has no series to end; but it may be the one to tell its VM's end.
+    let counters = departed_counts.or(read).or_else(|| vm_gone.then_some([0; _]))?;
     Some(Ended {
         vm_id: vm_id?,
         thread: thread.id,
         index: thread.index,
         start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
-        counters: thread.account.as_ref().map_or([0; _], |account| account.last().counters),
+        counters,
         states: thread.account.as_ref().map_or_else(StateTimes::default, Account::states),
         vm_gone,
     })

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sampler_ebpf::abi::Event;
+use sampler_ebpf::abi::{COUNTERS, Event};
 
 use crate::model::{Account, Interval, VcpuId, VmKey};
 
@@ -100,6 +100,8 @@ pub struct Departed {
     pub vm_gone: bool,
     /// Another thread runs the same vCPU now: its series goes on with a new start.
     pub replaced: bool,
+    /// Its counts at its very last switch, where that was recorded.
+    pub last: Option<[u64; COUNTERS.len()]>,
 }
 
 /// The registry.
@@ -165,10 +167,14 @@ impl Registry {
         self.follow(event, id, vm, slot);
     }
 
-    /// A thread ran for the last time.
-    pub fn gone(&mut self, event: &Event) {
-        if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
+    /// A thread ran for the last time; `last` reads what was counted then in a slot.
+    pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16) -> Option<[u64; COUNTERS.len()]>) {
+        if let Some(thread) = self.threads.get(&event.tid).filter(|thread| thread.task == event.task) {
+            let counts = last(thread.slot);
             self.remove(event.tid, false);
+            if let Some(departed) = self.departed.last_mut() {
+                departed.last = counts;
+            }
         } else if self.refused.get(&event.tid) == Some(&event.task) {
             self.refused.remove(&event.tid);
         }
@@ -177,6 +183,15 @@ impl Registry {
     /// A thread is known to have ended although no event said so.
     pub fn lost(&mut self, tid: u32) {
         self.remove(tid, false);
+    }
+
+    /// Lets the refused threads be announced again where there are slots now. All of them, for some may have ended since
+    /// without a word: a thread without a slot is none that the programs follow to its end.
+    pub fn offer_again(&mut self) {
+        if !self.free.is_empty() {
+            let refused = std::mem::take(&mut self.refused);
+            self.actions.extend(refused.into_keys().map(|tid| Action::Forget { tid }));
+        }
     }
 
     /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown.
@@ -310,10 +325,7 @@ impl Registry {
         if vm_gone {
             self.vms.remove(&thread.vm);
         }
-        self.departed.push(Departed { thread, vm_id, vm_gone, replaced });
-        if let Some((tid, _)) = self.refused.pop_first() {
-            self.actions.push(Action::Forget { tid });
-        }
+        self.departed.push(Departed { thread, vm_id, vm_gone, replaced, last: None });
     }
 
     /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.

@@ -1,6 +1,5 @@
 //! What our program adds to a context switch, over an empty program of the same type.
 
-
 use anyhow::{Result, bail};
 use hvsampler::{
     collect::Collector,

@@ -152,15 +152,10 @@ impl Watch {
         let left = self.source.registry().threads().filter(|thread| thread.vm.pid == life.pid).count();
         ensure!(left == 0, "{left} of its threads still have slots");
         let own = |stream: &&Stream| stream.vm.is_some_and(|vm| is_of(vm, life));
-        // The thread that sets a vCPU up is inside an ioctl of it for a moment, and is taken for its thread when it is
-        // preempted there, until the one that runs the vCPU replaces it: the sampler counts that.
+        // The thread that sets the vCPUs up is inside their ioctls for a moment as well, and is none of them.
         let runs = |id: &VcpuId| life.vcpus.iter().any(|vcpu| vcpu.tid == id.tid);
-        let others = self.streams.iter().filter(|(id, stream)| own(stream) && !runs(id)).count() as u64;
-        ensure!(
-            others <= self.last.threads_replaced,
-            "the sampler saw {others} vCPUs too many and replaced {}",
-            self.last.threads_replaced
-        );
+        let others = self.streams.iter().filter(|(id, stream)| own(stream) && !runs(id)).count();
+        ensure!(others == 0, "the sampler saw {others} vCPUs too many");
         for vcpu in &life.vcpus {
             let mut streams = self.streams.iter().filter(|(id, stream)| id.tid == vcpu.tid && own(stream));
             let (_, stream) =

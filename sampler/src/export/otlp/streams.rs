@@ -49,10 +49,19 @@ impl StateSet {
 
 /// The series of one vCPU.
 struct VcpuStream {
+    /// The vCPU's number: a thread that runs another vCPU now is another series.
+    index: u32,
     attributes: Arc<[u8]>,
     start_unix_ns: u64,
     states: StateSet,
     generation: u64,
+}
+
+impl VcpuStream {
+    fn into_end(self) -> VcpuEnd {
+        let Self { attributes, start_unix_ns, states, .. } = self;
+        VcpuEnd { attributes, start_unix_ns, states, counters: true }
+    }
 }
 
 /// The series of one VM.
@@ -80,6 +89,7 @@ impl VmStream {
 /// whole snapshot, which on a large host is beyond the caches.
 pub(super) struct VcpuRow {
     thread: VcpuId,
+    index: u32,
     /// Where its attributes are in [`Streams::attributes`].
     attributes: Range<usize>,
     pub(super) start_unix_ns: u64,
@@ -154,7 +164,8 @@ impl Streams {
             let mut vcpus = 0;
             for vcpu in exported(&vm.vcpus) {
                 let Some(row) = rows.next() else { return false };
-                if row.thread != vcpu.thread || StateSet::of(&row.states) != StateSet::of(&vcpu.states) {
+                let same = row.thread == vcpu.thread && row.index == vcpu.index;
+                if !same || StateSet::of(&row.states) != StateSet::of(&vcpu.states) {
                     return false;
                 }
                 row.start_unix_ns = vcpu.start_unix_ns;
@@ -221,7 +232,12 @@ impl Streams {
     fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
         let generation = self.generation;
         let states = StateSet::of(&vcpu.states);
+        if self.vcpus.get(&vcpu.thread).is_some_and(|stream| stream.index != vcpu.index) {
+            let other = self.vcpus.remove(&vcpu.thread);
+            self.vcpu_ends.extend(other.map(VcpuStream::into_end));
+        }
         let stream = self.vcpus.entry(vcpu.thread).or_insert_with(|| VcpuStream {
+            index: vcpu.index,
             attributes: vcpu_attributes(&vm.id, vcpu.index),
             start_unix_ns: vcpu.start_unix_ns,
             states,
@@ -241,6 +257,7 @@ impl Streams {
         self.attributes.extend_from_slice(&stream.attributes);
         self.vcpu_rows.push(VcpuRow {
             thread: vcpu.thread,
+            index: vcpu.index,
             attributes: from..self.attributes.len(),
             start_unix_ns: vcpu.start_unix_ns,
             states: vcpu.states,

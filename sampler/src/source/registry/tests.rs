@@ -1,4 +1,4 @@
-use sampler_ebpf::abi::{Event, EventKind};
+use sampler_ebpf::abi::{COUNTERS, Event, EventKind};
 
 use super::{Action, GuestFacts, Registry};
 
@@ -33,7 +33,7 @@ fn a_birth_gets_a_slot_and_a_death_gives_it_back() {
     registry.seen(&birth);
     assert_eq!(registry.take_actions(), [Action::Assign { slot: 1, tid: 11, task: birth.task }]);
     assert_eq!(registry.take_unidentified().len(), 1);
-    registry.gone(&gone(&birth));
+    registry.gone(&gone(&birth), |_| None);
     assert_eq!(registry.take_actions(), [Action::Release { slot: 1, tid: 11 }]);
     let departed = registry.take_departed();
     assert!(departed[0].vm_gone && !departed[0].replaced);
@@ -58,9 +58,9 @@ fn a_pid_used_again_is_a_new_stream_even_when_the_death_comes_late() {
     registry.seen(&first);
     registry.seen(&second);
     assert_eq!(registry.threads().next().unwrap().id.start_boottime_ns, second.start_boottime_ns);
-    registry.gone(&gone(&first));
+    registry.gone(&gone(&first), |_| None);
     assert_eq!(tids(&registry), [11], "the late death of the first life must not end the second");
-    registry.gone(&gone(&second));
+    registry.gone(&gone(&second), |_| None);
     assert!(tids(&registry).is_empty() && registry.slots_add_up());
 }
 
@@ -73,7 +73,7 @@ fn a_thread_that_takes_a_vcpu_over_replaces_the_other() {
     let departed = registry.take_departed();
     assert!(departed[0].replaced && !departed[0].vm_gone);
     assert_eq!((registry.threads_replaced(), registry.vms().count()), (1, 1));
-    registry.gone(&gone(&seen(10, 12, 2, 0)));
+    registry.gone(&gone(&seen(10, 12, 2, 0)), |_| None);
     assert_eq!(registry.vms().count(), 0);
 }
 
@@ -85,7 +85,10 @@ fn exhausted_slots_are_counted_and_the_next_free_one_is_offered() {
     registry.seen(&second);
     assert_eq!((registry.slots_exhausted(), registry.slots_used()), (1, 1));
     registry.take_actions();
-    registry.gone(&gone(&first));
+    registry.offer_again();
+    assert_eq!(registry.take_actions(), [], "nothing is free yet");
+    registry.gone(&gone(&first), |_| None);
+    registry.offer_again();
     assert_eq!(
         registry.take_actions(),
         [Action::Release { slot: 1, tid: 11 }, Action::Forget { tid: 21 }],
@@ -96,14 +99,28 @@ fn exhausted_slots_are_counted_and_the_next_free_one_is_offered() {
 }
 
 #[test]
-fn a_refused_thread_that_dies_is_forgotten() {
+fn refused_threads_that_died_without_a_word_keep_no_live_one_from_the_free_slots() {
     let mut registry = Registry::new(2);
     registry.seen(&seen(10, 11, 1, 0));
     registry.seen(&seen(20, 21, 1, 0));
-    registry.gone(&gone(&seen(20, 21, 1, 0)));
+    registry.seen(&seen(30, 31, 1, 0));
     registry.take_actions();
-    registry.gone(&gone(&seen(10, 11, 1, 0)));
-    assert_eq!(registry.take_actions(), [Action::Release { slot: 1, tid: 11 }]);
+    registry.gone(&gone(&seen(10, 11, 1, 0)), |_| None);
+    registry.offer_again();
+    let offered = [Action::Forget { tid: 21 }, Action::Forget { tid: 31 }];
+    assert_eq!(registry.take_actions()[1..], offered, "thread 21 may be dead: nobody would have told");
+    registry.seen(&seen(30, 31, 1, 0));
+    assert_eq!(tids(&registry), [31]);
+}
+
+#[test]
+fn the_counts_of_the_last_switch_leave_with_the_thread() {
+    let mut registry = Registry::new(4);
+    let birth = seen(10, 11, 1, 0);
+    registry.seen(&birth);
+    let slot = registry.threads().next().unwrap().slot;
+    registry.gone(&gone(&birth), |asked| (asked == slot).then_some([7; COUNTERS.len()]));
+    assert_eq!(registry.take_departed()[0].last, Some([7; COUNTERS.len()]));
 }
 
 #[test]
@@ -141,7 +158,7 @@ fn no_sequence_of_events_leaks_a_slot() {
         let event = seen(random.u32(1..6), random.u32(1..40), random.u64(1..4), random.u32(0..3));
         match random.u8(0..3) {
             0 => registry.seen(&event),
-            1 => registry.gone(&gone(&event)),
+            1 => registry.gone(&gone(&event), |_| None),
             _ => registry.lost(event.tid),
         }
         assert!(registry.slots_add_up());
