@@ -8,4 +8,4 @@ mod start;
 pub use bpf_log::BpfLog;
 pub use follower::Follower;
 pub use sampling::{Sampling, Schedule};
-pub use start::{options, start};
+pub use start::{obstacles, options, start};

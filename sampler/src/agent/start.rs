@@ -1,6 +1,6 @@
 //! From nothing to a source that samples.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -21,11 +21,15 @@ use crate::{
 /// What stands in the way for certain, asked before the kernel answers with nothing more than a number.
 const OBSTACLES: &[fn(&Root) -> CheckItem] = &[capability::check_bpf, lockdown::check, namespace::check_pid];
 
-/// Loads the programs, attaches them and finds the vCPUs that run already.
+/// How long vCPUs are waited for that /proc knows of and no walk has seen inside KVM yet, and guests that do not say
+/// who they are: the first snapshot is to be whole, but a paused guest or a hung one must not keep it for ever.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Fails where a privilege or a kernel feature is missing that nothing can do without.
 ///
 /// # Errors
-/// Says which privilege, kernel feature, map or hook is missing, and how to get it.
-pub fn start(bpf_log_level: u8) -> Result<(Follower, BpfLog)> {
+/// Says what is missing, and how to get it.
+pub fn obstacles() -> Result<()> {
     let root = Root::system();
     for item in OBSTACLES.iter().map(|check| check(&root)) {
         if item.status == CheckStatus::Fail {
@@ -33,12 +37,30 @@ pub fn start(bpf_log_level: u8) -> Result<(Follower, BpfLog)> {
             bail!("{}: {}{fix}", item.name, item.detail);
         }
     }
+    Ok(())
+}
+
+/// Loads the programs, attaches them, and finds the vCPUs that run already and the names of their guests. Takes a
+/// second at most when some of them do not show themselves.
+///
+/// # Errors
+/// Says which privilege, kernel feature, map or hook is missing, and how to get it.
+pub fn start(bpf_log_level: u8) -> Result<(Follower, BpfLog)> {
+    obstacles()?;
+    let root = Root::system();
     limits::lift_memlock();
     let mut loaded = load::load(options(bpf_log_level)).context("starting the eBPF half")?;
     let bpf_log = BpfLog::start(&mut loaded.ebpf, bpf_log_level)?;
     let host = Arc::new(host::read(&root)?);
     let source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
-    Ok((Follower::new(source, identify)?, bpf_log))
+    let mut follower = Follower::new(source, identify)?;
+    follower.settle(vcpus_of_proc(), SETTLE)?;
+    Ok((follower, bpf_log))
+}
+
+/// vCPUs that `/proc` knows of, as far as this process may see.
+fn vcpus_of_proc() -> usize {
+    ProcFs::system().scan().map_or(0, |scan| scan.guests.iter().map(|guest| guest.vcpu_ids.len()).sum())
 }
 
 /// What the programs are loaded with on this host.

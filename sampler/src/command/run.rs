@@ -7,6 +7,7 @@ use tokio::{
 };
 
 use crate::{
+    agent,
     cli::RunArgs,
     config::Config,
     lock::InstanceLock,
@@ -25,9 +26,11 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let load = || Config::load(args.config.as_deref(), &env, &args.overrides());
     let config = load()?;
     let log = logging::init(config.log.level)?;
+    // Before the lock: whoever lacks privileges should not read of a file that cannot be locked.
+    agent::obstacles()?;
     let _lock = InstanceLock::acquire(&config.lock_file)?;
     let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
         let shutdown = async {
@@ -37,5 +40,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
             }
         };
         service::run(config, Start { reload: load, log, output: args.output() }, shutdown).await
-    })
+    });
+    // The deadline is over: what still waits for a receiver (the SDK retries on a thread of its own) is not waited for.
+    runtime.shutdown_background();
+    result
 }

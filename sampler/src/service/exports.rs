@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use tokio::task::JoinSet;
 
 use super::self_stats;
 use crate::{
@@ -27,6 +28,10 @@ struct Shared {
     host: Host,
     stats: Arc<Mutex<SamplerStats>>,
     current: Mutex<Current>,
+    /// What the pipelines before this one counted.
+    past: Mutex<PipelineStats>,
+    /// Pipelines before this one that still send what they hold.
+    leaving: Mutex<JoinSet<()>>,
 }
 
 #[derive(Default)]
@@ -40,7 +45,13 @@ struct Current {
 
 impl Exports {
     pub(super) fn start(config: &Config, host: Host, stats: Arc<Mutex<SamplerStats>>) -> Result<Self> {
-        let shared = Shared { host, stats, current: Mutex::default() };
+        let shared = Shared {
+            host,
+            stats,
+            current: Mutex::default(),
+            past: Mutex::default(),
+            leaving: Mutex::default(),
+        };
         let exports = Self { shared: Arc::new(shared) };
         let current = exports.make(config)?;
         *exports.current() = current;
@@ -59,18 +70,36 @@ impl Exports {
         }
     }
 
+    /// What all pipelines counted since the start.
     pub(super) fn stats(&self) -> PipelineStats {
-        self.current().stats()
+        let mut stats = self.current().stats();
+        stats.add(&self.past());
+        stats
     }
 
-    /// Puts new exporters in the place of the old ones where their settings differ. The old ones send what they hold.
-    pub(super) async fn replace(&self, old: &Config, new: &Config) -> Result<()> {
+    /// Puts new exporters in the place of the old ones where their settings differ. The old ones send what they hold
+    /// while the new ones work already, for the old deadline at most; what they cannot send is said and counted.
+    pub(super) fn replace(&self, old: &Config, new: &Config) -> Result<()> {
         if old.export == new.export && old.interval == new.interval {
             return Ok(());
         }
         let fresh = self.make(new)?;
         let stale = std::mem::replace(&mut *self.current(), fresh);
-        stale.shutdown(old.shutdown_deadline).await;
+        let counted = stale.stats();
+        self.past().add(&counted);
+        let (exports, deadline) = (self.clone(), old.shutdown_deadline);
+        self.leaving().spawn(async move {
+            let target = stale.target.clone().unwrap_or_default();
+            let rest = stale.shutdown(deadline).await.since(&counted);
+            if rest.dropped_points() > 0 {
+                let points = rest.dropped_points();
+                tracing::warn!(
+                    points,
+                    "points were dropped that {target} had not taken when the configuration changed"
+                );
+            }
+            exports.past().add(&rest);
+        });
         Ok(())
     }
 
@@ -89,6 +118,11 @@ impl Exports {
                 tracing::warn!(points = last.dropped_points(), "points were dropped since the export began");
             }
             self.current().last = last;
+        }
+        let mut leaving = std::mem::take(&mut *self.leaving());
+        let left = async { while leaving.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(end.into(), left).await.is_err() {
+            tracing::warn!("an exporter of an earlier configuration has not sent all that it held");
         }
         if let Some(own) = own {
             own.shutdown(end.saturating_duration_since(Instant::now())).await;
@@ -116,6 +150,14 @@ impl Exports {
         })
     }
 
+    fn past(&self) -> MutexGuard<'_, PipelineStats> {
+        self.shared.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.shared.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn current(&self) -> MutexGuard<'_, Current> {
         self.shared.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -126,10 +168,12 @@ impl Current {
         self.pipeline.as_ref().map_or_else(|| self.last.clone(), Pipeline::stats)
     }
 
-    async fn shutdown(self, deadline: Duration) {
+    async fn shutdown(self, deadline: Duration) -> PipelineStats {
+        let last = self.stats();
         let data = async {
-            if let Some(pipeline) = self.pipeline {
-                pipeline.shutdown(deadline).await;
+            match self.pipeline {
+                Some(pipeline) => pipeline.shutdown(deadline).await,
+                None => last,
             }
         };
         let own = async {
@@ -137,6 +181,6 @@ impl Current {
                 own.shutdown(deadline).await;
             }
         };
-        tokio::join!(data, own);
+        tokio::join!(data, own).0
     }
 }

@@ -1,6 +1,6 @@
 //! The service's log, on standard error.
 
-use std::io::{self, IsTerminal as _};
+use std::io;
 
 use anyhow::{Context as _, Result};
 use tracing_subscriber::{
@@ -20,7 +20,7 @@ pub fn init(level: LogLevel) -> Result<LogControl> {
     let (filter, handle) = reload::Layer::new(filter(level));
     // journald puts its own time before each line.
     let with_time = std::env::var_os("JOURNAL_STREAM").is_none();
-    let lines = fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(io::stderr().is_terminal());
+    let lines = fmt::layer().with_writer(io::stderr).with_target(false).with_ansi(false);
     let registry = tracing_subscriber::registry().with(filter);
     if with_time { registry.with(lines).try_init() } else { registry.with(lines.without_time()).try_init() }
         .context("starting the log")?;

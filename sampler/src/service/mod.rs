@@ -72,6 +72,9 @@ where
     };
     let delay = config.start_delay.draw(config.interval);
     tracing::info!(interval = ?config.interval, start_delay = ?delay, export = exports.target().as_deref().unwrap_or("none"), "sampling");
+    if exports.target().is_none() && start.output == Output::None {
+        tracing::warn!("nothing is exported: set export.endpoint, OTEL_EXPORTER_OTLP_ENDPOINT or --endpoint");
+    }
     let sampling =
         Sampling::spawn(follower, schedule(&config), delay, move |snapshot| deliver.snapshot(snapshot))?;
     let config = steer(config, start, &sampling, &exports, hang_up, shutdown).await;
@@ -107,13 +110,15 @@ where
             Ok(new) => {
                 sampling.reschedule(schedule(&new));
                 start.log.set(new.log.level);
-                if let Err(error) = exports.replace(&config, &new).await {
+                if let Err(error) = exports.replace(&config, &new) {
                     tracing::error!(error = format!("{error:#}"), "the export goes on as before");
                     config = Config { export: config.export, ..new };
                 } else {
                     config = new;
                 }
                 tracing::info!(
+                    interval = ?config.interval,
+                    export = exports.target().as_deref().unwrap_or("none"),
                     "configuration read again; bpf_level, start_delay and lock_file hold from the next start on"
                 );
             }

@@ -58,7 +58,8 @@ impl Pipeline {
     pub fn start(settings: &ExportSettings, host: &Host) -> Result<Self, ClientError> {
         let client = Client::new(settings)?;
         let framing = client.framing();
-        let shared = Arc::new(Shared::new(settings.queue_bytes));
+        let receiver = settings.target().map_err(ClientError::from)?.uri.to_string();
+        let shared = Arc::new(Shared::new(settings.queue_bytes, &receiver));
         let (closing, closed) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(encode(shared.clone(), Resource::new(settings, host), framing));
@@ -157,12 +158,12 @@ struct State {
 }
 
 impl Shared {
-    fn new(queue_bytes: usize) -> Self {
+    fn new(queue_bytes: usize, receiver: &str) -> Self {
         let state = State {
             queue: Queue::new(queue_bytes),
             closed: false,
             stats: PipelineStats::default(),
-            troubles: Troubles::default(),
+            troubles: Troubles::new(receiver),
         };
         Self {
             inbox: Mutex::default(),

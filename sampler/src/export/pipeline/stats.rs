@@ -92,6 +92,54 @@ impl PipelineStats {
         self.dropped.iter().map(|dropped| dropped.points).sum()
     }
 
+    /// Adds what another pipeline counted; what waits, and the last error, stay this one's.
+    pub fn add(&mut self, other: &Self) {
+        for (sum, term) in self.counters().into_iter().zip(other.clone().counters()) {
+            *sum += *term;
+        }
+    }
+
+    /// What was counted since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut change = self.clone();
+        for (now, before) in change.counters().into_iter().zip(earlier.clone().counters()) {
+            *now = now.saturating_sub(*before);
+        }
+        change
+    }
+
+    fn counters(&mut self) -> Vec<&mut u64> {
+        let Self {
+            exported_requests,
+            exported_points,
+            exported_bytes,
+            rejected_points,
+            failed_attempts,
+            retried_attempts,
+            encode_ns,
+            send_ns,
+            queue_requests: _,
+            queue_bytes: _,
+            last_error: _,
+            dropped,
+        } = self;
+        let mut all = vec![
+            exported_requests,
+            exported_points,
+            exported_bytes,
+            rejected_points,
+            failed_attempts,
+            retried_attempts,
+            encode_ns,
+            send_ns,
+        ];
+        all.extend(
+            dropped.iter_mut().flat_map(|Dropped { requests, points, ends }| [requests, points, ends]),
+        );
+        all
+    }
+
     pub(super) fn count_drop(&mut self, reason: DropReason, points: u64, ends: u64) {
         let dropped = &mut self.dropped[reason as usize];
         dropped.requests += 1;
@@ -103,6 +151,16 @@ impl PipelineStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_pipeline_counted_is_carried_over_to_the_next() {
+        let mut first = PipelineStats { exported_points: 5, queue_bytes: 9, ..PipelineStats::default() };
+        first.count_drop(DropReason::Shutdown, 7, 1);
+        let mut second = PipelineStats { exported_points: 2, queue_bytes: 1, ..PipelineStats::default() };
+        second.add(&first);
+        assert_eq!((second.exported_points, second.queue_bytes, second.dropped_points()), (7, 1, 7));
+        assert_eq!(second.since(&first).exported_points, 2);
+    }
 
     #[test]
     fn reasons_index_their_counters() {

@@ -21,6 +21,15 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Failing(_) => "failed attempts",
+            Self::Refusing(_) => "refused requests",
+            Self::Rejecting => "rejected points",
+            Self::Dropping(_) => "dropped data",
+        }
+    }
+
     /// How long it must not have been seen, when an export succeeds, to be over. A trouble of single requests
     /// may alternate with successes, and is not over at each of them.
     const fn quiet(self) -> Duration {
@@ -31,6 +40,18 @@ impl Trouble {
     }
 }
 
+/// What libraries say of a peer that speaks something else, in an operator's words.
+fn hint(text: &str) -> &'static str {
+    const SPEAKS_SOMETHING_ELSE: &[&str] = &[
+        "invalid HTTP version parsed",
+        "frame with invalid size",
+        "InvalidContentType",
+        "http2 error: connection error",
+    ];
+    let other = SPEAKS_SOMETHING_ELSE.iter().any(|sign| text.contains(sign));
+    if other { "; check export.protocol, the port and http or https" } else { "" }
+}
+
 #[derive(Debug)]
 struct Open {
     trouble: Trouble,
@@ -39,13 +60,19 @@ struct Open {
     times: u64,
 }
 
-/// The troubles that are going on.
-#[derive(Debug, Default)]
+/// The troubles that are going on with one receiver.
+#[derive(Debug)]
 pub(super) struct Troubles {
+    /// The receiver's URL.
+    receiver: Box<str>,
     open: Vec<Open>,
 }
 
 impl Troubles {
+    pub(super) fn new(receiver: &str) -> Self {
+        Self { receiver: receiver.into(), open: Vec::new() }
+    }
+
     /// Something happened; true when it is new.
     pub(super) fn seen(&mut self, trouble: Trouble, text: &str, now: Instant) -> bool {
         if let Some(open) = self.open.iter_mut().find(|open| open.trouble == trouble) {
@@ -53,11 +80,12 @@ impl Troubles {
             open.times += 1;
             return false;
         }
+        let (receiver, hint) = (&self.receiver, hint(text));
         match trouble {
-            Trouble::Failing(_) => warn!("export fails and is tried again: {text}"),
-            Trouble::Refusing(_) => warn!("the receiver refuses a request, which is dropped: {text}"),
-            Trouble::Rejecting => warn!("the receiver rejects points: {text}"),
-            Trouble::Dropping(reason) => warn!("export drops data ({}): {text}", reason.key()),
+            Trouble::Failing(_) => warn!("export to {receiver} fails and is tried again: {text}{hint}"),
+            Trouble::Refusing(_) => warn!("{receiver} refuses a request, which is dropped: {text}{hint}"),
+            Trouble::Rejecting => warn!("{receiver} rejects points: {text}"),
+            Trouble::Dropping(reason) => warn!("export to {receiver} drops data ({}): {text}", reason.key()),
         }
         self.open.push(Open { trouble, began: now, last: now, times: 1 });
         true
@@ -69,12 +97,11 @@ impl Troubles {
         self.open.retain(|open| {
             let over = now.duration_since(open.last) >= open.trouble.quiet();
             if over {
-                let lasted =
-                    humantime::format_duration(Duration::from_secs((open.last - open.began).as_secs()));
-                info!(
-                    times = open.times,
-                    "export is over a trouble that lasted {lasted}: {:?}", open.trouble
-                );
+                // Attempts that fail go on until one succeeds; refusals end with the last of them.
+                let end = if matches!(open.trouble, Trouble::Failing(_)) { now } else { open.last };
+                let lasted = humantime::format_duration(Duration::from_secs((end - open.began).as_secs()));
+                let (receiver, what) = (&self.receiver, open.trouble.what());
+                info!(times = open.times, "export to {receiver} works again; {lasted} of {what}");
             }
             !over
         });
@@ -88,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_said_once_and_ends_with_the_first_success() {
-        let mut troubles = Troubles::default();
+        let mut troubles = Troubles::new("http://r");
         let now = Instant::now();
         let refused = Trouble::Failing(FailureKind::Unreachable);
         let timed_out = Trouble::Failing(FailureKind::TimedOut);
@@ -102,8 +129,14 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_speaks_something_else_is_named_as_that() {
+        assert!(hint("client error (SendRequest): invalid HTTP version parsed").contains("export.protocol"));
+        assert_eq!(hint("connection refused"), "");
+    }
+
+    #[test]
     fn refusals_between_successes_are_one_trouble() {
-        let mut troubles = Troubles::default();
+        let mut troubles = Troubles::new("http://r");
         let start = Instant::now();
         let refusing = Trouble::Refusing(FailureKind::Http(413));
         for second in 0..100 {

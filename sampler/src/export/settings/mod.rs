@@ -157,6 +157,9 @@ impl Default for ExportSettings {
     }
 }
 
+/// A smaller queue would drop requests while the receiver is well.
+const MIN_QUEUE_BYTES: usize = 64 << 10;
+
 impl ExportSettings {
     /// Whether there is somewhere to export to.
     #[must_use]
@@ -178,6 +181,13 @@ impl ExportSettings {
                 "export.timeout",
                 "is zero",
                 "give an attempt time to succeed, for example \"10s\"",
+            ));
+        }
+        if self.queue_bytes < MIN_QUEUE_BYTES {
+            return Err(SettingError::new(
+                "export.queue_bytes",
+                format!("{} is too little", self.queue_bytes),
+                "give the requests of some snapshots room, 65536 bytes at least",
             ));
         }
         if self.retry.initial_backoff.is_zero() {
@@ -288,6 +298,7 @@ mod tests {
     fn unusable_values_name_their_key() {
         let cases = [
             ("timeout = '0s'", "export.timeout"),
+            ("queue_bytes = 0", "export.queue_bytes"),
             ("[retry]\ninitial_backoff = '0s'", "export.retry.initial_backoff"),
             ("[retry]\nmax_backoff = '10ms'", "export.retry.max_backoff"),
             ("[tls]\nclient_key = '/k'", "export.tls"),

@@ -40,8 +40,9 @@ impl ExportSettings {
             Protocol::Grpc => self.grpc_uri(text),
             Protocol::HttpProtobuf => http_uri(text, is_base),
         };
-        let uri =
-            uri.map_err(|(problem, fix)| SettingError::new(name, format!("{text:?} {problem}"), fix))?;
+        let uri = uri.map_err(|(problem, fix)| {
+            SettingError::new(name, format!("{:?} {problem}", without_password(text)), fix)
+        })?;
         Ok(Target { uri, protocol: self.protocol })
     }
 
@@ -82,6 +83,17 @@ impl ExportSettings {
             ));
         }
         with_path(uri, GRPC_METHOD)
+    }
+}
+
+/// A URL as it may be shown: messages end in journals.
+fn without_password(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    match rest[..end].rsplit_once('@') {
+        Some((_, host)) if scheme.is_empty() => format!("***@{host}{}", &rest[end..]),
+        Some((_, host)) => format!("{scheme}://***@{host}{}", &rest[end..]),
+        None => url.to_owned(),
     }
 }
 
