@@ -40,6 +40,8 @@ fn to(out: impl Write + Send + 'static) -> io::Result<(Lines, Unwritten)> {
         if let Err(error) = write(&queue, out) {
             tracing::warn!(%error, "standard output takes no more snapshots");
         }
+        // First, so that whoever has waited for the end finds that nothing is taken any more.
+        drop(queue);
         let _ = finish.send(());
     })?;
     Ok((Lines { snapshots, skipped: 0 }, Unwritten { finished }))
