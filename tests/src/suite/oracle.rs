@@ -79,8 +79,9 @@ fn total(switches: Switches) -> u64 {
 fn sleeping_threads_stand_still() -> anyhow::Result<u32> {
     const LOOKS: u32 = 1000;
     let vm = Vm::start(&VmConfig::uniform(1, Load::Halt))?;
-    // It has run; let it come to rest.
-    thread::sleep(Duration::from_millis(100));
+    // It has run; let it come to rest. A tenth of a second after a vCPU's creation KVM kicks all vCPUs once more, to
+    // bring their clocks in line (KVMCLOCK_UPDATE_DELAY), and on an emulated machine that may be late.
+    thread::sleep(Duration::from_millis(600));
     let file = SchedstatFile::open(std::process::id(), vm.tids()[0])?;
     let first = file.read()?;
     for look in 0..LOOKS {
