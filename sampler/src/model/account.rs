@@ -82,6 +82,7 @@ impl Account {
             steal_ns: self.steal_ns,
             counters: self.last.counters,
             states: self.states(),
+            kvm: None,
         }
     }
 
@@ -117,7 +118,7 @@ impl Account {
         });
         self.last = reading;
         let states = times(run_ns, steal_ns, off_ns);
-        (Interval { wall_ns, run_ns, steal_ns, counters, states }, faults)
+        (Interval { wall_ns, run_ns, steal_ns, counters, states, kvm: None }, faults)
     }
 }
 

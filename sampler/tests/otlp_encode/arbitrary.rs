@@ -154,6 +154,7 @@ impl Moment {
                     running_ns: 0,
                     waiting_ns: 0,
                     states,
+                    kvm: None,
                     interval: None,
                 })
             });
