@@ -121,7 +121,8 @@ pub static TESTS: &[Test] = &[
     },
     Test {
         name: "kvm.counts-of-halted-vcpus",
-        sets: &[Set::Native, Set::Lab],
+        // A kernel that is locked down shows nobody its debugfs.
+        sets: &[Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
         limit: kvm_counts::LIMIT,
         run: kvm_counts::halted,
