@@ -158,7 +158,7 @@ impl Default for ExportSettings {
 }
 
 /// A smaller queue would drop requests while the receiver is well.
-const MIN_QUEUE_BYTES: usize = 64 << 10;
+const MIN_QUEUE_BYTES: usize = 16 << 10;
 
 impl ExportSettings {
     /// Whether there is somewhere to export to.
@@ -187,7 +187,7 @@ impl ExportSettings {
             return Err(SettingError::new(
                 "export.queue_bytes",
                 format!("{} is too little", self.queue_bytes),
-                "give the requests of some snapshots room, 65536 bytes at least",
+                "give the requests of some snapshots room, 16384 bytes at least",
             ));
         }
         if self.retry.initial_backoff.is_zero() {

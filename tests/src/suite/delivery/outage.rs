@@ -29,7 +29,7 @@ pub(in super::super) fn outage(context: &Context) -> anyhow::Result<Outcome> {
     };
     let mut service = Service::start(context, &settings)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
-    service.wait_for_log("export fails and is tried again")?;
+    service.wait_for_log("fails and is tried again")?;
     let killed = see_death(&mut service, &mut guests)?;
     service.wait_for_more(4)?;
     let away = service.snapshots()?.len();
@@ -68,10 +68,10 @@ pub(in super::super) fn losses(context: &Context) -> anyhow::Result<Outcome> {
     };
     let mut service = Service::start(context, &settings)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
-    service.wait_for_log("export drops data (queue_full)")?;
+    service.wait_for_log("drops data (queue_full)")?;
     service.wait_for_more(2)?;
     let collector = site.open(context)?;
-    service.wait_for_log("export is over a trouble")?;
+    service.wait_for_log("works again")?;
     service.wait_for_more(3)?;
     let record = service.stop()?;
     collector.stop()?;
