@@ -62,7 +62,8 @@ pub struct WalkRecord {
     pub on_cpu: u32,
     /// Keeps the layout explicit.
     pub _pad: u32,
-    /// Number of the last walk that found the thread inside a vCPU ioctl and read what KVM counts of its vCPU; 0 for none.
+    /// Number of the last walk that found the thread inside `KVM_RUN` and read what KVM counts of its vCPU; 0 when none did,
+    /// or when the thread left while it was read: `kvm` says nothing then.
     pub kvm_generation: u64,
     /// What KVM counted then, in the order of [`KVM_STATS`]; what this kernel does not count stays 0.
     pub kvm: [u64; KVM_STATS.len()],

@@ -10,14 +10,14 @@ use aya_ebpf::{
     helpers::{bpf_get_current_task, bpf_ktime_get_ns},
 };
 use sampler_ebpf::abi::{
-    ABSENT, COUNTERS, Control, Counter, KVM_STATS, Member, NO_SLOT, SLOT_PENDING, WalkRecord, WalkStats,
+    ABSENT, COUNTERS, Control, Counter, Member, NO_SLOT, SLOT_PENDING, WalkRecord, WalkStats,
     for_each_counter, for_each_kvm_stat,
 };
 
 use super::lifecycle::{announce, notifier, runs_vcpu};
 use crate::{
     maps::{control, offset, pid_entry, slot, walk_record, walk_stats},
-    task::{Access, Object, Typed, probe},
+    task::{Access, Object, Typed, probe, probe_into},
 };
 
 /// How often a thread is read again that switches while it is read.
@@ -193,8 +193,8 @@ fn count(stats: *mut WalkStats, field: impl Fn(&mut WalkStats) -> *mut u64) {
 }
 
 /// What KVM counts of the vCPU that the thread runs. The vCPU lives at least as long as a thread is inside its ioctl, so
-/// it is read only where the thread is there before and after; a thread in the VMM's user space keeps its last counts,
-/// which do not change there.
+/// what was read holds only where the thread is there before and after; a thread in the VMM's user space keeps its last
+/// counts, which do not change there. Straight into the record: the counts would not fit on the stack.
 #[inline(always)]
 fn read_kvm_stats(control: *const Control, record: *mut WalkRecord, task: Object) {
     let inside = notifier::<Typed>(task);
@@ -202,19 +202,17 @@ fn read_kvm_stats(control: *const Control, record: *mut WalkRecord, task: Object
         return;
     }
     let vcpu = inside.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)));
-    let mut counts = [0u64; KVM_STATS.len()];
-    for_each_kvm_stat(|stat, member| {
-        if offset(member) != ABSENT {
-            counts[stat as usize] = probe(vcpu, offset(member));
-        }
-    });
-    if notifier::<Typed>(task) != inside {
-        return;
-    }
     // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap.
     unsafe {
-        (&raw mut (*record).kvm).write_volatile(counts);
-        let generation = (&raw const (*control).generation).read_volatile();
-        (&raw mut (*record).kvm_generation).write_volatile(generation);
+        (&raw mut (*record).kvm_generation).write_volatile(0);
+        for_each_kvm_stat(|stat, member| {
+            if offset(member) != ABSENT {
+                probe_into(vcpu, offset(member), &raw mut (*record).kvm[stat as usize]);
+            }
+        });
+        if notifier::<Typed>(task) == inside {
+            let generation = (&raw const (*control).generation).read_volatile();
+            (&raw mut (*record).kvm_generation).write_volatile(generation);
+        }
     }
 }
