@@ -72,8 +72,10 @@ impl Exports {
 
     /// What all pipelines counted since the start.
     pub(super) fn stats(&self) -> PipelineStats {
+        // Both at one moment: what a pipeline counted must not be missing while it passes from one to the other.
+        let past = self.past();
         let mut stats = self.current().stats();
-        stats.add(&self.past());
+        stats.add(&past);
         stats
     }
 
@@ -84,9 +86,11 @@ impl Exports {
             return Ok(());
         }
         let fresh = self.make(new)?;
+        let mut past = self.past();
         let stale = std::mem::replace(&mut *self.current(), fresh);
         let counted = stale.stats();
-        self.past().add(&counted);
+        past.add(&counted);
+        drop(past);
         let (exports, deadline) = (self.clone(), old.shutdown_deadline);
         self.leaving().spawn(async move {
             let target = stale.target.clone().unwrap_or_default();
