@@ -1,8 +1,6 @@
 //! Reading a thread's `task_struct`, in two ways with one interface.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf, generated};
+use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf};
 use sampler_ebpf::abi::{ABSENT, Member};
 
 use crate::maps::offset;
@@ -71,23 +69,6 @@ impl Access for Probed {
 pub(crate) fn probe<T: Default>(address: u64, offset: u32) -> T {
     // SAFETY: the helper itself survives any address.
     unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const T) }.unwrap_or_default()
-}
-
-/// Reads a value at an untyped kernel address into `into`; a fault leaves it zero, as the helper does by itself. Without a
-/// branch on the outcome: a row of such reads would double the verifier's paths with each.
-///
-/// # Safety
-/// `into` may be written.
-#[inline(always)]
-pub(crate) unsafe fn probe_into(address: u64, offset: u32, into: *mut u64) {
-    // SAFETY: the helper itself survives any address, and writes eight bytes.
-    let _ = unsafe {
-        generated::bpf_probe_read_kernel(
-            into.cast(),
-            size_of::<u64>() as u32,
-            (address + u64::from(offset)) as *const c_void,
-        )
-    };
 }
 
 /// Copies the thread's name.

@@ -4,8 +4,8 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use sampler_ebpf::abi::{
-    COUNTERS, Control, Event, HookStats, KVM_STATS, MAX_CPUS, MAX_SLOTS, MEMBERS, Offsets, PIDS_PER_BLOCK,
-    PidBlock, VcpuSlot, WalkRecord, WalkStats,
+    COUNTERS, Control, Event, HookStats, MAX_CPUS, MAX_SLOTS, MEMBERS, Offsets, PIDS_PER_BLOCK, PidBlock,
+    VcpuSlot, WalkRecord, WalkStats,
 };
 
 macro_rules! describe {
@@ -22,7 +22,7 @@ fn layout_is_as_recorded() {
     let mut text = String::new();
     describe! { text,
         VcpuSlot { seq, task, on_cpu, cpu, counters }
-        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, on_cpu, kvm_generation, kvm }
+        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, on_cpu }
         Control { generation, clock_offset_ns, calibrated }
         HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }
         WalkStats { threads, announced, events_lost, torn }
@@ -31,21 +31,19 @@ fn layout_is_as_recorded() {
         PidBlock {}
     }
     writeln!(text, "slots {MAX_SLOTS}, cpus {MAX_CPUS}, pids per block {PIDS_PER_BLOCK}").unwrap();
-    for (table, rows) in [("counter", COUNTERS), ("kvm stat", KVM_STATS)] {
-        for (n, row) in rows.iter().enumerate() {
-            let member = MEMBERS[row.member as usize];
-            writeln!(text, "{table} {n} {} = {}.{}", row.key, member.container, member.path).unwrap();
-        }
+    for (n, row) in COUNTERS.iter().enumerate() {
+        writeln!(
+            text,
+            "counter {n} {} = {}.{}",
+            row.key, MEMBERS[row.member as usize].container, MEMBERS[row.member as usize].path
+        )
+        .unwrap();
     }
     for (n, row) in MEMBERS.iter().enumerate() {
         writeln!(
             text,
-            "member {n} {}.{}{} sizes {:?} needed {}",
-            row.container,
-            row.path,
-            row.elsewhere.iter().map(|path| format!(" or {path}")).collect::<String>(),
-            row.sizes,
-            row.needed
+            "member {n} {}.{} sizes {:?} needed {}",
+            row.container, row.path, row.sizes, row.needed
         )
         .unwrap();
     }

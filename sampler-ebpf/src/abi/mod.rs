@@ -5,9 +5,7 @@ mod event;
 mod offsets;
 mod slot;
 
-pub use counters::{
-    COUNTERS, Counter, CounterRow, KVM_STATS, KvmStat, Unit, for_each_counter, for_each_kvm_stat,
-};
+pub use counters::{COUNTERS, Counter, CounterRow, Unit, for_each_counter};
 pub use event::{Event, EventKind};
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use slot::{

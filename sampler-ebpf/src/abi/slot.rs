@@ -1,6 +1,6 @@
 //! The memory that the programs write and user space maps: no system call to read it.
 
-use super::counters::{COUNTERS, KVM_STATS};
+use super::counters::COUNTERS;
 
 /// vCPU threads that can be followed at once, slot 0 included.
 pub const MAX_SLOTS: u32 = 4096;
@@ -62,11 +62,6 @@ pub struct WalkRecord {
     pub on_cpu: u32,
     /// Keeps the layout explicit.
     pub _pad: u32,
-    /// Number of the last walk that found the thread inside `KVM_RUN` and read what KVM counts of its vCPU; 0 when none did,
-    /// or when the thread left while it was read: `kvm` says nothing then.
-    pub kvm_generation: u64,
-    /// What KVM counted then, in the order of [`KVM_STATS`]; what this kernel does not count stays 0.
-    pub kvm: [u64; KVM_STATS.len()],
 }
 
 /// What user space and the walk tell each other.

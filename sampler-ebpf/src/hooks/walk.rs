@@ -10,14 +10,13 @@ use aya_ebpf::{
     helpers::{bpf_get_current_task, bpf_ktime_get_ns},
 };
 use sampler_ebpf::abi::{
-    ABSENT, COUNTERS, Control, Counter, Member, NO_SLOT, SLOT_PENDING, WalkRecord, WalkStats,
-    for_each_counter, for_each_kvm_stat,
+    COUNTERS, Control, Counter, Member, NO_SLOT, SLOT_PENDING, WalkRecord, WalkStats, for_each_counter,
 };
 
 use super::lifecycle::{announce, notifier, runs_vcpu};
 use crate::{
     maps::{control, offset, pid_entry, slot, walk_record, walk_stats},
-    task::{Access, Object, Typed, probe, probe_into},
+    task::{Access, Object, Typed, probe},
 };
 
 /// How often a thread is read again that switches while it is read.
@@ -68,7 +67,6 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
         if unsafe { (&raw const (*slot).task).read_volatile() } == task as u64 {
             if let Some(record) = walk_record(index) {
                 read_thread(control, stats, record, task);
-                read_kvm_stats(control, record, task);
             }
             return;
         }
@@ -189,30 +187,5 @@ fn count(stats: *mut WalkStats, field: impl Fn(&mut WalkStats) -> *mut u64) {
     unsafe {
         let field = field(&mut *stats);
         *field += 1;
-    }
-}
-
-/// What KVM counts of the vCPU that the thread runs. The vCPU lives at least as long as a thread is inside its ioctl, so
-/// what was read holds only where the thread is there before and after; a thread in the VMM's user space keeps its last
-/// counts, which do not change there. Straight into the record: the counts would not fit on the stack.
-#[inline(always)]
-fn read_kvm_stats(control: *const Control, record: *mut WalkRecord, task: Object) {
-    let inside = notifier::<Typed>(task);
-    if inside == 0 || !runs_vcpu::<Typed>(task, inside) {
-        return;
-    }
-    let vcpu = inside.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)));
-    // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap.
-    unsafe {
-        (&raw mut (*record).kvm_generation).write_volatile(0);
-        for_each_kvm_stat(|stat, member| {
-            if offset(member) != ABSENT {
-                probe_into(vcpu, offset(member), &raw mut (*record).kvm[stat as usize]);
-            }
-        });
-        if notifier::<Typed>(task) == inside {
-            let generation = (&raw const (*control).generation).read_volatile();
-            (&raw mut (*record).kvm_generation).write_volatile(generation);
-        }
     }
 }

@@ -18,8 +18,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::{
-    ABSENT, Control, Event, HookStats, KVM_STATS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock, VcpuSlot,
-    WalkRecord, WalkStats,
+    Control, Event, HookStats, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
 };
 
 use filter::FilterBits;
@@ -76,12 +75,6 @@ impl Collector {
     /// The programs and how they are attached.
     pub const fn loaded(&mut self) -> &mut Loaded {
         &mut self.loaded
-    }
-
-    /// Which of [`KVM_STATS`] this kernel's KVM keeps.
-    #[must_use]
-    pub fn kvm_stats_kept(&self) -> [bool; KVM_STATS.len()] {
-        std::array::from_fn(|n| self.loaded.offsets.at[KVM_STATS[n].member as usize] != ABSENT)
     }
 
     /// Hands every waiting lifecycle event to `each`, in order.
@@ -245,8 +238,6 @@ const fn empty_record() -> WalkRecord {
         waiting_ns: 0,
         on_cpu: 0,
         _pad: 0,
-        kvm_generation: 0,
-        kvm: [0; _],
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{
 use serde_json::ser::Formatter;
 
 use super::terminal;
-use crate::model::{Ended, Host, Interval, KvmCounts, SamplerStats, Snapshot, StateTimes, Vcpu, Vm};
+use crate::model::{Ended, Host, Interval, SamplerStats, Snapshot, StateTimes, Vcpu, Vm};
 
 /// Value of `schema` in what [`once`] renders.
 pub const ONCE_SCHEMA: &str = "hvsampler.once/1";
@@ -137,8 +137,6 @@ struct VcpuJson<'a> {
     waiting_ns: u64,
     states: States<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    kvm: Option<Kvm<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<IntervalJson<'a>>,
 }
 
@@ -152,7 +150,6 @@ impl<'a> VcpuJson<'a> {
             running_ns: vcpu.running_ns,
             waiting_ns: vcpu.waiting_ns,
             states: States(&vcpu.states),
-            kvm: vcpu.kvm.as_ref().map(Kvm),
             interval: vcpu.interval.as_ref().map(IntervalJson::of),
         }
     }
@@ -166,8 +163,6 @@ struct IntervalJson<'a> {
     #[serde(flatten)]
     counters: Counters<'a>,
     states: States<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kvm: Option<Kvm<'a>>,
 }
 
 impl<'a> IntervalJson<'a> {
@@ -178,7 +173,6 @@ impl<'a> IntervalJson<'a> {
             steal_ns: interval.steal_ns,
             counters: Counters { values: &interval.counters, times: false },
             states: States(&interval.states),
-            kvm: interval.kvm.as_ref().map(Kvm),
         }
     }
 }
@@ -228,14 +222,6 @@ impl Serialize for Counters<'_> {
         let switches = value(Counter::VoluntarySwitches).saturating_add(value(Counter::InvoluntarySwitches));
         map.serialize_entry("switches", &switches)?;
         map.end()
-    }
-}
-
-struct Kvm<'a>(&'a KvmCounts);
-
-impl Serialize for Kvm<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter())
     }
 }
 

@@ -82,7 +82,6 @@ impl Account {
             steal_ns: self.steal_ns,
             counters: self.last.counters,
             states: self.states(),
-            kvm: None,
         }
     }
 
@@ -118,7 +117,7 @@ impl Account {
         });
         self.last = reading;
         let states = times(run_ns, steal_ns, off_ns);
-        (Interval { wall_ns, run_ns, steal_ns, counters, states, kvm: None }, faults)
+        (Interval { wall_ns, run_ns, steal_ns, counters, states }, faults)
     }
 }
 

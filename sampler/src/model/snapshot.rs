@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sampler_ebpf::abi::COUNTERS;
 
-use super::{kvm_counts::KvmCounts, state::StateTimes};
+use super::state::StateTimes;
 
 /// The host that the sampler runs on; read once at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,8 +94,6 @@ pub struct Vcpu {
     pub waiting_ns: u64,
     /// Wall time of the thread by state, cumulative.
     pub states: StateTimes,
-    /// What KVM counted of the vCPU since its creation, when it was last seen inside KVM; absent until then.
-    pub kvm: Option<KvmCounts>,
     /// What the interval added; absent in the first snapshot that has this vCPU.
     pub interval: Option<Interval>,
 }
@@ -113,8 +111,6 @@ pub struct Interval {
     pub counters: [u64; COUNTERS.len()],
     /// Wall time by state; the sum is `wall_ns`.
     pub states: StateTimes,
-    /// What KVM counted in the interval; absent where its counts were not known at both ends.
-    pub kvm: Option<KvmCounts>,
 }
 
 /// A vCPU that ended.

@@ -6,13 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use sampler_ebpf::abi::{COUNTERS, Counter, Event, EventKind, KVM_STATS, WalkRecord};
+use sampler_ebpf::abi::{COUNTERS, Counter, Event, EventKind, WalkRecord};
 
 use super::registry::{Action, Departed, Followed, GuestFacts, Registry};
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
-    model::{Account, Ended, Host, KvmCounts, Reading, SamplerStats, Snapshot, StateTimes, Vcpu, Vm, VmKey},
+    model::{Account, Ended, Host, Reading, SamplerStats, Snapshot, StateTimes, Vcpu, Vm, VmKey},
 };
 
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
@@ -35,7 +35,6 @@ pub struct Kvm {
     last_monotonic_ns: Option<u64>,
     stats: SamplerStats,
     events: Vec<Event>,
-    kvm_stats_kept: [bool; KVM_STATS.len()],
 }
 
 impl Kvm {
@@ -46,7 +45,6 @@ impl Kvm {
     pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, SourceError> {
         let registry = Registry::new(Collector::capacity());
         let mut source = Self {
-            kvm_stats_kept: collector.kvm_stats_kept(),
             collector,
             registry,
             clock,
@@ -162,14 +160,13 @@ impl Kvm {
 
     /// Advances the account of every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self, generation: u64) {
-        let Self { collector, registry, stats, last_monotonic_ns, kvm_stats_kept: kept, .. } = self;
+        let Self { collector, registry, stats, last_monotonic_ns, .. } = self;
         let mut lost = Vec::new();
         for thread in registry.threads_mut() {
             let record = collector.record(thread.slot);
             if record.generation == generation {
                 thread.missed = 0;
                 read_thread(thread, &record, *last_monotonic_ns, stats);
-                read_kvm_counts(thread, &record, kept);
                 continue;
             }
             // It switched at each attempt to read it: the next interval takes this one in.
@@ -304,18 +301,6 @@ fn read_thread(thread: &mut Followed, record: &WalkRecord, last: Option<u64>, st
     stats.counter_regressions += u64::from(faults.regression);
 }
 
-/// A thread that the walk found in the VMM's user space keeps the counts before, which do not change there.
-fn read_kvm_counts(thread: &mut Followed, record: &WalkRecord, kept: &[bool; KVM_STATS.len()]) {
-    if record.kvm_generation == 0 {
-        return;
-    }
-    let now = KvmCounts::new(record.kvm, kept);
-    let before = thread.kvm.replace(now);
-    if let (Some(interval), Some(before)) = (&mut thread.interval, before) {
-        interval.kvm = Some(now.since(&before));
-    }
-}
-
 fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
     let account = thread.account.as_ref()?;
     let last = account.last();
@@ -327,7 +312,6 @@ fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
         states: account.states(),
-        kvm: thread.kvm,
         interval: thread.interval,
     })
 }

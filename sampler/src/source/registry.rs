@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sampler_ebpf::abi::{COUNTERS, Event};
 
-use crate::model::{Account, Interval, KvmCounts, VcpuId, VmKey};
+use crate::model::{Account, Interval, VcpuId, VmKey};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +61,6 @@ pub struct Followed {
     pub account: Option<Account>,
     /// What the last interval added.
     pub interval: Option<Interval>,
-    /// What KVM counts of its vCPU, once it was read.
-    pub kvm: Option<KvmCounts>,
     /// Walks in a row that did not find it.
     pub missed: u32,
 }
@@ -304,7 +302,6 @@ impl Registry {
             start_monotonic_ns: event.start_time_ns,
             account: None,
             interval: None,
-            kvm: None,
             missed: 0,
         };
         self.threads.insert(event.tid, thread);

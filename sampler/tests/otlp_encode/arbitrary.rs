@@ -154,7 +154,6 @@ impl Moment {
                     running_ns: 0,
                     waiting_ns: 0,
                     states,
-                    kvm: None,
                     interval: None,
                 })
             });

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use hvsampler::model::{
-    Ended, Host, Interval, KvmCounts, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
-};
+use hvsampler::model::{Ended, Host, Interval, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey};
 use proptest::{collection, option, prelude::*};
-use sampler_ebpf::abi::{COUNTERS, KVM_STATS};
+use sampler_ebpf::abi::COUNTERS;
 
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -38,46 +36,39 @@ fn states() -> impl Strategy<Value = StateTimes> {
     })
 }
 
-fn kvm() -> impl Strategy<Value = KvmCounts> {
-    (any::<[u64; KVM_STATS.len()]>(), any::<[bool; KVM_STATS.len()]>())
-        .prop_map(|(counts, kept)| KvmCounts::new(counts, &kept))
-}
-
 fn interval() -> impl Strategy<Value = Interval> {
-    ([number(), number(), number()], counters(), states(), option::of(kvm())).prop_map(
-        |([wall_ns, run_ns, steal_ns], counters, states, kvm)| Interval {
+    ([number(), number(), number()], counters(), states()).prop_map(
+        |([wall_ns, run_ns, steal_ns], counters, states)| Interval {
             wall_ns,
             run_ns,
             steal_ns,
             counters,
             states,
-            kvm,
         },
     )
 }
 
 fn vcpu() -> impl Strategy<Value = Vcpu> {
-    let last = (option::of(kvm()), option::of(interval()));
-    (any::<[u32; 2]>(), any::<[u64; 2]>(), counters(), [number(), number()], states(), last).prop_map(
-        |(
-            [tid, index],
-            [start_boottime_ns, start_unix_ns],
-            counters,
-            [running_ns, waiting_ns],
-            states,
-            (kvm, interval),
-        )| Vcpu {
-            thread: VcpuId { tid, start_boottime_ns },
-            index,
-            start_unix_ns,
-            counters,
-            running_ns,
-            waiting_ns,
-            states,
-            kvm,
-            interval,
-        },
-    )
+    (any::<[u32; 2]>(), any::<[u64; 2]>(), counters(), [number(), number()], states(), option::of(interval()))
+        .prop_map(
+            |(
+                [tid, index],
+                [start_boottime_ns, start_unix_ns],
+                counters,
+                [running_ns, waiting_ns],
+                states,
+                interval,
+            )| Vcpu {
+                thread: VcpuId { tid, start_boottime_ns },
+                index,
+                start_unix_ns,
+                counters,
+                running_ns,
+                waiting_ns,
+                states,
+                interval,
+            },
+        )
 }
 
 fn vm() -> impl Strategy<Value = Vm> {

@@ -16,7 +16,7 @@ use hvsampler::{
 };
 use jsonschema::Validator;
 use proptest::{collection, option, prelude::*};
-use sampler_ebpf::abi::{COUNTERS, KVM_STATS, Unit};
+use sampler_ebpf::abi::{COUNTERS, Unit};
 use serde_json::{Map, Value};
 
 use super::{
@@ -92,10 +92,6 @@ fn the_schema_describes_every_counter_and_state() {
         .into_iter()
         .map(|(name, unit, help, _)| (name.to_owned(), property(format!("{} Unit: {unit}.", help.trim()))));
     schema["$defs"]["counters"]["properties"] = Value::Object(counters);
-    let kvm = KVM_STATS
-        .iter()
-        .map(|row| (row.key.to_owned(), property(format!("{} Unit: {}.", row.help, unit(row.unit)))));
-    schema["$defs"]["kvm"]["properties"] = Value::Object(kvm.collect());
     schema["$defs"]["states"]["properties"] = Value::Object(states.collect());
     schema["$defs"]["sampler"]["properties"] = Value::Object(sampler.collect());
     let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());

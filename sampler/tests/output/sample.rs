@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use hvsampler::model::{
-    Host, Interval, KvmCounts, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
-};
-use sampler_ebpf::abi::{COUNTERS, Counter, KVM_STATS, KvmStat};
+use hvsampler::model::{Host, Interval, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey};
+use sampler_ebpf::abi::{COUNTERS, Counter};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2023-11-14 22:13:20 UTC.
@@ -58,13 +56,6 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, off]: [u64; 3], preemption
         counters[Counter::VoluntarySwitches as usize] = 3 * factor;
         counters
     };
-    let kvm = |factor: u64| {
-        let counts = std::array::from_fn(|n| n as u64 * factor);
-        let mut kept = [true; KVM_STATS.len()];
-        // As on 5.10.
-        kept[KvmStat::NestedRuns as usize] = false;
-        KvmCounts::new(counts, &kept)
-    };
     Vcpu {
         thread: VcpuId { tid, start_boottime_ns: 6 * SECOND },
         index,
@@ -73,14 +64,12 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, off]: [u64; 3], preemption
         running_ns: 0,
         waiting_ns: 0,
         states: states(30),
-        kvm: Some(kvm(30)),
         interval: Some(Interval {
             wall_ns: (run + steal + off) * MS,
             run_ns: run * MS,
             steal_ns: steal * MS,
             counters: counters(1),
             states: states(1),
-            kvm: Some(kvm(1)),
         }),
     }
 }

@@ -26,7 +26,6 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             running_ns: 0,
             waiting_ns: 0,
             states,
-            kvm: None,
             interval: None,
         }
     };

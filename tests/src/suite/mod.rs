@@ -5,7 +5,6 @@ mod delivery;
 mod demo;
 mod exact;
 mod guest_steal;
-mod kvm_counts;
 mod linux_guest;
 mod oracle;
 mod programs;
@@ -118,21 +117,6 @@ pub static TESTS: &[Test] = &[
         needs: linux_guest::NEEDS,
         limit: qemu::LIMIT,
         run: qemu::identity_and_end,
-    },
-    Test {
-        name: "kvm.counts-of-halted-vcpus",
-        // A kernel that is locked down shows nobody its debugfs.
-        sets: &[Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: kvm_counts::LIMIT,
-        run: kvm_counts::halted,
-    },
-    Test {
-        name: "kvm.counts-of-a-linux-guest",
-        sets: &[Set::Lab],
-        needs: linux_guest::NEEDS,
-        limit: kvm_counts::LIMIT,
-        run: kvm_counts::of_linux,
     },
     Test {
         name: "churn.500-guests",

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::{
-    error::{OracleError, read, write},
-    mount::OwnMount,
-};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::super::error::{OracleError, read, write};
 
 const MOUNTS: &str = "/proc/self/mounts";
 
@@ -45,7 +44,12 @@ impl Hierarchy {
     }
 
     fn mount(directory: &Path) -> Result<Self, OracleError> {
-        let mounted = OwnMount::of("cgroup2", directory)?;
+        let failed =
+            |action| move |source| OracleError::Change { path: directory.to_path_buf(), action, source };
+        std::fs::create_dir_all(directory).map_err(failed("made"))?;
+        mount("cgroup2", directory, "cgroup2", MountFlags::empty(), None)
+            .map_err(|errno| failed("mounted")(errno.into()))?;
+        let mounted = OwnMount(directory.to_path_buf());
         if !has_cpu_controller(directory) {
             return Err(OracleError::NoCpuController);
         }
@@ -55,6 +59,17 @@ impl Hierarchy {
     /// Lets groups under the root have quotas: version 2 wants that said, version 1 does not.
     pub(super) fn enable_cpu(&self) -> Result<(), OracleError> {
         if self.unified { write(&self.root.join("cgroup.subtree_control"), "+cpu") } else { Ok(()) }
+    }
+}
+
+#[derive(Debug)]
+struct OwnMount(PathBuf);
+
+impl Drop for OwnMount {
+    fn drop(&mut self) {
+        if let Err(error) = unmount(&self.0, UnmountFlags::DETACH) {
+            eprintln!("{} cannot be unmounted: {error}", self.0.display());
+        }
     }
 }
 
