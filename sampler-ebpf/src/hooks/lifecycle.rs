@@ -15,12 +15,17 @@ pub(crate) fn notifier<A: Access>(task: Object) -> u64 {
     A::u64(task, Member::TaskPreemptNotifiers)
 }
 
+/// The `struct kvm_vcpu` that a notifier is part of.
+#[inline(always)]
+fn vcpu_of(notifier: u64) -> u64 {
+    notifier.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)))
+}
+
 /// Whether the thread runs the vCPU that its notifier belongs to. Any vCPU ioctl registers the notifier, and VMMs set
 /// vCPUs up and save them from other threads; a notifier of another module's objects does not fit either.
 #[inline(always)]
 pub(crate) fn runs_vcpu<A: Access>(task: Object, notifier: u64) -> bool {
-    let vcpu = notifier.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)));
-    let runner: u64 = probe(vcpu, offset(Member::VcpuPid));
+    let runner: u64 = probe(vcpu_of(notifier), offset(Member::VcpuPid));
     runner != 0 && runner == A::u64(task, Member::TaskThreadPid)
 }
 
@@ -34,11 +39,10 @@ pub(crate) fn announce<A: Access>(
     pid: u32,
     entry: *mut u16,
 ) -> bool {
-    let vcpu = notifier.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)));
     // Before the event: user space may answer it with a slot while this program still runs.
     // SAFETY: the pointer came from a map look-up that the verifier followed.
     unsafe { entry.write_volatile(SLOT_PENDING) };
-    let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu);
+    let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu_of(notifier));
     if sent {
         debug!(ctx, "vcpu seen: tid {}", pid);
     } else {

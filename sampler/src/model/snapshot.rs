@@ -124,9 +124,10 @@ pub struct Ended {
     pub index: u32,
     /// When the thread was created, Unix time in ns.
     pub start_unix_ns: u64,
-    /// The kernel's last counts, by [`sampler_ebpf::abi::Counter`].
+    /// The kernel's counts at its very last switch, by [`sampler_ebpf::abi::Counter`]; where that was not recorded, those
+    /// of the last snapshot.
     pub counters: [u64; COUNTERS.len()],
-    /// Which states the series had, with their last times.
+    /// Which states the series had, with the times of the last snapshot; none for a vCPU that no snapshot has shown.
     pub states: StateTimes,
     /// The VM ended with it: no vCPU thread of it is left.
     pub vm_gone: bool,

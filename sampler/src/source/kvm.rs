@@ -317,10 +317,10 @@ fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
 }
 
 fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
-    let Departed { thread, vm_id, vm_gone, last: departed_counts, .. } = departed;
+    let Departed { thread, vm_id, vm_gone, last, .. } = departed;
     let read = thread.account.as_ref().map(|account| account.last().counters);
-    // Never shown, it has no series to end; but it may be the one to tell its VM's end.
-    let counters = departed_counts.or(read).or_else(|| vm_gone.then_some([0; _]))?;
+    // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
+    let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
     Some(Ended {
         vm_id: vm_id?,
         thread: thread.id,
