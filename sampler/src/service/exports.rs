@@ -188,3 +188,45 @@ impl Current {
         tokio::join!(data, own).0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SamplerStats;
+
+    /// A configuration that exports to a port of the loopback device where nobody listens.
+    fn to_nobody(interval: Duration) -> Config {
+        let listener = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut config =
+            Config { interval, shutdown_deadline: Duration::from_millis(100), ..Config::default() };
+        config.export.endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+        config
+    }
+
+    async fn until(mut holds: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < end, "it never holds");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_old_receiver_had_not_taken_stays_counted_after_a_reload() {
+        let (old, new) = (to_nobody(Duration::from_secs(10)), to_nobody(Duration::from_secs(20)));
+        let stats = Arc::new(Mutex::new(SamplerStats::default()));
+        let exports = Exports::start(&old, Host::default(), stats).unwrap();
+        exports.offer(Arc::new(Snapshot { at_unix_ns: 1, ..Snapshot::default() }));
+        until(|| exports.stats().failed_attempts > 0).await;
+        let before = exports.stats();
+        assert_eq!(before.dropped_points(), 0);
+        let begin = Instant::now();
+        exports.replace(&old, &new).unwrap();
+        assert!(begin.elapsed() < Duration::from_secs(5), "a reload must not wait for the old receiver");
+        assert!(exports.stats().failed_attempts >= before.failed_attempts, "no count falls");
+        until(|| exports.stats().dropped_points() > 0).await;
+        assert_ne!(exports.target().unwrap(), old.export.target().unwrap().uri.to_string());
+        exports.shutdown(Duration::from_millis(100)).await;
+        assert!(exports.stats().dropped_points() > 0);
+    }
+}

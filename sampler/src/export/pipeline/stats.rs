@@ -109,6 +109,7 @@ impl PipelineStats {
         change
     }
 
+    /// All that is counted. Taken apart by name, so that a new field is either added here or left out on purpose.
     fn counters(&mut self) -> Vec<&mut u64> {
         let Self {
             exported_requests,

@@ -42,12 +42,8 @@ impl Trouble {
 
 /// What libraries say of a peer that speaks something else, in an operator's words.
 fn hint(text: &str) -> &'static str {
-    const SPEAKS_SOMETHING_ELSE: &[&str] = &[
-        "invalid HTTP version parsed",
-        "frame with invalid size",
-        "InvalidContentType",
-        "http2 error: connection error",
-    ];
+    const SPEAKS_SOMETHING_ELSE: &[&str] =
+        &["invalid HTTP version parsed", "frame with invalid size", "InvalidContentType"];
     let other = SPEAKS_SOMETHING_ELSE.iter().any(|sign| text.contains(sign));
     if other { "; check export.protocol, the port and http or https" } else { "" }
 }

@@ -86,15 +86,12 @@ impl ExportSettings {
     }
 }
 
-/// A URL as it may be shown: messages end in journals.
+/// A URL as it may be shown, for messages end in journals: without what stands before an `@`, wherever that is, since a
+/// URL that is refused may be cut up in any way.
 fn without_password(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    match rest[..end].rsplit_once('@') {
-        Some((_, host)) if scheme.is_empty() => format!("***@{host}{}", &rest[end..]),
-        Some((_, host)) => format!("{scheme}://***@{host}{}", &rest[end..]),
-        None => url.to_owned(),
-    }
+    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
+    let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+    format!("{scheme}***@{host}")
 }
 
 /// What is wrong, and what is accepted.
@@ -152,6 +149,17 @@ mod tests {
 
     fn url(settings: &ExportSettings) -> Result<String, SettingError> {
         settings.target().map(|target| target.uri.to_string())
+    }
+
+    #[test]
+    fn no_message_shows_a_password() {
+        for text in
+            ["http://u:s3cret@h", "ftp://u:s3cret@h", "u:s3cret@h", "http://u:s3/cret@h", "http://u:s3cret@"]
+        {
+            let settings = ExportSettings { endpoint: Some(text.into()), ..Default::default() };
+            let message = url(&settings).unwrap_err().to_string();
+            assert!(!message.contains("s3") && message.contains("***@"), "{message}");
+        }
     }
 
     #[test]
