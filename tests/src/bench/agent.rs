@@ -27,7 +27,7 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// # Errors
 /// When guests or the service do not start.
 pub fn run() -> Result<()> {
-    println!("starting {GUESTS} guests of {VCPUS} vCPUs, which halt now and then");
+    println!("starting {GUESTS} guests of {VCPUS} vCPUs, each of which wakes up ten times a second");
     let guests = guests()?;
     println!("interval  first export     CPU of the service      memory  sent per export");
     for interval in [Duration::from_secs(1), Duration::from_millis(100)] {

@@ -9,6 +9,8 @@
 //! test NAME ... skipped: reason
 //! N passed, N failed, N skipped
 //! ```
+//!
+//! In the lab a test under which the emulated machine itself failed runs again, twice at most, and a line says so each time.
 
 mod autopsy;
 mod child;

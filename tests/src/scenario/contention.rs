@@ -1,9 +1,8 @@
 //! Many vCPUs over few CPUs.
 
-use super::{Scale, Scenario, ScenarioError, threads};
+use super::{Scale, Scenario, ScenarioError, threads, waited};
 use crate::exactness::{Moves, Thread};
 use crate::guest::Guest;
-use crate::oracle::Schedstat;
 
 /// Guests pinned to a few CPUs that cannot give them all what they want.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ impl Contention {
     /// When a guest does not start.
     pub fn start(scale: &Scale<'_>) -> Result<Self, ScenarioError> {
         let guests = scale.start("contention", true)?;
-        let waited_before = waited(&guests)?;
+        let waited_before = waited(&threads(&guests))?;
         Ok(Self { guests, waited_before })
     }
 }
@@ -34,18 +33,10 @@ impl Scenario for Contention {
     }
 
     fn finish(self) -> Result<String, ScenarioError> {
-        let waited = waited(&self.guests)?.saturating_sub(self.waited_before);
+        let waited = waited(&self.threads())?.saturating_sub(self.waited_before);
         if waited == 0 {
             return Err(ScenarioError::Idle("no vCPU ever waited for a CPU".to_owned()));
         }
         Ok(format!("vCPUs waited {:.1} s in all", waited as f64 / 1e9))
     }
-}
-
-fn waited(guests: &[Guest]) -> Result<u64, ScenarioError> {
-    let mut sum = 0;
-    for thread in threads(guests) {
-        sum += Schedstat::of(thread.pid, thread.tid)?.run_delay_ns;
-    }
-    Ok(sum)
 }

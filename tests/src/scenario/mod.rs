@@ -25,6 +25,7 @@ pub use stop_continue::StopContinue;
 use crate::exactness::{Moves, Thread};
 use crate::guest::{Guest, GuestConfig, GuestError};
 use crate::host::CpuList;
+use crate::oracle::Schedstat;
 use crate::vmm::Load;
 
 /// What can go wrong in a scenario.
@@ -100,4 +101,13 @@ fn threads(guests: &[Guest]) -> Vec<Thread> {
         guest.tids().into_iter().map(move |tid| Thread { pid, tid })
     };
     guests.iter().flat_map(of_guest).collect()
+}
+
+/// Run delay of all threads together, ns.
+pub(crate) fn waited(threads: &[Thread]) -> Result<u64, ScenarioError> {
+    let mut sum = 0;
+    for thread in threads {
+        sum += Schedstat::of(thread.pid, thread.tid)?.run_delay_ns;
+    }
+    Ok(sum)
 }

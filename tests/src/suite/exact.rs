@@ -114,20 +114,27 @@ fn undisturbed(threads: &[Thread]) -> anyhow::Result<()> {
 fn owned_up(failure: Failure, source: &Kvm, context: &Context) -> anyhow::Result<(Report, String)> {
     // By then every thread that was behind has switched again, and the program has compared its counts.
     const CATCHES_UP: Duration = Duration::from_secs(1);
+    const MISSED_ONE_IN: u64 = 500;
     let Failure::Mismatches { count, report, .. } = &failure else { return Err(failure.into()) };
     let behind = |mismatch: &Mismatch| {
-        mismatch.kind == MismatchKind::Counts && mismatch.before.timeslices < mismatch.first.timeslices
+        mismatch.kind == MismatchKind::Counts && mismatch.before.timeslices + 1 == mismatch.first.timeslices
     };
     let all_behind = report.details.len() as u64 == *count && report.details.iter().all(behind);
     if context.in_lab() || !all_behind {
         return Err(failure.into());
     }
     std::thread::sleep(CATCHES_UP);
-    let counted = source.collector().hook_stats().missed_switches;
-    ensure!(counted > 0, "the sampler counts no missed switch, but: {failure}");
+    let stats = source.collector().hook_stats();
+    let counted = stats.missed_switches;
+    ensure!(*count <= counted, "the sampler counts {counted} missed switches, but: {failure}");
+    // Were it the program that misses them, it would not be so few.
+    let switches = stats.vcpu_switches;
+    ensure!(counted * MISSED_ONE_IN <= switches, "{counted} of {switches} switches were missed: {failure}");
     Ok((
         (**report).clone(),
-        format!(", all of them behind by one of the {counted} switches that the sampler counts as missed"),
+        format!(
+            ", all of them behind by one of the {counted} of {switches} switches that the sampler counts as missed"
+        ),
     ))
 }
 

@@ -12,7 +12,7 @@ use super::sampler;
 use crate::exactness::{Moves, Thread};
 use crate::host::CpuList;
 use crate::runner::{Context, Outcome};
-use crate::scenario::{Scenario, ScenarioError};
+use crate::scenario::{Scenario, ScenarioError, waited};
 
 /// Time for one of these tests.
 pub(super) const LIMIT: Duration = Duration::from_secs(300);
@@ -28,15 +28,21 @@ pub(super) fn exact(context: &Context) -> anyhow::Result<Outcome> {
     let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
     let cpu = CpuList::one(allowed.numbers()[0])?;
     guests.iter().try_for_each(|guest| guest.pin(&cpu))?;
-    compare_all(context, COMPARISONS, source, Pinned(guests))
+    let threads: Vec<_> = guests.iter().flat_map(LinuxGuest::threads).collect();
+    let waited_before = waited(&threads)?;
+    compare_all(context, COMPARISONS, source, Pinned { _guests: guests, threads, waited_before })
 }
 
 /// Linux guests that share one CPU.
-struct Pinned(Vec<LinuxGuest>);
+struct Pinned {
+    _guests: Vec<LinuxGuest>,
+    threads: Vec<Thread>,
+    waited_before: u64,
+}
 
 impl Scenario for Pinned {
     fn threads(&self) -> Vec<Thread> {
-        self.0.iter().flat_map(LinuxGuest::threads).collect()
+        self.threads.clone()
     }
 
     fn moves(&self) -> Moves {
@@ -44,7 +50,15 @@ impl Scenario for Pinned {
     }
 
     fn finish(self) -> Result<String, ScenarioError> {
-        Ok(format!("{} vCPUs of QEMU on one CPU", self.threads().len()))
+        let waited = waited(&self.threads)?.saturating_sub(self.waited_before);
+        if waited == 0 {
+            return Err(ScenarioError::Idle("no vCPU ever waited for the CPU".to_owned()));
+        }
+        Ok(format!(
+            "{} vCPUs of QEMU on one CPU waited {:.1} s in all",
+            self.threads.len(),
+            waited as f64 / 1e9
+        ))
     }
 }
 
