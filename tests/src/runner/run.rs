@@ -25,6 +25,8 @@ pub struct Selection {
     pub set: Set,
     /// Only tests whose name contains this.
     pub filter: Option<String>,
+    /// Not these tests.
+    pub except: Vec<String>,
 }
 
 impl Selection {
@@ -32,7 +34,8 @@ impl Selection {
     pub fn of<'tests>(&self, tests: &'tests [Test]) -> impl Iterator<Item = &'tests Test> {
         let named =
             |test: &Test| self.filter.as_ref().is_none_or(|filter| test.name.contains(filter.as_str()));
-        tests.iter().filter(move |test| test.sets.contains(&self.set) && named(test))
+        let excepted = |test: &Test| self.except.iter().any(|name| name == test.name);
+        tests.iter().filter(move |test| test.sets.contains(&self.set) && named(test) && !excepted(test))
     }
 }
 

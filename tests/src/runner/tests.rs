@@ -13,7 +13,7 @@ fn test(name: &'static str) -> Test {
 }
 
 fn all() -> Selection {
-    Selection { set: Set::Native, filter: None }
+    Selection { set: Set::Native, filter: None, except: Vec::new() }
 }
 
 /// Runs tests whose processes are shell scripts; `$1` is the test's directory.
@@ -41,7 +41,7 @@ fn each_test_gets_one_line_and_the_sum_comes_last() {
 fn a_test_under_which_the_machine_failed_runs_again_in_the_lab_alone() {
     const DISTURBED: &str = r#"printf '{"Disturbed":"a guest died"}' > "$1/verdict.json""#;
     let lab = Test { sets: &[Set::Lab, Set::Native], ..test("a") };
-    let (text, tally) = output(&[lab], &Selection { set: Set::Lab, filter: None }, DISTURBED);
+    let (text, tally) = output(&[lab], &Selection { set: Set::Lab, ..all() }, DISTURBED);
     assert_eq!(text.matches("runs again").count(), 2, "{text}");
     assert!(text.contains("test a ... FAILED: a guest died"), "{text}");
     assert_eq!(tally.failed, 1);
@@ -106,13 +106,15 @@ fn sets_and_filters_select() {
     let other = Test { sets: &[Set::Delivery], ..test("delivery.only") };
     let tests = [test("a.one"), lab, other];
     let names = |set, filter: Option<&str>| {
-        let selection = Selection { set, filter: filter.map(str::to_owned) };
+        let selection = Selection { set, filter: filter.map(str::to_owned), except: Vec::new() };
         selection.of(&tests).map(|test| test.name).collect::<Vec<_>>()
     };
     assert_eq!(names(Set::Native, None), ["a.one", "lab.also"]);
     assert_eq!(names(Set::Lab, None), ["lab.also"]);
     assert_eq!(names(Set::Native, Some("one")), ["a.one"]);
     assert_eq!(names(Set::Lab, Some("one")), [""; 0]);
+    let rest = Selection { except: vec!["a.one".to_owned()], ..all() };
+    assert_eq!(rest.of(&tests).map(|test| test.name).collect::<Vec<_>>(), ["lab.also"]);
 }
 
 #[test]

@@ -53,6 +53,11 @@ impl LinuxGuest {
             }
             guest.vcpus = vcpu_threads(guest.pid())?;
             let found = guest.vcpus.len();
+            if let Some(status) = guest.qemu.try_wait()? {
+                return Err(
+                    Disturbed(format!("QEMU ended by itself ({status}) once its guest had booted")).into()
+                );
+            }
             ensure!(found == config.vcpus as usize, "QEMU has {found} vCPU threads, not {}", config.vcpus);
         }
         Ok(guests)

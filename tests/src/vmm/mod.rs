@@ -19,4 +19,4 @@ mod vm;
 pub use error::VmmError;
 pub use load::{Load, LoadError};
 pub use vcpu::VcpuInfo;
-pub use vm::{HaltIn, VcpuConfig, Vm, VmConfig, available};
+pub use vm::{HaltIn, Unused, VcpuConfig, Vm, VmConfig, available};

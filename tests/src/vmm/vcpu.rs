@@ -133,12 +133,33 @@ impl Runner {
                 self.shared.exits.fetch_add(1, Ordering::Relaxed);
                 sleep_until_stopped(&self.shared.stop);
             }
+            Ok(VcpuExit::InternalError) => {
+                return Err(VmmError::UnexpectedExit { vcpu: id, exit: self.internal_error() });
+            }
             Ok(exit) => return Err(VmmError::UnexpectedExit { vcpu: id, exit: format!("{exit:?}") }),
             // A signal called the thread out of KVM_RUN: look whether to stop.
             Err(error) if error.errno() == libc::EINTR => {}
             Err(error) => return Err(ioctl_error(id, "KVM_RUN", error)),
         }
         Ok(())
+    }
+}
+
+impl Runner {
+    /// What KVM says of an error of its own.
+    fn internal_error(&mut self) -> String {
+        let run = self.fd.get_kvm_run();
+        // SAFETY: after this exit KVM has filled this member of the union in, and any bytes are a value of it.
+        let internal = unsafe { run.__bindgen_anon_1.internal };
+        let data = internal.data.get(..internal.ndata as usize).unwrap_or_default();
+        let error = format!("internal error of KVM, suberror {}, data {data:x?}", internal.suberror);
+        match (self.fd.get_regs(), self.fd.get_sregs()) {
+            (Ok(regs), Ok(sregs)) => format!(
+                "{error}, at {:x}:{:x}, cr0 {:x}, efer {:x}, {regs:x?}",
+                sregs.cs.base, regs.rip, sregs.cr0, sregs.efer
+            ),
+            _ => error,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod tools;
 use std::{
     ffi::OsStr,
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -32,7 +32,7 @@ use crate::{
 
 /// Every guest inside runs this kernel: it boots as one on every tested kernel.
 const GUEST_SERIES: &str = "6.1";
-/// How often a kernel is booted again after its machine stood still.
+/// How many boots in a row may end with a machine that stands still and no test that has its result.
 const RETRIES: u32 = 2;
 
 #[derive(clap::Args)]
@@ -117,8 +117,33 @@ struct Lab<'a> {
     qemu: Qemu,
     logs: PathBuf,
     job: &'a Job,
+    /// What comes before the command.
     script: String,
+    /// The command.
+    words: Vec<String>,
     limit: Duration,
+}
+
+/// What the boots of a kernel have come to, all of which ended with a machine that stood still.
+#[derive(Default)]
+struct Progress {
+    /// Names of the tests that have their results.
+    settled: Vec<String>,
+    tally: Tally,
+    /// Boots in a row that settled nothing.
+    idle: u32,
+}
+
+impl Progress {
+    /// Takes in what such a boot settled. False when another one is not worth its while: the same test may be what the
+    /// machine stands still under.
+    fn take(&mut self, lines: &RunnerLines) -> bool {
+        let (names, tally) = lines.so_far();
+        self.idle = if names.is_empty() { self.idle + 1 } else { 0 };
+        self.settled.extend_from_slice(names);
+        self.tally += tally;
+        self.idle <= RETRIES
+    }
 }
 
 struct Report {
@@ -144,55 +169,83 @@ impl<'a> Lab<'a> {
             ("HVS_INNER_INITRD", guest_initrd.as_os_str()),
             ("HVS_QEMU", tools::inner_binary()?.as_os_str()),
             ("HVS_WORKSPACE", workspace.root.as_os_str()),
-        ])? + &invocation(workspace, job)?;
-        Ok(Self { busybox, qemu, logs, job, script, limit })
+        ])?;
+        Ok(Self { busybox, qemu, logs, job, script, words: words(workspace, job)?, limit })
     }
 
-    /// Boots until the machine does not stand still, and says what came out.
+    /// Boots until all tests are settled, or the machine stands still too often, and says what came out. A machine that stands
+    /// still takes the test with it that ran; those before it have their results, and the next boot goes on after them.
     fn try_kernel(&self, kernel: &Fetched) -> Result<Report> {
         let logs = self.logs.join(&kernel.series);
         fs::create_dir_all(&logs)?;
-        let initramfs = logs.join("initramfs.cpio");
-        fs::write(&initramfs, image::host(kernel, &self.busybox, &self.script)?)?;
+        let mut progress = Progress::default();
         for boot in 1.. {
-            let machine = Machine {
-                qemu: &self.qemu,
-                image: &kernel.image(),
-                initramfs: &initramfs,
-                console: logs.join(format!("console.{boot}.log")),
-                output: logs.join(format!("output.{boot}.log")),
-                complaints: logs.join(format!("qemu.{boot}.log")),
-                limit: self.limit,
-            };
-            let mut lines = RunnerLines::default();
-            let end = machine.boot(&mut |line| {
-                println!("[{}] {line}", kernel.series);
-                lines.push(line);
-            })?;
+            let (end, lines) = self.boot(kernel, &logs, boot, &progress.settled)?;
             if let End::Stall(reason) = &end
-                && boot <= RETRIES
+                && progress.take(&lines)
             {
-                println!("lab: the machine of {} stood still ({reason}): boot {}", kernel.release, boot + 1);
+                println!(
+                    "lab: the machine of {} stood still ({reason}) after {}: boot {}",
+                    kernel.release,
+                    progress.tally,
+                    boot + 1
+                );
                 continue;
             }
-            let (tally, verdict) = self.judge(end, lines);
+            let (tally, verdict) = self.judge(end, lines, progress.tally);
             return Ok(Report { tally, verdict, boots: boot });
         }
         bail!("kernel {} was never booted", kernel.release)
     }
 
-    fn judge(&self, end: End, lines: RunnerLines) -> (Tally, String) {
+    fn boot(
+        &self,
+        kernel: &Fetched,
+        logs: &Path,
+        boot: u32,
+        settled: &[String],
+    ) -> Result<(End, RunnerLines)> {
+        let initramfs = logs.join("initramfs.cpio");
+        let script = self.script.clone() + &self.invocation(settled);
+        fs::write(&initramfs, image::host(kernel, &self.busybox, &script)?)?;
+        let machine = Machine {
+            qemu: &self.qemu,
+            image: &kernel.image(),
+            initramfs: &initramfs,
+            console: logs.join(format!("console.{boot}.log")),
+            output: logs.join(format!("output.{boot}.log")),
+            complaints: logs.join(format!("qemu.{boot}.log")),
+            limit: self.limit,
+        };
+        let mut lines = RunnerLines::default();
+        let end = machine.boot(&mut |line| {
+            println!("[{}] {line}", kernel.series);
+            lines.push(line);
+        })?;
+        Ok((end, lines))
+    }
+
+    /// The command as a line of the script, without the tests that are settled.
+    fn invocation(&self, settled: &[String]) -> String {
+        let except = settled.iter().flat_map(|name| ["--except", name]);
+        let words = self.words.iter().map(String::as_str).chain(except);
+        format!("exec {}\n", words.map(quoted).collect::<Vec<_>>().join(" "))
+    }
+
+    /// What the last boot says, together with what was settled before it.
+    fn judge(&self, end: End, lines: RunnerLines, settled: Tally) -> (Tally, String) {
+        let failed = |reason: String| (settled + Tally::FAILED, format!("FAILED: {reason}"));
         let status = match end {
             End::Command { status } => status,
-            End::Fault(reason) | End::Stall(reason) => return (Tally::FAILED, format!("FAILED: {reason}")),
+            End::Fault(reason) | End::Stall(reason) => return failed(reason),
         };
         match self.job {
             Job::Command(_) if status == 0 => (Tally::PASSED, "ok".to_owned()),
-            Job::Command(_) => (Tally::FAILED, format!("FAILED: exit status {status}")),
-            Job::Tests { .. } => match lines.finish(status == 0) {
+            Job::Command(_) => failed(format!("exit status {status}")),
+            Job::Tests { .. } => match lines.finish(status == 0).map(|tally| settled + tally) {
                 Ok(tally) if tally.failed == 0 => (tally, format!("ok, {tally}")),
                 Ok(tally) => (tally, format!("FAILED: {tally}")),
-                Err(error) => (Tally::FAILED, format!("FAILED: {error:#}")),
+                Err(error) => failed(format!("{error:#}")),
             },
         }
     }
@@ -209,18 +262,17 @@ fn script(variables: &[(&str, &OsStr)]) -> Result<String> {
     Ok(script)
 }
 
-fn invocation(workspace: &Workspace, job: &Job) -> Result<String> {
-    let words = match job {
-        Job::Command(words) => words.clone(),
+fn words(workspace: &Workspace, job: &Job) -> Result<Vec<String>> {
+    match job {
+        Job::Command(words) => Ok(words.clone()),
         Job::Tests { filter } => {
             let runner = workspace.release_binary(RUNNER);
             let runner = runner.to_str().context("the path of the test runner is not UTF-8")?.to_owned();
             let mut words = vec![runner, "--set".to_owned(), "lab".to_owned()];
             words.extend(filter.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]));
-            words
+            Ok(words)
         }
-    };
-    Ok(format!("exec {}\n", words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")))
+    }
 }
 
 /// One word for a POSIX shell.
@@ -241,5 +293,22 @@ mod tests {
             let output = Command::new("sh").arg("-c").arg(command).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
         }
+    }
+
+    #[test]
+    fn another_boot_is_worth_it_while_tests_are_settled() {
+        let lines = |texts: &[&str]| {
+            let mut lines = RunnerLines::default();
+            texts.iter().for_each(|line| lines.push(line));
+            lines
+        };
+        let mut progress = Progress::default();
+        assert!(progress.take(&lines(&["test a ... ok", "test b ... FAILED: no"])));
+        assert!(progress.take(&lines(&[])) && progress.take(&lines(&["noise"])));
+        assert!(progress.take(&lines(&["test c ... ok"])), "it goes on");
+        assert_eq!(progress.settled, ["a", "b", "c"]);
+        assert_eq!(progress.tally, Tally { passed: 2, failed: 1, skipped: 0 });
+        assert!((0..RETRIES).all(|_| progress.take(&lines(&[]))));
+        assert!(!progress.take(&lines(&[])), "the same test again and again");
     }
 }

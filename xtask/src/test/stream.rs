@@ -15,16 +15,23 @@ use crate::shell;
 #[derive(Debug, Default)]
 pub(crate) struct RunnerLines {
     counted: Tally,
+    names: Vec<String>,
     sum: Option<Tally>,
 }
 
 impl RunnerLines {
     pub(crate) fn push(&mut self, line: &str) {
-        if let Some(one) = Tally::from_runner(line) {
+        if let Some((name, one)) = Tally::from_runner(line) {
             self.counted += one;
+            self.names.push(name.to_owned());
         } else if let Some(sum) = Tally::from_sum(line) {
             self.sum = Some(sum);
         }
+    }
+
+    /// The tests that have their results, of a runner that did not come to its end.
+    pub(crate) fn so_far(&self) -> (&[String], Tally) {
+        (&self.names, self.counted)
     }
 
     pub(crate) fn finish(self, success: bool) -> Result<Tally> {

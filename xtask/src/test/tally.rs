@@ -1,6 +1,10 @@
 //! Counting results.
 
-use std::{fmt, ops::AddAssign, process::ExitCode};
+use std::{
+    fmt,
+    ops::{Add, AddAssign},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 
@@ -53,16 +57,17 @@ impl Tally {
         Some(Self { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
     }
 
-    /// One result line of the test runner: `test NAME ... ok (detail)`.
-    pub(crate) fn from_runner(line: &str) -> Option<Self> {
-        let (_, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+    /// Name and result of one line of the test runner: `test NAME ... ok (detail)`.
+    pub(crate) fn from_runner(line: &str) -> Option<(&str, Self)> {
+        let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
         let word = outcome.split([' ', ':']).next()?;
-        match word {
-            "ok" => Some(Self::PASSED),
-            "FAILED" => Some(Self::FAILED),
-            "skipped" => Some(Self::SKIPPED),
-            _ => None,
-        }
+        let result = match word {
+            "ok" => Self::PASSED,
+            "FAILED" => Self::FAILED,
+            "skipped" => Self::SKIPPED,
+            _ => return None,
+        };
+        Some((name, result))
     }
 
     /// The runner's own sum: `2 passed, 0 failed, 1 skipped`.
@@ -71,6 +76,15 @@ impl Tally {
         let mut count = |word: &str| parts.next()?.strip_suffix(word)?.trim_end().parse().ok();
         let sum = Self { passed: count("passed")?, failed: count("failed")?, skipped: count("skipped")? };
         parts.next().is_none().then_some(sum)
+    }
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
     }
 }
 
@@ -101,9 +115,12 @@ mod tests {
 
     #[test]
     fn runner_lines_count_one_each() {
-        assert_eq!(Tally::from_runner("test a::b ... ok (2,000 comparisons)"), Some(Tally::PASSED));
-        assert_eq!(Tally::from_runner("test a::b ... FAILED: 3 mismatches ... ok"), Some(Tally::FAILED));
-        assert_eq!(Tally::from_runner("test a::b ... skipped: no /dev/kvm"), Some(Tally::SKIPPED));
+        assert_eq!(Tally::from_runner("test a::b ... ok (2,000 comparisons)"), Some(("a::b", Tally::PASSED)));
+        assert_eq!(
+            Tally::from_runner("test a::b ... FAILED: 3 mismatches ... ok"),
+            Some(("a::b", Tally::FAILED))
+        );
+        assert_eq!(Tally::from_runner("test a::b ... skipped: no /dev/kvm"), Some(("a::b", Tally::SKIPPED)));
         assert_eq!(Tally::from_runner("test result: ok. 1 passed"), None);
         assert_eq!(Tally::from_runner("testing ... ok"), None);
     }
