@@ -1,6 +1,8 @@
 //! Reading a thread's `task_struct`, in two ways with one interface.
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf};
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use aya_ebpf::helpers::{bpf_probe_read_kernel_buf, generated};
 use sampler_ebpf::abi::{ABSENT, Member};
 
 use crate::maps::offset;
@@ -8,8 +10,10 @@ use crate::maps::offset;
 /// A pointer to a kernel object that programs may load from.
 pub(crate) type Object = *const u8;
 
-/// `TASK_DEAD`, the state of a thread's very last switch. The same from 2.6 to 7.2.
-const TASK_DEAD: u64 = 0x80;
+/// State of a thread that runs or could run.
+pub(crate) const TASK_RUNNING: u64 = 0;
+/// Bit of the state of a thread's very last switch: it will never run again. The same from 2.6 to 7.2.
+pub(crate) const TASK_DEAD: u64 = 0x80;
 
 /// How members are read: typed loads where the verifier knows the pointer's type, a helper where it does not.
 pub(crate) trait Access {
@@ -64,11 +68,32 @@ impl Access for Probed {
     }
 }
 
-/// Reads a value at an untyped kernel address; a fault reads as zero.
+/// Reads a value at an untyped kernel address; a fault reads as zero, as the helper itself sees to. Without a branch on
+/// its outcome: a row of such reads would double the verifier's paths with each.
 #[inline(always)]
-pub(crate) fn probe<T: Default>(address: u64, offset: u32) -> T {
-    // SAFETY: the helper itself survives any address.
-    unsafe { bpf_probe_read_kernel((address + u64::from(offset)) as *const T) }.unwrap_or_default()
+pub(crate) fn probe<T: Copy>(address: u64, offset: u32) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper survives any address, and writes all bytes in either case; any bytes are an integer.
+    unsafe {
+        probe_into(address, offset, value.as_mut_ptr());
+        value.assume_init()
+    }
+}
+
+/// The same, into memory of the caller's.
+///
+/// # Safety
+/// `into` may be written.
+#[inline(always)]
+pub(crate) unsafe fn probe_into<T>(address: u64, offset: u32, into: *mut T) {
+    // SAFETY: the helper itself survives any address, and writes as many bytes as it is told.
+    let _ = unsafe {
+        generated::bpf_probe_read_kernel(
+            into.cast(),
+            size_of::<T>() as u32,
+            (address + u64::from(offset)) as *const c_void,
+        )
+    };
 }
 
 /// Copies the thread's name.
@@ -79,13 +104,20 @@ pub(crate) fn comm(task: Object, into: &mut [u8; 16]) {
     let _ = unsafe { bpf_probe_read_kernel_buf(from, into) };
 }
 
-/// This is the thread's very last switch: it will never run again.
+/// The thread's state: [`TASK_RUNNING`], or bits that tell what it waits for.
 #[inline(always)]
-pub(crate) fn is_dead<A: Access>(task: Object) -> bool {
-    let state = if offset(Member::TaskState) == ABSENT {
+pub(crate) fn state<A: Access>(task: Object) -> u64 {
+    if offset(Member::TaskState) == ABSENT {
         A::u64(task, Member::TaskStateOld)
     } else {
         u64::from(A::u32(task, Member::TaskState))
-    };
-    state & TASK_DEAD != 0
+    }
+}
+
+/// The scheduler's clock of the thread's CPU: at `sched_switch` the very time with which the kernel credits waits.
+#[inline(always)]
+pub(crate) fn clock<A: Access>(task: Object) -> u64 {
+    let cfs_rq = A::u64(task, Member::TaskCfsRq) as Object;
+    let rq = A::u64(cfs_rq, Member::CfsRqRq) as Object;
+    A::u64(rq, Member::RqClock)
 }

@@ -4,8 +4,8 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use sampler_ebpf::abi::{
-    COUNTERS, Control, Event, HookStats, MAX_CPUS, MAX_SLOTS, MEMBERS, Offsets, PIDS_PER_BLOCK, PidBlock,
-    VcpuSlot, WalkRecord, WalkStats,
+    COUNTERS, Control, DISTRIBUTIONS, Event, Histogram, HookStats, KVM_STATS, MAX_CPUS, MAX_SLOTS, MEMBERS,
+    Offsets, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
 };
 
 macro_rules! describe {
@@ -21,29 +21,35 @@ macro_rules! describe {
 fn layout_is_as_recorded() {
     let mut text = String::new();
     describe! { text,
-        VcpuSlot { seq, task, on_cpu, cpu, counters }
-        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, on_cpu }
+        VcpuSlot { seq, task, vcpu, on_cpu, cpu, counters, left_ns, left, fresh, asleep_ns, distributions }
+        Histogram { sum_ns, counts }
+        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, asleep_ns, on_cpu, kvm_generation, kvm }
         Control { generation, clock_offset_ns, calibrated }
         HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }
         WalkStats { threads, announced, events_lost, torn }
-        Event { kind, tid, tgid, vcpu_id, task, kvm, start_time_ns, start_boottime_ns, leader_start_boottime_ns, comm }
+        Event { kind, tid, tgid, vcpu_id, task, kvm, vcpu, start_time_ns, start_boottime_ns, leader_start_boottime_ns, at_boottime_ns, sched_ns, counters, left, comm }
         Offsets { at }
         PidBlock {}
     }
     writeln!(text, "slots {MAX_SLOTS}, cpus {MAX_CPUS}, pids per block {PIDS_PER_BLOCK}").unwrap();
-    for (n, row) in COUNTERS.iter().enumerate() {
-        writeln!(
-            text,
-            "counter {n} {} = {}.{}",
-            row.key, MEMBERS[row.member as usize].container, MEMBERS[row.member as usize].path
-        )
-        .unwrap();
+    for (table, rows) in [("counter", COUNTERS), ("kvm stat", KVM_STATS)] {
+        for (n, row) in rows.iter().enumerate() {
+            let member = MEMBERS[row.member as usize];
+            writeln!(text, "{table} {n} {} = {}.{}", row.key, member.container, member.path).unwrap();
+        }
+    }
+    for (n, row) in DISTRIBUTIONS.iter().enumerate() {
+        writeln!(text, "distribution {n} {}", row.key).unwrap();
     }
     for (n, row) in MEMBERS.iter().enumerate() {
         writeln!(
             text,
-            "member {n} {}.{} sizes {:?} needed {}",
-            row.container, row.path, row.sizes, row.needed
+            "member {n} {}.{}{} sizes {:?} needed {}",
+            row.container,
+            row.path,
+            row.elsewhere.iter().map(|path| format!(" or {path}")).collect::<String>(),
+            row.sizes,
+            row.needed
         )
         .unwrap();
     }

@@ -2,13 +2,19 @@
 
 mod counters;
 mod event;
+mod histogram;
 mod offsets;
 mod slot;
 
-pub use counters::{COUNTERS, Counter, CounterRow, Unit, for_each_counter};
+pub use counters::{
+    COUNTERS, Counter, CounterRow, KVM_STATS, KvmStat, Unit, for_each_counter, for_each_kvm_stat,
+};
 pub use event::{Event, EventKind};
+pub use histogram::{
+    BUCKETS, DISTRIBUTIONS, Distribution, DistributionRow, Histogram, ZERO_EXPONENT, bucket_of,
+};
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use slot::{
-    Control, FILTER_BITS, Filter, HookStats, MAX_CPUS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,
+    Control, FILTER_BITS, Filter, HookStats, Left, MAX_CPUS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,
     SLOT_PENDING, VcpuSlot, WalkRecord, WalkStats,
 };

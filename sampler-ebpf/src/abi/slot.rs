@@ -1,6 +1,9 @@
 //! The memory that the programs write and user space maps: no system call to read it.
 
-use super::counters::COUNTERS;
+use super::{
+    counters::{COUNTERS, KVM_STATS},
+    histogram::{DISTRIBUTIONS, Histogram},
+};
 
 /// vCPU threads that can be followed at once, slot 0 included.
 pub const MAX_SLOTS: u32 = 4096;
@@ -32,12 +35,57 @@ pub struct VcpuSlot {
     pub seq: u64,
     /// Address of the thread's `task_struct`, its identity while it lives. User space writes it when it gives the slot out.
     pub task: u64,
+    /// Address of the `struct kvm_vcpu` that it ran when it was seen; KVM keeps it while the VM lives.
+    pub vcpu: u64,
     /// 1 from a switch-in to the next switch-out.
     pub on_cpu: u32,
     /// CPU of the last switch.
     pub cpu: u32,
-    /// Kernel's counts at the last switch, in the order of [`COUNTERS`].
+    /// Kernel's counts when the thread left its CPU last, in the order of [`COUNTERS`].
     pub counters: [u64; COUNTERS.len()],
+    /// The scheduler's clock at that moment, ns.
+    pub left_ns: u64,
+    /// A [`Left`] as a number: how it left.
+    pub left: u32,
+    /// 1 until the first switch after the slot was given out: switches before it may be missing.
+    pub fresh: u32,
+    /// Time asleep since the slot was given out, by [`Left::sleep`]; without the sleep that goes on.
+    pub asleep_ns: [u64; Left::SLEEPS],
+    /// Distributions since the slot was given out, in the order of [`DISTRIBUTIONS`].
+    pub distributions: [Histogram; DISTRIBUTIONS.len()],
+}
+
+/// How a thread left its CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Left {
+    /// Nobody saw it.
+    Unknown = 0,
+    /// It could have gone on: it waits for a CPU from then on.
+    Runnable = 1,
+    /// The guest halted, and KVM put the thread to sleep.
+    Halted = 2,
+    /// It sleeps anywhere else: in the VMM, for a page, paused.
+    Blocked = 3,
+}
+
+impl Left {
+    /// Kinds of sleep.
+    pub const SLEEPS: usize = 2;
+
+    /// Index of the sleep that begins so; `None` for a number that begins no sleep.
+    #[must_use]
+    #[inline(always)]
+    pub const fn sleep(left: u32) -> Option<usize> {
+        // Not by subtraction and comparison: the verifier would have to follow that.
+        if left == Self::Halted as u32 {
+            Some(0)
+        } else if left == Self::Blocked as u32 {
+            Some(1)
+        } else {
+            None
+        }
+    }
 }
 
 /// One vCPU thread as a walk over all threads found it. Written by the walk alone.
@@ -58,10 +106,17 @@ pub struct WalkRecord {
     pub running_ns: u64,
     /// Length of the wait that is going on, ns: not yet in the kernel's run delay; 0 when the thread does not wait.
     pub waiting_ns: u64,
+    /// Time asleep since the thread has its slot, by [`Left::sleep`], the sleep that goes on included, ns.
+    pub asleep_ns: [u64; Left::SLEEPS],
     /// 1 when the thread was on a CPU.
     pub on_cpu: u32,
     /// Keeps the layout explicit.
     pub _pad: u32,
+    /// Number of the last walk if it read what KVM counts of the vCPU; 0 when it did not, because the vCPU is no longer the
+    /// thread's: `kvm` says nothing then.
+    pub kvm_generation: u64,
+    /// What KVM has counted, in the order of [`KVM_STATS`]; what this kernel does not count stays 0.
+    pub kvm: [u64; KVM_STATS.len()],
 }
 
 /// What user space and the walk tell each other.

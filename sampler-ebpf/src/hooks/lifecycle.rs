@@ -1,8 +1,10 @@
 //! Births and deaths of vCPU threads, told to user space.
 
-use aya_ebpf::EbpfContext;
+use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_boot_ns};
 use aya_log_ebpf::debug;
-use sampler_ebpf::abi::{Event, EventKind, Member, NO_SLOT, SLOT_PENDING};
+use sampler_ebpf::abi::{
+    COUNTERS, Counter, Event, EventKind, Left, Member, NO_SLOT, SLOT_PENDING, for_each_counter,
+};
 
 use crate::{
     maps::{events, offset},
@@ -25,8 +27,30 @@ fn vcpu_of(notifier: u64) -> u64 {
 /// vCPUs up and save them from other threads; a notifier of another module's objects does not fit either.
 #[inline(always)]
 pub(crate) fn runs_vcpu<A: Access>(task: Object, notifier: u64) -> bool {
-    let runner: u64 = probe(vcpu_of(notifier), offset(Member::VcpuPid));
+    is_run_by::<A>(vcpu_of(notifier), task)
+}
+
+/// Whether the thread was the last to run the vCPU.
+#[inline(always)]
+pub(crate) fn is_run_by<A: Access>(vcpu: u64, task: Object) -> bool {
+    let runner: u64 = probe(vcpu, offset(Member::VcpuPid));
     runner != 0 && runner == A::u64(task, Member::TaskThreadPid)
+}
+
+/// Whether KVM has put the thread to sleep because its vCPU has nothing to do: the guest halted, or has not been started.
+#[inline(always)]
+pub(crate) fn halted(task: Object, notifier: u64) -> bool {
+    notifier != 0 && probe::<u64>(vcpu_of(notifier), offset(Member::VcpuWaitTask)) == task as u64
+}
+
+/// The moment at which a thread was seen, for its slot to begin with.
+pub(crate) struct Seen {
+    /// The scheduler's clock, ns.
+    pub(crate) sched_ns: u64,
+    /// How it left its CPU, where it was seen off it.
+    pub(crate) left: Left,
+    /// How often it had been given a CPU.
+    pub(crate) pcount: u64,
 }
 
 /// Announces a thread that was seen running a vCPU, once. Returns false when the event was lost: the
@@ -38,11 +62,12 @@ pub(crate) fn announce<A: Access>(
     notifier: u64,
     pid: u32,
     entry: *mut u16,
+    seen: Seen,
 ) -> bool {
     // Before the event: user space may answer it with a slot while this program still runs.
     // SAFETY: the pointer came from a map look-up that the verifier followed.
     unsafe { entry.write_volatile(SLOT_PENDING) };
-    let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu_of(notifier));
+    let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu_of(notifier), seen);
     if sent {
         debug!(ctx, "vcpu seen: tid {}", pid);
     } else {
@@ -56,11 +81,11 @@ pub(crate) fn announce<A: Access>(
 #[inline(always)]
 pub(crate) fn gone<A: Access>(ctx: &impl EbpfContext, task: Object, pid: u32) -> bool {
     debug!(ctx, "thread gone: tid {}", pid);
-    send::<A>(EventKind::ThreadGone, task, pid, 0)
+    send::<A>(EventKind::ThreadGone, task, pid, 0, Seen { sched_ns: 0, left: Left::Unknown, pcount: 0 })
 }
 
 #[inline(always)]
-fn send<A: Access>(kind: EventKind, task: Object, pid: u32, vcpu: u64) -> bool {
+fn send<A: Access>(kind: EventKind, task: Object, pid: u32, vcpu: u64, seen: Seen) -> bool {
     let Some(mut room) = events().reserve::<Event>(0) else {
         return false;
     };
@@ -71,17 +96,29 @@ fn send<A: Access>(kind: EventKind, task: Object, pid: u32, vcpu: u64) -> bool {
         vcpu_id: 0,
         task: task as u64,
         kvm: 0,
+        vcpu,
         start_time_ns: A::u64(task, Member::TaskStartTime),
         start_boottime_ns: A::u64(task, Member::TaskStartBoottime),
         leader_start_boottime_ns: probe(
             A::u64(task, Member::TaskGroupLeader),
             offset(Member::TaskStartBoottime),
         ),
+        // SAFETY: the helper has no preconditions.
+        at_boottime_ns: unsafe { bpf_ktime_get_boot_ns() },
+        sched_ns: seen.sched_ns,
+        counters: [0; COUNTERS.len()],
+        left: seen.left as u32,
+        _pad: 0,
         comm: [0; 16],
     };
     if vcpu != 0 {
         event.vcpu_id = probe(vcpu, offset(Member::VcpuId));
         event.kvm = probe(vcpu, offset(Member::VcpuKvm));
+        for_each_counter(|counter, member| event.counters[counter as usize] = A::u64(task, member));
+        // A walk looks on: the thread may have run meanwhile.
+        if event.counters[Counter::Timeslices as usize] != seen.pcount {
+            event.left = Left::Unknown as u32;
+        }
     }
     comm(task, &mut event.comm);
     room.write(event);

@@ -3,4 +3,5 @@
 mod baseline;
 mod lifecycle;
 mod sched;
+mod slot;
 mod walk;

@@ -1,9 +1,4 @@
-//! The scheduler's context switch: run time, run delay, switches and migrations of vCPU threads.
-//!
-//! Nothing is computed here. The kernel keeps all of these counts itself, and at this tracepoint those of the
-//! thread that leaves are complete: `update_curr()` ran when it was put, its earlier waits were credited when
-//! it arrived, and its switch count was raised just before. Those of the thread that comes are not yet, so
-//! for it only the arrival is noted.
+//! The scheduler's context switch: which of its two threads run vCPUs, and what their slots are told.
 
 use aya_ebpf::{
     EbpfContext,
@@ -11,12 +6,15 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use sampler_ebpf::abi::{Counter, HookStats, Member, NO_SLOT, SLOT_PENDING, VcpuSlot, for_each_counter};
+use sampler_ebpf::abi::{HookStats, Left, Member, NO_SLOT, SLOT_PENDING, VcpuSlot};
 
-use super::lifecycle::{announce, gone, notifier, runs_vcpu};
+use super::{
+    lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
+    slot::{arrive, leave},
+};
 use crate::{
     maps::{hook_stats, may_have_slot, pid_entry, slot},
-    task::{Access, Object, Probed, Typed, is_dead},
+    task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, state},
 };
 
 /// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next[, unsigned int prev_state])`
@@ -24,25 +22,25 @@ use crate::{
 /// The fourth argument came with 5.18 and was backported by some: not used.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch_btf(ctx: BtfTracePointContext) -> i32 {
-    on_switch::<Typed>(&ctx, ctx.arg(1), ctx.arg(2));
+    on_switch::<Typed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// The same for a kernel that refuses `tp_btf`.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
-    on_switch::<Probed>(&ctx, ctx.arg(1), ctx.arg(2));
+    on_switch::<Probed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[inline(always)]
-fn on_switch<A: Access>(ctx: &impl EbpfContext, prev: Object, next: Object) {
-    switch_out::<A>(ctx, prev);
-    switch_in::<A>(next);
+fn on_switch<A: Access>(ctx: &impl EbpfContext, preempted: u64, prev: Object, next: Object) {
+    switch_out::<A>(ctx, preempted != 0, prev);
+    switch_in(next, A::u32(next, Member::TaskPid));
 }
 
 #[inline(always)]
-fn switch_out<A: Access>(ctx: &impl EbpfContext, task: Object) {
+fn switch_out<A: Access>(ctx: &impl EbpfContext, preempted: bool, task: Object) {
     let pid = A::u32(task, Member::TaskPid);
     let notifier = notifier::<A>(task);
     if notifier == 0 && !may_have_slot(pid) {
@@ -53,16 +51,22 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, task: Object) {
     let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return };
     // SAFETY: the pointer came from a map look-up that the verifier followed.
     let index = unsafe { entry.read_volatile() };
-    let dead = is_dead::<A>(task);
+    let state = state::<A>(task);
+    let dead = state & TASK_DEAD != 0;
     if let Some(slot) = own_slot(index, task, stats) {
-        let missed = missed_switches::<A>(slot, task);
-        record::<A>(slot, task, cpu);
+        let left = how_left(preempted, state, task, notifier);
+        let missed = leave::<A>(slot, task, cpu, left, clock::<A>(task));
         count(stats, |s| &raw mut s.vcpu_switches);
         if missed != 0 {
             add(stats, |s| &raw mut s.missed_switches, missed);
         }
     } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
-        let sent = announce::<A>(ctx, task, notifier, pid, entry);
+        let seen = Seen {
+            sched_ns: clock::<A>(task),
+            left: how_left(preempted, state, task, notifier),
+            pcount: A::u64(task, Member::TaskPcount),
+        };
+        let sent = announce::<A>(ctx, task, notifier, pid, entry, seen);
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
         return;
     }
@@ -74,9 +78,20 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, task: Object) {
     }
 }
 
+/// A thread that is preempted stays on its queue whatever it was about to do.
 #[inline(always)]
-fn switch_in<A: Access>(task: Object) {
-    let pid = A::u32(task, Member::TaskPid);
+fn how_left(preempted: bool, state: u64, task: Object, notifier: u64) -> Left {
+    if preempted || state == TASK_RUNNING {
+        Left::Runnable
+    } else if halted(task, notifier) {
+        Left::Halted
+    } else {
+        Left::Blocked
+    }
+}
+
+#[inline(always)]
+fn switch_in(task: Object, pid: u32) {
     if !may_have_slot(pid) {
         return;
     }
@@ -87,15 +102,11 @@ fn switch_in<A: Access>(task: Object) {
         return;
     }
     let Some(slot) = slot(index) else { return };
-    // SAFETY: as above; the verifier knows the slot's size.
+    // SAFETY: as above; the verifier knows the slot's size. The helper has no preconditions.
     unsafe {
-        if (&raw const (*slot).task).read_volatile() != task as u64 {
-            return;
+        if (&raw const (*slot).task).read_volatile() == task as u64 {
+            arrive(slot, bpf_get_smp_processor_id() as u32);
         }
-        begin(slot);
-        (&raw mut (*slot).on_cpu).write_volatile(1);
-        (&raw mut (*slot).cpu).write_volatile(bpf_get_smp_processor_id() as u32);
-        end(slot);
     }
 }
 
@@ -112,62 +123,6 @@ fn own_slot(index: u16, task: Object, stats: *mut HookStats) -> Option<*mut Vcpu
         return None;
     }
     Some(slot)
-}
-
-/// Switches of the thread that the kernel made since the last recorded departure without calling this program: whole
-/// stints by the kernel's count of them, and the begin of the stint that ends now.
-#[inline(always)]
-fn missed_switches<A: Access>(slot: *const VcpuSlot, task: Object) -> u64 {
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let (before, arrived) = unsafe {
-        let before = (&raw const (*slot).counters[Counter::Timeslices as usize]).read_volatile();
-        (before, (&raw const (*slot).on_cpu).read_volatile())
-    };
-    // The slot was given out while the thread was on its CPU.
-    if before == 0 {
-        return 0;
-    }
-    let stints = A::u64(task, Member::TaskPcount).saturating_sub(before).saturating_sub(1);
-    stints + u64::from(arrived == 0)
-}
-
-/// Copies the kernel's counts of a thread that leaves its CPU.
-#[inline(always)]
-fn record<A: Access>(slot: *mut VcpuSlot, task: Object, cpu: u32) {
-    // SAFETY: the pointer came from a map look-up that the verifier followed. Volatile keeps the order of
-    // the writes between the two steps of `seq`.
-    unsafe {
-        begin(slot);
-        (&raw mut (*slot).on_cpu).write_volatile(0);
-        (&raw mut (*slot).cpu).write_volatile(cpu);
-        for_each_counter(|counter, member| {
-            let value = A::u64(task, member);
-            (&raw mut (*slot).counters[counter as usize]).write_volatile(value);
-        });
-        end(slot);
-    }
-}
-
-/// # Safety
-/// `slot` points to a slot that nobody else writes now.
-#[inline(always)]
-unsafe fn begin(slot: *mut VcpuSlot) {
-    // SAFETY: by contract.
-    unsafe {
-        let seq = (&raw const (*slot).seq).read_volatile();
-        (&raw mut (*slot).seq).write_volatile(seq | 1);
-    }
-}
-
-/// # Safety
-/// As [`begin`].
-#[inline(always)]
-unsafe fn end(slot: *mut VcpuSlot) {
-    // SAFETY: by contract.
-    unsafe {
-        let seq = (&raw const (*slot).seq).read_volatile();
-        (&raw mut (*slot).seq).write_volatile(seq + 1);
-    }
 }
 
 #[inline(always)]

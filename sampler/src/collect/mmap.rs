@@ -10,7 +10,9 @@ use std::{
 };
 
 use aya::{Ebpf, maps::Map};
-use sampler_ebpf::abi::{Control, HookStats, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats};
+use sampler_ebpf::abi::{
+    Control, Event, HookStats, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
+};
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
 /// writes may be a virtual one that has just lost its own CPU.
@@ -66,6 +68,33 @@ unsafe impl Plain for Control {}
 unsafe impl Plain for HookStats {}
 // SAFETY: as above.
 unsafe impl Plain for WalkStats {}
+// SAFETY: as above.
+unsafe impl Plain for Event {}
+
+/// Types whose writers count their writes.
+///
+/// # Safety
+/// [`Sequenced::seq`] returns the address of a field of the value that is odd while the value is written.
+pub unsafe trait Sequenced: Plain {
+    /// Where the sequence number is.
+    fn seq(value: *const Self) -> *const u64;
+}
+
+// SAFETY: so the programs do with it.
+unsafe impl Sequenced for VcpuSlot {
+    fn seq(value: *const Self) -> *const u64 {
+        value.cast()
+    }
+}
+
+const _: () =
+    assert!(std::mem::offset_of!(VcpuSlot, seq) == 0, "the sequence number is the slot's first field");
+
+/// A value from its bytes; `None` when they are more or fewer.
+pub(super) fn from_bytes<T: Plain>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: so many bytes are there, they need no alignment, and any bytes are a value of `T`.
+    (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
 
 /// An array map, mapped into this process.
 #[derive(Debug)]
@@ -130,13 +159,19 @@ impl<T: Plain> Mapped<T> {
     /// # Panics
     /// When the index is beyond the end.
     #[must_use]
-    pub fn read_consistent(&self, index: usize, seq: impl Fn(&T) -> u64) -> Option<T> {
+    pub fn read_consistent(&self, index: usize) -> Option<T>
+    where
+        T: Sequenced,
+    {
+        let seq = T::seq(self.at(index));
         (0..ATTEMPTS).find_map(|_| {
-            let before = seq(&self.read(index));
+            // SAFETY: a field of a value inside the mapping, here and below.
+            let before = unsafe { seq.read_volatile() };
             fence(Ordering::Acquire);
             let value = self.read(index);
             fence(Ordering::Acquire);
-            let after = seq(&self.read(index));
+            // SAFETY: as above.
+            let after = unsafe { seq.read_volatile() };
             if before == after && before.is_multiple_of(2) {
                 return Some(value);
             }

@@ -18,7 +18,8 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::{
-    Control, Event, HookStats, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
+    ABSENT, Control, Event, Histogram, HookStats, KVM_STATS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,
+    VcpuSlot, WalkRecord, WalkStats,
 };
 
 use filter::FilterBits;
@@ -77,6 +78,12 @@ impl Collector {
         &mut self.loaded
     }
 
+    /// Which of [`KVM_STATS`] this kernel's KVM keeps.
+    #[must_use]
+    pub fn kvm_stats_kept(&self) -> [bool; KVM_STATS.len()] {
+        std::array::from_fn(|n| self.loaded.offsets.at[KVM_STATS[n].member as usize] != ABSENT)
+    }
+
     /// Hands every waiting lifecycle event to `each`, in order.
     pub fn drain(&mut self, each: impl FnMut(Event)) {
         ring::drain(&mut self.events, each);
@@ -99,7 +106,7 @@ impl Collector {
     /// The slot of a thread as the scheduler program left it, or `None` while it is being written.
     #[must_use]
     pub fn slot(&self, index: u16) -> Option<VcpuSlot> {
-        self.slots.read_consistent(usize::from(index), |slot| slot.seq)
+        self.slots.read_consistent(usize::from(index))
     }
 
     /// What the last walk found of a thread.
@@ -108,14 +115,13 @@ impl Collector {
         self.records.read(usize::from(index))
     }
 
-    /// Gives a slot to a thread, empty but for its identity: nothing of an earlier owner is left.
-    pub fn assign(&mut self, index: u16, tid: u32, task: u64) {
-        let (slot, record) = (empty_slot(task), empty_record());
-        self.slots.write(usize::from(index), slot);
-        self.records.write(usize::from(index), record);
-        self.set_pid(tid, index);
+    /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner is left.
+    pub fn assign(&mut self, index: u16, event: &Event) {
+        self.slots.write(usize::from(index), new_slot(event));
+        self.records.write(usize::from(index), empty_record());
+        self.set_pid(event.tid, index);
         // Last: the programs look at the table only where the filter lets them.
-        self.filter.add(tid);
+        self.filter.add(event.tid);
         self.publish_filter();
     }
 
@@ -223,9 +229,23 @@ const fn place(tid: u32) -> (usize, usize) {
     ((tid / PIDS_PER_BLOCK) as usize, (tid % PIDS_PER_BLOCK) as usize)
 }
 
-const fn empty_slot(task: u64) -> VcpuSlot {
-    VcpuSlot { seq: 0, task, on_cpu: 0, cpu: 0, counters: [0; _] }
+const fn new_slot(event: &Event) -> VcpuSlot {
+    VcpuSlot {
+        seq: 0,
+        task: event.task,
+        vcpu: event.vcpu,
+        on_cpu: 0,
+        cpu: 0,
+        counters: event.counters,
+        left_ns: event.sched_ns,
+        left: event.left,
+        fresh: 1,
+        asleep_ns: [0; _],
+        distributions: [EMPTY_HISTOGRAM; _],
+    }
 }
+
+const EMPTY_HISTOGRAM: Histogram = Histogram { sum_ns: 0, counts: [0; _] };
 
 const fn empty_record() -> WalkRecord {
     WalkRecord {
@@ -236,8 +256,11 @@ const fn empty_record() -> WalkRecord {
         counters: [0; _],
         running_ns: 0,
         waiting_ns: 0,
+        asleep_ns: [0; _],
         on_cpu: 0,
         _pad: 0,
+        kvm_generation: 0,
+        kvm: [0; _],
     }
 }
 

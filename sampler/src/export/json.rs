@@ -3,9 +3,9 @@
 //! Two rules hold for every document. What a guest or host is called is always there, and `null` where it is not
 //! known. What is measured is left out where it is not known: absent, never zero.
 
-use std::io;
+use std::{borrow::Cow, io};
 
-use sampler_ebpf::abi::{COUNTERS, Counter};
+use sampler_ebpf::abi::{COUNTERS, Counter, Histogram};
 use serde::{
     Serialize, Serializer,
     ser::{SerializeMap as _, SerializeSeq as _},
@@ -13,7 +13,10 @@ use serde::{
 use serde_json::ser::Formatter;
 
 use super::terminal;
-use crate::model::{Ended, Host, Interval, SamplerStats, Snapshot, StateTimes, Vcpu, Vm};
+use crate::model::{
+    Distributions, Ended, Host, Interval, KvmCounts, SamplerStats, Snapshot, StateTimes, Vcpu, Vm,
+    distribution,
+};
 
 /// Value of `schema` in what [`once`] renders.
 pub const ONCE_SCHEMA: &str = "hvsampler.once/1";
@@ -109,6 +112,8 @@ struct VmJson<'a> {
     platform: &'static str,
     pid: u32,
     start_unix_ns: u64,
+    seen_unix_ns: u64,
+    distributions: DistributionsJson<'a>,
     vcpus: List<'a, Vcpu, VcpuJson<'a>>,
 }
 
@@ -121,6 +126,8 @@ impl<'a> VmJson<'a> {
             platform: vm.platform,
             pid: vm.key.pid,
             start_unix_ns: vm.start_unix_ns,
+            seen_unix_ns: vm.seen_unix_ns,
+            distributions: DistributionsJson(Cow::Borrowed(&vm.distributions)),
             vcpus: List(&vm.vcpus, VcpuJson::of),
         }
     }
@@ -137,6 +144,10 @@ struct VcpuJson<'a> {
     waiting_ns: u64,
     states: States<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    kvm: Option<Kvm<'a>>,
+    seen_unix_ns: u64,
+    distributions: DistributionsJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<IntervalJson<'a>>,
 }
 
@@ -150,7 +161,10 @@ impl<'a> VcpuJson<'a> {
             running_ns: vcpu.running_ns,
             waiting_ns: vcpu.waiting_ns,
             states: States(&vcpu.states),
-            interval: vcpu.interval.as_ref().map(IntervalJson::of),
+            kvm: vcpu.kvm.as_ref().map(Kvm),
+            seen_unix_ns: vcpu.seen_unix_ns,
+            distributions: DistributionsJson(Cow::Borrowed(&vcpu.distributions)),
+            interval: vcpu.interval.as_ref().map(|interval| IntervalJson::of(vcpu, interval)),
         }
     }
 }
@@ -163,16 +177,21 @@ struct IntervalJson<'a> {
     #[serde(flatten)]
     counters: Counters<'a>,
     states: States<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kvm: Option<Kvm<'a>>,
+    distributions: DistributionsJson<'a>,
 }
 
 impl<'a> IntervalJson<'a> {
-    fn of(interval: &'a Interval) -> Self {
+    fn of(vcpu: &Vcpu, interval: &'a Interval) -> Self {
         Self {
             wall_ns: interval.wall_ns,
             run_ns: interval.run_ns,
             steal_ns: interval.steal_ns,
             counters: Counters { values: &interval.counters, times: false },
             states: States(&interval.states),
+            kvm: interval.kvm.as_ref().map(Kvm),
+            distributions: DistributionsJson(Cow::Owned(vcpu.distributions_added())),
         }
     }
 }
@@ -222,6 +241,49 @@ impl Serialize for Counters<'_> {
         let switches = value(Counter::VoluntarySwitches).saturating_add(value(Counter::InvoluntarySwitches));
         map.serialize_entry("switches", &switches)?;
         map.end()
+    }
+}
+
+struct Kvm<'a>(&'a KvmCounts);
+
+impl Serialize for Kvm<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter())
+    }
+}
+
+struct DistributionsJson<'a>(Cow<'a, Distributions>);
+
+impl Serialize for DistributionsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(row, histogram)| (row.key, HistogramJson::of(histogram))))
+    }
+}
+
+/// As OTLP has it: empty buckets are left out.
+#[derive(Serialize)]
+struct HistogramJson {
+    count: u64,
+    sum_ns: u64,
+    zero_count: u64,
+    buckets: Vec<BucketJson>,
+}
+
+#[derive(Serialize)]
+struct BucketJson {
+    index: i32,
+    count: u64,
+}
+
+impl HistogramJson {
+    fn of(histogram: &Histogram) -> Self {
+        let buckets = distribution::buckets(histogram).map(|(index, count)| BucketJson { index, count });
+        Self {
+            count: distribution::count(histogram),
+            sum_ns: histogram.sum_ns,
+            zero_count: histogram.counts[0],
+            buckets: buckets.collect(),
+        }
     }
 }
 

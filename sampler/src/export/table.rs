@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use sampler_ebpf::abi::Counter;
+use sampler_ebpf::abi::{Counter, Distribution, Histogram, KvmStat};
 
 use super::terminal;
-use crate::model::{STATES, SamplerStats, Snapshot, State, Vcpu, Vm};
+use crate::model::{STATES, SamplerStats, Snapshot, State, Vcpu, Vm, distribution};
 
 /// Columns that a guest's name may take.
 const MAX_NAME_COLUMNS: usize = 32;
@@ -79,14 +79,16 @@ fn losses(stats: &SamplerStats, text: &mut String) {
 }
 
 /// What an interval came to for one vCPU, or for all of a guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Rates {
     /// Percent of one vCPU's wall time by state, averaged over the vCPUs that know the state.
     percent: [Option<f64>; STATES.len()],
-    /// Milliseconds of steal in a second, added up over vCPUs.
-    steal_ms: f64,
     /// Preemptions in a second, added up over vCPUs.
     preemptions: f64,
+    /// Exits in a second, added up over the vCPUs of which KVM's counts were read.
+    exits: Option<f64>,
+    /// Waits for a CPU in the interval, of all vCPUs together.
+    waits: Histogram,
 }
 
 impl Rates {
@@ -97,8 +99,9 @@ impl Rates {
         let seconds = wall / 1e9;
         let mut rates = Self {
             percent: [None; STATES.len()],
-            steal_ms: interval.steal_ns as f64 / 1e6 / seconds,
             preemptions: interval.counters[Counter::InvoluntarySwitches as usize] as f64 / seconds,
+            exits: interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)).map(|exits| exits as f64 / seconds),
+            waits: *vcpu.distributions_added().get(Distribution::Steal),
         };
         for (state, ns) in interval.states.iter() {
             rates.percent[state as usize] = Some(ns as f64 * 100.0 / wall);
@@ -116,8 +119,10 @@ impl Rates {
             let known: Vec<f64> = vcpus.iter().filter_map(|vcpu| vcpu.percent[state]).collect();
             *percent = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
         }
-        rates.steal_ms = vcpus.iter().map(|vcpu| vcpu.steal_ms).sum();
         rates.preemptions = vcpus.iter().map(|vcpu| vcpu.preemptions).sum();
+        rates.exits = vcpus.iter().filter_map(|vcpu| vcpu.exits).reduce(|sum, exits| sum + exits);
+        rates.waits =
+            vcpus.iter().fold(Histogram::default(), |sum, vcpu| distribution::plus(&sum, &vcpu.waits));
         Some(rates)
     }
 
@@ -153,12 +158,14 @@ impl<'a> Table<'a> {
         let shown = options.max_guests.unwrap_or(rows.len()).min(rows.len());
         let left_out = rows.len() - shown;
         rows.truncate(shown);
-        let states = State::ALL
-            .into_iter()
-            .filter(|&state| {
-                rows.iter().flat_map(|row| &row.vm.vcpus).any(|vcpu| vcpu.states.get(state).is_some())
-            })
-            .collect();
+        let vcpus = || rows.iter().flat_map(|row| &row.vm.vcpus);
+        let rated = vcpus().any(|vcpu| vcpu.interval.is_some());
+        let knows = |vcpu: &Vcpu, state| {
+            let states =
+                if rated { vcpu.interval.map(|interval| interval.states) } else { Some(vcpu.states) };
+            states.is_some_and(|states| states.get(state).is_some())
+        };
+        let states = State::ALL.into_iter().filter(|&state| vcpus().any(|vcpu| knows(vcpu, state))).collect();
         let vcpu_names = rows
             .iter()
             .filter(|_| options.vcpus)
@@ -191,9 +198,9 @@ impl<'a> Table<'a> {
         let id = if self.vcpus { "PID/TID" } else { "PID" };
         let _ = write!(text, "{:<width$} {id:>8} {:>5}", "GUEST", "VCPUS", width = self.name_columns);
         for state in &self.states {
-            let _ = write!(text, " {:>7}", column_name(*state));
+            let _ = write!(text, " {:>8}", column_name(*state));
         }
-        let _ = writeln!(text, " {:>10} {:>9}", "STEAL ms/s", "PREEMPT/s");
+        let _ = writeln!(text, " {:>9} {:>9} {:>9}", "P99 WAIT", "PREEMPT/s", "EXITS/s");
     }
 
     fn write_row(&self, text: &mut String, name: &str, id: u32, vcpus: &str, rates: Option<&Rates>) {
@@ -202,13 +209,14 @@ impl<'a> Table<'a> {
         let _ = write!(text, "{name}{:padding$} {id:>8} {vcpus:>5}", "");
         for state in &self.states {
             let percent = rates.and_then(|rates| rates.percent[*state as usize]);
-            let _ = write!(text, " {:>7}", number(percent, 1));
+            let _ = write!(text, " {:>8}", number(percent, 1));
         }
         let _ = writeln!(
             text,
-            " {:>10} {:>9}",
-            number(rates.map(|rates| rates.steal_ms), 1),
+            " {:>9} {:>9} {:>9}",
+            rates.and_then(|rates| distribution::quantile_bound(&rates.waits, 0.99)).map_or_else(dash, bound),
             number(rates.map(|rates| rates.preemptions), 0),
+            number(rates.and_then(|rates| rates.exits), 0),
         );
     }
 
@@ -217,7 +225,8 @@ impl<'a> Table<'a> {
         let _ = writeln!(
             text,
             "\n{}: percent of one vCPU's wall time, averaged over the guest's vCPUs.\n\
-             STEAL ms/s, PREEMPT/s: in one second, added up over the guest's vCPUs.",
+             P99 WAIT: 99 of 100 waits for a CPU were not longer; the bound of a power of two of seconds.\n\
+             PREEMPT/s, EXITS/s: in one second, added up over the guest's vCPUs.",
             states.join(", "),
         );
     }
@@ -242,5 +251,20 @@ fn vcpu_name(vcpu: &Vcpu) -> String {
 }
 
 fn number(value: Option<f64>, decimals: usize) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+    value.map_or_else(dash, |value| format!("{value:.decimals$}"))
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+/// An upper bound in seconds, in the unit that leaves one to three digits before the point.
+fn bound(seconds: f64) -> String {
+    let (value, unit) = match seconds {
+        infinite if infinite.is_infinite() => return ">256 s".to_owned(),
+        short if short < 1e-3 => (short * 1e6, "us"),
+        medium if medium < 1.0 => (medium * 1e3, "ms"),
+        long => (long, "s"),
+    };
+    format!("{value:.1} {unit}")
 }

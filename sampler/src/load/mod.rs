@@ -7,7 +7,7 @@ mod offsets;
 use std::path::Path;
 
 use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
-use sampler_ebpf::abi::{MAX_CPUS, PIDS_PER_BLOCK};
+use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK};
 
 pub use attach::{AttachError, Attached, Probe, WayProbe};
 pub use hooks::{Attach, HOOKS, Hook};
@@ -58,6 +58,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// How each hook was attached.
     pub attached: Vec<Attached>,
+    /// Where the members are that the programs read.
+    pub offsets: Offsets,
 }
 
 impl Loaded {
@@ -93,9 +95,10 @@ pub fn load_fallback(options: Options) -> Result<Loaded, LoadError> {
 
 fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
     let btf = Btf::read(Path::new(VMLINUX))?;
-    let mut ebpf = load_object(&btf, options)?;
+    let offsets = resolve(&btf)?;
+    let mut ebpf = load_object(offsets, options)?;
     let attached = attach::attach_all(&mut ebpf, &btf, &AyaBtf::from_sys_fs()?, ways)?;
-    Ok(Loaded { ebpf, attached })
+    Ok(Loaded { ebpf, attached, offsets })
 }
 
 /// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached again.
@@ -104,7 +107,7 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     let btf = Btf::read(Path::new(VMLINUX))?;
-    let mut ebpf = load_object(&btf, options)?;
+    let mut ebpf = load_object(resolve(&btf)?, options)?;
     let aya_btf = AyaBtf::from_sys_fs()?;
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &aya_btf)).collect())
 }
@@ -124,7 +127,7 @@ pub struct ProgramReport {
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
-    let mut ebpf = load_object(&Btf::read(Path::new(VMLINUX))?, options)?;
+    let mut ebpf = load_object(resolve(&Btf::read(Path::new(VMLINUX))?)?, options)?;
     let aya_btf = AyaBtf::from_sys_fs()?;
     let of_hook = |hook: &'static Hook| hook.ways.iter().map(|way| (hook.name, *way));
     let all = HOOKS.iter().flat_map(of_hook).chain([(attach::BASELINE, TWIN)]);
@@ -139,14 +142,13 @@ pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_baseline(options: Options) -> Result<Loaded, LoadError> {
-    let btf = Btf::read(Path::new(VMLINUX))?;
-    let mut ebpf = load_object(&btf, options)?;
+    let offsets = resolve(&Btf::read(Path::new(VMLINUX))?)?;
+    let mut ebpf = load_object(offsets, options)?;
     let attached = attach::attach_baseline(&mut ebpf, TWIN, &AyaBtf::from_sys_fs()?)?;
-    Ok(Loaded { ebpf, attached: vec![attached] })
+    Ok(Loaded { ebpf, attached: vec![attached], offsets })
 }
 
-fn load_object(btf: &Btf, options: Options) -> Result<Ebpf, LoadError> {
-    let offsets = resolve(btf)?;
+fn load_object(offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
     let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);
     Ok(EbpfLoader::new()
         .override_global("OFFSETS", &offsets.at[..], true)

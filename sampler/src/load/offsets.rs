@@ -38,7 +38,9 @@ pub enum ShapeError {
 pub fn resolve(btf: &Btf) -> Result<Offsets, ShapeError> {
     let mut offsets = Offsets::UNKNOWN;
     for (row, at) in MEMBERS.iter().zip(&mut offsets.at) {
-        match btf.field(row.container, row.path) {
+        let field = btf.field(row.container, row.path);
+        let elsewhere = || row.elsewhere.iter().find_map(|path| btf.field(row.container, path).ok());
+        match field.or_else(|error| elsewhere().ok_or(error)) {
             Ok(field) if row.sizes.contains(&field.size) => *at = field.offset,
             Ok(field) => {
                 return Err(ShapeError::Size {

@@ -20,6 +20,10 @@ pub struct Reading {
     pub running_ns: u64,
     /// Wait that goes on, not yet in the kernel's count, ns.
     pub waiting_ns: u64,
+    /// Time asleep in a halt since the thread is followed, the sleep that goes on included, ns.
+    pub halted_ns: u64,
+    /// Time asleep anywhere else since the thread is followed, ns.
+    pub blocked_ns: u64,
 }
 
 impl Reading {
@@ -51,6 +55,9 @@ pub struct Account {
     last: Reading,
     run_ns: u64,
     steal_ns: u64,
+    halted_ns: u64,
+    blocked_ns: u64,
+    /// Asleep before the thread was followed. It never grows.
     off_ns: u64,
     /// Time that the states were given beyond the wall time; the next remainders pay it back.
     debt_ns: u64,
@@ -63,14 +70,21 @@ impl Account {
     pub fn open(first: Reading, start_monotonic_ns: u64) -> Self {
         let (run_ns, steal_ns) = (first.run_ns(), first.steal_ns());
         let age = first.monotonic_ns.saturating_sub(start_monotonic_ns);
-        let off_ns = age.saturating_sub(run_ns).saturating_sub(steal_ns);
-        Self { last: first, run_ns, steal_ns, off_ns, debt_ns: 0 }
+        let asleep = age.saturating_sub(run_ns).saturating_sub(steal_ns);
+        let halted_ns = first.halted_ns.min(asleep);
+        let blocked_ns = first.blocked_ns.min(asleep - halted_ns);
+        let off_ns = asleep - halted_ns - blocked_ns;
+        Self { last: first, run_ns, steal_ns, halted_ns, blocked_ns, off_ns, debt_ns: 0 }
     }
 
     /// Wall time of the thread by state since its creation.
     #[must_use]
     pub fn states(&self) -> StateTimes {
-        times(self.run_ns, self.steal_ns, self.off_ns)
+        let mut times = times(self.run_ns, self.steal_ns, self.halted_ns, self.blocked_ns);
+        if self.off_ns > 0 {
+            times.set(State::Off, self.off_ns);
+        }
+        times
     }
 
     /// What happened since the thread's creation, as an interval: for a thread that is younger than the interval.
@@ -82,6 +96,7 @@ impl Account {
             steal_ns: self.steal_ns,
             counters: self.last.counters,
             states: self.states(),
+            kvm: None,
         }
     }
 
@@ -94,7 +109,8 @@ impl Account {
     /// Adds a reading and returns what the time since the one before added.
     ///
     /// Sleep is what is left of the wall time: all three clocks are the same, so the sum is exact but for the
-    /// uncertainty of the two readings. A remainder below zero is carried over, not hidden.
+    /// uncertainty of the two readings. A remainder below zero is carried over, not hidden. How much of the sleep was in a
+    /// halt is measured; what is left of it is the time blocked.
     pub fn advance(&mut self, reading: Reading) -> (Interval, Faults) {
         let mut faults = Faults::default();
         let wall_ns = reading.sched_ns.saturating_sub(self.last.sched_ns);
@@ -107,25 +123,32 @@ impl Account {
         let run_ns = grow(reading.run_ns(), &mut self.run_ns);
         let steal_ns = grow(reading.steal_ns(), &mut self.steal_ns);
         let spent = run_ns + steal_ns + self.debt_ns;
-        let off_ns = wall_ns.saturating_sub(spent);
+        let asleep_ns = wall_ns.saturating_sub(spent);
         self.debt_ns = spent.saturating_sub(wall_ns);
-        self.off_ns += off_ns;
-        faults.negative_remainder = self.debt_ns > TOLERANCE_NS;
+        let mut halted_before = self.last.halted_ns;
+        let measured_ns = grow(reading.halted_ns, &mut halted_before);
+        let halted_ns = measured_ns.min(asleep_ns);
+        let blocked_ns = asleep_ns - halted_ns;
+        self.halted_ns += halted_ns;
+        self.blocked_ns += blocked_ns;
+        faults.negative_remainder = self.debt_ns > TOLERANCE_NS || measured_ns > asleep_ns + TOLERANCE_NS;
         let counters = std::array::from_fn(|n| {
             faults.regression |= reading.counters[n] < self.last.counters[n];
             reading.counters[n].saturating_sub(self.last.counters[n])
         });
-        self.last = reading;
-        let states = times(run_ns, steal_ns, off_ns);
-        (Interval { wall_ns, run_ns, steal_ns, counters, states }, faults)
+        // Held where it was found lower: the same sleep is not to be added twice.
+        self.last = Reading { halted_ns: halted_before, ..reading };
+        let states = times(run_ns, steal_ns, halted_ns, blocked_ns);
+        (Interval { wall_ns, run_ns, steal_ns, counters, states, kvm: None }, faults)
     }
 }
 
-fn times(run_ns: u64, steal_ns: u64, off_ns: u64) -> StateTimes {
+fn times(run_ns: u64, steal_ns: u64, halted_ns: u64, blocked_ns: u64) -> StateTimes {
     let mut times = StateTimes::default();
     times.set(State::Run, run_ns);
     times.set(State::Steal, steal_ns);
-    times.set(State::Off, off_ns);
+    times.set(State::Halted, halted_ns);
+    times.set(State::Blocked, blocked_ns);
     times
 }
 
@@ -143,13 +166,15 @@ mod tests {
             counters,
             running_ns: running,
             waiting_ns: waiting,
+            halted_ns: 0,
+            blocked_ns: 0,
         }
     }
 
     #[test]
     fn states_since_creation_come_from_the_kernels_counts() {
         let account = Account::open(reading(10_000, 3_000, 500, 1_000, 0), 7_000_000_000);
-        assert_eq!(account.states(), times(3_500, 1_000, 5_500));
+        assert_eq!(account.states().get(State::Off), Some(5_500), "nobody watched");
         assert_eq!(account.states().sum(), 10_000);
     }
 
@@ -157,10 +182,10 @@ mod tests {
     fn a_wait_that_goes_on_is_steal_now_and_is_not_counted_twice_when_it_ends() {
         let mut account = Account::open(reading(1_000_000, 0, 0, 0, 0), 7_000_000_000);
         let (starved, faults) = account.advance(reading(2_000_000, 0, 0, 0, 900_000));
-        assert_eq!(starved.states, times(0, 900_000, 100_000));
+        assert_eq!(starved.states, times(0, 900_000, 0, 100_000));
         assert_eq!(faults, Faults::default());
         let (after, faults) = account.advance(reading(3_000_000, 600_000, 0, 1_200_000, 0));
-        assert_eq!(after.states, times(600_000, 300_000, 100_000));
+        assert_eq!(after.states, times(600_000, 300_000, 0, 100_000));
         assert_eq!(
             after.counters[Counter::RunDelay as usize],
             1_200_000,
@@ -174,7 +199,7 @@ mod tests {
     fn a_stint_that_goes_on_is_run_time_now() {
         let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000);
         let (interval, _) = account.advance(reading(1_000_000, 0, 1_000_000, 0, 0));
-        assert_eq!(interval.states, times(1_000_000, 0, 0));
+        assert_eq!(interval.states, times(1_000_000, 0, 0, 0));
     }
 
     #[test]
@@ -183,7 +208,7 @@ mod tests {
         let (_, faults) = account.advance(reading(1_000_000, 1_010_000, 0, 0, 0));
         assert!(!faults.negative_remainder);
         let (next, _) = account.advance(reading(2_000_000, 1_010_000, 0, 0, 0));
-        assert_eq!(next.states.get(State::Off), Some(990_000), "the debt is paid back");
+        assert_eq!(next.states.get(State::Blocked), Some(990_000), "the debt is paid back");
         assert_eq!(account.states().sum(), 2_000_000);
         let (_, faults) = account.advance(reading(3_000_000, 3_010_000, 0, 0, 0));
         assert!(faults.negative_remainder);
@@ -195,5 +220,35 @@ mod tests {
         let (interval, faults) = account.advance(reading(1_000_000, 100_000, 0, 0, 0));
         assert!(faults.regression);
         assert_eq!(interval.run_ns, 0);
+    }
+
+    #[test]
+    fn sleep_is_split_by_what_was_measured_in_a_halt() {
+        let first = Reading { halted_ns: 2_000, blocked_ns: 1_000, ..reading(10_000, 3_000, 0, 1_000, 0) };
+        let mut account = Account::open(first, 7_000_000_000);
+        assert_eq!(account.states().get(State::Off), Some(3_000));
+        let (interval, faults) = account.advance(Reading {
+            halted_ns: 302_000,
+            blocked_ns: 1_000,
+            ..reading(1_010_000, 503_000, 0, 1_000, 0)
+        });
+        assert_eq!(interval.states, times(500_000, 0, 300_000, 200_000), "blocked is the rest");
+        assert_eq!(faults, Faults::default());
+        assert_eq!(account.states().sum(), 1_010_000);
+    }
+
+    #[test]
+    fn an_estimated_sleep_that_was_too_long_is_not_added_twice() {
+        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000);
+        let asleep = |sched, halted| Reading { halted_ns: halted, ..reading(sched, 0, 0, 0, 0) };
+        account.advance(asleep(1_000_000, 1_000_000));
+        let (second, faults) = account.advance(asleep(2_000_000, 999_000));
+        assert_eq!(second.states.get(State::Halted), Some(0));
+        assert_eq!(faults, Faults::default());
+        let (third, _) = account.advance(asleep(3_000_000, 1_500_000));
+        assert_eq!(third.states.get(State::Halted), Some(500_000));
+        let (_, faults) = account.advance(asleep(4_000_000, 4_000_000));
+        assert!(faults.negative_remainder, "more sleep than the interval has");
+        assert_eq!(account.states().sum(), 4_000_000);
     }
 }

@@ -3,9 +3,13 @@
 //! Pure: nothing here makes a system call, reads a clock or knows which source or exporter speaks.
 
 mod account;
+pub mod distribution;
+mod kvm_counts;
 mod snapshot;
 mod state;
 
 pub use account::{Account, Faults, Reading, TOLERANCE_NS};
+pub use distribution::Distributions;
+pub use kvm_counts::KvmCounts;
 pub use snapshot::{Ended, Host, Interval, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey};
 pub use state::{STATES, State, StateRow, StateTimes};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sampler_ebpf::abi::COUNTERS;
 
-use super::state::StateTimes;
+use super::{distribution::Distributions, kvm_counts::KvmCounts, state::StateTimes};
 
 /// The host that the sampler runs on; read once at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct VmKey {
 }
 
 /// What tells a vCPU stream from all others on its host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VcpuId {
     /// Thread id.
     pub tid: u32,
@@ -73,12 +73,16 @@ pub struct Vm {
     pub platform: &'static str,
     /// When the VMM process was created, Unix time in ns.
     pub start_unix_ns: u64,
+    /// Distributions of its vCPUs together, those that ended included.
+    pub distributions: Distributions,
+    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions.
+    pub seen_unix_ns: u64,
     /// Its vCPUs, ordered by index and thread.
     pub vcpus: Vec<Vcpu>,
 }
 
 /// One vCPU thread.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Vcpu {
     /// Identity of the stream.
     pub thread: VcpuId,
@@ -94,8 +98,24 @@ pub struct Vcpu {
     pub waiting_ns: u64,
     /// Wall time of the thread by state, cumulative.
     pub states: StateTimes,
+    /// What KVM has counted of the vCPU since its creation; absent where it could not be read.
+    pub kvm: Option<KvmCounts>,
+    /// Its distributions since it is followed. A stint and the wait before it are added when the stint ends.
+    pub distributions: Arc<Distributions>,
+    /// The same where the interval began; what it added is the difference.
+    pub distributions_before: Arc<Distributions>,
+    /// When it was first seen running its vCPU, Unix time in ns: the start of its distributions.
+    pub seen_unix_ns: u64,
     /// What the interval added; absent in the first snapshot that has this vCPU.
     pub interval: Option<Interval>,
+}
+
+impl Vcpu {
+    /// What the interval added to the distributions.
+    #[must_use]
+    pub fn distributions_added(&self) -> Distributions {
+        self.distributions.since(&self.distributions_before)
+    }
 }
 
 /// What one interval added to a vCPU.
@@ -111,6 +131,8 @@ pub struct Interval {
     pub counters: [u64; COUNTERS.len()],
     /// Wall time by state; the sum is `wall_ns`.
     pub states: StateTimes,
+    /// What KVM counted in the interval; absent where its counts were not known at both ends.
+    pub kvm: Option<KvmCounts>,
 }
 
 /// A vCPU that ended.

@@ -24,12 +24,14 @@ macro_rules! states {
 states! {
     Run = "run", "On a physical CPU: the guest's code and what the host does for it.";
     Steal = "steal", "Runnable, waiting for a physical CPU.";
-    Off = "off", "Asleep: halted by the guest, or blocked in the VMM or the kernel.";
+    Halted = "halted", "Asleep because the guest halted, or has not started this vCPU.";
+    Blocked = "blocked", "Asleep anywhere else: in the VMM, for a page, paused.";
+    Off = "off", "Asleep before the sampler followed the vCPU: halted or blocked, nobody knows.";
 }
 
 impl State {
     /// All states in the order of the table.
-    pub const ALL: [Self; STATES.len()] = [Self::Run, Self::Steal, Self::Off];
+    pub const ALL: [Self; STATES.len()] = [Self::Run, Self::Steal, Self::Halted, Self::Blocked, Self::Off];
 
     /// The state's row.
     #[must_use]

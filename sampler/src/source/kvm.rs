@@ -6,13 +6,16 @@ use std::{
     sync::Arc,
 };
 
-use sampler_ebpf::abi::{COUNTERS, Counter, Event, EventKind, WalkRecord};
+use sampler_ebpf::abi::{COUNTERS, Event, EventKind, KVM_STATS, WalkRecord};
 
 use super::registry::{Action, Departed, Followed, GuestFacts, Registry};
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
-    model::{Account, Ended, Host, Reading, SamplerStats, Snapshot, StateTimes, Vcpu, Vm, VmKey},
+    model::{
+        Account, Distributions, Ended, Host, KvmCounts, Reading, SamplerStats, Snapshot, StateTimes, Vcpu,
+        Vm, VmKey,
+    },
 };
 
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
@@ -35,6 +38,7 @@ pub struct Kvm {
     last_monotonic_ns: Option<u64>,
     stats: SamplerStats,
     events: Vec<Event>,
+    kvm_stats_kept: [bool; KVM_STATS.len()],
 }
 
 impl Kvm {
@@ -45,6 +49,7 @@ impl Kvm {
     pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, SourceError> {
         let registry = Registry::new(Collector::capacity());
         let mut source = Self {
+            kvm_stats_kept: collector.kvm_stats_kept(),
             collector,
             registry,
             clock,
@@ -147,26 +152,28 @@ impl Kvm {
         self.stats.snapshots += 1;
         let interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
         self.last_monotonic_ns = Some(monotonic_ns);
+        let ended = self.ended();
         let vms = self.shown_vms();
         Ok(Snapshot {
             at_unix_ns: self.clock.unix_ns(),
             interval_ns,
             host: Arc::clone(&self.host),
             vms,
-            ended: self.ended(),
+            ended,
             sampler: self.sampler_stats(),
         })
     }
 
     /// Advances the account of every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self, generation: u64) {
-        let Self { collector, registry, stats, last_monotonic_ns, .. } = self;
+        let Self { collector, registry, stats, last_monotonic_ns, kvm_stats_kept: kept, .. } = self;
         let mut lost = Vec::new();
         for thread in registry.threads_mut() {
             let record = collector.record(thread.slot);
             if record.generation == generation {
                 thread.missed = 0;
                 read_thread(thread, &record, *last_monotonic_ns, stats);
+                read_kvm_counts(thread, &record, kept);
                 continue;
             }
             // It switched at each attempt to read it: the next interval takes this one in.
@@ -180,6 +187,7 @@ impl Kvm {
                 lost.push(thread.id.tid);
             }
         }
+        registry.distribute(|thread| distributions(collector, thread));
         for tid in lost {
             stats.gone_by_walk += 1;
             registry.lost(tid);
@@ -216,6 +224,8 @@ impl Kvm {
                 uuid: facts.uuid.map(Into::into),
                 platform: if facts.platform.is_empty() { "unknown" } else { facts.platform },
                 start_unix_ns: self.clock.unix_of_boottime(key.start_boottime_ns),
+                distributions: entry.distributions,
+                seen_unix_ns: self.clock.unix_of_boottime(entry.seen_boottime_ns),
                 vcpus,
             })
         });
@@ -225,7 +235,13 @@ impl Kvm {
     /// Threads that ended and whose series were shown. One that was replaced keeps its series, with a new start.
     fn ended(&mut self) -> Vec<Ended> {
         let clock = self.clock;
-        let departed = self.registry.take_departed().into_iter();
+        let departed = self.registry.take_departed();
+        for Departed { thread, .. } in &departed {
+            if let Some(last) = distributions(&self.collector, thread) {
+                self.registry.distribute_last(thread, &last);
+            }
+        }
+        let departed = departed.into_iter();
         departed.filter(|departed| !departed.replaced).filter_map(|departed| ended(departed, clock)).collect()
     }
 
@@ -266,13 +282,12 @@ fn dispatch(collector: &Collector, registry: &mut Registry, event: &Event) {
 /// What the scheduler program recorded at a thread's very last switch: its counts for ever.
 fn last_counts(collector: &Collector, slot: u16, task: u64) -> Option<[u64; COUNTERS.len()]> {
     let slot = collector.slot(slot)?;
-    let recorded = slot.task == task && slot.counters[Counter::Timeslices as usize] > 0;
-    recorded.then_some(slot.counters)
+    (slot.task == task && slot.fresh == 0).then_some(slot.counters)
 }
 
 fn apply(collector: &mut Collector, action: Action) {
     match action {
-        Action::Assign { slot, tid, task } => collector.assign(slot, tid, task),
+        Action::Assign { slot, event } => collector.assign(slot, &event),
         Action::Restore { slot, tid } => collector.restore(slot, tid),
         Action::Release { slot, tid } => collector.release(slot, tid),
         Action::Forget { tid } => collector.forget(tid),
@@ -286,6 +301,8 @@ fn read_thread(thread: &mut Followed, record: &WalkRecord, last: Option<u64>, st
         counters: record.counters,
         running_ns: record.running_ns,
         waiting_ns: record.waiting_ns,
+        halted_ns: record.asleep_ns[0],
+        blocked_ns: record.asleep_ns[1],
     };
     let Some(account) = &mut thread.account else {
         let account = Account::open(reading, thread.start_monotonic_ns);
@@ -301,6 +318,21 @@ fn read_thread(thread: &mut Followed, record: &WalkRecord, last: Option<u64>, st
     stats.counter_regressions += u64::from(faults.regression);
 }
 
+fn read_kvm_counts(thread: &mut Followed, record: &WalkRecord, kept: &[bool; KVM_STATS.len()]) {
+    let read = record.kvm_generation == record.generation;
+    let now = read.then(|| KvmCounts::new(record.kvm, kept));
+    let before = std::mem::replace(&mut thread.kvm, now);
+    if let (Some(interval), Some(before), Some(now)) = (&mut thread.interval, before, now) {
+        interval.kvm = Some(now.since(&before));
+    }
+}
+
+/// What the scheduler program has taken in of a thread so far; `None` while it is being written.
+fn distributions(collector: &Collector, thread: &Followed) -> Option<Distributions> {
+    let slot = collector.slot(thread.slot).filter(|slot| slot.task == thread.task)?;
+    Some(Distributions::new(slot.distributions))
+}
+
 fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
     let account = thread.account.as_ref()?;
     let last = account.last();
@@ -312,6 +344,10 @@ fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
         states: account.states(),
+        kvm: thread.kvm,
+        distributions: thread.distributions.clone(),
+        distributions_before: thread.distributions_before.clone(),
+        seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
         interval: thread.interval,
     })
 }

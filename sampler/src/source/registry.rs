@@ -7,19 +7,17 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sampler_ebpf::abi::{COUNTERS, Event};
 
-use crate::model::{Account, Interval, VcpuId, VmKey};
+use crate::model::{Account, Distributions, Interval, KvmCounts, VcpuId, VmKey};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Empty the slot for this thread and let the pid table name it.
+    /// Begin the slot anew for the thread of this event and let the pid table name it.
     Assign {
         /// The slot.
         slot: u16,
-        /// The thread.
-        tid: u32,
-        /// Address of its `task_struct`.
-        task: u64,
+        /// How the thread was seen.
+        event: Event,
     },
     /// Let the pid table name the slot again that the thread has.
     Restore {
@@ -57,10 +55,18 @@ pub struct Followed {
     pub index: u32,
     /// `CLOCK_MONOTONIC` at its creation, ns.
     pub start_monotonic_ns: u64,
+    /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
+    pub seen_boottime_ns: u64,
     /// Its account, from the first reading on.
     pub account: Option<Account>,
     /// What the last interval added.
     pub interval: Option<Interval>,
+    /// What KVM counts of its vCPU, once it was read.
+    pub kvm: Option<KvmCounts>,
+    /// Its distributions at the last reading.
+    pub distributions: Arc<Distributions>,
+    /// Those at the reading before.
+    pub distributions_before: Arc<Distributions>,
     /// Walks in a row that did not find it.
     pub missed: u32,
 }
@@ -85,6 +91,10 @@ pub struct VmEntry {
     pub facts: Option<GuestFacts>,
     /// Snapshots that waited for the facts.
     pub waited: u32,
+    /// Distributions of its vCPUs together, those that ended included.
+    pub distributions: Distributions,
+    /// `CLOCK_BOOTTIME` when the first of its vCPUs was seen, ns.
+    pub seen_boottime_ns: u64,
     kvm: u64,
     threads: u32,
 }
@@ -232,6 +242,26 @@ impl Registry {
         std::mem::take(&mut self.departed)
     }
 
+    /// Brings the distributions of threads and VMs up to date with what `read` finds.
+    pub fn distribute(&mut self, read: impl Fn(&Followed) -> Option<Distributions>) {
+        for thread in self.threads.values_mut() {
+            thread.distributions_before = thread.distributions.clone();
+            // Most vCPUs of most hosts sleep: what has not changed is shared with the snapshots before.
+            let Some(now) = read(thread).filter(|now| *now != *thread.distributions) else { continue };
+            if let Some(vm) = self.vms.get_mut(&thread.vm) {
+                vm.distributions = vm.distributions.plus(&now.since(&thread.distributions));
+            }
+            thread.distributions = Arc::new(now);
+        }
+    }
+
+    /// Adds the last part of a thread that is no longer followed to its VM.
+    pub fn distribute_last(&mut self, thread: &Followed, last: &Distributions) {
+        if let Some(vm) = self.vms.get_mut(&thread.vm) {
+            vm.distributions = vm.distributions.plus(&last.since(&thread.distributions));
+        }
+    }
+
     /// The followed threads, by thread id.
     pub fn threads_mut(&mut self) -> impl Iterator<Item = &mut Followed> {
         self.threads.values_mut()
@@ -289,7 +319,15 @@ impl Registry {
     fn follow(&mut self, event: &Event, id: VcpuId, vm: VmKey, slot: u16) {
         let entry = self.vms.entry(vm).or_insert_with(|| {
             self.unidentified.push(vm);
-            VmEntry { id: None, facts: None, waited: 0, kvm: event.kvm, threads: 0 }
+            VmEntry {
+                id: None,
+                facts: None,
+                waited: 0,
+                distributions: Distributions::default(),
+                seen_boottime_ns: event.at_boottime_ns,
+                kvm: event.kvm,
+                threads: 0,
+            }
         });
         entry.threads += 1;
         self.vcpus.insert((vm, event.vcpu_id), event.tid);
@@ -300,12 +338,16 @@ impl Registry {
             vm,
             index: event.vcpu_id,
             start_monotonic_ns: event.start_time_ns,
+            seen_boottime_ns: event.at_boottime_ns,
             account: None,
             interval: None,
+            kvm: None,
+            distributions: Arc::default(),
+            distributions_before: Arc::default(),
             missed: 0,
         };
         self.threads.insert(event.tid, thread);
-        self.actions.push(Action::Assign { slot, tid: event.tid, task: event.task });
+        self.actions.push(Action::Assign { slot, event: *event });
     }
 
     fn remove(&mut self, tid: u32, replaced: bool) {

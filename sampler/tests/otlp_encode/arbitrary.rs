@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use hvsampler::{
     export::settings::ExportSettings,
-    model::{Ended, Host, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey},
+    model::{Distributions, Ended, Host, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey},
 };
 use proptest::{collection, option, prelude::*, sample};
-use sampler_ebpf::abi::COUNTERS;
+use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram};
 
 /// One run of the sampler.
 #[derive(Clone, Debug)]
@@ -97,6 +97,16 @@ fn counters() -> impl Strategy<Value = [u64; COUNTERS.len()]> {
     collection::vec(number(), COUNTERS.len()).prop_map(|counts| counts.try_into().unwrap())
 }
 
+/// With empty buckets before, behind and between; sums that fit, as a host's do.
+fn distributions() -> impl Strategy<Value = Distributions> {
+    let count = prop_oneof![3 => Just(0), 1 => 1_u64..300, 1 => 0..u64::MAX >> 8];
+    let histogram = (number(), collection::vec(count, BUCKETS))
+        .prop_map(|(sum_ns, counts)| Histogram { sum_ns, counts: counts.try_into().unwrap() });
+    let empty = Just(Histogram::default());
+    collection::vec(prop_oneof![4 => histogram, 1 => empty], DISTRIBUTIONS.len())
+        .prop_map(|histograms| Distributions::new(histograms.try_into().unwrap()))
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -112,6 +122,7 @@ struct MomentVm {
     name: Option<String>,
     uuid: Option<String>,
     platform: &'static str,
+    distributions: Distributions,
     threads: Threads,
 }
 
@@ -119,8 +130,15 @@ fn moment() -> impl Strategy<Value = Moment> {
     let threads = collection::vec(option::of((states(), counters())), THREADS as usize);
     let platform = sample::select(vec!["qemu", "unknown"]);
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
-    let vm = (name, option::of(text()), platform, threads)
-        .prop_map(|(name, uuid, platform, threads)| MomentVm { name, uuid, platform, threads });
+    let vm = (name, option::of(text()), platform, distributions(), threads).prop_map(
+        |(name, uuid, platform, distributions, threads)| MomentVm {
+            name,
+            uuid,
+            platform,
+            distributions,
+            threads,
+        },
+    );
     let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
     (number(), collection::vec(option::of(vm), VMS as usize), ended)
         .prop_map(|(at_unix_ns, vms, ended)| Moment { at_unix_ns, vms, ended })
@@ -151,10 +169,8 @@ impl Moment {
                     index: position / 2,
                     start_unix_ns: start(number, position),
                     counters,
-                    running_ns: 0,
-                    waiting_ns: 0,
                     states,
-                    interval: None,
+                    ..Vcpu::default()
                 })
             });
             vms.push(Vm {
@@ -164,6 +180,8 @@ impl Moment {
                 uuid: vm.uuid.map(Arc::from),
                 platform: vm.platform,
                 start_unix_ns: u64::from(number) * 1_000_000_000,
+                distributions: vm.distributions,
+                seen_unix_ns: u64::from(number) * 1_000_000_007,
                 vcpus: vcpus.collect(),
             });
         }

@@ -10,12 +10,15 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value},
     metrics::v1::{
-        Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, metric::Data, number_data_point,
+        ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Metric, NumberDataPoint, ResourceMetrics,
+        ScopeMetrics, Sum, exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
     },
     resource::v1::Resource,
 };
 use prost::Message as _;
-use sampler_ebpf::abi::{COUNTERS, Unit};
+use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, Unit};
+
+use super::points;
 
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
 
@@ -28,15 +31,6 @@ pub(crate) struct Expected {
     start_unix_ns: u64,
     /// Open series with the attributes and start time of their last point.
     open: HashMap<Series, (Vec<KeyValue>, u64)>,
-}
-
-/// The points of a sum or gauge.
-pub(crate) fn points_of(metric: &mut Metric) -> &mut Vec<NumberDataPoint> {
-    match metric.data.as_mut() {
-        Some(Data::Sum(sum)) => &mut sum.data_points,
-        Some(Data::Gauge(gauge)) => &mut gauge.data_points,
-        other => panic!("{}: unexpected data {other:?}", metric.name),
-    }
 }
 
 fn cut(text: &str) -> String {
@@ -94,7 +88,7 @@ impl Expected {
     pub(crate) fn message(&mut self, snapshot: &Snapshot) -> ExportMetricsServiceRequest {
         let mut metrics = self.live(snapshot);
         self.end(&mut metrics, snapshot);
-        metrics.retain_mut(|metric| !points_of(metric).is_empty());
+        metrics.retain_mut(|metric| !points::is_empty(metric));
         let scope = InstrumentationScope {
             name: "hvsampler".to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -144,6 +138,15 @@ impl Expected {
             });
             metrics.push(sum(name, unit, row.help, true, points.collect()));
         }
+        for row in DISTRIBUTIONS {
+            let points = vms.iter().map(|vm| {
+                let histogram = vm.distributions.iter().find(|(other, _)| other.key == row.key).unwrap().1;
+                let id = vec![string("hypervisor.vm.id", &vm.id)];
+                distribution(id, vm.seen_unix_ns, at, histogram)
+            });
+            let data = ExponentialHistogram { data_points: points.collect(), aggregation_temporality: 2 };
+            metrics.push(metric(row.metric, "s", row.help, Data::ExponentialHistogram(data)));
+        }
         let info = vms.iter().map(|vm| point(info_attributes(vm), 0, integer(1))).collect();
         metrics.push(gauge("hypervisor.vm.info", "{vm}", "What is known of the VM; always 1.", info));
         let id = |vm: &Vm| vec![string("hypervisor.vm.id", &vm.id)];
@@ -166,9 +169,8 @@ impl Expected {
         let mut live = HashMap::new();
         for metric in &mut *metrics {
             let name = metric.name.clone();
-            for point in points_of(metric) {
-                let series = (name.clone(), key(&point.attributes));
-                live.insert(series, (point.attributes.clone(), point.start_time_unix_nano));
+            for (attributes, start) in points::series(metric) {
+                live.insert((name.clone(), key(&attributes)), (attributes, start));
             }
         }
         let mut ends = std::mem::take(&mut self.open);
@@ -178,13 +180,7 @@ impl Expected {
         ends.retain(|series, _| !live.contains_key(series));
         for ((name, _), (attributes, start)) in ends {
             let metric = metrics.iter_mut().find(|metric| metric.name == name).expect("the metric exists");
-            points_of(metric).push(NumberDataPoint {
-                attributes,
-                start_time_unix_nano: start,
-                time_unix_nano: snapshot.at_unix_ns,
-                flags: 1,
-                ..NumberDataPoint::default()
-            });
+            points::push_end(metric, attributes, start, snapshot.at_unix_ns);
         }
         self.open = live;
     }
@@ -204,6 +200,9 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
         }
         if ended.vm_gone {
             let id = vec![string("hypervisor.vm.id", &ended.vm_id)];
+            for row in DISTRIBUTIONS {
+                series.push((row.metric, id.clone(), start));
+            }
             series.push(("hypervisor.vm.vcpu.count", id.clone(), start));
             series.push(("hypervisor.vm.uptime", id, 0));
         }
@@ -245,6 +244,35 @@ fn info_attributes(vm: &Vm) -> Vec<KeyValue> {
     attributes.push(string("hypervisor.vm.platform", vm.platform));
     attributes.push(int("process.pid", vm.key.pid));
     attributes
+}
+
+/// Every bucket is counted by hand: the encoder trims, and offsets follow from that.
+fn distribution(
+    attributes: Vec<KeyValue>,
+    start_time_unix_nano: u64,
+    time_unix_nano: u64,
+    histogram: &Histogram,
+) -> ExponentialHistogramDataPoint {
+    let mut counts = histogram.counts[1..].to_vec();
+    let empty = counts.iter().take_while(|count| **count == 0).count();
+    counts.drain(..empty);
+    while counts.last() == Some(&0) {
+        counts.pop();
+    }
+    let offset = -22 + empty as i32;
+    let positive = (!counts.is_empty()).then_some(Buckets { offset, bucket_counts: counts });
+    ExponentialHistogramDataPoint {
+        attributes,
+        start_time_unix_nano,
+        time_unix_nano,
+        count: histogram.counts.iter().sum(),
+        sum: Some(histogram.sum_ns as f64 / 1e9),
+        scale: 0,
+        zero_count: histogram.counts[0],
+        positive,
+        zero_threshold: 1.0 / 4_194_304.0,
+        ..ExponentialHistogramDataPoint::default()
+    }
 }
 
 fn sum(name: &str, unit: &str, help: &str, is_monotonic: bool, data_points: Vec<NumberDataPoint>) -> Metric {

@@ -4,6 +4,7 @@
 
 mod arbitrary;
 mod expected;
+mod points;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -11,7 +12,7 @@ use hvsampler::{
     export::{
         otlp::{Encoder, MAX_REQUEST_BYTES, Request},
         resource::Resource,
-        settings::ExportSettings,
+        settings::{ExportSettings, Histograms},
     },
     model::{Ended, Host, Snapshot, State, StateTimes},
 };
@@ -21,8 +22,10 @@ use opentelemetry_proto::tonic::{
 };
 use proptest::prelude::*;
 use prost::Message as _;
+use sampler_ebpf::abi::DISTRIBUTIONS;
 
-use expected::{Expected, points_of};
+use expected::Expected;
+use points::numbers;
 use support::snapshot_of;
 
 const START: u64 = 1_700_000_000_000_000_000;
@@ -37,10 +40,9 @@ fn decode(request: &Request) -> ExportMetricsServiceRequest {
     ExportMetricsServiceRequest::decode(request.body.clone()).expect("the encoder writes valid protobuf")
 }
 
-/// Points have no order among themselves that means anything.
 fn sorted(mut message: ExportMetricsServiceRequest) -> ExportMetricsServiceRequest {
     for metric in &mut message.resource_metrics[0].scope_metrics[0].metrics {
-        points_of(metric).sort_by_cached_key(NumberDataPoint::encode_to_vec);
+        points::sort(metric);
     }
     message
 }
@@ -55,9 +57,9 @@ fn merged(requests: &[Request]) -> ExportMetricsServiceRequest {
         assert_eq!(whole.schema_url, part.schema_url);
         let (whole, part) = (&mut whole.scope_metrics[0], &mut part.scope_metrics[0]);
         assert_eq!((&whole.scope, &whole.schema_url), (&part.scope, &part.schema_url));
-        for mut metric in part.metrics.drain(..) {
+        for metric in part.metrics.drain(..) {
             match whole.metrics.last_mut() {
-                Some(last) if last.name == metric.name => points_of(last).append(points_of(&mut metric)),
+                Some(last) if last.name == metric.name => points::append(last, metric),
                 _ => whole.metrics.push(metric),
             }
         }
@@ -69,8 +71,9 @@ fn merged(requests: &[Request]) -> ExportMetricsServiceRequest {
 fn count(message: &ExportMetricsServiceRequest) -> (u64, u64) {
     let (mut points, mut ends) = (0, 0);
     for metric in &mut message.clone().resource_metrics[0].scope_metrics[0].metrics {
-        points += points_of(metric).len() as u64;
-        ends += points_of(metric).iter().filter(|point| point.flags == 1).count() as u64;
+        let (these, of_them) = points::count(metric);
+        points += these;
+        ends += of_them;
     }
     (points, ends)
 }
@@ -106,7 +109,7 @@ proptest! {
                 prop_assert_eq!(message.encoded_len(), request.body.len());
                 prop_assert_eq!((request.points, request.ends), count(&message));
                 let mut metrics = message.resource_metrics[0].scope_metrics[0].metrics.clone();
-                prop_assert!(metrics.iter_mut().all(|metric| !points_of(metric).is_empty()));
+                prop_assert!(metrics.iter_mut().all(|metric| !points::is_empty(metric)));
             }
             prop_assert_eq!(sorted(merged(&requests)), sorted(model.message(snapshot)));
         }
@@ -123,7 +126,7 @@ fn metric(requests: &[Request], name: &str) -> Option<Metric> {
 }
 
 fn points(requests: &[Request], name: &str) -> Vec<NumberDataPoint> {
-    metric(requests, name).map(|mut metric| std::mem::take(points_of(&mut metric))).unwrap_or_default()
+    metric(requests, name).map(|mut metric| std::mem::take(numbers(&mut metric))).unwrap_or_default()
 }
 
 #[test]
@@ -134,6 +137,21 @@ fn requests_stay_below_the_limit_of_receivers() {
     assert!(requests.iter().all(|request| request.body.len() < MAX_REQUEST_BYTES));
     assert_eq!(points(&requests, "hypervisor.vcpu.time").len(), 1000 * 12 * State::ALL.len());
     assert_eq!(points(&requests, "hypervisor.vm.info").len(), 1000);
+}
+
+#[test]
+fn a_receiver_that_cannot_store_histograms_gets_none() {
+    let snapshot = snapshot_of(3, 2);
+    let with = encode(&mut encoder(), &snapshot);
+    let without = encode(&mut encoder().histograms(Histograms::None), &snapshot);
+    let names = |requests: &[Request]| -> Vec<String> {
+        let metrics = merged(requests).resource_metrics.remove(0).scope_metrics.remove(0).metrics;
+        metrics.into_iter().map(|metric| metric.name).collect()
+    };
+    let kept: Vec<String> =
+        names(&with).into_iter().filter(|name| !DISTRIBUTIONS.iter().any(|row| row.metric == name)).collect();
+    assert_eq!(names(&without), kept);
+    assert_eq!(with[0].points - without[0].points, 3 * DISTRIBUTIONS.len() as u64);
 }
 
 #[test]

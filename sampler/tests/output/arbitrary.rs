@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use hvsampler::model::{Ended, Host, Interval, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey};
+use hvsampler::model::{
+    Distributions, Ended, Host, Interval, KvmCounts, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+};
 use proptest::{collection, option, prelude::*};
-use sampler_ebpf::abi::COUNTERS;
+use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -36,39 +38,57 @@ fn states() -> impl Strategy<Value = StateTimes> {
     })
 }
 
+fn kvm() -> impl Strategy<Value = KvmCounts> {
+    (any::<[u64; KVM_STATS.len()]>(), any::<[bool; KVM_STATS.len()]>())
+        .prop_map(|(counts, kept)| KvmCounts::new(counts, &kept))
+}
+
+fn distributions() -> impl Strategy<Value = Distributions> {
+    // Counts of a histogram are added up: each below the number of buckets' share.
+    let histogram = (number(), collection::vec(0..u64::MAX >> 8, BUCKETS))
+        .prop_map(|(sum_ns, counts)| Histogram { sum_ns, counts: counts.try_into().unwrap() });
+    collection::vec(histogram, DISTRIBUTIONS.len())
+        .prop_map(|histograms| Distributions::new(histograms.try_into().unwrap()))
+}
+
 fn interval() -> impl Strategy<Value = Interval> {
-    ([number(), number(), number()], counters(), states()).prop_map(
-        |([wall_ns, run_ns, steal_ns], counters, states)| Interval {
+    ([number(), number(), number()], counters(), states(), option::of(kvm())).prop_map(
+        |([wall_ns, run_ns, steal_ns], counters, states, kvm)| Interval {
             wall_ns,
             run_ns,
             steal_ns,
             counters,
             states,
+            kvm,
         },
     )
 }
 
 fn vcpu() -> impl Strategy<Value = Vcpu> {
-    (any::<[u32; 2]>(), any::<[u64; 2]>(), counters(), [number(), number()], states(), option::of(interval()))
-        .prop_map(
-            |(
-                [tid, index],
-                [start_boottime_ns, start_unix_ns],
-                counters,
-                [running_ns, waiting_ns],
-                states,
-                interval,
-            )| Vcpu {
-                thread: VcpuId { tid, start_boottime_ns },
-                index,
-                start_unix_ns,
-                counters,
-                running_ns,
-                waiting_ns,
-                states,
-                interval,
-            },
-        )
+    let last = (option::of(kvm()), option::of(interval()), distributions(), distributions());
+    (any::<[u32; 2]>(), any::<[u64; 2]>(), counters(), [number(), number()], states(), last).prop_map(
+        |(
+            [tid, index],
+            [start_boottime_ns, start_unix_ns],
+            counters,
+            [running_ns, waiting_ns],
+            states,
+            (kvm, interval, before, added),
+        )| Vcpu {
+            thread: VcpuId { tid, start_boottime_ns },
+            index,
+            start_unix_ns,
+            counters,
+            running_ns,
+            waiting_ns,
+            states,
+            kvm,
+            distributions: before.plus(&added).into(),
+            distributions_before: before.into(),
+            seen_unix_ns: start_unix_ns,
+            interval,
+        },
+    )
 }
 
 fn vm() -> impl Strategy<Value = Vm> {
@@ -79,14 +99,17 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(text()),
         option::of(text()),
         collection::vec(vcpu(), 0..4),
+        distributions(),
     )
-        .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus)| Vm {
+        .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, distributions)| Vm {
             key: VmKey { pid, start_boottime_ns, nth: 0 },
             id: id.into(),
             name: name.map(Into::into),
             uuid: uuid.map(Into::into),
             platform: "qemu",
             start_unix_ns,
+            distributions,
+            seen_unix_ns: start_unix_ns,
             vcpus,
         })
 }

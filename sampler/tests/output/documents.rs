@@ -16,7 +16,7 @@ use hvsampler::{
 };
 use jsonschema::Validator;
 use proptest::{collection, option, prelude::*};
-use sampler_ebpf::abi::{COUNTERS, Unit};
+use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, KVM_STATS, Unit};
 use serde_json::{Map, Value};
 
 use super::{
@@ -92,6 +92,15 @@ fn the_schema_describes_every_counter_and_state() {
         .into_iter()
         .map(|(name, unit, help, _)| (name.to_owned(), property(format!("{} Unit: {unit}.", help.trim()))));
     schema["$defs"]["counters"]["properties"] = Value::Object(counters);
+    let kvm = KVM_STATS
+        .iter()
+        .map(|row| (row.key.to_owned(), property(format!("{} Unit: {}.", row.help, unit(row.unit)))));
+    schema["$defs"]["kvm"]["properties"] = Value::Object(kvm.collect());
+    let distributions = DISTRIBUTIONS.iter().map(|row| {
+        let histogram = serde_json::json!({ "$ref": "#/$defs/histogram", "description": row.help });
+        (row.key.to_owned(), histogram)
+    });
+    schema["$defs"]["distributions"]["properties"] = Value::Object(distributions.collect());
     schema["$defs"]["states"]["properties"] = Value::Object(states.collect());
     schema["$defs"]["sampler"]["properties"] = Value::Object(sampler.collect());
     let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
@@ -110,7 +119,11 @@ fn once_has_the_fields_that_programs_rely_on() {
     assert_eq!(vcpu["interval"]["run_ns"], 1_000_000_000);
     assert_eq!(vcpu["interval"]["steal_ns"], 500_000_000);
     assert_eq!(vcpu["interval"]["switches"], 6);
-    assert_eq!(vcpu["interval"]["states"]["off"], 500_000_000);
+    assert_eq!(vcpu["interval"]["states"]["blocked"], 500_000_000);
+    let waits = &vcpu["interval"]["distributions"]["steal"];
+    assert_eq!(waits["count"], 12);
+    assert_eq!(waits["zero_count"], 3);
+    assert_eq!(waits["buckets"][0], serde_json::json!({ "index": -19, "count": 3 }));
     assert_valid(&strict(ONCE), &document);
 }
 

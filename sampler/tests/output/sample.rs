@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use hvsampler::model::{Host, Interval, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey};
-use sampler_ebpf::abi::{COUNTERS, Counter};
+use hvsampler::model::{
+    Distributions, Host, Interval, KvmCounts, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm,
+    VmKey,
+};
+use sampler_ebpf::abi::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2023-11-14 22:13:20 UTC.
@@ -34,18 +37,20 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         uuid: None,
         platform: "qemu",
         start_unix_ns: AT - 60 * SECOND,
+        distributions: vcpus.iter().fold(Distributions::default(), |sum, vcpu| sum.plus(&vcpu.distributions)),
+        seen_unix_ns: AT - 40 * SECOND,
         vcpus,
     }
 }
 
 /// A vCPU that in two seconds ran, waited and slept so many ms, and was preempted so often.
-pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, off]: [u64; 3], preemptions: u64) -> Vcpu {
+pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemptions: u64) -> Vcpu {
     const MS: u64 = 1_000_000;
     let states = |factor: u64| {
         let mut states = StateTimes::default();
         states.set(State::Run, run * MS * factor);
         states.set(State::Steal, steal * MS * factor);
-        states.set(State::Off, off * MS * factor);
+        states.set(State::Blocked, blocked * MS * factor);
         states
     };
     let counters = |factor: u64| {
@@ -56,20 +61,39 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, off]: [u64; 3], preemption
         counters[Counter::VoluntarySwitches as usize] = 3 * factor;
         counters
     };
+    let kvm = |factor: u64| {
+        let counts = std::array::from_fn(|n| n as u64 * factor);
+        let mut kept = [true; KVM_STATS.len()];
+        // As on 5.10.
+        kept[KvmStat::NestedRuns as usize] = false;
+        KvmCounts::new(counts, &kept)
+    };
+    // Half of the waits are short; the longest take up to an eighth of a second.
+    let distributions = |factor: u64| {
+        let mut histogram = Histogram { sum_ns: steal * MS * factor, ..Histogram::default() };
+        for ns in [100, 3_000, 900_000, 100_000_000] {
+            histogram.counts[bucket_of(ns)] += preemptions * factor;
+        }
+        Distributions::new([histogram; DISTRIBUTIONS.len()])
+    };
     Vcpu {
         thread: VcpuId { tid, start_boottime_ns: 6 * SECOND },
         index,
         start_unix_ns: AT - 59 * SECOND,
         counters: counters(30),
-        running_ns: 0,
-        waiting_ns: 0,
         states: states(30),
+        kvm: Some(kvm(30)),
         interval: Some(Interval {
-            wall_ns: (run + steal + off) * MS,
+            wall_ns: (run + steal + blocked) * MS,
             run_ns: run * MS,
             steal_ns: steal * MS,
             counters: counters(1),
             states: states(1),
+            kvm: Some(kvm(1)),
         }),
+        distributions: distributions(30).into(),
+        distributions_before: distributions(29).into(),
+        seen_unix_ns: AT - 40 * SECOND,
+        ..Vcpu::default()
     }
 }

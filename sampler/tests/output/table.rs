@@ -87,13 +87,13 @@ fn a_state_that_is_not_known_is_not_shown() {
             let mut known = StateTimes::default();
             states
                 .iter()
-                .filter(|(state, _)| *state != State::Off)
+                .filter(|(state, _)| *state != State::Blocked)
                 .for_each(|(state, ns)| known.set(state, ns));
             *states = known;
         }
     }
     let text = render(&basic, TableOptions::default());
-    assert!(!text.contains("OFF%") && text.contains("RUN%, STEAL%: percent"), "{text}");
+    assert!(!text.contains("BLOCKED%") && text.contains("RUN%, STEAL%: percent"), "{text}");
 }
 
 #[test]

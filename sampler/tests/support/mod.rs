@@ -2,8 +2,17 @@
 
 use std::sync::Arc;
 
-use hvsampler::model::{Host, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey};
-use sampler_ebpf::abi::COUNTERS;
+use hvsampler::model::{Distributions, Host, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey};
+use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram};
+
+/// As of a guest that has run for a while: waits of all lengths from microseconds to a tenth of a second.
+fn busy(seed: u32) -> Histogram {
+    let mut histogram = Histogram { sum_ns: 1_000_000 * u64::from(seed + 1), ..Histogram::default() };
+    for (position, count) in (0_u64..).zip(&mut histogram.counts[4..20]) {
+        *count = u64::from(seed) * 131 + position * position * 17;
+    }
+    histogram
+}
 
 /// A host with `vms` guests of `vcpus` vCPUs each, all numbers distinct.
 pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
@@ -23,10 +32,8 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             index,
             start_unix_ns: START + seed,
             counters,
-            running_ns: 0,
-            waiting_ns: 0,
             states,
-            interval: None,
+            ..Vcpu::default()
         }
     };
     let vm = |vm: u32| Vm {
@@ -36,6 +43,8 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         uuid: None,
         platform: "qemu",
         start_unix_ns: START + u64::from(vm),
+        distributions: Distributions::new([busy(vm); DISTRIBUTIONS.len()]),
+        seen_unix_ns: START + 1_000,
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),
     };
     Snapshot {

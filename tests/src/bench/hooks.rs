@@ -7,6 +7,7 @@ use hvsampler::{
     load::{self, Loaded, Options},
     source::Kvm,
 };
+use sampler_ebpf::abi::Event;
 
 use super::{machine, pingpong::Pair};
 
@@ -107,8 +108,8 @@ impl Stage {
 
     fn measure_vcpus(&mut self, pair: &Pair) -> Result<f64> {
         let before = self.ours.hook_stats().vcpu_switches;
-        for (slot, (tid, task)) in (1..).zip(&self.threads) {
-            self.ours.assign(slot, *tid, *task);
+        for (slot, &(tid, task)) in (1..).zip(&self.threads) {
+            self.ours.assign(slot, &Event { tid, task, ..Event::default() });
         }
         self.ours.loaded().resume()?;
         let time = pair.play(ROUNDS);

@@ -6,11 +6,14 @@
 //! | [`Switches`] | `/proc/PID/task/TID/status` | yes |
 //! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state and start; times in it are sampled and not used |
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
+//! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
 //! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
 
 mod cgroup;
 mod error;
 mod guest_stat;
+mod kvm_debugfs;
+mod mount;
 mod schedstat;
 mod task_stat;
 mod task_status;
@@ -18,6 +21,7 @@ mod task_status;
 pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling};
 pub use error::OracleError;
 pub use guest_stat::{CpuTicks, GuestStat};
+pub use kvm_debugfs::KvmDebugfs;
 pub use schedstat::{Schedstat, SchedstatFile};
 pub use task_stat::{TaskStat, TaskState};
 pub use task_status::Switches;

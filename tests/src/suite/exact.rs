@@ -8,7 +8,7 @@ use hvsampler::model::Snapshot;
 use hvsampler::source::Kvm;
 use sampler_ebpf::abi::Counter;
 
-use super::sampler;
+use super::{distributions, sampler};
 use crate::exactness::{
     Failure, Mismatch, MismatchKind, Oracle as _, Plan, ProcOracle, Report, Thread, compare,
 };
@@ -84,6 +84,8 @@ pub(super) fn compare_all(
     sampler::follow(&mut source, &threads)?;
     let comparisons = if context.in_lab() { IN_LAB.min(comparisons) } else { comparisons };
     let plan = Plan::new(comparisons, per_thread(context.in_lab()), DEADLINE, scenario.moves());
+    let missed_before = source.collector().hook_stats().missed_switches;
+    let begin = distributions::begin(source.collector(), &threads);
     let reader = sampler::SlotReader(source.collector());
     let report = compare(&reader, &ProcOracle::default(), &threads, &plan)?;
     undisturbed(&threads)?;
@@ -91,9 +93,10 @@ pub(super) fn compare_all(
         Ok(report) => (report, String::new()),
         Err(failure) => owned_up(failure, &source, context)?,
     };
+    let distributed = distributions::add_up(source.collector(), &begin, missed_before)?;
     let done = scenario.finish()?;
     sampler::nothing_lost(&source.snapshot()?.sampler)?;
-    Ok(Outcome::Passed(format!("{report}{missed}; {done}")))
+    Ok(Outcome::Passed(format!("{report}{missed}; {distributed}; {done}")))
 }
 
 /// No scenario ends a thread while it is compared.

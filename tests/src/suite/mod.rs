@@ -3,13 +3,16 @@
 mod churn;
 mod delivery;
 mod demo;
+mod distributions;
 mod exact;
 mod guest_steal;
+mod kvm_counts;
 mod linux_guest;
 mod oracle;
 mod programs;
 mod qemu;
 mod sampler;
+mod states;
 mod vmm;
 
 use std::time::Duration;
@@ -117,6 +120,35 @@ pub static TESTS: &[Test] = &[
         needs: linux_guest::NEEDS,
         limit: qemu::LIMIT,
         run: qemu::identity_and_end,
+    },
+    Test {
+        name: "kvm.counts-of-halted-vcpus",
+        // A kernel that is locked down shows nobody its debugfs.
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: kvm_counts::LIMIT,
+        run: kvm_counts::halted,
+    },
+    Test {
+        name: "kvm.counts-of-a-linux-guest",
+        sets: &[Set::Lab],
+        needs: linux_guest::NEEDS,
+        limit: kvm_counts::LIMIT,
+        run: kvm_counts::of_linux,
+    },
+    Test {
+        name: "states.asleep",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: states::LIMIT,
+        run: states::asleep,
+    },
+    Test {
+        name: "states.halted-as-kvm-counts",
+        sets: &[Set::Lab],
+        needs: linux_guest::NEEDS,
+        limit: states::LIMIT,
+        run: states::halted_as_kvm_counts,
     },
     Test {
         name: "churn.500-guests",

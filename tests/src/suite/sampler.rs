@@ -70,6 +70,11 @@ pub(super) fn identify(source: &mut Kvm) {
 pub(super) struct SlotReader<'a>(pub(super) &'a Collector);
 
 impl SlotReader<'_> {
+    /// A thread's slot as of its last switch; `None` before its first.
+    pub(super) fn slot(&self, tid: u32) -> Option<VcpuSlot> {
+        self.0.slot(self.index(tid)?).filter(|slot| slot.fresh == 0)
+    }
+
     fn index(&self, tid: u32) -> Option<u16> {
         self.0.pid_slot(tid).filter(|&index| index != NO_SLOT && index != SLOT_PENDING)
     }
@@ -77,10 +82,8 @@ impl SlotReader<'_> {
 
 impl CounterReader for SlotReader<'_> {
     fn read(&self, tid: u32) -> Option<Reading> {
-        let slot = self.0.slot(self.index(tid)?)?;
-        // Nothing was written since the slot was given out, or only an arrival: the counts are still empty.
-        let recorded = slot.counters[Counter::Timeslices as usize] > 0;
-        recorded.then(|| reading(&slot))
+        // Before the first switch a slot holds the counts of the moment at which it was given out.
+        self.slot(tid).map(|slot| reading(&slot))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The metrics, built once from the tables of states and counters.
 
-use sampler_ebpf::abi::{COUNTERS, Unit};
+use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Unit};
 
 use super::wire::{self, AnyValue};
 use crate::model::STATES;
@@ -8,11 +8,33 @@ use crate::model::STATES;
 /// Field of `NumberDataPoint` that holds its attributes.
 pub(super) const POINT_ATTRIBUTES: u8 = 7;
 
+/// Tag of an attribute of an `ExponentialHistogramDataPoint`, where they are field 1: it replaces that of the other points.
+pub(super) const HISTOGRAM_ATTRIBUTE: &[u8] = &[1 << 3 | 2];
+
+/// Which message the points of a metric are.
+#[derive(Clone, Copy)]
+pub(super) enum Shape {
+    Number,
+    Histogram,
+}
+
+impl Shape {
+    /// Field that holds a point's flags.
+    pub(super) const fn flags_field(self) -> u8 {
+        match self {
+            Self::Number => 8,
+            Self::Histogram => 10,
+        }
+    }
+}
+
 /// Everything of a `Metric` message but its points.
 pub(super) struct Family {
     /// Name, description and unit, encoded.
     pub(super) head: Box<[u8]>,
-    /// Field of `Metric` that holds the points: `gauge` or `sum`.
+    /// The points' message.
+    pub(super) shape: Shape,
+    /// Field of `Metric` that holds the points: `gauge`, `sum` or `exponential_histogram`.
     pub(super) data_field: u8,
     /// What follows the points inside that field, encoded.
     pub(super) tail: &'static [u8],
@@ -26,25 +48,29 @@ enum Kind {
     Monotonic,
     /// Cumulative, rising and falling: what the conventions call an UpDownCounter.
     UpDown,
+    /// Cumulative histograms with buckets that are powers of two.
+    Distribution,
 }
 
 impl Family {
     fn new(name: &str, unit: &str, description: &str, kind: Kind) -> Self {
         const GAUGE: u8 = 5;
         const SUM: u8 = 7;
-        // Fields 2, aggregation_temporality = CUMULATIVE (2), and 3, is_monotonic, of `Sum`.
+        const EXPONENTIAL_HISTOGRAM: u8 = 10;
+        // Fields 2, aggregation_temporality = CUMULATIVE (2), of both kinds, and 3, is_monotonic, of `Sum`.
         const CUMULATIVE: &[u8] = &[2 << 3, 2];
         const CUMULATIVE_MONOTONIC: &[u8] = &[2 << 3, 2, 3 << 3, 1];
         let mut head = Vec::new();
         wire::put_string(&mut head, 1, name);
         wire::put_string(&mut head, 2, description);
         wire::put_string(&mut head, 3, unit);
-        let (data_field, tail): (_, &[u8]) = match kind {
-            Kind::Gauge => (GAUGE, &[]),
-            Kind::Monotonic => (SUM, CUMULATIVE_MONOTONIC),
-            Kind::UpDown => (SUM, CUMULATIVE),
+        let (shape, data_field, tail): (_, _, &[u8]) = match kind {
+            Kind::Gauge => (Shape::Number, GAUGE, &[]),
+            Kind::Monotonic => (Shape::Number, SUM, CUMULATIVE_MONOTONIC),
+            Kind::UpDown => (Shape::Number, SUM, CUMULATIVE),
+            Kind::Distribution => (Shape::Histogram, EXPONENTIAL_HISTOGRAM, CUMULATIVE),
         };
-        Self { head: head.into(), data_field, tail }
+        Self { head: head.into(), shape, data_field, tail }
     }
 
     /// Bytes of the field that holds the points, without tag and length.
@@ -72,6 +98,8 @@ pub(super) struct CounterMetric {
 pub(super) struct Catalog {
     pub(super) vcpu_time: Family,
     pub(super) counters: Vec<CounterMetric>,
+    /// By [`DISTRIBUTIONS`].
+    pub(super) distributions: Vec<Family>,
     pub(super) vm_info: Family,
     pub(super) vm_vcpu_count: Family,
     pub(super) vm_uptime: Family,
@@ -100,6 +128,10 @@ impl Catalog {
         Self {
             vcpu_time: Family::new("hypervisor.vcpu.time", "s", &vcpu_time, Kind::Monotonic),
             counters: counters.collect(),
+            distributions: DISTRIBUTIONS
+                .iter()
+                .map(|row| Family::new(row.metric, "s", row.help, Kind::Distribution))
+                .collect(),
             vm_info: Family::new(
                 "hypervisor.vm.info",
                 // Not "1": Prometheus takes a gauge of that unit for a ratio, and puts it into the name.

@@ -4,22 +4,27 @@
 //! attributes. The tables of states and counters are walked, so a new row needs nothing here.
 
 mod catalog;
+mod histogram;
 mod plan;
 mod streams;
 mod wire;
 mod writer;
 
 use bytes::{Bytes, BytesMut};
-use sampler_ebpf::abi::COUNTERS;
+use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS};
 
 use self::{
-    catalog::Catalog,
+    catalog::{Catalog, HISTOGRAM_ATTRIBUTE},
+    histogram::Distribution,
     plan::{Plan, Planner, Point, Sink, Value},
     streams::Streams,
     wire::AnyValue,
     writer::{Envelope, Writer},
 };
-use super::resource::{Resource, SCHEMA_URL, VERSION};
+use super::{
+    resource::{Resource, SCHEMA_URL, VERSION},
+    settings::Histograms,
+};
 use crate::model::{Snapshot, Vcpu, Vm};
 
 /// Bytes that a request stays below before compression. Receivers commonly refuse more than 4 MiB.
@@ -50,6 +55,7 @@ pub struct Encoder {
     streams: Streams,
     plan: Plan,
     buffer: BytesMut,
+    histograms: Histograms,
     /// Start of the series that belong to the host.
     start_unix_ns: u64,
     /// Bytes that the metrics of one request may have.
@@ -74,10 +80,18 @@ impl Encoder {
             streams: Streams::default(),
             plan: Plan::default(),
             buffer: BytesMut::new(),
+            histograms: Histograms::default(),
             start_unix_ns,
             metrics_limit: max_request_bytes.saturating_sub(overhead + 1),
             envelope,
         }
+    }
+
+    /// Sends distributions in this form.
+    #[must_use]
+    pub fn histograms(mut self, histograms: Histograms) -> Self {
+        self.histograms = histograms;
+        self
     }
 
     /// Appends the requests that carry the snapshot; at least one, for the number of VMs is always sent.
@@ -89,6 +103,7 @@ impl Encoder {
             catalog: &self.catalog,
             streams: &self.streams,
             snapshot,
+            histograms: self.histograms,
             start_unix_ns: self.start_unix_ns,
         };
         let mut planner = Planner::new(&mut self.plan, self.metrics_limit);
@@ -121,6 +136,7 @@ struct Points<'a> {
     catalog: &'a Catalog,
     streams: &'a Streams,
     snapshot: &'a Snapshot,
+    histograms: Histograms,
     start_unix_ns: u64,
 }
 
@@ -129,6 +145,7 @@ impl<'a> Points<'a> {
     fn walk(&self, sink: &mut impl Sink<'a>) {
         self.vcpu_time(sink);
         self.counters(sink);
+        self.distributions(sink);
         self.vm_info(sink);
         self.vm_vcpu_count(sink);
         self.vm_uptime(sink);
@@ -170,6 +187,24 @@ impl<'a> Points<'a> {
         }
     }
 
+    /// By VM: what its vCPUs had together, those that ended included.
+    fn distributions(&self, sink: &mut impl Sink<'a>) {
+        if self.histograms == Histograms::None {
+            return;
+        }
+        for (n, family) in self.catalog.distributions.iter().enumerate() {
+            for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
+                let value = Value::Distribution(Distribution::new(vm.distributions.at(n)));
+                sink.point(family, self.histogram_point(&row.id, vm.seen_unix_ns, value));
+            }
+            for end in &self.streams.vm_ends {
+                if let Some(id) = &end.id {
+                    sink.point(family, self.histogram_point(id, end.seen_unix_ns, Value::Ended));
+                }
+            }
+        }
+    }
+
     fn vm_info(&self, sink: &mut impl Sink<'a>) {
         let family = &self.catalog.vm_info;
         for row in &self.streams.vm_rows {
@@ -203,18 +238,25 @@ impl<'a> Points<'a> {
         }
     }
 
-    fn point<'p>(&self, attributes: &'p [u8], start_unix_ns: u64, value: Value) -> Point<'p> {
+    fn point<'p>(&self, attributes: &'p [u8], start_unix_ns: u64, value: Value<'p>) -> Point<'p> {
         Point { attributes: [attributes, &[]], start_unix_ns, at_unix_ns: self.snapshot.at_unix_ns, value }
+    }
+
+    /// A point with one attribute, which was encoded for a `NumberDataPoint`.
+    fn histogram_point<'p>(&self, attribute: &'p [u8], start_unix_ns: u64, value: Value<'p>) -> Point<'p> {
+        let attributes = [HISTOGRAM_ATTRIBUTE, attribute.get(1..).unwrap_or_default()];
+        Point { attributes, start_unix_ns, at_unix_ns: self.snapshot.at_unix_ns, value }
     }
 }
 
 /// Points that a snapshot's values make, without those that end series; for counting what was never encoded.
-pub(crate) fn points_of(snapshot: &Snapshot) -> u64 {
-    const PER_VM: usize = 3;
+pub(crate) fn points_of(snapshot: &Snapshot, histograms: Histograms) -> u64 {
+    let distributions = if histograms == Histograms::None { 0 } else { DISTRIBUTIONS.len() };
+    let per_vm = 3 + distributions;
     let counters = COUNTERS.iter().filter(|row| row.metric.is_some()).count();
     let vm = |vm: &Vm| {
         let states = |vcpu: &Vcpu| vcpu.states.iter().count();
-        PER_VM + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()
+        per_vm + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()
     };
     1 + snapshot.vms.iter().map(vm).sum::<usize>() as u64
 }
@@ -225,6 +267,6 @@ fn seconds(ns: u64) -> f64 {
 }
 
 /// OTLP integers are signed: a count past their end stays there.
-fn int(count: u64) -> Value {
+fn int(count: u64) -> Value<'static> {
     Value::Int(i64::try_from(count).unwrap_or(i64::MAX))
 }

@@ -3,26 +3,28 @@
 
 use super::{
     catalog::Family,
+    histogram::Distribution,
     wire::{self, FIXED64_FIELD},
 };
 
 /// A value of a point.
 #[derive(Clone, Copy)]
-pub(super) enum Value {
+pub(super) enum Value<'a> {
     Double(f64),
     Int(i64),
+    Distribution(Distribution<'a>),
     /// The series ends: flag `NO_RECORDED_VALUE`.
     Ended,
 }
 
-/// One `NumberDataPoint`; a zero time is an unset one.
+/// One `NumberDataPoint` or `ExponentialHistogramDataPoint`; a zero time is an unset one.
 #[derive(Clone, Copy)]
 pub(super) struct Point<'a> {
     /// Encoded attributes, to be written one after the other.
     pub(super) attributes: [&'a [u8]; 2],
     pub(super) start_unix_ns: u64,
     pub(super) at_unix_ns: u64,
-    pub(super) value: Value,
+    pub(super) value: Value<'a>,
 }
 
 impl Point<'_> {
@@ -32,6 +34,7 @@ impl Point<'_> {
         let times = (self.start_unix_ns != 0) as usize + (self.at_unix_ns != 0) as usize;
         let value = match self.value {
             Value::Double(_) | Value::Int(_) => FIXED64_FIELD,
+            Value::Distribution(distribution) => distribution.len(),
             Value::Ended => FLAGS_FIELD,
         };
         times * FIXED64_FIELD + self.attributes[0].len() + self.attributes[1].len() + value

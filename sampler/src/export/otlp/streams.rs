@@ -75,6 +75,7 @@ struct VmStream {
     uuid: Option<Arc<str>>,
     platform: &'static str,
     start_unix_ns: u64,
+    seen_unix_ns: u64,
     generation: u64,
 }
 
@@ -123,6 +124,8 @@ pub(super) struct VmEnd {
     /// Attributes of `hypervisor.vm.info`, unless that goes on or was never exported.
     pub(super) info: Option<Arc<[u8]>>,
     pub(super) start_unix_ns: u64,
+    /// Start of the distributions.
+    pub(super) seen_unix_ns: u64,
 }
 
 /// The streams, and what the current snapshot makes of them.
@@ -215,6 +218,7 @@ impl Streams {
             uuid: vm.uuid.clone(),
             platform: vm.platform,
             start_unix_ns: vm.start_unix_ns,
+            seen_unix_ns: vm.seen_unix_ns,
             generation,
         });
         stream.generation = generation;
@@ -224,7 +228,8 @@ impl Streams {
             stream.uuid.clone_from(&vm.uuid);
             stream.platform = vm.platform;
             let before = mem::replace(&mut stream.info, info_attributes(vm));
-            self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns: stream.start_unix_ns });
+            let VmStream { start_unix_ns, seen_unix_ns, .. } = *stream;
+            self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns, seen_unix_ns });
         }
         self.vm_rows.push(VmRow { key: vm.key, id: stream.id.clone(), info: stream.info.clone(), vcpus });
     }
@@ -285,7 +290,8 @@ impl Streams {
             let live = stream.generation == generation;
             if !live {
                 let (id, info) = (Some(stream.id.clone()), Some(stream.info.clone()));
-                vm_ends.push(VmEnd { id, info, start_unix_ns: stream.start_unix_ns });
+                let VmStream { start_unix_ns, seen_unix_ns, .. } = *stream;
+                vm_ends.push(VmEnd { id, info, start_unix_ns, seen_unix_ns });
             }
             live
         });
@@ -300,8 +306,9 @@ impl Streams {
             counters: true,
         });
         if ended.vm_gone {
-            let id = vm_id_attribute(&ended.vm_id).into();
-            self.vm_ends.push(VmEnd { id: Some(id), info: None, start_unix_ns: ended.start_unix_ns });
+            let id = Some(vm_id_attribute(&ended.vm_id).into());
+            let start_unix_ns = ended.start_unix_ns;
+            self.vm_ends.push(VmEnd { id, info: None, start_unix_ns, seen_unix_ns: start_unix_ns });
         }
     }
 

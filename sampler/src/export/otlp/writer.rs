@@ -4,7 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 
 use super::{
     Request,
-    catalog::Family,
+    catalog::{Family, Shape},
     plan::{Plan, Planned, Point, Segment, Sink, Value},
     wire::{self, FIXED64_FIELD},
 };
@@ -112,7 +112,7 @@ impl<'a> Sink<'a> for Writer<'_> {
         if self.points_left == 0 {
             self.open_segment(family);
         }
-        put_point(self.buffer, &point);
+        put_point(self.buffer, &point, family.shape);
         self.points_left -= 1;
         if self.points_left == 0 {
             self.close_segment(family);
@@ -122,7 +122,7 @@ impl<'a> Sink<'a> for Writer<'_> {
 
 /// The part before the attributes is put together on the stack: one copy into the buffer in place of ten.
 #[inline]
-fn put_point(buffer: &mut BytesMut, point: &Point<'_>) {
+fn put_point(buffer: &mut BytesMut, point: &Point<'_>, shape: Shape) {
     const NO_RECORDED_VALUE: u64 = 1;
     let mut head = [0; MAX_HEAD];
     let mut rest = &mut head[..];
@@ -136,14 +136,16 @@ fn put_point(buffer: &mut BytesMut, point: &Point<'_>) {
     match point.value {
         Value::Double(value) => wire::put_fixed64(&mut rest, 4, value.to_bits()),
         Value::Int(value) => wire::put_fixed64(&mut rest, 6, value as u64),
-        Value::Ended => {}
+        Value::Distribution(_) | Value::Ended => {}
     }
     let head_len = MAX_HEAD - rest.len();
     buffer.put_slice(&head[..head_len]);
     for attributes in point.attributes {
         buffer.put_slice(attributes);
     }
-    if matches!(point.value, Value::Ended) {
-        wire::put_varint_field(buffer, 8, NO_RECORDED_VALUE);
+    match point.value {
+        Value::Distribution(distribution) => distribution.put(buffer),
+        Value::Ended => wire::put_varint_field(buffer, shape.flags_field(), NO_RECORDED_VALUE),
+        Value::Double(_) | Value::Int(_) => {}
     }
 }

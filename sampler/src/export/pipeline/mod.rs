@@ -31,7 +31,7 @@ use super::{
     client::{Client, ClientError, Framing},
     otlp::{self, Encoder, Request},
     resource::Resource,
-    settings::ExportSettings,
+    settings::{ExportSettings, Histograms},
 };
 use crate::model::{Host, Snapshot};
 
@@ -59,7 +59,7 @@ impl Pipeline {
         let client = Client::new(settings)?;
         let framing = client.framing();
         let receiver = settings.target().map_err(ClientError::from)?.uri.to_string();
-        let shared = Arc::new(Shared::new(settings.queue_bytes, &receiver));
+        let shared = Arc::new(Shared::new(settings, &receiver));
         let (closing, closed) = watch::channel(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(encode(shared.clone(), Resource::new(settings, host), framing));
@@ -96,10 +96,10 @@ impl Pipeline {
 /// Encodes snapshots as they come, until the inbox is closed and empty.
 async fn encode(shared: Arc<Shared>, resource: Resource, framing: Framing) {
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let fresh = || Encoder::new(&resource, start.as_nanos() as u64);
+    let fresh = || Encoder::new(&resource, start.as_nanos() as u64).histograms(shared.histograms);
     let mut encoder = fresh();
     while let Some(snapshot) = shared.next_snapshot().await {
-        let points = otlp::points_of(&snapshot);
+        let points = otlp::points_of(&snapshot, shared.histograms);
         let began = Instant::now();
         // Milliseconds of CPU on a large host: not on a thread that other tasks wait for.
         let work = spawn_blocking(move || {
@@ -138,6 +138,8 @@ struct Shared {
     snapshot_came: Notify,
     state: Mutex<State>,
     batch_came: Notify,
+    /// What a snapshot's points are, for those that are dropped before they are encoded.
+    histograms: Histograms,
 }
 
 /// Snapshots that wait for the encoder. It has a lock of its own, which is never held for longer than a few
@@ -158,9 +160,9 @@ struct State {
 }
 
 impl Shared {
-    fn new(queue_bytes: usize, receiver: &str) -> Self {
+    fn new(settings: &ExportSettings, receiver: &str) -> Self {
         let state = State {
-            queue: Queue::new(queue_bytes),
+            queue: Queue::new(settings.queue_bytes),
             closed: false,
             stats: PipelineStats::default(),
             troubles: Troubles::new(receiver),
@@ -170,6 +172,7 @@ impl Shared {
             snapshot_came: Notify::new(),
             state: Mutex::new(state),
             batch_came: Notify::new(),
+            histograms: settings.histograms,
         }
     }
 
@@ -187,7 +190,7 @@ impl Shared {
         let late =
             if inbox.snapshots.len() > MAX_PENDING_SNAPSHOTS { inbox.snapshots.pop_front() } else { None };
         if let Some(late) = &late {
-            inbox.count(late);
+            inbox.count(late, self.histograms);
         }
         drop(inbox);
         self.snapshot_came.notify_one();
@@ -244,7 +247,7 @@ impl Shared {
         let mut state = self.state();
         let State { queue, stats, .. } = &mut *state;
         for snapshot in left {
-            stats.count_drop(DropReason::Shutdown, otlp::points_of(&snapshot), 0);
+            stats.count_drop(DropReason::Shutdown, otlp::points_of(&snapshot, self.histograms), 0);
         }
         for batch in queue.drain() {
             stats.count_drop(DropReason::Shutdown, batch.points, batch.ends);
@@ -266,8 +269,8 @@ impl Shared {
 
 impl Inbox {
     /// Ends are not lost with a snapshot: the encoder finds them in the next one.
-    fn count(&mut self, late: &Snapshot) {
+    fn count(&mut self, late: &Snapshot, histograms: Histograms) {
         self.dropped.requests += 1;
-        self.dropped.points += otlp::points_of(late);
+        self.dropped.points += otlp::points_of(late, histograms);
     }
 }

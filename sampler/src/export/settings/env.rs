@@ -36,6 +36,7 @@ impl ExportSettings {
             };
         }
         refuse_delta(get)?;
+        refuse_explicit_buckets(get)?;
         self.apply_tls(get)?;
         self.apply_resource(get)
     }
@@ -127,6 +128,19 @@ impl ExportSettings {
 }
 
 /// All sums are cumulative. Somebody who asks for something else must not find out from wrong graphs.
+/// The kernel counts in powers of two: in other buckets the counts would be guesses.
+fn refuse_explicit_buckets(get: Get<'_>) -> Result<(), SettingError> {
+    let name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+    match non_empty(get, name) {
+        Some(value) if !value.eq_ignore_ascii_case("base2_exponential_bucket_histogram") => Err(unknown(
+            name,
+            &value,
+            "base2_exponential_bucket_histogram; export.histograms = \"none\" sends no histograms",
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn refuse_delta(get: Get<'_>) -> Result<(), SettingError> {
     let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
     match non_empty(get, name) {

@@ -54,6 +54,17 @@ pub enum Compression {
     Gzip,
 }
 
+/// In which form distributions are sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Histograms {
+    /// As exponential histograms, with the kernel's buckets as they are.
+    #[default]
+    Exponential,
+    /// Not at all: for receivers that cannot store them and refuse what comes with them.
+    None,
+}
+
 /// Headers sent with every request. They often hold credentials, so `Debug` shows the names alone.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -123,6 +134,8 @@ pub struct ExportSettings {
     pub headers: Headers,
     /// How requests are compressed.
     pub compression: Compression,
+    /// In which form distributions are sent.
+    pub histograms: Histograms,
     /// Bound of one attempt, from connecting to the last byte of the answer.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
@@ -147,6 +160,7 @@ impl Default for ExportSettings {
             protocol: Protocol::default(),
             headers: Headers::default(),
             compression: Compression::default(),
+            histograms: Histograms::default(),
             timeout: Duration::from_secs(10),
             queue_bytes: 16 << 20,
             retry: RetrySettings::default(),
@@ -237,6 +251,7 @@ mod tests {
             protocol = "grpc"
             headers = { authorization = "Bearer secret" }
             compression = "none"
+            histograms = "none"
             timeout = "3s"
             queue_bytes = 1048576
             service_name = "hv"
@@ -260,6 +275,7 @@ mod tests {
             protocol: Protocol::Grpc,
             headers: Headers([("authorization".into(), "Bearer secret".into())].into()),
             compression: Compression::None,
+            histograms: Histograms::None,
             timeout: Duration::from_secs(3),
             queue_bytes: 1 << 20,
             retry: RetrySettings {

@@ -8,39 +8,39 @@ use crate::kernel::btf::{
     fixture::{Builder, member},
 };
 
-/// A kernel with the members of these rows and sizes, in their order, after `gap` bytes of something else.
+/// A kernel with the members of these rows and sizes, in their order, after `gap` bytes of something else in each
+/// structure.
 fn kernel(rows: &[(MemberRow, u32)], gap: u32) -> Btf {
     let mut btf = Builder::new();
-    let mut containers: BTreeMap<&str, Vec<(MemberRow, u32)>> = BTreeMap::new();
+    let mut containers: BTreeMap<&str, Vec<(&'static str, u32)>> = BTreeMap::new();
     for (row, size) in rows {
-        containers.entry(row.container).or_default().push((*row, *size));
+        containers.entry(row.container).or_default().push((row.path, *size));
     }
-    for (container, rows) in containers {
-        let mut nested: BTreeMap<&'static str, Vec<(&'static str, u32)>> = BTreeMap::new();
-        let (mut members, mut offset) = (Vec::new(), gap);
-        for (row, size) in rows {
-            if let Some((outer, inner)) = row.path.split_once('.') {
-                nested.entry(outer).or_default().push((inner, size));
-            } else {
-                let type_id = btf.int(size);
-                members.push(member(row.path, type_id, offset));
-                offset += size.next_multiple_of(8);
-            }
-        }
-        for (outer, inner) in nested {
-            let (mut inner_members, mut inner_offset) = (Vec::new(), gap);
-            for (name, size) in inner {
-                let type_id = btf.int(size);
-                inner_members.push(member(name, type_id, inner_offset));
-                inner_offset += size.next_multiple_of(8);
-            }
-            let type_id = btf.structure("", inner_offset, &inner_members);
-            members.push(member(outer, type_id, offset));
-            offset += inner_offset;
-        }
-        btf.structure(container, offset, &members);
+    for (container, members) in containers {
+        structure(&mut btf, container, &members, gap);
     }
     btf.build()
+}
+
+/// A structure with members at these paths: its type and its size.
+fn structure(btf: &mut Builder, name: &str, paths: &[(&'static str, u32)], gap: u32) -> (u32, u32) {
+    let mut nested: BTreeMap<&'static str, Vec<(&'static str, u32)>> = BTreeMap::new();
+    let (mut members, mut offset) = (Vec::new(), gap);
+    for (path, size) in paths {
+        if let Some((outer, inner)) = path.split_once('.') {
+            nested.entry(outer).or_default().push((inner, *size));
+        } else {
+            let type_id = btf.int(*size);
+            members.push(member(path, type_id, offset));
+            offset += size.next_multiple_of(8);
+        }
+    }
+    for (outer, inner) in nested {
+        let (type_id, size) = structure(btf, "", &inner, gap);
+        members.push(member(outer, type_id, offset));
+        offset += size;
+    }
+    (btf.structure(name, offset, &members), offset)
 }
 
 fn rows() -> Vec<(MemberRow, u32)> {
@@ -51,7 +51,7 @@ fn rows() -> Vec<(MemberRow, u32)> {
 fn members_that_move_are_followed() {
     let (near, far) = (resolve(&kernel(&rows(), 0)).unwrap(), resolve(&kernel(&rows(), 64)).unwrap());
     for (n, row) in MEMBERS.iter().enumerate() {
-        let nested = u32::from(row.path.contains('.'));
+        let nested = row.path.matches('.').count() as u32;
         assert!(far.at[n] >= near.at[n] + 64 * (1 + nested), "{}.{} did not move", row.container, row.path);
         let btf = kernel(&rows(), 64);
         assert_eq!(far.at[n], btf.field(row.container, row.path).unwrap().offset);
@@ -77,6 +77,16 @@ fn every_needed_member_that_is_missing_is_refused_by_name() {
             }
         }
     }
+}
+
+#[test]
+fn a_member_that_other_kernels_keep_elsewhere_is_found_there() {
+    let n = Member::StatHaltPollFail as usize;
+    let mut rows = rows();
+    rows[n].0.path = rows[n].0.elsewhere[0];
+    let btf = kernel(&rows, 8);
+    let found = resolve(&btf).unwrap().at[n];
+    assert_eq!(found, btf.field("kvm_vcpu", "stat.halt_poll_fail_ns").unwrap().offset);
 }
 
 #[test]

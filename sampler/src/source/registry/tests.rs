@@ -14,7 +14,8 @@ fn seen(tgid: u32, tid: u32, life: u64, vcpu: u32) -> Event {
         start_time_ns: life * 1_000,
         start_boottime_ns: life * 1_000 + 5,
         leader_start_boottime_ns: u64::from(tgid),
-        comm: [0; 16],
+        at_boottime_ns: life * 1_000 + 6,
+        ..Event::default()
     }
 }
 
@@ -31,7 +32,7 @@ fn a_birth_gets_a_slot_and_a_death_gives_it_back() {
     let mut registry = Registry::new(4);
     let birth = seen(10, 11, 1, 0);
     registry.seen(&birth);
-    assert_eq!(registry.take_actions(), [Action::Assign { slot: 1, tid: 11, task: birth.task }]);
+    assert_eq!(registry.take_actions(), [Action::Assign { slot: 1, event: birth }]);
     assert_eq!(registry.take_unidentified().len(), 1);
     registry.gone(&gone(&birth), |_| None);
     assert_eq!(registry.take_actions(), [Action::Release { slot: 1, tid: 11 }]);

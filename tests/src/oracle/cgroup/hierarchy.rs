@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-
-use super::super::error::{OracleError, read, write};
+use super::super::{
+    error::{OracleError, read, write},
+    mount::OwnMount,
+};
 
 const MOUNTS: &str = "/proc/self/mounts";
 
@@ -44,12 +45,7 @@ impl Hierarchy {
     }
 
     fn mount(directory: &Path) -> Result<Self, OracleError> {
-        let failed =
-            |action| move |source| OracleError::Change { path: directory.to_path_buf(), action, source };
-        std::fs::create_dir_all(directory).map_err(failed("made"))?;
-        mount("cgroup2", directory, "cgroup2", MountFlags::empty(), None)
-            .map_err(|errno| failed("mounted")(errno.into()))?;
-        let mounted = OwnMount(directory.to_path_buf());
+        let mounted = OwnMount::of("cgroup2", directory)?;
         if !has_cpu_controller(directory) {
             return Err(OracleError::NoCpuController);
         }
@@ -59,17 +55,6 @@ impl Hierarchy {
     /// Lets groups under the root have quotas: version 2 wants that said, version 1 does not.
     pub(super) fn enable_cpu(&self) -> Result<(), OracleError> {
         if self.unified { write(&self.root.join("cgroup.subtree_control"), "+cpu") } else { Ok(()) }
-    }
-}
-
-#[derive(Debug)]
-struct OwnMount(PathBuf);
-
-impl Drop for OwnMount {
-    fn drop(&mut self) {
-        if let Err(error) = unmount(&self.0, UnmountFlags::DETACH) {
-            eprintln!("{} cannot be unmounted: {error}", self.0.display());
-        }
     }
 }
 

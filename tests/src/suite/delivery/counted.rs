@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
 use hvsampler::export::resource::bounded;
-use sampler_ebpf::abi::{COUNTERS, CounterRow, Unit};
+use sampler_ebpf::abi::{COUNTERS, CounterRow, DISTRIBUTIONS, DistributionRow, Unit};
 use serde::Deserialize;
 
-use super::point::{Attribute, Attributes, Kind, Point, PointValue, Series};
+use super::point::{Attribute, Attributes, Distribution, Kind, Point, PointValue, Series};
 
 /// One line, as far as it is exported.
 #[derive(Debug, Clone, Deserialize)]
@@ -38,7 +38,23 @@ pub(super) struct Vm {
     platform: String,
     pub(super) pid: u32,
     start_unix_ns: u64,
+    seen_unix_ns: u64,
+    distributions: BTreeMap<String, Histogram>,
     vcpus: Vec<Vcpu>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Histogram {
+    count: u64,
+    sum_ns: u64,
+    zero_count: u64,
+    buckets: Vec<Bucket>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Bucket {
+    index: i32,
+    count: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -122,6 +138,11 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
                 put(counter_series(&vm.id, vcpu.index, row, metric), start, value);
             }
         }
+        for row in DISTRIBUTIONS {
+            let histogram = vm.distributions.get(row.key);
+            let histogram = histogram.with_context(|| format!("{} is missing in a line", row.key))?;
+            put(distribution_series(&vm.id, row), vm.seen_unix_ns, distribution(histogram));
+        }
         put(info_series(vm), 0, PointValue::Int(1));
         put(vcpu_count_series(&vm.id), vm.start_unix_ns, int(vcpus.len() as u64));
         put(uptime_series(&vm.id), 0, seconds(snapshot.at_unix_ns - vm.start_unix_ns));
@@ -151,6 +172,7 @@ fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
     let counters = metrics().map(|(row, metric)| (counter_series(vm_id, *index, row, metric), *start));
     let mut series: Vec<_> = states.chain(counters).collect();
     if ended.vm_gone {
+        series.extend(DISTRIBUTIONS.iter().map(|row| (distribution_series(vm_id, row), *start)));
         series.push((vcpu_count_series(vm_id), *start));
         series.push((uptime_series(vm_id), 0));
     }
@@ -178,6 +200,20 @@ fn counter_series(vm_id: &str, index: u32, row: &CounterRow, metric: &str) -> Se
         Unit::Count(unit) => unit,
     };
     series(metric, unit, Kind::COUNTER, of_vcpu(vm_id, index))
+}
+
+fn distribution_series(vm_id: &str, row: &DistributionRow) -> Series {
+    series(row.metric, "s", Kind::DISTRIBUTION, of_vm(vm_id))
+}
+
+fn distribution(histogram: &Histogram) -> PointValue {
+    PointValue::Distribution(Distribution {
+        count: histogram.count,
+        sum: histogram.sum_ns as f64 / 1e9,
+        zero_count: histogram.zero_count,
+        zero_threshold: 2_f64.powi(-22),
+        buckets: histogram.buckets.iter().map(|bucket| (bucket.index, bucket.count)).collect(),
+    })
 }
 
 fn info_series(vm: &Vm) -> Series {

@@ -31,6 +31,11 @@ pub(super) enum Kind {
         temporality: u8,
         monotonic: bool,
     },
+    /// An exponential histogram.
+    Distribution {
+        temporality: u8,
+        scale: i32,
+    },
 }
 
 impl Kind {
@@ -38,6 +43,8 @@ impl Kind {
     pub(super) const COUNTER: Self = Self::Sum { temporality: 2, monotonic: true };
     /// Cumulative, rising and falling.
     pub(super) const LEVEL: Self = Self::Sum { temporality: 2, monotonic: false };
+    /// Cumulative, with buckets that are powers of two.
+    pub(super) const DISTRIBUTION: Self = Self::Distribution { temporality: 2, scale: 0 };
 }
 
 /// What tells a series from all others.
@@ -67,12 +74,26 @@ impl fmt::Display for Series {
 }
 
 /// A point's value.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum PointValue {
     Double(f64),
     Int(i64),
+    Distribution(Distribution),
     /// None: flag `NO_RECORDED_VALUE`, the series ends.
     Ended,
+}
+
+/// Durations by powers of two of seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Distribution {
+    pub(super) count: u64,
+    /// Seconds.
+    pub(super) sum: f64,
+    /// Those up to `zero_threshold` seconds.
+    pub(super) zero_count: u64,
+    pub(super) zero_threshold: f64,
+    /// The others, by index; none that is empty.
+    pub(super) buckets: BTreeMap<i32, u64>,
 }
 
 /// A point. A time of 0 is one that is not set.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use anyhow::{Context as _, bail, ensure};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::point::{Attribute, Attributes, Kind, Point, PointValue, Series};
+use super::point::{Attribute, Attributes, Distribution, Kind, Point, PointValue, Series};
 
 /// What one scope of one export said, in the order of the file.
 #[derive(Debug)]
@@ -68,6 +68,8 @@ struct Metric {
     unit: String,
     sum: Option<Sum>,
     gauge: Option<Gauge>,
+    #[serde(rename = "exponentialHistogram")]
+    exponential_histogram: Option<ExponentialHistogram>,
 }
 
 #[derive(Deserialize)]
@@ -98,6 +100,48 @@ struct NumberDataPoint {
     as_double: Option<f64>,
     #[serde(default)]
     flags: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExponentialHistogram {
+    data_points: Vec<ExponentialHistogramDataPoint>,
+    aggregation_temporality: u8,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExponentialHistogramDataPoint {
+    #[serde(default)]
+    attributes: Vec<KeyValue>,
+    #[serde(default, deserialize_with = "quoted")]
+    start_time_unix_nano: u64,
+    #[serde(default, deserialize_with = "quoted")]
+    time_unix_nano: u64,
+    #[serde(default, deserialize_with = "quoted")]
+    count: u64,
+    sum: Option<f64>,
+    #[serde(default)]
+    scale: i32,
+    #[serde(default, deserialize_with = "quoted")]
+    zero_count: u64,
+    #[serde(default)]
+    positive: Buckets,
+    #[serde(default)]
+    negative: Buckets,
+    #[serde(default)]
+    zero_threshold: f64,
+    #[serde(default)]
+    flags: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Buckets {
+    #[serde(default)]
+    offset: i32,
+    #[serde(default)]
+    bucket_counts: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -157,26 +201,65 @@ fn resource_batches(metrics: ResourceMetrics) -> anyhow::Result<Vec<Batch>> {
 }
 
 fn metric_points(metric: Metric) -> anyhow::Result<Vec<Point>> {
-    let (kind, points) = match (metric.sum, metric.gauge) {
-        (Some(sum), None) => {
-            let kind = Kind::Sum { temporality: sum.aggregation_temporality, monotonic: sum.is_monotonic };
-            (kind, sum.data_points)
-        }
-        (None, Some(gauge)) => (Kind::Gauge, gauge.data_points),
-        _ => bail!("{} is neither a sum nor a gauge", metric.name),
-    };
-    let point = |point: NumberDataPoint| -> anyhow::Result<Point> {
-        let value = value(&point).with_context(|| metric.name.clone())?;
-        let series = Series {
-            metric: metric.name.clone(),
-            attributes: attributes(point.attributes)?,
-            unit: metric.unit.clone(),
-            kind,
+    let Metric { name, unit, sum, gauge, exponential_histogram, .. } = metric;
+    let numbers = |points: Vec<NumberDataPoint>, kind| {
+        let point = |point: NumberDataPoint| -> anyhow::Result<Point> {
+            let value = value(&point).with_context(|| name.clone())?;
+            let series = series(&name, &unit, kind, point.attributes)?;
+            let (at_unix_ns, start_unix_ns) = (point.time_unix_nano, point.start_time_unix_nano);
+            Ok(Point { series, at_unix_ns, start_unix_ns, value })
         };
-        let (at_unix_ns, start_unix_ns) = (point.time_unix_nano, point.start_time_unix_nano);
-        Ok(Point { series, at_unix_ns, start_unix_ns, value })
+        points.into_iter().map(point).collect()
     };
-    points.into_iter().map(point).collect()
+    match (sum, gauge, exponential_histogram) {
+        (Some(sum), None, None) => {
+            let kind = Kind::Sum { temporality: sum.aggregation_temporality, monotonic: sum.is_monotonic };
+            numbers(sum.data_points, kind)
+        }
+        (None, Some(gauge), None) => numbers(gauge.data_points, Kind::Gauge),
+        (None, None, Some(histogram)) => {
+            let temporality = histogram.aggregation_temporality;
+            let point = |point: ExponentialHistogramDataPoint| -> anyhow::Result<Point> {
+                // A point without a value has none to take its scale from.
+                let scale = if point.flags == 0 { point.scale } else { 0 };
+                let value = distribution(&point).with_context(|| name.clone())?;
+                let series =
+                    series(&name, &unit, Kind::Distribution { temporality, scale }, point.attributes)?;
+                let (at_unix_ns, start_unix_ns) = (point.time_unix_nano, point.start_time_unix_nano);
+                Ok(Point { series, at_unix_ns, start_unix_ns, value })
+            };
+            histogram.data_points.into_iter().map(point).collect()
+        }
+        _ => bail!("{name} is neither a sum nor a gauge nor an exponential histogram"),
+    }
+}
+
+fn series(metric: &str, unit: &str, kind: Kind, list: Vec<KeyValue>) -> anyhow::Result<Series> {
+    Ok(Series { metric: metric.to_owned(), attributes: attributes(list)?, unit: unit.to_owned(), kind })
+}
+
+fn distribution(point: &ExponentialHistogramDataPoint) -> anyhow::Result<PointValue> {
+    let Buckets { offset, bucket_counts } = &point.positive;
+    ensure!(point.negative.bucket_counts.is_empty(), "a duration below zero");
+    if point.flags == 1 {
+        ensure!(point.count == 0 && point.sum.is_none() && bucket_counts.is_empty(), "an end with a value");
+        return Ok(PointValue::Ended);
+    }
+    ensure!(point.flags == 0, "flags {}", point.flags);
+    let mut buckets = std::collections::BTreeMap::new();
+    for (index, count) in (*offset..).zip(bucket_counts) {
+        let count: u64 = count.parse()?;
+        if count > 0 {
+            buckets.insert(index, count);
+        }
+    }
+    Ok(PointValue::Distribution(Distribution {
+        count: point.count,
+        sum: point.sum.context("no sum")?,
+        zero_count: point.zero_count,
+        zero_threshold: point.zero_threshold,
+        buckets,
+    }))
 }
 
 fn value(point: &NumberDataPoint) -> anyhow::Result<PointValue> {

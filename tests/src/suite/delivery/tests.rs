@@ -14,6 +14,9 @@ const RUN: u64 = 9_007_199_254_740_993;
 /// Three snapshots: one guest with one vCPU; its counts have grown; it has ended.
 fn lines() -> Vec<Value> {
     let vm = |run: u64| {
+        let nothing = json!({"count": 0, "sum_ns": 0, "zero_count": 0, "buckets": []});
+        let buckets = json!([{"index": -3, "count": 2}, {"index": -1, "count": 1}]);
+        let waits = json!({"count": 4, "sum_ns": 800_000_000, "zero_count": 1, "buckets": buckets});
         let vcpu = json!({
             "index": 3, "tid": 71, "start_unix_ns": 250, "run_ns": run, "steal_ns": 0, "voluntary_switches": 5,
             "involuntary_switches": 6, "migrations": 7, "timeslices": 8, "switches": 11,
@@ -21,6 +24,7 @@ fn lines() -> Vec<Value> {
         });
         json!({
             "id": "7-1", "name": NAME, "uuid": null, "platform": "unknown", "pid": 70, "start_unix_ns": 200,
+            "seen_unix_ns": 220, "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
             "vcpus": [vcpu],
         })
     };
@@ -90,6 +94,22 @@ fn otlp() -> Value {
     let time =
         |key: &str, values: [f64; 2]| series(state(key), Some("250"), "asDouble", values.map(Value::from));
     let count = |value: &str| series(vcpu(), Some("250"), "asInt", [value.into(), value.into()]);
+    // As the numbers, but for the attributes' order and the values.
+    let distribution = |name: &str, value: Value| {
+        let mut points = series(vec![id()], Some("220"), "sum", [0.into(), 0.into()]);
+        let Value::Object(value) = value else { unreachable!() };
+        for point in &mut points[..2] {
+            for (key, value) in &value {
+                point[key] = value.clone();
+            }
+            point["zeroThreshold"] = 2.384_185_791_015_625e-7.into();
+        }
+        let histogram = json!({"dataPoints": points, "aggregationTemporality": 2});
+        json!({"name": name, "description": "d", "unit": "s", "exponentialHistogram": histogram})
+    };
+    let waits = json!({
+        "count": "4", "sum": 0.8, "zeroCount": "1", "positive": {"offset": -3, "bucketCounts": ["2", "0", "1"]},
+    });
     let host =
         |at: &str, value: &str| json!({"timeUnixNano": at, "startTimeUnixNano": "500", "asInt": value});
     let run = time("run", [9_007_199.254_740_993, 9_007_199.254_740_994]);
@@ -100,6 +120,9 @@ fn otlp() -> Value {
         counter("hypervisor.vcpu.preemptions", "{preemption}", count("6")),
         counter("hypervisor.vcpu.migrations", "{migration}", count("7")),
         counter("hypervisor.vcpu.timeslices", "{timeslice}", count("8")),
+        distribution("hypervisor.vcpu.steal.duration", waits),
+        distribution("hypervisor.vcpu.wakeup.latency", json!({"sum": 0})),
+        distribution("hypervisor.vcpu.run.duration", json!({"sum": 0})),
         gauge("hypervisor.vm.info", "{vm}", series(info(), None, "asInt", ["1".into(), "1".into()])),
         level(
             "hypervisor.vm.vcpu.count",
@@ -141,7 +164,7 @@ fn target(points: &mut [Point]) -> &mut Point {
 fn what_a_collector_writes_by_the_specification_is_equal() {
     let deviations = compare(&points(), &read(&otlp()));
     assert!(deviations.is_empty(), "{}", summary(&deviations));
-    assert_eq!(points().len(), 3 * 11, "3 states, 4 counters, 3 of the VM and 1 of the host");
+    assert_eq!(points().len(), 3 * 14, "3 states, 4 counters, 6 of the VM and 1 of the host");
 }
 
 #[test]
@@ -180,6 +203,18 @@ fn a_wrong_value_is_caught_to_the_last_bit() {
     assert!(matches!(changed, Deviation::Value { .. }), "{changed}");
     let of_another_type = after(|points| target(points).value = PointValue::Int(9_007_199));
     assert!(matches!(of_another_type, Deviation::Value { .. }), "{of_another_type}");
+}
+
+#[test]
+fn a_duration_in_the_wrong_bucket_is_caught() {
+    let changed = after(|points| {
+        let of_waits = |point: &&mut Point| point.series.metric == "hypervisor.vcpu.steal.duration";
+        let point = points.iter_mut().find(of_waits).unwrap();
+        let PointValue::Distribution(distribution) = &mut point.value else { panic!("{point}") };
+        let count = distribution.buckets.remove(&-3).unwrap();
+        distribution.buckets.insert(-4, count);
+    });
+    assert!(matches!(changed, Deviation::Value { .. }), "{changed}");
 }
 
 #[test]
@@ -232,7 +267,7 @@ fn ends_follow_from_what_is_gone_and_from_what_is_named() {
     let named_only = &lines()[2..];
     assert_eq!(
         ends(named_only).len(),
-        3 + 4 + 2,
+        3 + 4 + 5,
         "it came and went between two snapshots; its info never was"
     );
 }

@@ -95,8 +95,8 @@ impl Delivery {
             .own
             .iter()
             .rfind(|point| point.series.metric == metric && point.series.text("reason") == reason);
-        match found.map(|point| point.value) {
-            Some(PointValue::Int(value)) => Ok(u64::try_from(value)?),
+        match found.map(|point| &point.value) {
+            Some(PointValue::Int(value)) => Ok(u64::try_from(*value)?),
             other => bail!("{metric} of reason {reason:?} is {other:?}"),
         }
     }
@@ -125,7 +125,7 @@ impl Delivery {
             let value = match point.value {
                 PointValue::Int(value) => value as f64,
                 PointValue::Double(value) => value,
-                PointValue::Ended => continue,
+                PointValue::Distribution(_) | PointValue::Ended => continue,
             };
             let key = (&point.series, point.start_unix_ns);
             let last = before.insert(key, value).unwrap_or(0.0);

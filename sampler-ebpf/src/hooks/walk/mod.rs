@@ -3,24 +3,23 @@
 //! Three things only a walk can know: vCPU threads that ran before the sampler started or that never leave
 //! their CPU, and how much of a stint or of a wait is going on right now, which the kernel credits when it ends.
 
+mod kvm;
+mod thread;
+
 use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext,
     helpers::{bpf_get_current_task, bpf_ktime_get_ns},
 };
-use sampler_ebpf::abi::{
-    COUNTERS, Control, Counter, Member, NO_SLOT, SLOT_PENDING, WalkRecord, WalkStats, for_each_counter,
-};
+use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats};
 
-use super::lifecycle::{announce, notifier, runs_vcpu};
+use self::{kvm::read_kvm_stats, thread::read_thread};
+use super::lifecycle::{Seen, announce, halted, notifier, runs_vcpu};
 use crate::{
     maps::{control, offset, pid_entry, slot, walk_record, walk_stats},
     task::{Access, Object, Typed, probe},
 };
-
-/// How often a thread is read again that switches while it is read.
-const ATTEMPTS: u32 = 3;
 
 /// `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`, the task NULL at the end.
 #[repr(C)]
@@ -66,14 +65,15 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
         // SAFETY: as above.
         if unsafe { (&raw const (*slot).task).read_volatile() } == task as u64 {
             if let Some(record) = walk_record(index) {
-                read_thread(control, stats, record, task);
+                read_thread(control, stats, slot, record, task);
+                read_kvm_stats(control, slot, record, task);
             }
             return;
         }
     }
     let notifier = notifier::<Typed>(task);
     if notifier != 0 && index != SLOT_PENDING && runs_vcpu::<Typed>(task, notifier) {
-        let sent = announce::<Typed>(ctx, task, notifier, pid, entry);
+        let sent = announce::<Typed>(ctx, task, notifier, pid, entry, seen(control, task, notifier));
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
     }
 }
@@ -104,81 +104,29 @@ fn run_queue(task: u64) -> u64 {
     probe(cfs_rq, offset(Member::CfsRqRq))
 }
 
-/// What tells that a thread switched, was woken or was brought up to date while it was read.
-#[derive(PartialEq, Eq)]
-struct Stamp {
-    pcount: u64,
-    last_queued: u64,
-    exec_start: u64,
-    run: u64,
-    run_delay: u64,
-    on_cpu: u8,
+/// The thread as the walk sees it now, for its slot to begin with.
+#[inline(always)]
+fn seen(control: *const Control, task: Object, notifier: u64) -> Seen {
+    let pcount = Typed::u64(task, Member::TaskPcount);
+    let off_cpu = Typed::u8(task, Member::TaskOnCpu) == 0;
+    let left = if Typed::u64(task, Member::TaskLastQueued) != 0 {
+        Left::Runnable
+    } else if off_cpu && halted(task, notifier) {
+        Left::Halted
+    } else if off_cpu {
+        Left::Blocked
+    } else {
+        Left::Unknown
+    };
+    // SAFETY: the helper has no preconditions.
+    Seen { sched_ns: sched_ns(control, unsafe { bpf_ktime_get_ns() }), left, pcount }
 }
 
+/// The scheduler's clock at a moment on `CLOCK_MONOTONIC`.
 #[inline(always)]
-fn stamp(task: Object) -> Stamp {
-    Stamp {
-        pcount: Typed::u64(task, Member::TaskPcount),
-        last_queued: Typed::u64(task, Member::TaskLastQueued),
-        exec_start: Typed::u64(task, Member::TaskExecStart),
-        run: Typed::u64(task, Member::TaskSumExecRuntime),
-        run_delay: Typed::u64(task, Member::TaskRunDelay),
-        on_cpu: Typed::u8(task, Member::TaskOnCpu),
-    }
-}
-
-#[inline(always)]
-fn read_thread(control: *const Control, stats: *mut WalkStats, record: *mut WalkRecord, task: Object) {
-    // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap.
-    unsafe {
-        let generation = (&raw const (*control).generation).read_volatile();
-        (&raw mut (*record).visited).write_volatile(generation);
-    }
-    for _ in 0..ATTEMPTS {
-        let before = stamp(task);
-        let mut counters = [0u64; COUNTERS.len()];
-        for_each_counter(|counter, member| counters[counter as usize] = Typed::u64(task, member));
-        counters[Counter::Run as usize] = before.run;
-        counters[Counter::RunDelay as usize] = before.run_delay;
-        let rq = run_queue(task as u64);
-        let irq_time =
-            probe::<u64>(rq, offset(Member::RqClock)).saturating_sub(probe(rq, offset(Member::RqClockTask)));
-        // SAFETY: the helper has no preconditions.
-        let monotonic = unsafe { bpf_ktime_get_ns() };
-        if stamp(task) == before {
-            write(control, record, &before, &counters, monotonic, irq_time);
-            return;
-        }
-    }
-    count(stats, |s| &raw mut s.torn);
-}
-
-#[inline(always)]
-fn write(
-    control: *const Control,
-    record: *mut WalkRecord,
-    stamp: &Stamp,
-    counters: &[u64; COUNTERS.len()],
-    monotonic: u64,
-    irq_time: u64,
-) {
-    // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap.
-    unsafe {
-        let sched = monotonic.wrapping_add((&raw const (*control).clock_offset_ns).read_volatile());
-        // A thread that was preempted keeps its CPU's mark for a moment after its wait began: ask for the wait first.
-        let waits = stamp.last_queued != 0;
-        let runs = !waits && stamp.on_cpu != 0;
-        (&raw mut (*record).monotonic_ns).write_volatile(monotonic);
-        (&raw mut (*record).sched_ns).write_volatile(sched);
-        (&raw mut (*record).counters).write_volatile(*counters);
-        let waiting = if waits { sched.saturating_sub(stamp.last_queued) } else { 0 };
-        let running = if runs { sched.saturating_sub(irq_time).saturating_sub(stamp.exec_start) } else { 0 };
-        (&raw mut (*record).waiting_ns).write_volatile(waiting);
-        (&raw mut (*record).running_ns).write_volatile(running);
-        (&raw mut (*record).on_cpu).write_volatile(u32::from(runs));
-        let generation = (&raw const (*control).generation).read_volatile();
-        (&raw mut (*record).generation).write_volatile(generation);
-    }
+fn sched_ns(control: *const Control, monotonic_ns: u64) -> u64 {
+    // SAFETY: the pointer came from a map look-up that the verifier followed.
+    monotonic_ns.wrapping_add(unsafe { (&raw const (*control).clock_offset_ns).read_volatile() })
 }
 
 #[inline(always)]

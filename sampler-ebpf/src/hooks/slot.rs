@@ -1,0 +1,130 @@
+//! What a vCPU's slot is told when its thread gets a CPU and when it leaves it.
+//!
+//! Nothing is timed here. At `sched_switch` the kernel's counts of the thread that leaves are complete: `update_curr()`
+//! ran when it was put, its earlier waits were credited when it arrived, and its switch count was raised just before.
+//! So a stint, and the wait and the sleep before it, are differences of the kernel's own counts and clock, all known at
+//! the stint's end; the begin of a stint needs no more than a mark.
+
+use sampler_ebpf::abi::{Counter, Distribution, Left, Member, VcpuSlot, bucket_of, for_each_counter};
+
+use crate::task::{Access, Object};
+
+/// Notes that the slot's thread is given a CPU.
+#[inline(always)]
+pub(super) fn arrive(slot: *mut VcpuSlot, cpu: u32) {
+    // SAFETY: the pointer came from a map look-up that the verifier followed. Volatile keeps the order of the writes
+    // between the two steps of `seq`, here and below.
+    unsafe {
+        begin(slot);
+        (&raw mut (*slot).on_cpu).write_volatile(1);
+        (&raw mut (*slot).cpu).write_volatile(cpu);
+        end(slot);
+    }
+}
+
+/// Takes in the stint that ends now. Returns the number of switches that the kernel made since the slot's last without
+/// calling the program: whole stints by the kernel's count of them, and the begin of this one.
+#[inline(always)]
+pub(super) fn leave<A: Access>(slot: *mut VcpuSlot, task: Object, cpu: u32, left: Left, now: u64) -> u64 {
+    // SAFETY: as above.
+    unsafe {
+        begin(slot);
+        let before = (&raw const (*slot).counters[Counter::Timeslices as usize]).read_volatile();
+        let stints = A::u64(task, Member::TaskPcount).wrapping_sub(before);
+        let missed = if (&raw const (*slot).fresh).read_volatile() != 0 {
+            0
+        } else {
+            let arrived = (&raw const (*slot).on_cpu).read_volatile() != 0;
+            stints.saturating_sub(1) + u64::from(!arrived)
+        };
+        if stints <= 1 {
+            distribute::<A>(slot, task, stints == 1);
+        }
+        (&raw mut (*slot).on_cpu).write_volatile(0);
+        (&raw mut (*slot).cpu).write_volatile(cpu);
+        (&raw mut (*slot).fresh).write_volatile(0);
+        (&raw mut (*slot).left).write_volatile(left as u32);
+        (&raw mut (*slot).left_ns).write_volatile(now);
+        for_each_counter(|counter, member| {
+            let value = A::u64(task, member);
+            (&raw mut (*slot).counters[counter as usize]).write_volatile(value);
+        });
+        end(slot);
+        missed
+    }
+}
+
+/// Adds one stint, and the wait and the sleep before it, to the distributions. From 5.15 on the kernel counts no arrival
+/// (`credited`) of a thread that was preempted on its way to sleep: its stint goes on, and it has waited for nothing that
+/// the kernel counts.
+///
+/// # Safety
+/// `slot` points to a slot that nobody else writes now.
+#[inline(always)]
+unsafe fn distribute<A: Access>(slot: *mut VcpuSlot, task: Object, credited: bool) {
+    // SAFETY: by contract.
+    unsafe {
+        let left = (&raw const (*slot).left).read_volatile();
+        if left == Left::Unknown as u32 {
+            return;
+        }
+        let run = A::u64(task, Member::TaskSumExecRuntime);
+        let ran = run.wrapping_sub((&raw const (*slot).counters[Counter::Run as usize]).read_volatile());
+        add(slot, Distribution::Stint, ran);
+        if !credited {
+            return;
+        }
+        let delay = A::u64(task, Member::TaskRunDelay);
+        let waited =
+            delay.wrapping_sub((&raw const (*slot).counters[Counter::RunDelay as usize]).read_volatile());
+        add(slot, Distribution::Steal, waited);
+        let Some(sleep) = Left::sleep(left) else { return };
+        add(slot, Distribution::WakeupLatency, waited);
+        let left_ns = (&raw const (*slot).left_ns).read_volatile();
+        let asleep = asleep(left_ns, A::u64(task, Member::TaskLastArrival), waited);
+        let total = &raw mut (*slot).asleep_ns[sleep];
+        total.write_volatile(total.read_volatile() + asleep);
+    }
+}
+
+/// Time asleep of a thread that was off its CPU from `left_ns` until `until_ns` and waited for one in between.
+#[inline(always)]
+pub(super) const fn asleep(left_ns: u64, until_ns: u64, waited_ns: u64) -> u64 {
+    until_ns.saturating_sub(left_ns).saturating_sub(waited_ns)
+}
+
+/// # Safety
+/// `slot` points to a slot that nobody else writes now.
+#[inline(always)]
+unsafe fn add(slot: *mut VcpuSlot, distribution: Distribution, ns: u64) {
+    // SAFETY: by contract, and the bucket is inside the array.
+    unsafe {
+        let histogram = &raw mut (*slot).distributions[distribution as usize];
+        let sum = &raw mut (*histogram).sum_ns;
+        sum.write_volatile(sum.read_volatile().wrapping_add(ns));
+        let count = (&raw mut (*histogram).counts).cast::<u64>().add(bucket_of(ns));
+        count.write_volatile(count.read_volatile() + 1);
+    }
+}
+
+/// # Safety
+/// As [`add`].
+#[inline(always)]
+unsafe fn begin(slot: *mut VcpuSlot) {
+    // SAFETY: by contract.
+    unsafe {
+        let seq = (&raw const (*slot).seq).read_volatile();
+        (&raw mut (*slot).seq).write_volatile(seq | 1);
+    }
+}
+
+/// # Safety
+/// As [`add`].
+#[inline(always)]
+unsafe fn end(slot: *mut VcpuSlot) {
+    // SAFETY: by contract.
+    unsafe {
+        let seq = (&raw const (*slot).seq).read_volatile();
+        (&raw mut (*slot).seq).write_volatile(seq + 1);
+    }
+}

@@ -1,0 +1,51 @@
+//! What KVM itself counts of a vCPU.
+
+use sampler_ebpf::abi::{KVM_STATS, KvmStat};
+
+/// KVM's counts, by [`KvmStat`]. One that this kernel does not keep is absent, never zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvmCounts {
+    counts: [Option<u64>; KVM_STATS.len()],
+}
+
+impl KvmCounts {
+    /// The counts that the kernel keeps.
+    #[must_use]
+    pub fn new(counts: [u64; KVM_STATS.len()], kept: &[bool; KVM_STATS.len()]) -> Self {
+        Self { counts: std::array::from_fn(|n| kept[n].then_some(counts[n])) }
+    }
+
+    /// One count.
+    #[must_use]
+    pub const fn get(&self, stat: KvmStat) -> Option<u64> {
+        self.counts[stat as usize]
+    }
+
+    /// Key and value of each count that is kept.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        KVM_STATS.iter().zip(self.counts).filter_map(|(row, count)| Some((row.key, count?)))
+    }
+
+    /// What was added since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let added = |n: usize| Some(self.counts[n]?.saturating_sub(earlier.counts[n]?));
+        Self { counts: std::array::from_fn(added) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_stays_absent() {
+        let mut kept = [true; KVM_STATS.len()];
+        kept[KvmStat::NestedRuns as usize] = false;
+        let before = KvmCounts::new([3; KVM_STATS.len()], &kept);
+        let after = KvmCounts::new([5; KVM_STATS.len()], &kept);
+        let added = after.since(&before);
+        assert_eq!((added.get(KvmStat::Exits), added.get(KvmStat::NestedRuns)), (Some(2), None));
+        assert_eq!(added.iter().count(), KVM_STATS.len() - 1);
+    }
+}
