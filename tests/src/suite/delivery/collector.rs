@@ -42,11 +42,16 @@ impl Site {
         format!("http://127.0.0.1:{port}")
     }
 
-    /// Starts the collector and waits until it listens.
+    /// Starts the collector as operators have it and waits until it listens.
     ///
     /// # Errors
     /// When it does not.
     pub(super) fn open(&self, context: &Context) -> anyhow::Result<Daemon> {
+        self.open_with(context, &[])
+    }
+
+    /// The same with variables of the configuration that have a default.
+    pub(super) fn open_with(&self, context: &Context, more: &[(&str, &str)]) -> anyhow::Result<Daemon> {
         let mut command = Command::new(required_file("HVS_COLLECTOR")?);
         command.arg("--config").arg(required_file("HVS_COLLECTOR_CONFIG")?);
         command
@@ -55,7 +60,8 @@ impl Site {
             .env("HVS_COLLECTOR_PORT", self.own.to_string())
             .env("HVS_REMOTE_WRITE", format!("http://127.0.0.1:{}/api/v1/write", self.prometheus))
             .env("HVS_BATCH_TIMEOUT", "200ms")
-            .env("HVS_FILE", &self.file);
+            .env("HVS_FILE", &self.file)
+            .envs(more.iter().copied());
         let mut collector = Daemon::start("collector", command, context.directory())?;
         collector.wait_until("the collector listens", |_| {
             Ok([self.grpc, self.http].iter().all(|&port| TcpStream::connect(("127.0.0.1", port)).is_ok()))

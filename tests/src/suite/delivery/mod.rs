@@ -33,7 +33,7 @@ use anyhow::{Context as _, ensure};
 use self::collector::Site;
 use self::counted::Snapshot;
 use self::guests::{Guests, STARVED};
-use self::prometheus::Prometheus;
+use self::prometheus::{NativeHistograms, Prometheus};
 use self::service::{Record, Service, Settings};
 use self::verify::Delivery;
 use crate::runner::{Context, Need, Outcome};
@@ -57,7 +57,7 @@ pub(super) fn http(context: &Context) -> anyhow::Result<Outcome> {
 /// Births, a death and a last flush: all of it arrives, and nothing else.
 fn everything_arrives(context: &Context, protocol: &str) -> anyhow::Result<Outcome> {
     let site = Site::choose(context)?;
-    let _prometheus = Prometheus::start(context, site.prometheus)?;
+    let prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Refused)?;
     let collector = site.open(context)?;
     let began = now_unix_ns()?;
     let settings =
@@ -67,6 +67,7 @@ fn everything_arrives(context: &Context, protocol: &str) -> anyhow::Result<Outco
     let mut guests = Guests::start(context)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
     service.wait_for_more(3)?;
+    prometheus.wait_for_guest(STARVED)?;
     let killed = see_death(&mut service, &mut guests)?;
     service.wait_for_more(2)?;
     let record = service.stop()?;

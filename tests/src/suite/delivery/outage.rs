@@ -8,7 +8,7 @@ use super::collector::Site;
 use super::compare::{Deviation, summary};
 use super::guests::Guests;
 use super::point::Point;
-use super::prometheus::Prometheus;
+use super::prometheus::{NativeHistograms, Prometheus};
 use super::service::{Service, Settings};
 use super::verify::Delivery;
 use super::{QUEUE_BYTES, complete, now_unix_ns, see_death, sees};
@@ -18,7 +18,7 @@ use crate::runner::{Context, Outcome};
 pub(in super::super) fn outage(context: &Context) -> anyhow::Result<Outcome> {
     const PROTOCOL: &str = "grpc";
     let site = Site::choose(context)?;
-    let _prometheus = Prometheus::start(context, site.prometheus)?;
+    let _prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Refused)?;
     let mut guests = Guests::start(context)?;
     let began = now_unix_ns()?;
     let settings = Settings {
@@ -57,7 +57,7 @@ pub(in super::super) fn losses(context: &Context) -> anyhow::Result<Outcome> {
     // Some snapshots of this test's guests, and one at least where others run beside them.
     const QUEUE_BYTES: usize = 24 << 10;
     let site = Site::choose(context)?;
-    let _prometheus = Prometheus::start(context, site.prometheus)?;
+    let _prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Refused)?;
     let guests = Guests::start(context)?;
     let began = now_unix_ns()?;
     let settings = Settings {

@@ -21,6 +21,11 @@ pub(super) const QUERY_OF_STARVED: &str = r#"sort_desc(
   * on (instance, hypervisor_vm_id) group_left (hypervisor_vm_name) hypervisor_vm_info
 )"#;
 
+/// How long its vCPUs wait for a CPU at most, half of the times, by guest.
+pub(super) const QUERY_OF_WAITS: &str =
+    "histogram_quantile(0.5, rate(hypervisor_vcpu_steal_duration_seconds[1m]))
+  * on (instance, hypervisor_vm_id) group_left (hypervisor_vm_name) hypervisor_vm_info";
+
 /// The guests by name; a series that ended is gone at once.
 const QUERY_OF_NAMES: &str = "hypervisor_vm_info";
 
@@ -47,8 +52,8 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     const SNAPSHOTS_IN_WINDOW: usize = 20;
     let query = QUERY_OF_STARVED.replace("[1m]", WINDOW);
     let site = Site::choose(context)?;
-    let prometheus = Prometheus::start(context, site.prometheus)?;
-    let collector = site.open(context)?;
+    let prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Stored)?;
+    let collector = site.open_with(context, &[("HVS_PROMETHEUS_DROPS", "false")])?;
     let mut guests = Guests::start(context)?;
     let settings = Settings {
         protocol: PROTOCOL,
@@ -73,6 +78,12 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     ensure!(samples[0].guest() == STARVED, "the most starved guest is {:?}", samples[0].guest());
     ensure!(samples[0].value > 0.3, "its steal is {}", samples[0].value);
 
+    let waits = prometheus.ask(&QUERY_OF_WAITS.replace("[1m]", WINDOW))?;
+    let wait =
+        waits.iter().find(|sample| sample.guest() == STARVED).context("no waits of the starved guest")?;
+    // Two busy threads on one CPU take turns of some milliseconds.
+    ensure!((0.000_5..0.5).contains(&wait.value), "its median wait is {} s", wait.value);
+
     labels_are_there(&prometheus.ask(QUERY_OF_NAMES)?)?;
     guests.kill_half()?;
     // Without its end it would still be found for five minutes.
@@ -83,9 +94,11 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     )?;
     service.stop()?;
     collector.stop()?;
-    let steal = samples[0].value;
+    let (steal, wait) = (samples[0].value, wait.value * 1e3);
     prometheus.daemon.stop()?;
-    Ok(Outcome::Passed(format!("found by its name with {steal:.2} s/s of steal; the killed guest is gone")))
+    Ok(Outcome::Passed(format!(
+        "found by its name with {steal:.2} s/s of steal, median wait {wait:.1} ms; the killed guest is gone"
+    )))
 }
 
 fn labels_are_there(samples: &[Sample]) -> anyhow::Result<()> {
@@ -94,6 +107,14 @@ fn labels_are_there(samples: &[Sample]) -> anyhow::Result<()> {
         ensure!(info.metric.contains_key(label), "label {label} is missing in {:?}", info.metric);
     }
     Ok(())
+}
+
+/// What a Prometheus does with exponential histograms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NativeHistograms {
+    Stored,
+    /// It refuses them, and every write that has one: the default of Debian's.
+    Refused,
 }
 
 /// A running Prometheus that takes remote writes.
@@ -136,7 +157,7 @@ impl Prometheus {
     ///
     /// # Errors
     /// When it does not get ready.
-    pub(super) fn start(context: &Context, port: u16) -> anyhow::Result<Self> {
+    pub(super) fn start(context: &Context, port: u16, histograms: NativeHistograms) -> anyhow::Result<Self> {
         let directory = context.directory();
         let config = directory.join("prometheus.yml");
         File::create(&config)?;
@@ -145,11 +166,23 @@ impl Prometheus {
         command.arg(format!("--storage.tsdb.path={}", directory.join("tsdb").display()));
         command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
         command.arg("--web.enable-remote-write-receiver");
+        if histograms == NativeHistograms::Stored {
+            command.arg("--enable-feature=native-histograms");
+        }
         let url = format!("http://127.0.0.1:{port}");
         let mut daemon = Daemon::start("prometheus", command, directory)?;
         daemon
             .wait_until("Prometheus is ready", |_| Ok(ureq::get(format!("{url}/-/ready")).call().is_ok()))?;
         Ok(Self { daemon, url })
+    }
+
+    /// Waits until it knows a guest by its name.
+    ///
+    /// # Errors
+    /// When it does not get to know it.
+    pub(super) fn wait_for_guest(&self, name: &str) -> anyhow::Result<()> {
+        let known = |samples: &[Sample]| samples.iter().any(|sample| sample.guest() == name);
+        self.wait_for("the guest", || self.ask(QUERY_OF_NAMES), known).map(drop)
     }
 
     /// Asks an instant query.
