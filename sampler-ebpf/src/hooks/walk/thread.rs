@@ -67,7 +67,7 @@ pub(super) fn read_thread(
         let now = Now { monotonic_ns, sched_ns: sched_ns(control, monotonic_ns), irq_time };
         let seq = seq_of(slot);
         write_sleep(slot, record, &before, &now);
-        if stamp(task) == before && seq == seq_of(slot) && seq % 2 == 0 {
+        if stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
             write(record, &before, &counters, &now);
             // SAFETY: as above.
             unsafe {
