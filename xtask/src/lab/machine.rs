@@ -18,6 +18,8 @@ use super::tools::Qemu;
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 /// Powering off takes a second. Some machines stand still there, after the result is known.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
+/// What the tiny VMM prints when KVM cannot emulate what an emulated processor says that its guest is about to run.
+const ASTRAY: &str = "internal error of KVM";
 const POLL: Duration = Duration::from_millis(500);
 
 /// What a boot came to.
@@ -29,6 +31,16 @@ pub(super) enum End {
     Fault(String),
     /// The emulated machine stood still: the emulator's doing, worth another boot.
     Stall(String),
+}
+
+impl End {
+    /// A machine that went astray before may fail in any way.
+    fn of_machine(self, astray: bool) -> Self {
+        match self {
+            Self::Fault(reason) if astray => Self::Stall(format!("it had gone astray: {reason}")),
+            end => end,
+        }
+    }
 }
 
 /// What to boot.
@@ -83,6 +95,8 @@ impl Machine<'_> {
             File::create(&self.output).with_context(|| format!("creating {}", self.output.display()))?;
         let begun = Instant::now();
         let mut console = Console::new(&self.console);
+        // Set once KVM itself has met an instruction pointer that no guest has: nothing of that boot is to be trusted then.
+        let mut astray = false;
         loop {
             match lines.recv_timeout(POLL) {
                 Ok(line) => {
@@ -92,19 +106,19 @@ impl Machine<'_> {
                     }
                     // The line that ends the output begins with a line feed of its own.
                     if !line.is_empty() {
+                        astray |= line.contains(ASTRAY);
                         writeln!(output, "{line}")?;
                         see(&line);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Ok(console
-                        .verdict()
-                        .unwrap_or_else(|| End::Stall("it went off without a result".into())));
+                    let end = console.verdict().map(|end| end.of_machine(astray));
+                    return Ok(end.unwrap_or_else(|| End::Stall("it went off without a result".into())));
                 }
             }
             if let Some(end) = console.verdict() {
-                return Ok(end);
+                return Ok(end.of_machine(astray));
             }
             if begun.elapsed() > self.limit {
                 return Ok(End::Fault(format!("the command did not end in {} s", self.limit.as_secs())));
@@ -175,9 +189,15 @@ impl<'a> Console<'a> {
 /// the doing of a program that we loaded, and is never tried again.
 fn judge_console(said: &str) -> Option<End> {
     let find = |marks: &[&str]| said.lines().find(|line| marks.iter().any(|mark| line.contains(mark)));
-    if let Some(line) =
-        find(&["soft lockup", "hard LOCKUP", "rcu_preempt detected stalls", "self-detected stall"])
-    {
+    // A stack is overwritten by a processor that goes astray; no program that the verifier let through can do it.
+    let emulators = [
+        "soft lockup",
+        "hard LOCKUP",
+        "rcu_preempt detected stalls",
+        "self-detected stall",
+        "corrupted stack end detected",
+    ];
+    if let Some(line) = find(&emulators) {
         return Some(End::Stall(line.trim().to_owned()));
     }
     let line =
@@ -193,6 +213,11 @@ mod tests {
     fn a_lock_up_is_tried_again_and_an_oops_is_not() {
         let lockup = "[   61.2] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [qemu-system-x86:412]\n";
         assert!(matches!(judge_console(lockup), Some(End::Stall(_))));
+        let stack = "[ 26.4] Kernel panic - not syncing: corrupted stack end detected inside scheduler\n";
+        assert!(matches!(judge_console(stack), Some(End::Stall(_))));
+        let oops = || End::Fault("Oops: 0002 [#1]".to_owned());
+        assert_eq!(oops().of_machine(false), oops());
+        assert!(matches!(oops().of_machine(true), End::Stall(_)));
         for fatal in
             ["[ 1.0] Kernel panic - not syncing: x", "BUG: unable to handle page fault", "Oops: 0002 [#1]"]
         {
