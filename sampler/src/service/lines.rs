@@ -134,7 +134,9 @@ mod tests {
         let written: Vec<serde_json::Value> =
             seen.try_iter().map(|line| serde_json::from_slice(&line).unwrap()).collect();
         let times: Vec<u64> = written.iter().map(|line| line["at_unix_ns"].as_u64().unwrap()).collect();
-        assert_eq!(times, (0..offered - skipped).collect::<Vec<_>>());
+        // Which ones were skipped depends on when the thread takes its first.
+        assert_eq!(times.len() as u64, offered - skipped);
+        assert!(times[0] == 0 && times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
         assert!(written.iter().all(|line| line["schema"] == json::ONCE_SCHEMA));
     }
 
