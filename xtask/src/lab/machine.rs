@@ -186,7 +186,7 @@ impl<'a> Console<'a> {
 }
 
 /// A lock-up is what TCG's nested virtualisation does now and then; a panic or an oops can be
-/// the doing of a program that we loaded, and is never tried again.
+/// the doing of a program that we loaded.
 fn judge_console(said: &str) -> Option<End> {
     let find = |marks: &[&str]| said.lines().find(|line| marks.iter().any(|mark| line.contains(mark)));
     // A stack is overwritten by a processor that goes astray; no program that the verifier let through can do it.
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_up_is_tried_again_and_an_oops_is_not() {
+    fn a_lock_up_is_the_emulators_and_an_oops_is_a_fault() {
         let lockup = "[   61.2] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [qemu-system-x86:412]\n";
         assert!(matches!(judge_console(lockup), Some(End::Stall(_))));
         let stack = "[ 26.4] Kernel panic - not syncing: corrupted stack end detected inside scheduler\n";

@@ -132,9 +132,25 @@ struct Progress {
     tally: Tally,
     /// Boots in a row that settled nothing.
     idle: u32,
+    /// A boot ended with a fault.
+    faulted: bool,
 }
 
 impl Progress {
+    /// What is to be said of a boot before the next one; `None` when it was the last. One fault of each kernel's machine is
+    /// forgiven, aloud: it can be the doing of what is tested, but these machines go astray without any of it too. What a
+    /// program does to a kernel it does again.
+    fn after(&mut self, end: &End, lines: &RunnerLines) -> Option<String> {
+        match end {
+            End::Command { .. } => None,
+            End::Stall(reason) => self.take(lines).then(|| format!("stood still ({reason})")),
+            End::Fault(reason) => {
+                let first = !std::mem::replace(&mut self.faulted, true);
+                (self.take(lines) && first).then(|| format!("failed ({reason}), which is forgiven once,"))
+            }
+        }
+    }
+
     /// Takes in what such a boot settled. False when another one is not worth its while: the same test may be what the
     /// machine stands still under.
     fn take(&mut self, lines: &RunnerLines) -> bool {
@@ -181,11 +197,9 @@ impl<'a> Lab<'a> {
         let mut progress = Progress::default();
         for boot in 1.. {
             let (end, lines) = self.boot(kernel, &logs, boot, &progress.settled)?;
-            if let End::Stall(reason) = &end
-                && progress.take(&lines)
-            {
+            if let Some(what) = progress.after(&end, &lines) {
                 println!(
-                    "lab: the machine of {} stood still ({reason}) after {}: boot {}",
+                    "lab: the machine of {} {what} after {}: boot {}",
                     kernel.release,
                     progress.tally,
                     boot + 1
@@ -310,5 +324,16 @@ mod tests {
         assert_eq!(progress.tally, Tally { passed: 2, failed: 1, skipped: 0 });
         assert!((0..RETRIES).all(|_| progress.take(&lines(&[]))));
         assert!(!progress.take(&lines(&[])), "the same test again and again");
+    }
+
+    #[test]
+    fn a_fault_is_forgiven_once() {
+        let mut progress = Progress::default();
+        let lines = RunnerLines::default();
+        let oops = End::Fault("Oops: 0002 [#1]".to_owned());
+        assert!(progress.after(&oops, &lines).is_some_and(|what| what.contains("Oops")));
+        assert!(progress.after(&End::Stall("silent".to_owned()), &lines).is_some());
+        assert_eq!(progress.after(&oops, &lines), None);
+        assert_eq!(Progress::default().after(&End::Command { status: 1 }, &lines), None);
     }
 }
