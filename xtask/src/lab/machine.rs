@@ -33,16 +33,6 @@ pub(super) enum End {
     Stall(String),
 }
 
-impl End {
-    /// A machine that went astray before may fail in any way.
-    fn of_machine(self, astray: bool) -> Self {
-        match self {
-            Self::Fault(reason) if astray => Self::Stall(format!("it had gone astray: {reason}")),
-            end => end,
-        }
-    }
-}
-
 /// What to boot.
 pub(super) struct Machine<'a> {
     pub(super) qemu: &'a Qemu,
@@ -95,8 +85,6 @@ impl Machine<'_> {
             File::create(&self.output).with_context(|| format!("creating {}", self.output.display()))?;
         let begun = Instant::now();
         let mut console = Console::new(&self.console);
-        // Set once KVM itself has met an instruction pointer that no guest has: nothing of that boot is to be trusted then.
-        let mut astray = false;
         loop {
             match lines.recv_timeout(POLL) {
                 Ok(line) => {
@@ -106,19 +94,23 @@ impl Machine<'_> {
                     }
                     // The line that ends the output begins with a line feed of its own.
                     if !line.is_empty() {
-                        astray |= line.contains(ASTRAY);
                         writeln!(output, "{line}")?;
                         see(&line);
+                    }
+                    // Nothing of that boot is to be trusted any more, and most fall silent or panic soon.
+                    if line.contains(ASTRAY) {
+                        return Ok(End::Stall("a processor went astray".into()));
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    let end = console.verdict().map(|end| end.of_machine(astray));
-                    return Ok(end.unwrap_or_else(|| End::Stall("it went off without a result".into())));
+                    return Ok(console
+                        .verdict()
+                        .unwrap_or_else(|| End::Stall("it went off without a result".into())));
                 }
             }
             if let Some(end) = console.verdict() {
-                return Ok(end.of_machine(astray));
+                return Ok(end);
             }
             if begun.elapsed() > self.limit {
                 return Ok(End::Fault(format!("the command did not end in {} s", self.limit.as_secs())));
@@ -215,9 +207,6 @@ mod tests {
         assert!(matches!(judge_console(lockup), Some(End::Stall(_))));
         let stack = "[ 26.4] Kernel panic - not syncing: corrupted stack end detected inside scheduler\n";
         assert!(matches!(judge_console(stack), Some(End::Stall(_))));
-        let oops = || End::Fault("Oops: 0002 [#1]".to_owned());
-        assert_eq!(oops().of_machine(false), oops());
-        assert!(matches!(oops().of_machine(true), End::Stall(_)));
         for fatal in
             ["[ 1.0] Kernel panic - not syncing: x", "BUG: unable to handle page fault", "Oops: 0002 [#1]"]
         {

@@ -33,7 +33,7 @@ use crate::{
 /// Every guest inside runs this kernel: it boots as one on every tested kernel.
 const GUEST_SERIES: &str = "6.1";
 /// How many boots in a row may end with a machine that stands still and no test that has its result.
-const RETRIES: u32 = 2;
+const RETRIES: u32 = 4;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
