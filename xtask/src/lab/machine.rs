@@ -18,8 +18,8 @@ use super::tools::Qemu;
 const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 /// Powering off takes a second. Some machines stand still there, after the result is known.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
-/// What the tiny VMM prints when KVM cannot emulate what an emulated processor says that its guest is about to run.
-const ASTRAY: &str = "internal error of KVM";
+/// What the tiny VMM prints of an exit that its guest's program cannot cause: the emulated processor ran something else.
+const ASTRAY: &str = "left the guest unexpectedly";
 const POLL: Duration = Duration::from_millis(500);
 
 /// What a boot came to.
