@@ -70,7 +70,7 @@ pub(super) fn add_up(collector: &Collector, begin: &Slots, missed_before: u64) -
     ensure!(waits > 0 && stints > 0, "nothing was added to the distributions");
     // Time in interrupts belongs to nobody where the kernel keeps it apart, nor does the moment between two queues.
     ensure!(
-        worst < 0.05,
+        worst < 0.01,
         "run, wait and sleep come to {:.2} % less or more than the wall time",
         worst * 100.0
     );
