@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result};
 use super::tools::Qemu;
 
 /// The machine writes to its console every 5 s; a healthy one is never silent for so long.
-const SILENCE_LIMIT: Duration = Duration::from_secs(60);
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// Powering off takes a second. Some machines stand still there, after the result is known.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
 /// What the tiny VMM prints of an exit that its guest's program cannot cause: the emulated processor ran something else.
