@@ -63,7 +63,7 @@ impl Machine<'_> {
     fn command(&self) -> Command {
         let mut command = self.qemu.command();
         command
-            .args(["-accel", "tcg", "-cpu", "EPYC,+svm,+npt,-smap", "-smp", "2", "-m", "3072"])
+            .args(["-accel", "tcg", "-cpu", "EPYC,+svm,+npt,-smap", "-smp", "3", "-m", "3072"])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(self.image)
