@@ -282,9 +282,8 @@ pub struct Unused {
 
 impl Unused {
     /// Makes it. While it exists KVM does not become idle. With its first and last VM KVM switches its hooks in the
-    /// scheduler on and off and the processors' virtualisation too, and both patch or re-read code that other processors
-    /// are running: an emulated machine with two processors went astray under that about once in six times (wild
-    /// instruction pointers in guests and in the kernel under them; QEMU 7.2 and 10.0.2, multi-threaded TCG).
+    /// scheduler on and off and the processors' virtualisation too, which on an emulated machine takes long and is none of
+    /// what is tested.
     ///
     /// # Errors
     /// When KVM refuses.

@@ -1,10 +1,9 @@
 //! What the boots of one kernel have come to, and what is open still.
 //!
-//! The emulated machines err. With two processors, and with or without anything of ours in the kernel, one of them goes on
-//! now and then at an address, and with flags, of another moment: in a guest, which then leaves its program, or in the
-//! kernel under it, which panics or falls silent some time later, and before that may lose track of time. So a good result
-//! counts from any boot. A bad one counts when the boot came to its end and the test fails again in a boot of its own;
-//! each that did not is told.
+//! An emulated machine may err: a guest on its first CPU goes astray (`host-init.sh` says why, and keeps guests away from
+//! there), and boots that stand still for no known reason were seen before that was found. So a good result counts from any
+//! boot. A bad one counts when the boot came to its end and the test fails again in a boot of its own; each that did not is
+//! told, and is to be looked into.
 
 use super::machine::End;
 use crate::test::{stream::RunnerLines, tally::Tally};
@@ -50,7 +49,7 @@ impl Progress {
     }
 
     /// Takes in how a boot went. One fault of each kernel's machine is forgiven, aloud: it can be the doing of what is
-    /// tested, but these machines go astray without any of it too. What a program does to a kernel it does again.
+    /// tested, or of the emulator. What a program does to a kernel it does again.
     pub(super) fn after(&mut self, end: &End, lines: &RunnerLines) -> Next {
         match end {
             End::Command { status } if self.command => self.of_command(*status),
