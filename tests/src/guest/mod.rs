@@ -7,5 +7,5 @@ mod process;
 mod ready;
 
 pub(crate) use process::Starting;
-pub use process::{Ending, Guest, GuestConfig, GuestError, tiny_vmm};
+pub use process::{Ending, Guest, GuestConfig, GuestError, Guests, tiny_vmm};
 pub use ready::{Ready, ReadyError, ReadyVcpu};

@@ -2,12 +2,12 @@
 
 use super::{Scale, Scenario, ScenarioError, threads, waited};
 use crate::exactness::{Moves, Thread};
-use crate::guest::Guest;
+use crate::guest::Guests;
 
 /// Guests pinned to a few CPUs that cannot give them all what they want.
 #[derive(Debug)]
 pub struct Contention {
-    guests: Vec<Guest>,
+    guests: Guests,
     waited_before: u64,
 }
 

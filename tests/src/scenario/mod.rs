@@ -23,7 +23,7 @@ pub use quota::Quota;
 pub use stop_continue::StopContinue;
 
 use crate::exactness::{Moves, Thread};
-use crate::guest::{Guest, GuestConfig, GuestError};
+use crate::guest::{Guest, GuestConfig, GuestError, Guests};
 use crate::host::CpuList;
 use crate::oracle::Schedstat;
 use crate::vmm::Load;
@@ -79,7 +79,7 @@ impl Scale<'_> {
 
     /// Starts the guests; those of one CPU are pinned to it, or may run on all when `pinned` is false. One guest on
     /// each CPU never sleeps.
-    fn start(&self, name: &str, pinned: bool) -> Result<Vec<Guest>, GuestError> {
+    fn start(&self, name: &str, pinned: bool) -> Result<Guests, GuestError> {
         let mut starting = Vec::new();
         for &cpu in self.cpus.numbers() {
             for number in 0..self.guests_per_cpu {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Disturbance, Scale, Scenario, ScenarioError, threads};
 use crate::exactness::{Moves, Thread};
-use crate::guest::Guest;
+use crate::guest::Guests;
 use crate::host::renice;
 
 const PAUSE: Duration = Duration::from_millis(1);
@@ -14,7 +14,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub struct NiceChanges {
     // Before the guests: it acts on their threads.
     disturbance: Disturbance,
-    guests: Vec<Guest>,
+    guests: Guests,
 }
 
 impl NiceChanges {

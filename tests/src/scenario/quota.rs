@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Disturbance, Scale, Scenario, ScenarioError, threads};
 use crate::exactness::{Moves, Thread};
-use crate::guest::Guest;
+use crate::guest::Guests;
 use crate::oracle::{CpuGroup, CpuQuota, Hierarchy};
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -17,7 +17,7 @@ const PERIOD: Duration = Duration::from_millis(10);
 pub struct Quota {
     disturbance: Disturbance,
     // Before the group: a group can go when nobody is in it.
-    guests: Vec<Guest>,
+    guests: Guests,
     group: Arc<CpuGroup>,
 }
 
@@ -29,7 +29,7 @@ impl Quota {
     pub fn start(scale: &Scale<'_>, directory: &Path) -> Result<Self, ScenarioError> {
         let group = Arc::new(CpuGroup::create(Hierarchy::find_or_mount(directory)?)?);
         let guests = scale.start("quota", true)?;
-        for guest in &guests {
+        for guest in guests.iter() {
             group.add_process(guest.pid())?;
         }
         let changed = Arc::clone(&group);

@@ -6,7 +6,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::{Disturbance, Scale, Scenario, ScenarioError, threads};
 use crate::exactness::{Moves, Thread};
-use crate::guest::Guest;
+use crate::guest::{Guest, Guests};
 use crate::host;
 
 const PAUSE: Duration = Duration::from_millis(5);
@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub struct StopContinue {
     // Before the guests: it signals them, and their ids are theirs while they are not reaped.
     disturbance: Disturbance,
-    guests: Vec<Guest>,
+    guests: Guests,
 }
 
 impl StopContinue {
