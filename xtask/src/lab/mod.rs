@@ -6,7 +6,6 @@ mod initramfs;
 mod kernel;
 mod machine;
 mod modules;
-mod progress;
 mod tools;
 
 use std::{
@@ -22,7 +21,6 @@ use anyhow::{Context as _, Result, bail};
 use self::{
     kernel::{Fetched, Kernel},
     machine::{End, Machine},
-    progress::{Next, Progress},
     tools::{Busybox, Qemu},
 };
 use crate::{
@@ -34,6 +32,9 @@ use crate::{
 
 /// Every guest inside runs this kernel: it boots as one on every tested kernel.
 const GUEST_SERIES: &str = "6.1";
+/// How many boots in a row may end with a machine that stands still and no test that has its result.
+const RETRIES: u32 = 2;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Series out of tests/lab/kernels, such as 6.1; all of them when none is given.
@@ -123,6 +124,28 @@ struct Lab<'a> {
     limit: Duration,
 }
 
+/// What the boots of a kernel have come to, all of which ended with a machine that stood still.
+#[derive(Default)]
+struct Progress {
+    /// Names of the tests that have their results.
+    settled: Vec<String>,
+    tally: Tally,
+    /// Boots in a row that settled nothing.
+    idle: u32,
+}
+
+impl Progress {
+    /// Takes in what such a boot settled. False when another one is not worth its while: the same test may be what the
+    /// machine stands still under.
+    fn take(&mut self, lines: &RunnerLines) -> bool {
+        let (names, tally) = lines.so_far();
+        self.idle = if names.is_empty() { self.idle + 1 } else { 0 };
+        self.settled.extend_from_slice(names);
+        self.tally += tally;
+        self.idle <= RETRIES
+    }
+}
+
 struct Report {
     tally: Tally,
     verdict: String,
@@ -150,23 +173,27 @@ impl<'a> Lab<'a> {
         Ok(Self { busybox, qemu, logs, job, script, words: words(workspace, job)?, limit })
     }
 
-    /// Boots until nothing is open that another boot could settle, and says what came out.
+    /// Boots until all tests are settled, or the machine stands still too often, and says what came out. A machine that stands
+    /// still takes the test with it that ran; those before it have their results, and the next boot goes on after them.
     fn try_kernel(&self, kernel: &Fetched) -> Result<Report> {
         let logs = self.logs.join(&kernel.series);
         fs::create_dir_all(&logs)?;
-        let mut progress = Progress::new(matches!(self.job, Job::Command(_)));
+        let mut progress = Progress::default();
         for boot in 1.. {
-            let (end, lines) = self.boot(kernel, &logs, boot, progress.settled())?;
-            match progress.after(&end, &lines) {
-                Next::Boot(why) => {
-                    println!(
-                        "lab: {} is booted again, for {why}; {} so far",
-                        kernel.release,
-                        progress.tally()
-                    );
-                }
-                Next::Done { tally, verdict } => return Ok(Report { tally, verdict, boots: boot }),
+            let (end, lines) = self.boot(kernel, &logs, boot, &progress.settled)?;
+            if let End::Stall(reason) = &end
+                && progress.take(&lines)
+            {
+                println!(
+                    "lab: the machine of {} stood still ({reason}) after {}: boot {}",
+                    kernel.release,
+                    progress.tally,
+                    boot + 1
+                );
+                continue;
             }
+            let (tally, verdict) = self.judge(end, lines, progress.tally);
+            return Ok(Report { tally, verdict, boots: boot });
         }
         bail!("kernel {} was never booted", kernel.release)
     }
@@ -203,6 +230,24 @@ impl<'a> Lab<'a> {
         let except = settled.iter().flat_map(|name| ["--except", name]);
         let words = self.words.iter().map(String::as_str).chain(except);
         format!("exec {}\n", words.map(quoted).collect::<Vec<_>>().join(" "))
+    }
+
+    /// What the last boot says, together with what was settled before it.
+    fn judge(&self, end: End, lines: RunnerLines, settled: Tally) -> (Tally, String) {
+        let failed = |reason: String| (settled + Tally::FAILED, format!("FAILED: {reason}"));
+        let status = match end {
+            End::Command { status } => status,
+            End::Fault(reason) | End::Stall(reason) => return failed(reason),
+        };
+        match self.job {
+            Job::Command(_) if status == 0 => (Tally::PASSED, "ok".to_owned()),
+            Job::Command(_) => failed(format!("exit status {status}")),
+            Job::Tests { .. } => match lines.finish(status == 0).map(|tally| settled + tally) {
+                Ok(tally) if tally.failed == 0 => (tally, format!("ok, {tally}")),
+                Ok(tally) => (tally, format!("FAILED: {tally}")),
+                Err(error) => failed(format!("{error:#}")),
+            },
+        }
     }
 }
 
@@ -248,5 +293,22 @@ mod tests {
             let output = Command::new("sh").arg("-c").arg(command).output().unwrap();
             assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
         }
+    }
+
+    #[test]
+    fn another_boot_is_worth_it_while_tests_are_settled() {
+        let lines = |texts: &[&str]| {
+            let mut lines = RunnerLines::default();
+            texts.iter().for_each(|line| lines.push(line));
+            lines
+        };
+        let mut progress = Progress::default();
+        assert!(progress.take(&lines(&["test a ... ok", "test b ... FAILED: no"])));
+        assert!(progress.take(&lines(&[])) && progress.take(&lines(&["noise"])));
+        assert!(progress.take(&lines(&["test c ... ok"])), "it goes on");
+        assert_eq!(progress.settled, ["a", "b", "c"]);
+        assert_eq!(progress.tally, Tally { passed: 2, failed: 1, skipped: 0 });
+        assert!((0..RETRIES).all(|_| progress.take(&lines(&[]))));
+        assert!(!progress.take(&lines(&[])), "the same test again and again");
     }
 }

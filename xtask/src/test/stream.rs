@@ -15,7 +15,7 @@ use crate::shell;
 #[derive(Debug, Default)]
 pub(crate) struct RunnerLines {
     counted: Tally,
-    results: Vec<(String, Tally)>,
+    names: Vec<String>,
     sum: Option<Tally>,
 }
 
@@ -23,18 +23,18 @@ impl RunnerLines {
     pub(crate) fn push(&mut self, line: &str) {
         if let Some((name, one)) = Tally::from_runner(line) {
             self.counted += one;
-            self.results.push((name.to_owned(), one));
+            self.names.push(name.to_owned());
         } else if let Some(sum) = Tally::from_sum(line) {
             self.sum = Some(sum);
         }
     }
 
-    /// Each test that has its result, also of a runner that did not come to its end.
-    pub(crate) fn results(&self) -> impl Iterator<Item = (&str, Tally)> {
-        self.results.iter().map(|(name, result)| (name.as_str(), *result))
+    /// The tests that have their results, of a runner that did not come to its end.
+    pub(crate) fn so_far(&self) -> (&[String], Tally) {
+        (&self.names, self.counted)
     }
 
-    pub(crate) fn finish(&self, success: bool) -> Result<Tally> {
+    pub(crate) fn finish(self, success: bool) -> Result<Tally> {
         let Some(sum) = self.sum else {
             bail!("the test runner ended without its sum, after {}", self.counted);
         };
