@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use sampler_ebpf::abi::{
-    Control, FILTER_BITS, Filter, HookStats, MAX_SLOTS, Offsets, PIDS_PER_BLOCK, PidBlock, VcpuSlot,
-    WalkRecord, WalkStats,
+    Control, FILTER_BITS, Filter, HookStats, MAX_CPUS, MAX_SLOTS, Occupancy, Offsets, PIDS_PER_BLOCK,
+    PidBlock, Thieves, VcpuSlot, WalkRecord, WalkStats,
 };
 
 /// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
@@ -29,6 +29,23 @@ static PIDS: Array<PidBlock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The slots; written by the scheduler program, read by user space without a system call.
 #[map]
 static SLOTS: Array<VcpuSlot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// Who took each slot's time; written with the slot.
+#[map]
+static THIEVES: Array<Thieves> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// Who had each CPU lately; read by user space for waits that go on. One entry per CPU; the loader sizes it.
+#[map]
+static OCCUPANCY: Array<Occupancy> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// For how many more stretches each CPU remembers who has it; 0 where no vCPU was lately. A section of its own, as the
+/// filter's: a switch between strangers reads no more than this of all that attribution needs. A cache line for each CPU.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.armed")]
+static mut ARMED: [[u32; LINE]; MAX_CPUS as usize] = [[0; LINE]; MAX_CPUS as usize];
+
+/// Words of a cache line.
+const LINE: usize = 16;
 
 /// What the last walk found, by slot.
 #[map]
@@ -79,6 +96,41 @@ pub(crate) fn pid_entry(pid: u32) -> Option<*mut u16> {
 #[inline(always)]
 pub(crate) fn slot(index: u16) -> Option<*mut VcpuSlot> {
     SLOTS.get_ptr_mut(u32::from(index))
+}
+
+/// A slot's table of thieves.
+#[inline(always)]
+pub(crate) fn thieves(index: u16) -> Option<*mut Thieves> {
+    THIEVES.get_ptr_mut(u32::from(index))
+}
+
+/// What a CPU remembers of itself.
+#[inline(always)]
+pub(crate) fn occupancy(cpu: u32) -> Option<*mut Occupancy> {
+    OCCUPANCY.get_ptr_mut(cpu)
+}
+
+/// For how many more stretches a CPU remembers who has it.
+#[inline(always)]
+pub(crate) fn armed(cpu: u32) -> u32 {
+    // SAFETY: inside the array by the remainder. Volatile, because the CPU's switches change it.
+    unsafe {
+        (&raw const ARMED).cast::<[u32; LINE]>().add((cpu % MAX_CPUS) as usize).cast::<u32>().read_volatile()
+    }
+}
+
+/// Lets a CPU remember its next `stretches`. Others may do so too, for a thread that comes to wait there: whichever value
+/// stays is about as good.
+#[inline(always)]
+pub(crate) fn arm(cpu: u32, stretches: u32) {
+    // SAFETY: as above.
+    unsafe {
+        (&raw mut ARMED)
+            .cast::<[u32; LINE]>()
+            .add((cpu % MAX_CPUS) as usize)
+            .cast::<u32>()
+            .write_volatile(stretches);
+    }
 }
 
 /// A slot's walk record.

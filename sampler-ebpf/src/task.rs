@@ -2,7 +2,7 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel_buf, generated};
+use aya_ebpf::helpers::generated;
 use sampler_ebpf::abi::{ABSENT, Member};
 
 use crate::maps::offset;
@@ -96,14 +96,6 @@ pub(crate) unsafe fn probe_into<T>(address: u64, offset: u32, into: *mut T) {
     };
 }
 
-/// Copies the thread's name.
-#[inline(always)]
-pub(crate) fn comm(task: Object, into: &mut [u8; 16]) {
-    let from = (task as u64 + u64::from(offset(Member::TaskComm))) as *const u8;
-    // SAFETY: the helper itself survives any address. A fault leaves zeroes: an empty name.
-    let _ = unsafe { bpf_probe_read_kernel_buf(from, into) };
-}
-
 /// The thread's state: [`TASK_RUNNING`], or bits that tell what it waits for.
 #[inline(always)]
 pub(crate) fn state<A: Access>(task: Object) -> u64 {
@@ -114,10 +106,15 @@ pub(crate) fn state<A: Access>(task: Object) -> u64 {
     }
 }
 
+/// The run queue of the thread's CPU.
+#[inline(always)]
+pub(crate) fn run_queue<A: Access>(task: Object) -> Object {
+    let cfs_rq = A::u64(task, Member::TaskCfsRq) as Object;
+    A::u64(cfs_rq, Member::CfsRqRq) as Object
+}
+
 /// The scheduler's clock of the thread's CPU: at `sched_switch` the very time with which the kernel credits waits.
 #[inline(always)]
 pub(crate) fn clock<A: Access>(task: Object) -> u64 {
-    let cfs_rq = A::u64(task, Member::TaskCfsRq) as Object;
-    let rq = A::u64(cfs_rq, Member::CfsRqRq) as Object;
-    A::u64(rq, Member::RqClock)
+    A::u64(run_queue::<A>(task), Member::RqClock)
 }

@@ -5,7 +5,7 @@ use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use sampler_ebpf::abi::{
     COUNTERS, Control, DISTRIBUTIONS, Event, Histogram, HookStats, KVM_STATS, MAX_CPUS, MAX_SLOTS, MEMBERS,
-    Offsets, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
+    Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Stretch, Thieves, VcpuSlot, WalkRecord, WalkStats,
 };
 
 macro_rules! describe {
@@ -23,6 +23,9 @@ fn layout_is_as_recorded() {
     describe! { text,
         VcpuSlot { seq, task, vcpu, on_cpu, cpu, counters, left_ns, left, fresh, asleep_ns, distributions }
         Histogram { sum_ns, counts }
+        Thieves { who, ns, others_ns, idle_ns, unknown_ns, charged_ns }
+        Occupancy { written, who, stretches }
+        Stretch { start_ns, who }
         WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, asleep_ns, on_cpu, kvm_generation, kvm }
         Control { generation, clock_offset_ns, calibrated }
         HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }

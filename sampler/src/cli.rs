@@ -41,7 +41,8 @@ pub enum Command {
     Run(RunArgs),
     /// Sample one interval, print it, and leave.
     ///
-    /// Run and steal are read from the kernel's own counters; shares are of one vCPU's wall time.
+    /// Run time and run delay are the kernel's own counters, told apart by who had the CPU (STOLEN BY) and by quotas (THROTTLED%).
+    /// Shares are of one vCPU's wall time.
     #[command(
         after_help = "Exit status: 0 when the interval is printed, also without any guest; 1 when sampling is not \
                             possible, and why is said; 2 when the command line is wrong."

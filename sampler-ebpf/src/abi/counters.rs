@@ -56,8 +56,8 @@ counters! {
     Counter, COUNTERS, for_each_counter;
     Run = "run_ns", None, Unit::Nanoseconds, TaskSumExecRuntime,
         "CPU time of the vCPU thread, as the scheduler counts it.";
-    RunDelay = "steal_ns", None, Unit::Nanoseconds, TaskRunDelay,
-        "Time the vCPU thread was runnable and waited for a CPU: the guest's steal.";
+    RunDelay = "run_delay_ns", None, Unit::Nanoseconds, TaskRunDelay,
+        "Time the vCPU thread was runnable and waited for a CPU, also where a CPU quota held it back: what the guest reads as steal.";
     VoluntarySwitches = "voluntary_switches", Some("hypervisor.vcpu.yields"), Unit::Count("{yield}"), TaskNvcsw,
         "Times the vCPU thread gave its CPU up to wait for something.";
     InvoluntarySwitches = "involuntary_switches", Some("hypervisor.vcpu.preemptions"), Unit::Count("{preemption}"), TaskNivcsw,

@@ -5,6 +5,7 @@ mod event;
 mod histogram;
 mod offsets;
 mod slot;
+mod thieves;
 
 pub use counters::{
     COUNTERS, Counter, CounterRow, KVM_STATS, KvmStat, Unit, for_each_counter, for_each_kvm_stat,
@@ -17,4 +18,8 @@ pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use slot::{
     Control, FILTER_BITS, Filter, HookStats, Left, MAX_CPUS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,
     SLOT_PENDING, VcpuSlot, WalkRecord, WalkStats,
+};
+pub use thieves::{
+    Laying, MARK_SHIFT, MARKS, Occupancy, STRETCHES, Stretch, THIEVES, Thieves, WHO_IDLE, WHO_KERNEL,
+    WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
 };

@@ -56,6 +56,8 @@ members! {
     TaskStartBoottime = "task_struct"."start_boottime", &[8], true;
     /// The process's first thread.
     TaskGroupLeader = "task_struct"."group_leader", &[8], true;
+    /// `PF_` flags of the thread.
+    TaskFlags = "task_struct"."flags", &[4], true;
     /// Non-zero while the thread is on a CPU. `int` up to 6.12, `u8` in 7.2: the low byte holds the value in both.
     TaskOnCpu = "task_struct"."on_cpu", &[1, 4], true;
     /// Head of the preempt notifiers: non-NULL while the thread is inside a KVM vCPU ioctl.
@@ -88,6 +90,29 @@ members! {
     TaskState = "task_struct"."__state", &[4], false;
     /// The run queue that a CFS run queue belongs to.
     CfsRqRq = "cfs_rq"."rq", &[8], true;
+    /// The thread's group, as the scheduler has it. Needs `CONFIG_CGROUP_SCHED`.
+    TaskGroup = "task_struct"."sched_task_group", &[8], false;
+    /// The group's run queues, by CPU.
+    GroupCfsRqs = "task_group"."cfs_rq", &[8], false;
+    /// Scheduler's clock when a quota began to hold the queue back, ns; 0 while none does. From 6.6 on.
+    CfsRqThrottledSelf = "cfs_rq"."throttled_clock_self", &[8], false;
+    /// Time for which quotas, the group's own or one above, have held the queue back, ns. From 6.6 on.
+    CfsRqThrottledSelfTime = "cfs_rq"."throttled_clock_self_time", &[8], false;
+    /// How many quotas, the group's own and those above, hold the queue back.
+    CfsRqThrottleCount = "cfs_rq"."throttle_count", &[4], false;
+    /// Clock of the load average when a quota began to hold the queue back, ns. Its namesake of older stable kernels,
+    /// `throttled_clock_task`, is of another clock.
+    CfsRqThrottledPelt = "cfs_rq"."throttled_clock_pelt", &[8], false;
+    /// Time on that clock for which quotas have held the queue back, ns.
+    CfsRqThrottledPeltTime = "cfs_rq"."throttled_clock_pelt_time", &[8], false;
+    /// Non-zero while a quota holds this very thread back. From 6.18 on; before, quotas hold back whole queues.
+    TaskThrottled = "task_struct"."throttled", &[1], false;
+    /// Clock of the load average of a CPU, ns.
+    RqClockPelt = "rq"."clock_pelt", &[8], false;
+    /// Time that this clock has lost and skips, ns.
+    RqLostIdleTime = "rq"."lost_idle_time", &[8], false;
+    /// The CPU of a run queue.
+    RqCpu = "rq"."cpu", &[4], true;
     /// The scheduler's clock of a CPU, ns, as of its last update.
     RqClock = "rq"."clock", &[8], true;
     /// The same without time spent in interrupts and, where the kernel accounts it, stolen from the host itself: the clock of `exec_start`.

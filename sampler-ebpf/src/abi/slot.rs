@@ -51,6 +51,14 @@ pub struct VcpuSlot {
     pub fresh: u32,
     /// Time asleep since the slot was given out, by [`Left::sleep`]; without the sleep that goes on.
     pub asleep_ns: [u64; Left::SLEEPS],
+    /// Address of the run queue on which the thread waits or will wait: its group's on its CPU. 0 when it is not known.
+    pub quota_queue: u64,
+    /// Time for which CPU quotas had held that queue back when the thread left its CPU or came to the queue, ns.
+    pub quota_clock_ns: u64,
+    /// The clock of that time at that moment, ns.
+    pub quota_noted_ns: u64,
+    /// Part of the waits since the slot was given out for which CPU quotas held the thread back, ns; without the wait that goes on.
+    pub throttled_ns: u64,
     /// Distributions since the slot was given out, in the order of [`DISTRIBUTIONS`].
     pub distributions: [Histogram; DISTRIBUTIONS.len()],
 }
@@ -106,12 +114,16 @@ pub struct WalkRecord {
     pub running_ns: u64,
     /// Length of the wait that is going on, ns: not yet in the kernel's run delay; 0 when the thread does not wait.
     pub waiting_ns: u64,
+    /// Part of that wait for which a CPU quota has held the thread back, ns.
+    pub held_back_ns: u64,
+    /// The same of all waits that ended since the thread has its slot, ns.
+    pub throttled_ns: u64,
     /// Time asleep since the thread has its slot, by [`Left::sleep`], the sleep that goes on included, ns.
     pub asleep_ns: [u64; Left::SLEEPS],
     /// 1 when the thread was on a CPU.
     pub on_cpu: u32,
-    /// Keeps the layout explicit.
-    pub _pad: u32,
+    /// CPU that it is on, or on whose queue it waits; of one that sleeps the last.
+    pub cpu: u32,
     /// Number of the last walk if it read what KVM counts of the vCPU; 0 when it did not, because the vCPU is no longer the
     /// thread's: `kvm` says nothing then.
     pub kvm_generation: u64,

@@ -2,13 +2,11 @@
 
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_boot_ns};
 use aya_log_ebpf::debug;
-use sampler_ebpf::abi::{
-    COUNTERS, Counter, Event, EventKind, Left, Member, NO_SLOT, SLOT_PENDING, for_each_counter,
-};
+use sampler_ebpf::abi::{Counter, Event, EventKind, Left, Member, NO_SLOT, SLOT_PENDING, for_each_counter};
 
 use crate::{
     maps::{events, offset},
-    task::{Access, Object, comm, probe},
+    task::{Access, Object, probe, probe_into},
 };
 
 /// Whether the thread is inside a KVM vCPU ioctl: only then is its list of preempt notifiers not empty.
@@ -84,44 +82,53 @@ pub(crate) fn gone<A: Access>(ctx: &impl EbpfContext, task: Object, pid: u32) ->
     send::<A>(EventKind::ThreadGone, task, pid, 0, Seen { sched_ns: 0, left: Left::Unknown, pcount: 0 })
 }
 
+/// Writes the event straight into the ring: put together on the stack it would be copied byte by byte.
 #[inline(always)]
 fn send<A: Access>(kind: EventKind, task: Object, pid: u32, vcpu: u64, seen: Seen) -> bool {
     let Some(mut room) = events().reserve::<Event>(0) else {
         return false;
     };
-    let mut event = Event {
-        kind: kind as u32,
-        tid: pid,
-        tgid: A::u32(task, Member::TaskTgid),
-        vcpu_id: 0,
-        task: task as u64,
-        kvm: 0,
-        vcpu,
-        start_time_ns: A::u64(task, Member::TaskStartTime),
-        start_boottime_ns: A::u64(task, Member::TaskStartBoottime),
-        leader_start_boottime_ns: probe(
+    let event = room.as_mut_ptr();
+    // SAFETY: the room is as large as an event and nobody else's, and every field is written. The helper that reads the
+    // clock has no preconditions.
+    unsafe {
+        (&raw mut (*event).kind).write(kind as u32);
+        (&raw mut (*event).tid).write(pid);
+        (&raw mut (*event).tgid).write(A::u32(task, Member::TaskTgid));
+        (&raw mut (*event).task).write(task as u64);
+        (&raw mut (*event).vcpu).write(vcpu);
+        (&raw mut (*event).start_time_ns).write(A::u64(task, Member::TaskStartTime));
+        (&raw mut (*event).start_boottime_ns).write(A::u64(task, Member::TaskStartBoottime));
+        probe_into(
             A::u64(task, Member::TaskGroupLeader),
             offset(Member::TaskStartBoottime),
-        ),
-        // SAFETY: the helper has no preconditions.
-        at_boottime_ns: unsafe { bpf_ktime_get_boot_ns() },
-        sched_ns: seen.sched_ns,
-        counters: [0; COUNTERS.len()],
-        left: seen.left as u32,
-        _pad: 0,
-        comm: [0; 16],
-    };
-    if vcpu != 0 {
-        event.vcpu_id = probe(vcpu, offset(Member::VcpuId));
-        event.kvm = probe(vcpu, offset(Member::VcpuKvm));
-        for_each_counter(|counter, member| event.counters[counter as usize] = A::u64(task, member));
-        // A walk looks on: the thread may have run meanwhile.
-        if event.counters[Counter::Timeslices as usize] != seen.pcount {
-            event.left = Left::Unknown as u32;
+            &raw mut (*event).leader_start_boottime_ns,
+        );
+        (&raw mut (*event).at_boottime_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*event).sched_ns).write(seen.sched_ns);
+        (&raw mut (*event)._pad).write(0);
+        probe_into(task as u64, offset(Member::TaskComm), &raw mut (*event).comm);
+        let (mut vcpu_id, mut kvm, mut left) = (0, 0, seen.left as u32);
+        let mut pcount = 0;
+        for_each_counter(|counter, member| {
+            let value = if vcpu == 0 { 0 } else { A::u64(task, member) };
+            if counter as usize == Counter::Timeslices as usize {
+                pcount = value;
+            }
+            (&raw mut (*event).counters[counter as usize]).write(value);
+        });
+        if vcpu != 0 {
+            vcpu_id = probe(vcpu, offset(Member::VcpuId));
+            kvm = probe(vcpu, offset(Member::VcpuKvm));
+            // A walk looks on: the thread may have run meanwhile.
+            if pcount != seen.pcount {
+                left = Left::Unknown as u32;
+            }
         }
+        (&raw mut (*event).vcpu_id).write(vcpu_id);
+        (&raw mut (*event).kvm).write(kvm);
+        (&raw mut (*event).left).write(left);
     }
-    comm(task, &mut event.comm);
-    room.write(event);
     room.submit(0);
     true
 }

@@ -2,6 +2,8 @@
 
 mod baseline;
 mod lifecycle;
+mod occupancy;
+mod quota;
 mod sched;
 mod slot;
 mod walk;

@@ -6,15 +6,17 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use sampler_ebpf::abi::{HookStats, Left, Member, NO_SLOT, SLOT_PENDING, VcpuSlot};
+use sampler_ebpf::abi::{Counter, HookStats, Left, Member, NO_SLOT, SLOT_PENDING, Thieves, VcpuSlot};
 
 use super::{
     lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
-    slot::{arrive, leave},
+    occupancy::{Followed, Lay, Looped, PATIENCE, Wait, strangers, vcpus},
+    quota::{held_back, note_on, queue},
+    slot::{amend, arrive, leave},
 };
 use crate::{
-    maps::{hook_stats, may_have_slot, pid_entry, slot},
-    task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, state},
+    maps::{arm, armed, hook_stats, may_have_slot, occupancy, pid_entry, slot, thieves},
+    task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
 
 /// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next[, unsigned int prev_state])`
@@ -22,53 +24,174 @@ use crate::{
 /// The fourth argument came with 5.18 and was backported by some: not used.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch_btf(ctx: BtfTracePointContext) -> i32 {
-    on_switch::<Typed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    on_switch::<Typed, Looped>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// The same for a kernel without `bpf_loop`.
+#[btf_tracepoint(function = "sched_switch")]
+fn sched_switch_btf_short(ctx: BtfTracePointContext) -> i32 {
+    on_switch::<Typed, Followed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// The same for a kernel that refuses `tp_btf`.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
-    on_switch::<Probed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    on_switch::<Probed, Followed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// `sched_migrate_task(struct task_struct *p, int dest_cpu)`, with the queue locked that a waiting thread leaves, and only the
+/// thread's own lock held where it is woken up on another CPU
+#[btf_tracepoint(function = "sched_migrate_task")]
+fn sched_migrate_btf(ctx: BtfTracePointContext) -> i32 {
+    on_migrate::<Typed, Looped>(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// The same for a kernel without `bpf_loop`.
+#[btf_tracepoint(function = "sched_migrate_task")]
+fn sched_migrate_btf_short(ctx: BtfTracePointContext) -> i32 {
+    on_migrate::<Typed, Followed>(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+/// The same for a kernel that refuses `tp_btf`.
+#[raw_tracepoint(tracepoint = "sched_migrate_task")]
+fn sched_migrate_raw(ctx: RawTracePointContext) -> i32 {
+    on_migrate::<Probed, Followed>(ctx.arg(0), ctx.arg(1));
     0
 }
 
 #[inline(always)]
-fn on_switch<A: Access>(ctx: &impl EbpfContext, preempted: u64, prev: Object, next: Object) {
-    switch_out::<A>(ctx, preempted != 0, prev);
-    switch_in(next, A::u32(next, Member::TaskPid));
+fn on_switch<A: Access, L: Lay>(ctx: &impl EbpfContext, preempted: u64, prev: Object, next: Object) {
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    let (pid, next_pid) = (A::u32(prev, Member::TaskPid), A::u32(next, Member::TaskPid));
+    let notifier = notifier::<A>(prev);
+    if notifier == 0 && !may_have_slot(pid) && !may_have_slot(next_pid) {
+        // All that most switches of a host come to.
+        return between_strangers::<A>(cpu, prev, next);
+    }
+    let now = clock::<A>(prev);
+    let leaves =
+        switch_out::<A, L>(ctx, &Leaving { cpu, preempted: preempted != 0, task: prev, pid, notifier, now });
+    let comes = followed(next, next_pid);
+    if !leaves && comes.is_none() {
+        return between_strangers::<A>(cpu, prev, next);
+    }
+    let Some(occupancy) = occupancy(cpu) else { return };
+    vcpus::<A>(occupancy, cpu, (prev, leaves), (next, comes.is_some()), now);
+    // Last, and with nothing left to be done after it: a verifier that follows the loop in there does so once for each
+    // state that still matters.
+    if let Some(Known { slot, thieves }) = comes {
+        let queued = A::u64(next, Member::TaskLastQueued);
+        arrive(slot, cpu, || {
+            if queued != 0 {
+                // SAFETY: the pointers came from map look-ups that the verifier followed.
+                let held = unsafe {
+                    held_back::<A>(slot, thieves, queue::<A>(next), now.saturating_sub(queued), now)
+                };
+                L::charge(Wait { occupancy, thieves, from_ns: queued + held, until_ns: now });
+            }
+        });
+    }
 }
 
 #[inline(always)]
-fn switch_out<A: Access>(ctx: &impl EbpfContext, preempted: bool, task: Object) {
-    let pid = A::u32(task, Member::TaskPid);
-    let notifier = notifier::<A>(task);
-    if notifier == 0 && !may_have_slot(pid) {
-        return;
+fn between_strangers<A: Access>(cpu: u32, prev: Object, next: Object) {
+    let armed = armed(cpu);
+    if armed != 0 {
+        strangers::<A>(cpu, armed, prev, next);
     }
-    // SAFETY: the helper has no preconditions.
-    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
-    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return };
+}
+
+/// A thread that waits is moved to another CPU: the wait so far was on this one, and the kernel has just credited it.
+#[inline(always)]
+fn on_migrate<A: Access, L: Lay>(task: Object, to: u64) {
+    let Some(Known { slot, thieves }) = followed(task, A::u32(task, Member::TaskPid)) else { return };
+    // SAFETY: the pointers came from map look-ups that the verifier followed.
+    let (before, known_stints, charged) = unsafe {
+        let counter = |at: Counter| (&raw const (*slot).counters[at as usize]).read_volatile();
+        let before = counter(Counter::RunDelay);
+        (before, counter(Counter::Timeslices), (&raw const (*thieves).charged_ns).read_volatile())
+    };
+    // It will wait there, and may wait long.
+    arm(to as u32, PATIENCE);
+    let run_queue = run_queue::<A>(task);
+    let Some(occupancy) = occupancy(A::u32(run_queue, Member::RqCpu)) else { return };
+    let now = A::u64(run_queue, Member::RqClock);
+    let stints = A::u64(task, Member::TaskPcount);
+    let waited = A::u64(task, Member::TaskRunDelay).wrapping_sub(before).saturating_sub(charged);
+    // What was credited for a stint that the slot does not know is not of this wait.
+    let waited = if stints == known_stints { waited } else { 0 };
+    amend(slot, || {
+        // SAFETY: the pointers came from map look-ups that the verifier followed.
+        let held = unsafe {
+            let held = held_back::<A>(slot, thieves, queue::<A>(task), waited, now);
+            note_on::<A>(slot, task, to, now);
+            held
+        };
+        L::charge(Wait { occupancy, thieves, from_ns: now.saturating_sub(waited - held), until_ns: now });
+    });
+}
+
+/// A thread that leaves its CPU.
+struct Leaving {
+    cpu: u32,
+    preempted: bool,
+    task: Object,
+    pid: u32,
+    notifier: u64,
+    /// The scheduler's clock, ns.
+    now: u64,
+}
+
+/// Returns whether the thread is a vCPU's that is followed.
+#[inline(always)]
+fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> bool {
+    let &Leaving { cpu, preempted, task, pid, notifier, now } = leaving;
+    if notifier == 0 && !may_have_slot(pid) {
+        return false;
+    }
+    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return false };
     // SAFETY: the pointer came from a map look-up that the verifier followed.
     let index = unsafe { entry.read_volatile() };
     let state = state::<A>(task);
     let dead = state & TASK_DEAD != 0;
-    if let Some(slot) = own_slot(index, task, stats) {
+    let known = own_slot(index, task);
+    if known.is_none() && index != NO_SLOT && index != SLOT_PENDING {
+        count(stats, |s| &raw mut s.stale_slots);
+    }
+    if let Some(Known { slot, thieves }) = known {
         let left = how_left(preempted, state, task, notifier);
-        let missed = leave::<A>(slot, task, cpu, left, clock::<A>(task));
+        let missed = leave::<A>(slot, thieves, task, cpu, left, now, |late| {
+            let Some(occupancy) = occupancy(cpu) else { return };
+            // It ended when the thread was given this CPU.
+            let arrival = A::u64(task, Member::TaskLastArrival);
+            // SAFETY: the pointers came from map look-ups that the verifier followed.
+            let held = unsafe { held_back::<A>(slot, thieves, queue::<A>(task), late, now) };
+            L::charge_late(Wait {
+                occupancy,
+                thieves,
+                from_ns: arrival.saturating_sub(late - held),
+                until_ns: arrival,
+            });
+        });
         count(stats, |s| &raw mut s.vcpu_switches);
         if missed != 0 {
             add(stats, |s| &raw mut s.missed_switches, missed);
         }
     } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
         let seen = Seen {
-            sched_ns: clock::<A>(task),
+            sched_ns: now,
             left: how_left(preempted, state, task, notifier),
             pcount: A::u64(task, Member::TaskPcount),
         };
         let sent = announce::<A>(ctx, task, notifier, pid, entry, seen);
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
-        return;
+        return false;
     }
     if dead && index != NO_SLOT {
         // SAFETY: the pointer came from a map look-up that the verifier followed.
@@ -76,6 +199,7 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, preempted: bool, task: Object) 
         let sent = gone::<A>(ctx, task, pid);
         count(stats, |s| if sent { &raw mut s.gone } else { &raw mut s.events_lost });
     }
+    known.is_some()
 }
 
 /// A thread that is preempted stays on its queue whatever it was about to do.
@@ -90,39 +214,35 @@ fn how_left(preempted: bool, state: u64, task: Object, notifier: u64) -> Left {
     }
 }
 
-#[inline(always)]
-fn switch_in(task: Object, pid: u32) {
-    if !may_have_slot(pid) {
-        return;
-    }
-    let Some(entry) = pid_entry(pid) else { return };
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let index = unsafe { entry.read_volatile() };
-    if index == NO_SLOT || index == SLOT_PENDING {
-        return;
-    }
-    let Some(slot) = slot(index) else { return };
-    // SAFETY: as above; the verifier knows the slot's size. The helper has no preconditions.
-    unsafe {
-        if (&raw const (*slot).task).read_volatile() == task as u64 {
-            arrive(slot, bpf_get_smp_processor_id() as u32);
-        }
-    }
+/// What is kept of a thread that is followed.
+#[derive(Clone, Copy)]
+struct Known {
+    slot: *mut VcpuSlot,
+    thieves: *mut Thieves,
 }
 
-/// The slot that the pid table names, if it is this very thread's and not an earlier one's with the same pid.
+/// What is kept of a thread, if it is followed.
 #[inline(always)]
-fn own_slot(index: u16, task: Object, stats: *mut HookStats) -> Option<*mut VcpuSlot> {
+fn followed(task: Object, pid: u32) -> Option<Known> {
+    if !may_have_slot(pid) {
+        return None;
+    }
+    // SAFETY: the pointer came from a map look-up that the verifier followed.
+    own_slot(unsafe { pid_entry(pid)?.read_volatile() }, task)
+}
+
+/// What the pid table names, if it is this very thread's and not an earlier one's with the same pid.
+#[inline(always)]
+fn own_slot(index: u16, task: Object) -> Option<Known> {
     if index == NO_SLOT || index == SLOT_PENDING {
         return None;
     }
     let slot = slot(index)?;
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
+    // SAFETY: as above.
     if unsafe { (&raw const (*slot).task).read_volatile() } != task as u64 {
-        count(stats, |s| &raw mut s.stale_slots);
         return None;
     }
-    Some(slot)
+    Some(Known { slot, thieves: thieves(index)? })
 }
 
 #[inline(always)]

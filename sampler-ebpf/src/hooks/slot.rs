@@ -5,46 +5,79 @@
 //! So a stint, and the wait and the sleep before it, are differences of the kernel's own counts and clock, all known at
 //! the stint's end; the begin of a stint needs no more than a mark.
 
-use sampler_ebpf::abi::{Counter, Distribution, Left, Member, VcpuSlot, bucket_of, for_each_counter};
+use sampler_ebpf::abi::{
+    Counter, Distribution, Left, Member, Thieves, VcpuSlot, bucket_of, for_each_counter,
+};
 
+use super::quota::note;
 use crate::task::{Access, Object};
 
-/// Notes that the slot's thread is given a CPU.
+/// Notes that the slot's thread is given a CPU; `charge` charges its wait.
 #[inline(always)]
-pub(super) fn arrive(slot: *mut VcpuSlot, cpu: u32) {
+pub(super) fn arrive(slot: *mut VcpuSlot, cpu: u32, charge: impl FnOnce()) {
     // SAFETY: the pointer came from a map look-up that the verifier followed. Volatile keeps the order of the writes
     // between the two steps of `seq`, here and below.
     unsafe {
         begin(slot);
         (&raw mut (*slot).on_cpu).write_volatile(1);
         (&raw mut (*slot).cpu).write_volatile(cpu);
+        charge();
         end(slot);
     }
 }
 
-/// Takes in the stint that ends now. Returns the number of switches that the kernel made since the slot's last without
+/// Charges a part of a wait of a thread that is off its CPU.
+#[inline(always)]
+pub(super) fn amend(slot: *mut VcpuSlot, charge: impl FnOnce()) {
+    // SAFETY: as above.
+    unsafe {
+        begin(slot);
+        charge();
+        end(slot);
+    }
+}
+
+/// Takes in the stint that ends now; `charge_late` charges a wait of this length right before it that was not charged. Returns the number of switches that the kernel made since the slot's last without
 /// calling the program: whole stints by the kernel's count of them, and the begin of this one.
 #[inline(always)]
-pub(super) fn leave<A: Access>(slot: *mut VcpuSlot, task: Object, cpu: u32, left: Left, now: u64) -> u64 {
+pub(super) fn leave<A: Access>(
+    slot: *mut VcpuSlot,
+    thieves: *mut Thieves,
+    task: Object,
+    cpu: u32,
+    left: Left,
+    now: u64,
+    charge_late: impl FnOnce(u64),
+) -> u64 {
     // SAFETY: as above.
     unsafe {
         begin(slot);
         let before = (&raw const (*slot).counters[Counter::Timeslices as usize]).read_volatile();
         let stints = A::u64(task, Member::TaskPcount).wrapping_sub(before);
+        let arrived = (&raw const (*slot).on_cpu).read_volatile() != 0;
         let missed = if (&raw const (*slot).fresh).read_volatile() != 0 {
             0
         } else {
-            let arrived = (&raw const (*slot).on_cpu).read_volatile() != 0;
             stints.saturating_sub(1) + u64::from(!arrived)
         };
         if stints <= 1 {
             distribute::<A>(slot, task, stints == 1);
         }
+        let late = uncharged::<A>(slot, thieves, task);
+        if late != 0 && !arrived && stints <= 1 {
+            charge_late(late);
+        } else if late != 0 {
+            // When it was, and on which CPU, is not known.
+            let unknown = &raw mut (*thieves).unknown_ns;
+            unknown.write_volatile(unknown.read_volatile() + late);
+        }
+        (&raw mut (*thieves).charged_ns).write_volatile(0);
         (&raw mut (*slot).on_cpu).write_volatile(0);
         (&raw mut (*slot).cpu).write_volatile(cpu);
         (&raw mut (*slot).fresh).write_volatile(0);
         (&raw mut (*slot).left).write_volatile(left as u32);
         (&raw mut (*slot).left_ns).write_volatile(now);
+        note::<A>(slot, task, now);
         for_each_counter(|counter, member| {
             let value = A::u64(task, member);
             (&raw mut (*slot).counters[counter as usize]).write_volatile(value);
@@ -85,6 +118,20 @@ unsafe fn distribute<A: Access>(slot: *mut VcpuSlot, task: Object, credited: boo
         let total = &raw mut (*slot).asleep_ns[sleep];
         total.write_volatile(total.read_volatile() + asleep);
     }
+}
+
+/// What the kernel added to the run delay and nobody was charged with, ns: the wait before an arrival for which the kernel
+/// called no program.
+#[inline(always)]
+fn uncharged<A: Access>(slot: *const VcpuSlot, thieves: *const Thieves, task: Object) -> u64 {
+    // SAFETY: the pointers came from map look-ups that the verifier followed.
+    let (before, charged) = unsafe {
+        (
+            (&raw const (*slot).counters[Counter::RunDelay as usize]).read_volatile(),
+            (&raw const (*thieves).charged_ns).read_volatile(),
+        )
+    };
+    A::u64(task, Member::TaskRunDelay).wrapping_sub(before).saturating_sub(charged)
 }
 
 /// Time asleep of a thread that was off its CPU from `left_ns` until `until_ns` and waited for one in between.

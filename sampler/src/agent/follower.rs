@@ -8,26 +8,44 @@ use std::{
 use crate::{
     collect::{enrich::Enricher, wait_readable},
     model::{Snapshot, VmKey},
-    source::{GuestFacts, Kvm, SourceError},
+    source::{GuestFacts, Kvm, SourceError, TaskFacts},
 };
 
 /// Time between two looks while vCPUs or names are awaited.
 const STEP: Duration = Duration::from_millis(10);
 
+/// What is asked away from the sampling thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// What a guest's platform calls it.
+    Guest(VmKey),
+    /// What a process of the host is called.
+    Task(u32),
+}
+
+/// What came back; nothing where it could not be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Of a guest.
+    Guest(Option<GuestFacts>),
+    /// Of a process.
+    Task(Option<TaskFacts>),
+}
+
 /// Follows births and deaths, and takes snapshots.
 pub struct Follower {
     source: Kvm,
-    enricher: Enricher<Option<GuestFacts>>,
+    enricher: Enricher<Question, Answer>,
 }
 
 impl Follower {
-    /// Follows a source; `ask` says what a guest's platform calls it, or nothing when it cannot be asked, and may block.
+    /// Follows a source; `ask` answers, in kind, and may block.
     ///
     /// # Errors
     /// When no thread can be started.
     pub fn new(
         source: Kvm,
-        ask: impl Fn(VmKey) -> Option<GuestFacts> + Send + Sync + 'static,
+        ask: impl Fn(Question) -> Answer + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         Ok(Self { source, enricher: Enricher::start(ask)? })
     }
@@ -68,7 +86,9 @@ impl Follower {
 
     /// Asks anew what every guest is called.
     pub fn rediscover(&mut self) {
-        self.source.vms().into_iter().for_each(|vm| self.enricher.ask(vm));
+        self.source.vms().into_iter().for_each(|vm| {
+            self.enricher.ask(Question::Guest(vm));
+        });
     }
 
     /// Reads every vCPU.
@@ -76,8 +96,23 @@ impl Follower {
     /// # Errors
     /// When the kernel's threads cannot be walked over.
     pub fn snapshot(&mut self) -> Result<Snapshot, SourceError> {
+        self.snapshot_after(Duration::ZERO)
+    }
+
+    /// The same, with the names of all processes in it, as far as they come within this time.
+    ///
+    /// # Errors
+    /// When the kernel's threads cannot be walked over.
+    pub fn snapshot_after(&mut self, patience: Duration) -> Result<Snapshot, SourceError> {
         self.exchange();
-        let mut snapshot = self.source.snapshot()?;
+        self.source.read()?;
+        self.exchange();
+        let end = Instant::now() + patience;
+        while self.enricher.waiting() > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+            self.exchange();
+        }
+        let mut snapshot = self.source.compose();
         snapshot.sampler.questions_refused = self.enricher.refused();
         snapshot.sampler.questions_waiting = self.enricher.waiting();
         Ok(snapshot)
@@ -85,14 +120,22 @@ impl Follower {
 
     fn exchange(&mut self) {
         for vm in self.source.take_unidentified() {
-            self.enricher.ask(vm);
+            // The next full discovery asks again where this does not.
+            self.enricher.ask(Question::Guest(vm));
         }
-        for (vm, facts) in self.enricher.answers() {
-            match facts {
-                Some(facts) => self.source.identify(vm, facts),
+        for pid in self.source.take_unnamed() {
+            if !self.enricher.ask(Question::Task(pid)) {
+                self.source.unnamed_still(pid);
+            }
+        }
+        for answered in self.enricher.answers() {
+            match answered {
+                (Question::Guest(vm), Answer::Guest(Some(facts))) => self.source.identify(vm, facts),
                 // What was known before stays true.
-                None if self.source.is_identified(vm) => {}
-                None => self.source.identify(vm, GuestFacts::default()),
+                (Question::Guest(vm), _) if self.source.is_identified(vm) => {}
+                (Question::Guest(vm), _) => self.source.identify(vm, GuestFacts::default()),
+                (Question::Task(pid), Answer::Task(facts)) => self.source.name_task(pid, facts),
+                (Question::Task(pid), Answer::Guest(_)) => self.source.name_task(pid, None),
             }
         }
     }

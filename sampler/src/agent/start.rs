@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{BpfLog, Follower};
+use super::{
+    BpfLog, Follower,
+    follower::{Answer, Question},
+};
 use crate::{
     collect::{Collector, platform, procfs::ProcFs},
     kernel::{
@@ -15,7 +18,7 @@ use crate::{
     },
     load::{self, Options},
     model::VmKey,
-    source::{GuestFacts, Kvm},
+    source::{GuestFacts, Kvm, TaskFacts, telling_unit},
 };
 
 /// What stands in the way for certain, asked before the kernel answers with nothing more than a number.
@@ -53,7 +56,7 @@ pub fn start(bpf_log_level: u8) -> Result<(Follower, BpfLog)> {
     let bpf_log = BpfLog::start(&mut loaded.ebpf, bpf_log_level)?;
     let host = Arc::new(host::read(&root)?);
     let source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
-    let mut follower = Follower::new(source, identify)?;
+    let mut follower = Follower::new(source, answer)?;
     follower.settle(vcpus_of_proc(), SETTLE)?;
     Ok((follower, bpf_log))
 }
@@ -67,6 +70,19 @@ fn vcpus_of_proc() -> usize {
 #[must_use]
 pub fn options(log_level: u8) -> Options {
     Options { log_level, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() }
+}
+
+fn answer(question: Question) -> Answer {
+    match question {
+        Question::Guest(vm) => Answer::Guest(identify(vm)),
+        Question::Task(pid) => Answer::Task(name_task(pid)),
+    }
+}
+
+/// `None` of a process that has ended meanwhile, as most that are asked about late have.
+fn name_task(pid: u32) -> Option<TaskFacts> {
+    let name = ProcFs::system().task_name(pid).ok()?;
+    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(telling_unit) })
 }
 
 /// May block for as long as the guest's process hangs.

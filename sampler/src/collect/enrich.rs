@@ -1,4 +1,4 @@
-//! Asking platforms what they call a guest, away from the sampling thread.
+//! Asking what guests and processes are called, away from the sampling thread.
 //!
 //! Reading another process's command line takes that process's memory lock, and a VMM that hangs may hold it
 //! for ever. So the questions are asked by workers of their own behind a bounded queue: a hung VMM costs one
@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashSet,
+    hash::Hash,
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
@@ -13,29 +14,27 @@ use std::{
     thread,
 };
 
-use crate::model::VmKey;
-
 /// Questions that may wait. More guests than that cannot be born in the time that one answer takes, unless a worker hangs.
 const QUEUE: usize = 4096;
 /// Two, so that one hung VMM does not keep the names of all others away.
 const WORKERS: usize = 2;
 
-/// Asks for facts of type `T` about VMs.
+/// Asks questions of type `Q`, such as which VM, for answers of type `A`.
 #[derive(Debug)]
-pub struct Enricher<T> {
-    questions: SyncSender<VmKey>,
-    answers: Receiver<(VmKey, T)>,
+pub struct Enricher<Q, A> {
+    questions: SyncSender<Q>,
+    answers: Receiver<(Q, A)>,
     /// Asked and not answered yet.
-    waiting: HashSet<VmKey>,
+    waiting: HashSet<Q>,
     refused: u64,
 }
 
-impl<T: Send + 'static> Enricher<T> {
+impl<Q: Copy + Eq + Hash + Send + 'static, A: Send + 'static> Enricher<Q, A> {
     /// Starts the workers. They end when this value is dropped and their question at hand is answered.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(ask: impl Fn(VmKey) -> T + Send + Sync + 'static) -> std::io::Result<Self> {
+    pub fn start(ask: impl Fn(Q) -> A + Send + Sync + 'static) -> std::io::Result<Self> {
         let (questions, queue) = sync_channel(QUEUE);
         let (results, answers) = channel();
         let (queue, ask) = (Arc::new(Mutex::new(queue)), Arc::new(ask));
@@ -48,26 +47,30 @@ impl<T: Send + 'static> Enricher<T> {
         Ok(Self { questions, answers, waiting: HashSet::new(), refused: 0 })
     }
 
-    /// Asks about a VM; never waits. A VM whose last question is not answered yet is not asked again, so that one that
-    /// hangs costs one worker however often it is asked about. When the queue is full the question is dropped and
-    /// counted, and the next full discovery asks again.
-    pub fn ask(&mut self, vm: VmKey) {
-        if self.waiting.contains(&vm) {
-            return;
+    /// Asks; never waits. A question that is not answered yet is not asked again, so that a guest that hangs costs one
+    /// worker however often it is asked about. When the queue is full the question is dropped and counted, and this returns
+    /// false.
+    pub fn ask(&mut self, question: Q) -> bool {
+        if self.waiting.contains(&question) {
+            return true;
         }
-        match self.questions.try_send(vm) {
+        match self.questions.try_send(question) {
             Ok(()) => {
-                self.waiting.insert(vm);
+                self.waiting.insert(question);
+                true
             }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.refused += 1,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.refused += 1;
+                false
+            }
         }
     }
 
     /// The answers that came since the last call; never waits.
-    pub fn answers(&mut self) -> impl Iterator<Item = (VmKey, T)> + '_ {
+    pub fn answers(&mut self) -> impl Iterator<Item = (Q, A)> + '_ {
         let Self { answers, waiting, .. } = self;
-        answers.try_iter().inspect(|(vm, _)| {
-            waiting.remove(vm);
+        answers.try_iter().inspect(|(question, _)| {
+            waiting.remove(question);
         })
     }
 
@@ -84,19 +87,15 @@ impl<T: Send + 'static> Enricher<T> {
     }
 }
 
-fn work<T>(
-    queue: &Mutex<Receiver<VmKey>>,
-    ask: &(impl Fn(VmKey) -> T + ?Sized),
-    results: &Sender<(VmKey, T)>,
-) {
+fn work<Q: Copy, A>(queue: &Mutex<Receiver<Q>>, ask: &(impl Fn(Q) -> A + ?Sized), results: &Sender<(Q, A)>) {
     loop {
         // The lock is held while waiting, which only makes the other idle worker wait for its turn.
         let question = match queue.lock() {
             Ok(queue) => queue.recv(),
             Err(_) => return,
         };
-        let Ok(vm) = question else { return };
-        if results.send((vm, ask(vm))).is_err() {
+        let Ok(question) = question else { return };
+        if results.send((question, ask(question))).is_err() {
             return;
         }
     }
@@ -110,12 +109,13 @@ mod tests {
     };
 
     use super::*;
+    use crate::model::VmKey;
 
     fn key(pid: u32) -> VmKey {
         VmKey { pid, start_boottime_ns: 1, nth: 0 }
     }
 
-    fn collect(enricher: &mut Enricher<u32>, want: usize) -> Vec<u32> {
+    fn collect(enricher: &mut Enricher<VmKey, u32>, want: usize) -> Vec<u32> {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut got = Vec::new();
         while got.len() < want && Instant::now() < deadline {

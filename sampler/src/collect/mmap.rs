@@ -11,7 +11,7 @@ use std::{
 
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
-    Control, Event, HookStats, PIDS_PER_BLOCK, PidBlock, VcpuSlot, WalkRecord, WalkStats,
+    Control, Event, HookStats, Occupancy, PIDS_PER_BLOCK, PidBlock, Thieves, VcpuSlot, WalkRecord, WalkStats,
 };
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
@@ -68,6 +68,10 @@ unsafe impl Plain for Control {}
 unsafe impl Plain for HookStats {}
 // SAFETY: as above.
 unsafe impl Plain for WalkStats {}
+// SAFETY: as above.
+unsafe impl Plain for Thieves {}
+// SAFETY: as above.
+unsafe impl Plain for Occupancy {}
 // SAFETY: as above.
 unsafe impl Plain for Event {}
 
@@ -154,6 +158,17 @@ impl<T: Plain> Mapped<T> {
         unsafe { self.at(index).read_volatile() }
     }
 
+    /// Reads a value's first eight bytes.
+    ///
+    /// # Panics
+    /// When the index is beyond the end, or values are shorter.
+    #[must_use]
+    pub fn first_word(&self, index: usize) -> u64 {
+        assert!(size_of::<T>() >= size_of::<u64>(), "values of {} bytes have no first word", size_of::<T>());
+        // SAFETY: the pointer is inside the mapping, aligned to pages and multiples of eight bytes, and any bytes are a number.
+        unsafe { self.at(index).cast::<u64>().read_volatile() }
+    }
+
     /// Copies a value out that no program wrote meanwhile, by its sequence number: odd while it is written.
     ///
     /// # Panics
@@ -163,12 +178,23 @@ impl<T: Plain> Mapped<T> {
     where
         T: Sequenced,
     {
+        self.read_with(index, || self.read(index))
+    }
+
+    /// Reads what is written together with a value, and under its sequence number.
+    ///
+    /// # Panics
+    /// When the index is beyond the end.
+    pub fn read_with<U>(&self, index: usize, read: impl Fn() -> U) -> Option<U>
+    where
+        T: Sequenced,
+    {
         let seq = T::seq(self.at(index));
         (0..ATTEMPTS).find_map(|_| {
             // SAFETY: a field of a value inside the mapping, here and below.
             let before = unsafe { seq.read_volatile() };
             fence(Ordering::Acquire);
-            let value = self.read(index);
+            let value = read();
             fence(Ordering::Acquire);
             // SAFETY: as above.
             let after = unsafe { seq.read_volatile() };

@@ -18,8 +18,8 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::{
-    ABSENT, Control, Event, Histogram, HookStats, KVM_STATS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,
-    VcpuSlot, WalkRecord, WalkStats,
+    ABSENT, Control, Event, Histogram, HookStats, KVM_STATS, MAX_SLOTS, Member, NO_SLOT, Occupancy,
+    PIDS_PER_BLOCK, PidBlock, STRETCHES, Stretch, Thieves, VcpuSlot, WHO_UNKNOWN, WalkRecord, WalkStats,
 };
 
 use filter::FilterBits;
@@ -42,6 +42,8 @@ pub enum CollectError {
 pub struct Collector {
     loaded: Loaded,
     slots: Mapped<VcpuSlot>,
+    thieves: Mapped<Thieves>,
+    occupancy: Mapped<Occupancy>,
     records: Mapped<WalkRecord>,
     pids: Mapped<PidBlock>,
     control: Mapped<Control>,
@@ -61,6 +63,8 @@ impl Collector {
         let ebpf = &mut loaded.ebpf;
         Ok(Self {
             slots: Mapped::open(ebpf, "SLOTS")?,
+            thieves: Mapped::open(ebpf, "THIEVES")?,
+            occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
             records: Mapped::open(ebpf, "WALK")?,
             pids: Mapped::open(ebpf, "PIDS")?,
             control: Mapped::open(ebpf, "CONTROL")?,
@@ -82,6 +86,13 @@ impl Collector {
     #[must_use]
     pub fn kvm_stats_kept(&self) -> [bool; KVM_STATS.len()] {
         std::array::from_fn(|n| self.loaded.offsets.at[KVM_STATS[n].member as usize] != ABSENT)
+    }
+
+    /// Whether this kernel tells for how long a CPU quota held a thread back.
+    #[must_use]
+    pub fn tells_throttled(&self) -> bool {
+        let known = |member: Member| self.loaded.offsets.at[member as usize] != ABSENT;
+        known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
     }
 
     /// Hands every waiting lifecycle event to `each`, in order.
@@ -109,6 +120,29 @@ impl Collector {
         self.slots.read_consistent(usize::from(index))
     }
 
+    /// A slot and who took its time, as of one moment; `None` while they are being written.
+    #[must_use]
+    pub fn slot_and_thieves(&self, index: u16) -> Option<(VcpuSlot, Thieves)> {
+        let index = usize::from(index);
+        self.slots.read_with(index, || (self.slots.read(index), self.thieves.read(index)))
+    }
+
+    /// Who had a CPU lately; `None` beyond the last CPU. Stretches that the CPU wrote over meanwhile are nobody's.
+    #[must_use]
+    pub fn occupancy(&self, cpu: u32) -> Option<Occupancy> {
+        let cpu = cpu as usize;
+        (cpu < self.occupancy.len()).then_some(())?;
+        let written = self.occupancy.first_word(cpu);
+        let mut read = Occupancy { written, ..self.occupancy.read(cpu) };
+        let since = self.occupancy.first_word(cpu).wrapping_sub(written);
+        // One more: a stretch counts as written when it was.
+        for over in 0..=since.min(STRETCHES as u64 - 1) {
+            let at = (written.wrapping_add(over) % STRETCHES as u64) as usize;
+            read.stretches[at] = Stretch { start_ns: 0, who: WHO_UNKNOWN, _pad: 0 };
+        }
+        Some(read)
+    }
+
     /// What the last walk found of a thread.
     #[must_use]
     pub fn record(&self, index: u16) -> WalkRecord {
@@ -118,6 +152,7 @@ impl Collector {
     /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner is left.
     pub fn assign(&mut self, index: u16, event: &Event) {
         self.slots.write(usize::from(index), new_slot(event));
+        self.thieves.write(usize::from(index), Thieves::NONE);
         self.records.write(usize::from(index), empty_record());
         self.set_pid(event.tid, index);
         // Last: the programs look at the table only where the filter lets them.
@@ -241,6 +276,10 @@ const fn new_slot(event: &Event) -> VcpuSlot {
         left: event.left,
         fresh: 1,
         asleep_ns: [0; _],
+        quota_queue: 0,
+        quota_clock_ns: 0,
+        quota_noted_ns: 0,
+        throttled_ns: 0,
         distributions: [EMPTY_HISTOGRAM; _],
     }
 }
@@ -256,9 +295,11 @@ const fn empty_record() -> WalkRecord {
         counters: [0; _],
         running_ns: 0,
         waiting_ns: 0,
+        held_back_ns: 0,
+        throttled_ns: 0,
         asleep_ns: [0; _],
         on_cpu: 0,
-        _pad: 0,
+        cpu: 0,
         kvm_generation: 0,
         kvm: [0; _],
     }

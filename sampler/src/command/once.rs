@@ -1,6 +1,6 @@
 //! `hvsampler once`: one interval, printed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -9,6 +9,9 @@ use crate::{
     cli::{OnceArgs, OnceFormat},
     export::{json, table},
 };
+
+/// How long the names of those that took a guest's time are waited for.
+const NAMES: Duration = Duration::from_millis(200);
 
 /// Samples one interval and renders it.
 ///
@@ -19,7 +22,7 @@ pub fn run(args: &OnceArgs) -> Result<String> {
     let begin = Instant::now();
     follower.snapshot()?;
     follower.follow_until(begin + args.interval);
-    let snapshot = follower.snapshot()?;
+    let snapshot = follower.snapshot_after(NAMES)?;
     Ok(match args.format {
         OnceFormat::Table => {
             table::render(&snapshot, table::TableOptions { vcpus: args.vcpu, max_guests: None })

@@ -14,8 +14,8 @@ use serde_json::ser::Formatter;
 
 use super::terminal;
 use crate::model::{
-    Distributions, Ended, Host, Interval, KvmCounts, SamplerStats, Snapshot, StateTimes, Vcpu, Vm,
-    distribution,
+    Distributions, Ended, Host, Interval, KvmCounts, SamplerStats, Snapshot, StateTimes, Theft, ThiefKind,
+    Vcpu, Vm, distribution,
 };
 
 /// Value of `schema` in what [`once`] renders.
@@ -113,7 +113,11 @@ struct VmJson<'a> {
     pid: u32,
     start_unix_ns: u64,
     seen_unix_ns: u64,
+    kvm: Kvm<'a>,
     distributions: DistributionsJson<'a>,
+    stolen_by: Vec<StolenJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval: Option<VmIntervalJson<'a>>,
     vcpus: List<'a, Vcpu, VcpuJson<'a>>,
 }
 
@@ -127,10 +131,69 @@ impl<'a> VmJson<'a> {
             pid: vm.key.pid,
             start_unix_ns: vm.start_unix_ns,
             seen_unix_ns: vm.seen_unix_ns,
+            kvm: Kvm(&vm.kvm),
             distributions: DistributionsJson(Cow::Borrowed(&vm.distributions)),
+            stolen_by: StolenJson::all(vm),
+            interval: vm.stolen_by.as_deref().map(VmIntervalJson::of),
             vcpus: List(&vm.vcpus, VcpuJson::of),
         }
     }
+}
+
+/// One series of what was taken of a VM's time.
+#[derive(Serialize)]
+struct StolenJson<'a> {
+    kind: &'static str,
+    id: Option<&'a str>,
+    since_unix_ns: u64,
+    ns: u64,
+}
+
+impl<'a> StolenJson<'a> {
+    fn all(vm: &'a Vm) -> Vec<Self> {
+        let kinds = ThiefKind::ALL.into_iter().zip(vm.stolen.kinds).map(|(kind, ns)| Self {
+            kind: kind.key(),
+            id: None,
+            since_unix_ns: vm.seen_unix_ns,
+            ns,
+        });
+        let vms = vm.stolen.vms.iter().map(|by| Self {
+            kind: ThiefKind::Vm.key(),
+            id: Some(&by.id),
+            since_unix_ns: by.since_unix_ns,
+            ns: by.ns,
+        });
+        kinds.chain(vms).collect()
+    }
+}
+
+/// What an interval took of a VM's time.
+#[derive(Serialize)]
+struct VmIntervalJson<'a> {
+    run_delay_ns: u64,
+    stolen_by: List<'a, Theft, TheftJson<'a>>,
+}
+
+impl<'a> VmIntervalJson<'a> {
+    fn of(thefts: &'a [Theft]) -> Self {
+        Self {
+            run_delay_ns: thefts.iter().map(|theft| theft.ns).sum(),
+            stolen_by: List(thefts, |theft| TheftJson {
+                kind: theft.thief.kind.key(),
+                name: theft.thief.name.as_deref(),
+                id: theft.thief.id.as_deref(),
+                ns: theft.ns,
+            }),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TheftJson<'a> {
+    kind: &'static str,
+    name: Option<&'a str>,
+    id: Option<&'a str>,
+    ns: u64,
 }
 
 #[derive(Serialize)]
@@ -173,7 +236,7 @@ impl<'a> VcpuJson<'a> {
 struct IntervalJson<'a> {
     wall_ns: u64,
     run_ns: u64,
-    steal_ns: u64,
+    run_delay_ns: u64,
     #[serde(flatten)]
     counters: Counters<'a>,
     states: States<'a>,
@@ -187,7 +250,7 @@ impl<'a> IntervalJson<'a> {
         Self {
             wall_ns: interval.wall_ns,
             run_ns: interval.run_ns,
-            steal_ns: interval.steal_ns,
+            run_delay_ns: interval.run_delay_ns,
             counters: Counters { values: &interval.counters, times: false },
             states: States(&interval.states),
             kvm: interval.kvm.as_ref().map(Kvm),

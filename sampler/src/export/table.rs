@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sampler_ebpf::abi::{Counter, Distribution, Histogram, KvmStat};
 
 use super::terminal;
-use crate::model::{STATES, SamplerStats, Snapshot, State, Vcpu, Vm, distribution};
+use crate::model::{STATES, SamplerStats, Snapshot, State, Thief, ThiefKind, Vcpu, Vm, distribution};
 
 /// Columns that a guest's name may take.
 const MAX_NAME_COLUMNS: usize = 32;
@@ -126,8 +126,8 @@ impl Rates {
         Some(rates)
     }
 
-    fn steal_percent(&self) -> f64 {
-        self.percent[State::Steal as usize].unwrap_or(0.0)
+    fn of(&self, state: State) -> f64 {
+        self.percent[state as usize].unwrap_or(0.0)
     }
 }
 
@@ -154,7 +154,7 @@ impl<'a> Table<'a> {
             .map(|vm| Row { vm, name: display_name(vm), rates: Rates::of_vm(vm) })
             .collect();
         // Stable, so guests with equal steal keep the model's order and do not jump about between refreshes.
-        rows.sort_by(|a, b| steal(b).total_cmp(&steal(a)));
+        rows.sort_by(|a, b| denied(b).total_cmp(&denied(a)));
         let shown = options.max_guests.unwrap_or(rows.len()).min(rows.len());
         let left_out = rows.len() - shown;
         rows.truncate(shown);
@@ -165,7 +165,14 @@ impl<'a> Table<'a> {
                 if rated { vcpu.interval.map(|interval| interval.states) } else { Some(vcpu.states) };
             states.is_some_and(|states| states.get(state).is_some())
         };
-        let states = State::ALL.into_iter().filter(|&state| vcpus().any(|vcpu| knows(vcpu, state))).collect();
+        // A column of its own only where a quota ran out: few hosts have any.
+        let quota_ran_out =
+            rows.iter().any(|row| row.rates.is_some_and(|rates| rates.of(State::Throttled) > 0.0));
+        let is_shown = |state| state != State::Throttled || quota_ran_out;
+        let states = State::ALL
+            .into_iter()
+            .filter(|&state| is_shown(state) && vcpus().any(|vcpu| knows(vcpu, state)))
+            .collect();
         let vcpu_names = rows
             .iter()
             .filter(|_| options.vcpus)
@@ -181,15 +188,17 @@ impl<'a> Table<'a> {
         for row in &self.rows {
             let id = row.vm.key.pid;
             self.write_row(text, &row.name, id, &row.vm.vcpus.len().to_string(), row.rates.as_ref());
+            let _ = writeln!(text, "  {}", worst_thief(row.vm).unwrap_or_else(dash));
             if self.vcpus {
                 for vcpu in &row.vm.vcpus {
                     let rates = Rates::of_vcpu(vcpu);
                     self.write_row(text, &vcpu_name(vcpu), vcpu.thread.tid, "", rates.as_ref());
+                    text.push('\n');
                 }
             }
         }
         if self.left_out > 0 {
-            let _ = writeln!(text, "… and {} with less steal", terminal::count(self.left_out, "guest"));
+            let _ = writeln!(text, "… and {} that were denied less", terminal::count(self.left_out, "guest"));
         }
         self.write_legend(text);
     }
@@ -198,9 +207,9 @@ impl<'a> Table<'a> {
         let id = if self.vcpus { "PID/TID" } else { "PID" };
         let _ = write!(text, "{:<width$} {id:>8} {:>5}", "GUEST", "VCPUS", width = self.name_columns);
         for state in &self.states {
-            let _ = write!(text, " {:>8}", column_name(*state));
+            let _ = write!(text, " {:>width$}", column_name(*state), width = column_width(*state));
         }
-        let _ = writeln!(text, " {:>9} {:>9} {:>9}", "P99 WAIT", "PREEMPT/s", "EXITS/s");
+        let _ = writeln!(text, " {:>9} {:>9} {:>9}  STOLEN BY", "P99 WAIT", "PREEMPT/s", "EXITS/s");
     }
 
     fn write_row(&self, text: &mut String, name: &str, id: u32, vcpus: &str, rates: Option<&Rates>) {
@@ -209,9 +218,9 @@ impl<'a> Table<'a> {
         let _ = write!(text, "{name}{:padding$} {id:>8} {vcpus:>5}", "");
         for state in &self.states {
             let percent = rates.and_then(|rates| rates.percent[*state as usize]);
-            let _ = write!(text, " {:>8}", number(percent, 1));
+            let _ = write!(text, " {:>width$}", number(percent, 1), width = column_width(*state));
         }
-        let _ = writeln!(
+        let _ = write!(
             text,
             " {:>9} {:>9} {:>9}",
             rates.and_then(|rates| distribution::quantile_bound(&rates.waits, 0.99)).map_or_else(dash, bound),
@@ -226,24 +235,51 @@ impl<'a> Table<'a> {
             text,
             "\n{}: percent of one vCPU's wall time, averaged over the guest's vCPUs.\n\
              P99 WAIT: 99 of 100 waits for a CPU were not longer; the bound of a power of two of seconds.\n\
-             PREEMPT/s, EXITS/s: in one second, added up over the guest's vCPUs.",
+             PREEMPT/s, EXITS/s: in one second, added up over the guest's vCPUs.\n\
+             STOLEN BY: who took most of the time that the guest waited, and its share of that time; a bare name is a guest.",
             states.join(", "),
         );
     }
 }
 
-fn steal(row: &Row<'_>) -> f64 {
-    row.rates.as_ref().map_or(0.0, Rates::steal_percent)
+/// What a guest was denied, in percent.
+fn denied(row: &Row<'_>) -> f64 {
+    row.rates.map_or(0.0, |rates| rates.of(State::Steal) + rates.of(State::Throttled))
 }
 
 fn column_name(state: State) -> String {
     format!("{}%", state.row().key.to_uppercase())
 }
 
+fn column_width(state: State) -> usize {
+    column_name(state).len().max(8)
+}
+
 fn display_name(vm: &Vm) -> String {
     let names = [vm.name.as_ref(), vm.uuid.as_ref()];
     let name = names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or(&vm.id);
     terminal::fit(name, MAX_NAME_COLUMNS)
+}
+
+/// Who took most of a guest's steal in the interval; `None` where nothing was taken.
+fn worst_thief(vm: &Vm) -> Option<String> {
+    let thefts = vm.stolen_by.as_deref()?;
+    let worst = thefts.first()?;
+    let all: u64 = thefts.iter().map(|theft| theft.ns).sum();
+    let Thief { kind, id, name } = &worst.thief;
+    let who = match kind {
+        ThiefKind::Vm if *id == Some(vm.id.clone()) => "itself".to_owned(),
+        ThiefKind::Vm if id.is_none() && name.as_deref() == Some("others") => "other guests".to_owned(),
+        ThiefKind::Vm => name
+            .as_ref()
+            .or(id.as_ref())
+            .map_or_else(|| "a guest".to_owned(), |name| terminal::fit(name, MAX_NAME_COLUMNS)),
+        kind => match name {
+            Some(name) => format!("{} {}", kind.key(), terminal::fit(name, MAX_NAME_COLUMNS)),
+            None => kind.key().to_owned(),
+        },
+    };
+    Some(format!("{who} {:.0} %", worst.ns as f64 * 100.0 / all.max(1) as f64))
 }
 
 fn vcpu_name(vcpu: &Vcpu) -> String {

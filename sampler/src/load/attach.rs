@@ -8,6 +8,9 @@ use aya::{
 use super::hooks::{Attach, HOOKS, Hook};
 use crate::kernel::btf::Btf;
 
+/// The kernel's own list of helpers.
+const FUNC_IDS: &str = "bpf_func_id";
+
 /// A hook that is loaded, and at work unless it is paused.
 pub struct Attached {
     /// Name of the hook.
@@ -68,8 +71,10 @@ pub struct WayProbe {
     pub hook: &'static str,
     /// The way, and by it the program.
     pub way: Attach,
-    /// Why the kernel refused it, if it did.
-    pub result: Result<(), String>,
+    /// Instructions that the verifier followed, where the kernel tells (5.16 and later), or why the kernel refused it.
+    pub result: Result<Option<u32>, String>,
+    /// A helper that the program calls and the kernel lacks: it cannot be loaded then.
+    pub lacks: Option<&'static str>,
 }
 
 /// Which of a hook's ways are tried, and in which order.
@@ -98,9 +103,18 @@ pub(super) fn probe(ebpf: &mut Ebpf, hook: &'static Hook, btf: &Btf, aya_btf: &A
     Probe { hook, result: attach(ebpf, hook, hook.ways, btf, aya_btf).map(|(way, _)| way) }
 }
 
-pub(super) fn probe_way(ebpf: &mut Ebpf, hook: &'static str, way: Attach, aya_btf: &AyaBtf) -> WayProbe {
-    let result = load(ebpf, way, aya_btf).and_then(|()| link(ebpf, way)).map(|_link| ());
-    WayProbe { hook, way, result }
+pub(super) fn probe_way(
+    ebpf: &mut Ebpf,
+    hook: &'static str,
+    way: Attach,
+    btf: &Btf,
+    aya_btf: &AyaBtf,
+) -> WayProbe {
+    let result = load(ebpf, way, aya_btf).and_then(|()| {
+        let _link = link(ebpf, way)?;
+        Ok(program(ebpf, way)?.info().ok().and_then(|info| info.verified_instruction_count()))
+    });
+    WayProbe { hook, way, result, lacks: way.lacks(btf) }
 }
 
 /// Attaches the empty twin.
@@ -124,7 +138,11 @@ fn attach(
     (hook.shape)(btf)?;
     let mut reasons = Vec::new();
     for way in ways {
-        match load(ebpf, *way, aya_btf).and_then(|()| link(ebpf, *way)) {
+        let loaded = match way.lacks(btf) {
+            Some(helper) => Err(format!("the kernel has no {helper}")),
+            None => load(ebpf, *way, aya_btf),
+        };
+        match loaded.and_then(|()| link(ebpf, *way)) {
             Ok(link) => return Ok((*way, link)),
             Err(reason) => reasons.push(format!("{}: {reason}", way.label())),
         }
@@ -208,6 +226,17 @@ impl Attach {
             Self::BtfTracepoint { program, .. }
             | Self::RawTracepoint { program, .. }
             | Self::Iterator { program, .. } => program,
+        }
+    }
+
+    /// A helper that the program calls and the kernel lacks.
+    #[must_use]
+    pub fn lacks(self, btf: &Btf) -> Option<&'static str> {
+        match self {
+            Self::BtfTracepoint { helper: Some(helper), .. } if !btf.has_enumerator(FUNC_IDS, helper) => {
+                Some(helper)
+            }
+            _ => None,
         }
     }
 

@@ -11,6 +11,8 @@ pub enum Attach {
         program: &'static str,
         /// Name of the tracepoint.
         tracepoint: &'static str,
+        /// Helper that the program calls and that older kernels lack, by its name in `enum bpf_func_id`.
+        helper: Option<&'static str>,
     },
     /// A tracepoint with bare arguments; 4.17 and later.
     RawTracepoint {
@@ -49,11 +51,39 @@ pub const HOOKS: &[Hook] = &[
         name: "sched_switch",
         gives: "run time, run delay, switches and migrations of vCPU threads",
         ways: &[
-            Attach::BtfTracepoint { program: "sched_switch_btf", tracepoint: "sched_switch" },
+            Attach::BtfTracepoint {
+                program: "sched_switch_btf",
+                tracepoint: "sched_switch",
+                helper: Some("BPF_FUNC_loop"),
+            },
+            Attach::BtfTracepoint {
+                program: "sched_switch_btf_short",
+                tracepoint: "sched_switch",
+                helper: None,
+            },
             Attach::RawTracepoint { program: "sched_switch_raw", tracepoint: "sched_switch" },
         ],
         needed: true,
         shape: sched_switch_shape,
+    },
+    Hook {
+        name: "sched_migrate_task",
+        gives: "who took the time that a vCPU waited on a CPU before it was moved to another",
+        ways: &[
+            Attach::BtfTracepoint {
+                program: "sched_migrate_btf",
+                tracepoint: "sched_migrate_task",
+                helper: Some("BPF_FUNC_loop"),
+            },
+            Attach::BtfTracepoint {
+                program: "sched_migrate_btf_short",
+                tracepoint: "sched_migrate_task",
+                helper: None,
+            },
+            Attach::RawTracepoint { program: "sched_migrate_raw", tracepoint: "sched_migrate_task" },
+        ],
+        needed: false,
+        shape: sched_migrate_shape,
     },
     Hook {
         name: "task walk",
@@ -63,6 +93,15 @@ pub const HOOKS: &[Hook] = &[
         shape: |_| Ok(()),
     },
 ];
+
+/// `(task_struct *p, int dest_cpu)`
+fn sched_migrate_shape(btf: &Btf) -> Result<(), String> {
+    let parameters = btf.tracepoint("sched_migrate_task").map_err(|error: BtfError| error.to_string())?;
+    match parameters.as_slice() {
+        [task, Parameter::Other, ..] if *task == Parameter::Struct("task_struct".into()) => Ok(()),
+        other => Err(format!("tracepoint sched_migrate_task passes {other:?}, expected (task_struct, int)")),
+    }
+}
 
 /// `(bool preempt, task_struct *prev, task_struct *next, ...)`: what follows is not used.
 fn sched_switch_shape(btf: &Btf) -> Result<(), String> {

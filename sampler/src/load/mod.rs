@@ -16,7 +16,8 @@ pub use offsets::{ShapeError, resolve};
 use crate::kernel::btf::{Btf, BtfError, VMLINUX};
 
 /// The empty twin of the scheduler program.
-const TWIN: Attach = Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch" };
+const TWIN: Attach =
+    Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch", helper: None };
 
 /// The programs, built with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
@@ -127,11 +128,13 @@ pub struct ProgramReport {
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
-    let mut ebpf = load_object(resolve(&Btf::read(Path::new(VMLINUX))?)?, options)?;
+    let btf = Btf::read(Path::new(VMLINUX))?;
+    let mut ebpf = load_object(resolve(&btf)?, options)?;
     let aya_btf = AyaBtf::from_sys_fs()?;
     let of_hook = |hook: &'static Hook| hook.ways.iter().map(|way| (hook.name, *way));
     let all = HOOKS.iter().flat_map(of_hook).chain([(attach::BASELINE, TWIN)]);
-    let ways: Vec<_> = all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &aya_btf)).collect();
+    let ways: Vec<_> =
+        all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &btf, &aya_btf)).collect();
     let is_unused = |name: &String| !ways.iter().any(|probe| probe.way.program() == name);
     let unused = ebpf.programs().map(|(name, _)| name.to_owned()).filter(is_unused).collect();
     Ok(ProgramReport { ways, unused })
@@ -155,5 +158,6 @@ fn load_object(offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .map_max_entries("PIDS", pid_blocks)
         .map_max_entries("HOOK_STATS", options.possible_cpus.clamp(1, MAX_CPUS))
+        .map_max_entries("OCCUPANCY", options.possible_cpus.clamp(1, MAX_CPUS))
         .load(OBJECT)?)
 }

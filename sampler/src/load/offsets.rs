@@ -4,6 +4,20 @@ use sampler_ebpf::abi::{ABSENT, MEMBERS, Member, Offsets};
 
 use crate::kernel::btf::{Btf, BtfError};
 
+/// Members that say nothing without others.
+const TOGETHER: &[(Member, &[Member])] = &[
+    (Member::CfsRqThrottledSelfTime, &[Member::CfsRqThrottledSelf]),
+    (
+        Member::CfsRqThrottledPeltTime,
+        &[
+            Member::CfsRqThrottledPelt,
+            Member::CfsRqThrottleCount,
+            Member::RqClockPelt,
+            Member::RqLostIdleTime,
+        ],
+    ),
+];
+
 /// A kernel member that is not as the programs need it.
 #[derive(Debug, thiserror::Error)]
 pub enum ShapeError {
@@ -52,6 +66,11 @@ pub fn resolve(btf: &Btf) -> Result<Offsets, ShapeError> {
             }
             Err(error) if row.needed => return Err(error.into()),
             Err(_) => {}
+        }
+    }
+    for (first, others) in TOGETHER {
+        if others.iter().any(|other| offsets.at[*other as usize] == ABSENT) {
+            offsets.at[*first as usize] = ABSENT;
         }
     }
     let known = |member: Member| offsets.at[member as usize] != ABSENT;

@@ -20,6 +20,9 @@ pub struct Reading {
     pub running_ns: u64,
     /// Wait that goes on, not yet in the kernel's count, ns.
     pub waiting_ns: u64,
+    /// Part of the waits since the thread is followed, of the one that goes on too, for which a CPU quota held it back, ns;
+    /// `None` where the kernel does not tell.
+    pub throttled_ns: Option<u64>,
     /// Time asleep in a halt since the thread is followed, the sleep that goes on included, ns.
     pub halted_ns: u64,
     /// Time asleep anywhere else since the thread is followed, ns.
@@ -31,7 +34,7 @@ impl Reading {
         self.counters[Counter::Run as usize].saturating_add(self.running_ns)
     }
 
-    const fn steal_ns(&self) -> u64 {
+    const fn delay_ns(&self) -> u64 {
         self.counters[Counter::RunDelay as usize].saturating_add(self.waiting_ns)
     }
 }
@@ -54,33 +57,54 @@ pub const TOLERANCE_NS: u64 = 50_000;
 pub struct Account {
     last: Reading,
     run_ns: u64,
-    steal_ns: u64,
+    /// Run delay: steal, and the time throttled.
+    delay_ns: u64,
+    throttled_ns: Option<u64>,
+    /// Throttled, beyond the run delay that was known by then: the next has it.
+    throttled_early_ns: u64,
     halted_ns: u64,
     blocked_ns: u64,
-    /// Asleep before the thread was followed. It never grows.
+    /// Run delay before the thread was followed; part of `off_ns`.
+    delay_before_ns: u64,
+    /// Not on a CPU before the thread was followed. It never grows.
     off_ns: u64,
     /// Time that the states were given beyond the wall time; the next remainders pay it back.
     debt_ns: u64,
 }
 
 impl Account {
-    /// Opens the account with a first reading. What happened since the thread's creation is known from the
-    /// kernel's counts; only for this part `CLOCK_MONOTONIC` has to serve as wall clock.
+    /// Opens the account with a first reading. How long the thread has run and waited since its creation is known from
+    /// the kernel's counts; only for this part `CLOCK_MONOTONIC` has to serve as wall clock. For what it waited before it
+    /// was followed, `delay_before_ns`, nobody knows.
     #[must_use]
-    pub fn open(first: Reading, start_monotonic_ns: u64) -> Self {
-        let (run_ns, steal_ns) = (first.run_ns(), first.steal_ns());
+    pub fn open(first: Reading, start_monotonic_ns: u64, delay_before_ns: u64) -> Self {
+        let (run_ns, delay_ns) = (first.run_ns(), first.delay_ns());
+        let delay_before_ns = delay_before_ns.min(delay_ns);
+        let throttled_ns = first.throttled_ns.map(|throttled| throttled.min(delay_ns - delay_before_ns));
         let age = first.monotonic_ns.saturating_sub(start_monotonic_ns);
-        let asleep = age.saturating_sub(run_ns).saturating_sub(steal_ns);
+        let asleep = age.saturating_sub(run_ns).saturating_sub(delay_ns);
         let halted_ns = first.halted_ns.min(asleep);
         let blocked_ns = first.blocked_ns.min(asleep - halted_ns);
-        let off_ns = asleep - halted_ns - blocked_ns;
-        Self { last: first, run_ns, steal_ns, halted_ns, blocked_ns, off_ns, debt_ns: 0 }
+        let off_ns = asleep - halted_ns - blocked_ns + delay_before_ns;
+        Self {
+            last: first,
+            run_ns,
+            delay_ns,
+            throttled_ns,
+            throttled_early_ns: 0,
+            halted_ns,
+            blocked_ns,
+            delay_before_ns,
+            off_ns,
+            debt_ns: 0,
+        }
     }
 
     /// Wall time of the thread by state since its creation.
     #[must_use]
     pub fn states(&self) -> StateTimes {
-        let mut times = times(self.run_ns, self.steal_ns, self.halted_ns, self.blocked_ns);
+        let delay_ns = self.delay_ns - self.delay_before_ns;
+        let mut times = times(self.run_ns, delay_ns, self.throttled_ns, self.halted_ns, self.blocked_ns);
         if self.off_ns > 0 {
             times.set(State::Off, self.off_ns);
         }
@@ -93,11 +117,17 @@ impl Account {
         Interval {
             wall_ns: self.states().sum(),
             run_ns: self.run_ns,
-            steal_ns: self.steal_ns,
+            run_delay_ns: self.delay_ns,
             counters: self.last.counters,
             states: self.states(),
             kvm: None,
         }
+    }
+
+    /// Whether an interval of the thread has all of its time since its creation.
+    #[must_use]
+    pub fn is_all_in(&self, interval: &Interval) -> bool {
+        interval.wall_ns == self.states().sum()
     }
 
     /// The last reading.
@@ -121,8 +151,15 @@ impl Account {
             added
         };
         let run_ns = grow(reading.run_ns(), &mut self.run_ns);
-        let steal_ns = grow(reading.steal_ns(), &mut self.steal_ns);
-        let spent = run_ns + steal_ns + self.debt_ns;
+        let run_delay_ns = grow(reading.delay_ns(), &mut self.delay_ns);
+        let mut throttled_before = self.last.throttled_ns.unwrap_or(0);
+        let throttled_ns = reading.throttled_ns.map(|now| {
+            let known = grow(now, &mut throttled_before) + self.throttled_early_ns;
+            let throttled = known.min(run_delay_ns);
+            self.throttled_early_ns = known - throttled;
+            throttled
+        });
+        let spent = run_ns + run_delay_ns + self.debt_ns;
         let asleep_ns = wall_ns.saturating_sub(spent);
         self.debt_ns = spent.saturating_sub(wall_ns);
         let mut halted_before = self.last.halted_ns;
@@ -131,22 +168,35 @@ impl Account {
         let blocked_ns = asleep_ns - halted_ns;
         self.halted_ns += halted_ns;
         self.blocked_ns += blocked_ns;
+        if let Some(throttled_ns) = throttled_ns {
+            *self.throttled_ns.get_or_insert(0) += throttled_ns;
+        }
         faults.negative_remainder = self.debt_ns > TOLERANCE_NS || measured_ns > asleep_ns + TOLERANCE_NS;
         let counters = std::array::from_fn(|n| {
             faults.regression |= reading.counters[n] < self.last.counters[n];
             reading.counters[n].saturating_sub(self.last.counters[n])
         });
-        // Held where it was found lower: the same sleep is not to be added twice.
-        self.last = Reading { halted_ns: halted_before, ..reading };
-        let states = times(run_ns, steal_ns, halted_ns, blocked_ns);
-        (Interval { wall_ns, run_ns, steal_ns, counters, states, kvm: None }, faults)
+        // Held where they were found lower: the same time is not to be added twice.
+        let throttled_before = reading.throttled_ns.map(|_| throttled_before);
+        self.last = Reading { halted_ns: halted_before, throttled_ns: throttled_before, ..reading };
+        let states = times(run_ns, run_delay_ns, throttled_ns, halted_ns, blocked_ns);
+        (Interval { wall_ns, run_ns, run_delay_ns, counters, states, kvm: None }, faults)
     }
 }
 
-fn times(run_ns: u64, steal_ns: u64, halted_ns: u64, blocked_ns: u64) -> StateTimes {
+fn times(
+    run_ns: u64,
+    delay_ns: u64,
+    throttled_ns: Option<u64>,
+    halted_ns: u64,
+    blocked_ns: u64,
+) -> StateTimes {
     let mut times = StateTimes::default();
     times.set(State::Run, run_ns);
-    times.set(State::Steal, steal_ns);
+    times.set(State::Steal, delay_ns - throttled_ns.unwrap_or(0));
+    if let Some(throttled_ns) = throttled_ns {
+        times.set(State::Throttled, throttled_ns);
+    }
     times.set(State::Halted, halted_ns);
     times.set(State::Blocked, blocked_ns);
     times
@@ -166,6 +216,7 @@ mod tests {
             counters,
             running_ns: running,
             waiting_ns: waiting,
+            throttled_ns: None,
             halted_ns: 0,
             blocked_ns: 0,
         }
@@ -173,19 +224,25 @@ mod tests {
 
     #[test]
     fn states_since_creation_come_from_the_kernels_counts() {
-        let account = Account::open(reading(10_000, 3_000, 500, 1_000, 0), 7_000_000_000);
+        let account = Account::open(reading(10_000, 3_000, 500, 1_000, 0), 7_000_000_000, 0);
         assert_eq!(account.states().get(State::Off), Some(5_500), "nobody watched");
         assert_eq!(account.states().sum(), 10_000);
+        let later = Account::open(reading(10_000, 3_000, 500, 1_000, 0), 7_000_000_000, 900);
+        assert_eq!(
+            (later.states().get(State::Steal), later.states().get(State::Off)),
+            (Some(100), Some(6_400))
+        );
+        assert_eq!(later.states().sum(), 10_000, "nor knows for what it waited");
     }
 
     #[test]
     fn a_wait_that_goes_on_is_steal_now_and_is_not_counted_twice_when_it_ends() {
-        let mut account = Account::open(reading(1_000_000, 0, 0, 0, 0), 7_000_000_000);
+        let mut account = Account::open(reading(1_000_000, 0, 0, 0, 0), 7_000_000_000, 0);
         let (starved, faults) = account.advance(reading(2_000_000, 0, 0, 0, 900_000));
-        assert_eq!(starved.states, times(0, 900_000, 0, 100_000));
+        assert_eq!(starved.states, times(0, 900_000, None, 0, 100_000));
         assert_eq!(faults, Faults::default());
         let (after, faults) = account.advance(reading(3_000_000, 600_000, 0, 1_200_000, 0));
-        assert_eq!(after.states, times(600_000, 300_000, 0, 100_000));
+        assert_eq!(after.states, times(600_000, 300_000, None, 0, 100_000));
         assert_eq!(
             after.counters[Counter::RunDelay as usize],
             1_200_000,
@@ -197,14 +254,14 @@ mod tests {
 
     #[test]
     fn a_stint_that_goes_on_is_run_time_now() {
-        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000);
+        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000, 0);
         let (interval, _) = account.advance(reading(1_000_000, 0, 1_000_000, 0, 0));
-        assert_eq!(interval.states, times(1_000_000, 0, 0, 0));
+        assert_eq!(interval.states, times(1_000_000, 0, None, 0, 0));
     }
 
     #[test]
     fn a_remainder_below_zero_is_carried_over_and_told_when_it_is_more_than_uncertainty() {
-        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000);
+        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000, 0);
         let (_, faults) = account.advance(reading(1_000_000, 1_010_000, 0, 0, 0));
         assert!(!faults.negative_remainder);
         let (next, _) = account.advance(reading(2_000_000, 1_010_000, 0, 0, 0));
@@ -216,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_count_that_falls_is_held_and_told() {
-        let mut account = Account::open(reading(0, 900_000, 0, 0, 0), 6_000_000_000);
+        let mut account = Account::open(reading(0, 900_000, 0, 0, 0), 6_000_000_000, 0);
         let (interval, faults) = account.advance(reading(1_000_000, 100_000, 0, 0, 0));
         assert!(faults.regression);
         assert_eq!(interval.run_ns, 0);
@@ -225,21 +282,21 @@ mod tests {
     #[test]
     fn sleep_is_split_by_what_was_measured_in_a_halt() {
         let first = Reading { halted_ns: 2_000, blocked_ns: 1_000, ..reading(10_000, 3_000, 0, 1_000, 0) };
-        let mut account = Account::open(first, 7_000_000_000);
+        let mut account = Account::open(first, 7_000_000_000, 0);
         assert_eq!(account.states().get(State::Off), Some(3_000));
         let (interval, faults) = account.advance(Reading {
             halted_ns: 302_000,
             blocked_ns: 1_000,
             ..reading(1_010_000, 503_000, 0, 1_000, 0)
         });
-        assert_eq!(interval.states, times(500_000, 0, 300_000, 200_000), "blocked is the rest");
+        assert_eq!(interval.states, times(500_000, 0, None, 300_000, 200_000), "blocked is the rest");
         assert_eq!(faults, Faults::default());
         assert_eq!(account.states().sum(), 1_010_000);
     }
 
     #[test]
     fn an_estimated_sleep_that_was_too_long_is_not_added_twice() {
-        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000);
+        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000, 0);
         let asleep = |sched, halted| Reading { halted_ns: halted, ..reading(sched, 0, 0, 0, 0) };
         account.advance(asleep(1_000_000, 1_000_000));
         let (second, faults) = account.advance(asleep(2_000_000, 999_000));
@@ -249,6 +306,25 @@ mod tests {
         assert_eq!(third.states.get(State::Halted), Some(500_000));
         let (_, faults) = account.advance(asleep(4_000_000, 4_000_000));
         assert!(faults.negative_remainder, "more sleep than the interval has");
+        assert_eq!(account.states().sum(), 4_000_000);
+    }
+
+    #[test]
+    fn a_quota_s_part_of_the_run_delay_is_no_steal() {
+        let throttled =
+            |sched, delay, ns| Reading { throttled_ns: Some(ns), ..reading(sched, 0, 0, delay, 0) };
+        let mut account = Account::open(throttled(1_000_000, 300_000, 0), 7_000_000_000, 0);
+        assert_eq!(account.states().get(State::Throttled), Some(0));
+        let (interval, faults) = account.advance(throttled(2_000_000, 900_000, 500_000));
+        assert_eq!(interval.states, times(0, 600_000, Some(500_000), 0, 400_000));
+        assert_eq!(interval.states.get(State::Steal), Some(100_000));
+        assert_eq!(faults, Faults::default());
+        // Known a moment before the wait that it is part of: nothing is lost, and nothing falls below zero.
+        let (early, _) = account.advance(throttled(3_000_000, 900_000, 600_000));
+        assert_eq!(early.states.get(State::Throttled), Some(0));
+        let (late, _) = account.advance(throttled(4_000_000, 1_000_000, 600_000));
+        assert_eq!(late.states, times(0, 100_000, Some(100_000), 0, 900_000));
+        assert_eq!(account.states().get(State::Throttled), Some(600_000));
         assert_eq!(account.states().sum(), 4_000_000);
     }
 }

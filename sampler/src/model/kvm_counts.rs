@@ -21,9 +21,25 @@ impl KvmCounts {
         self.counts[stat as usize]
     }
 
+    /// One count, by its place in [`KVM_STATS`].
+    #[must_use]
+    pub const fn at(&self, stat: usize) -> Option<u64> {
+        self.counts[stat]
+    }
+
     /// Key and value of each count that is kept.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         KVM_STATS.iter().zip(self.counts).filter_map(|(row, count)| Some((row.key, count?)))
+    }
+
+    /// Both together; what only one has is as that one has it.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let sum = |n: usize| match (self.counts[n], other.counts[n]) {
+            (Some(one), Some(two)) => Some(one.saturating_add(two)),
+            (one, two) => one.or(two),
+        };
+        Self { counts: std::array::from_fn(sum) }
     }
 
     /// What was added since `earlier`.
@@ -47,5 +63,7 @@ mod tests {
         let added = after.since(&before);
         assert_eq!((added.get(KvmStat::Exits), added.get(KvmStat::NestedRuns)), (Some(2), None));
         assert_eq!(added.iter().count(), KVM_STATS.len() - 1);
+        let sum = KvmCounts::default().plus(&added).plus(&added);
+        assert_eq!((sum.get(KvmStat::Exits), sum.get(KvmStat::NestedRuns)), (Some(4), None));
     }
 }

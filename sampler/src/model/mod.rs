@@ -7,9 +7,13 @@ pub mod distribution;
 mod kvm_counts;
 mod snapshot;
 mod state;
+mod theft;
 
 pub use account::{Account, Faults, Reading, TOLERANCE_NS};
 pub use distribution::Distributions;
 pub use kvm_counts::KvmCounts;
-pub use snapshot::{Ended, Host, Interval, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey};
+pub use snapshot::{
+    Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey,
+};
 pub use state::{STATES, State, StateRow, StateTimes};
+pub use theft::{Ledger, Stolen, StolenByVm, Theft, Thief, ThiefKind};

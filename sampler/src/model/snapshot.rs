@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use sampler_ebpf::abi::COUNTERS;
 
-use super::{distribution::Distributions, kvm_counts::KvmCounts, state::StateTimes};
+use super::{
+    distribution::Distributions,
+    kvm_counts::KvmCounts,
+    state::StateTimes,
+    theft::{Stolen, Theft},
+};
 
 /// The host that the sampler runs on; read once at start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,8 +80,16 @@ pub struct Vm {
     pub start_unix_ns: u64,
     /// Distributions of its vCPUs together, those that ended included.
     pub distributions: Distributions,
-    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions.
+    /// What KVM has counted of its vCPUs together since the first was seen, those that ended included.
+    pub kvm: KvmCounts,
+    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`
+    /// and of `stolen`.
     pub seen_unix_ns: u64,
+    /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
+    pub stolen: Stolen,
+    /// Who took how much of it in the interval, the one that took most first; sums to the steal of its vCPUs' intervals. Absent
+    /// where no vCPU has an interval.
+    pub stolen_by: Option<Vec<Theft>>,
     /// Its vCPUs, ordered by index and thread.
     pub vcpus: Vec<Vcpu>,
 }
@@ -125,8 +138,8 @@ pub struct Interval {
     pub wall_ns: u64,
     /// Run time in the interval, ns: its states that are spent on a CPU.
     pub run_ns: u64,
-    /// Run delay in the interval, ns, the part of a wait that goes on included.
-    pub steal_ns: u64,
+    /// Run delay in the interval, ns, the part of a wait that goes on included: its states steal and throttled.
+    pub run_delay_ns: u64,
     /// Change of each counter, by [`sampler_ebpf::abi::Counter`].
     pub counters: [u64; COUNTERS.len()],
     /// Wall time by state; the sum is `wall_ns`.
@@ -155,17 +168,47 @@ pub struct Ended {
     pub vm_gone: bool,
 }
 
+/// How one of the [`SamplerStats`] moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SamplerKind {
+    /// It only rises.
+    Counter,
+    /// It rises and falls.
+    Level,
+}
+
+/// One of the [`SamplerStats`], for exporters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SamplerRow {
+    /// Name in every format.
+    pub name: &'static str,
+    /// Unit in UCUM's words.
+    pub unit: &'static str,
+    /// One sentence for the documentation.
+    pub help: &'static str,
+    /// How it moves.
+    pub kind: SamplerKind,
+    /// Its value.
+    pub value: u64,
+}
+
 macro_rules! sampler_stats {
-    ($($(#[doc = $help:literal])+ $name:ident, $unit:literal;)*) => {
-        /// The sampler's own counters, all cumulative since its start.
+    ($($(#[doc = $help:literal])+ $kind:ident $name:ident, $unit:literal;)*) => {
+        /// What the sampler counts of itself since its start.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
         pub struct SamplerStats { $($(#[doc = $help])+ pub $name: u64,)* }
 
         impl SamplerStats {
-            /// Name, unit and help of each counter with its value: for exporters.
+            /// One row for each, in order.
             #[must_use]
-            pub fn rows(&self) -> Vec<(&'static str, &'static str, &'static str, u64)> {
-                vec![$((stringify!($name), $unit, concat!($($help),+), self.$name),)*]
+            pub fn rows(&self) -> Vec<SamplerRow> {
+                vec![$(SamplerRow {
+                    name: stringify!($name),
+                    unit: $unit,
+                    help: concat!($($help),+).trim_ascii(),
+                    kind: SamplerKind::$kind,
+                    value: self.$name,
+                },)*]
             }
         }
     };
@@ -173,43 +216,43 @@ macro_rules! sampler_stats {
 
 sampler_stats! {
     /// Snapshots taken.
-    snapshots, "{snapshot}";
+    Counter snapshots, "{snapshot}";
     /// Walks over all threads.
-    walks, "{walk}";
+    Counter walks, "{walk}";
     /// Threads visited by those walks.
-    walked_threads, "{thread}";
+    Counter walked_threads, "{thread}";
     /// Switches of vCPU threads that the scheduler program recorded.
-    vcpu_switches, "{switch}";
+    Counter vcpu_switches, "{switch}";
     /// Threads announced as vCPUs.
-    threads_announced, "{thread}";
+    Counter threads_announced, "{thread}";
     /// vCPU threads that ended.
-    threads_gone, "{thread}";
+    Counter threads_gone, "{thread}";
     /// Ends that were found by a walk and not by an event.
-    gone_by_walk, "{thread}";
+    Counter gone_by_walk, "{thread}";
     /// Lifecycle events that did not fit into the ring buffer.
-    events_lost, "{event}";
+    Counter events_lost, "{event}";
     /// Switches of a thread whose pid still named an earlier thread's slot.
-    stale_slots, "{switch}";
+    Counter stale_slots, "{switch}";
     /// Switches of vCPU threads that the kernel made without calling the scheduler program.
-    missed_switches, "{switch}";
+    Counter missed_switches, "{switch}";
     /// vCPU threads that found no free slot.
-    slots_exhausted, "{thread}";
+    Counter slots_exhausted, "{thread}";
     /// Slots in use.
-    slots_used, "{slot}";
+    Level slots_used, "{slot}";
     /// Readings whose states came to more than the wall time, by more than 50 microseconds.
-    negative_remainders, "{reading}";
+    Counter negative_remainders, "{reading}";
     /// Counters that were found lower than before and were held.
-    counter_regressions, "{reading}";
+    Counter counter_regressions, "{reading}";
     /// Runs of the scheduler program that the kernel skipped because it was running already.
-    recursion_misses, "{run}";
+    Counter recursion_misses, "{run}";
     /// vCPU threads that another thread replaced in running the same vCPU.
-    threads_replaced, "{thread}";
+    Counter threads_replaced, "{thread}";
     /// Threads that a walk could not read because they switched at each attempt.
-    walk_torn, "{reading}";
+    Counter walk_torn, "{reading}";
     /// Questions to a guest's platform that found the queue full.
-    questions_refused, "{question}";
+    Counter questions_refused, "{question}";
     /// Questions to a guest's platform that wait for their answer: one that stays is a VMM that hangs.
-    questions_waiting, "{question}";
+    Level questions_waiting, "{question}";
     /// Snapshots that were not printed as JSON because nobody read the ones before.
-    lines_skipped, "{snapshot}";
+    Counter lines_skipped, "{snapshot}";
 }

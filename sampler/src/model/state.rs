@@ -23,15 +23,17 @@ macro_rules! states {
 
 states! {
     Run = "run", "On a physical CPU: the guest's code and what the host does for it.";
-    Steal = "steal", "Runnable, waiting for a physical CPU.";
+    Steal = "steal", "Runnable, waiting for a physical CPU that somebody else has.";
+    Throttled = "throttled", "Runnable, held back because a CPU quota of its control group, or of one above, has run out.";
     Halted = "halted", "Asleep because the guest halted, or has not started this vCPU.";
     Blocked = "blocked", "Asleep anywhere else: in the VMM, for a page, paused.";
-    Off = "off", "Asleep before the sampler followed the vCPU: halted or blocked, nobody knows.";
+    Off = "off", "Not on a CPU before the sampler followed the vCPU: asleep or waiting, nobody knows for what.";
 }
 
 impl State {
     /// All states in the order of the table.
-    pub const ALL: [Self; STATES.len()] = [Self::Run, Self::Steal, Self::Halted, Self::Blocked, Self::Off];
+    pub const ALL: [Self; STATES.len()] =
+        [Self::Run, Self::Steal, Self::Throttled, Self::Halted, Self::Blocked, Self::Off];
 
     /// The state's row.
     #[must_use]

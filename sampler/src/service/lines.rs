@@ -26,6 +26,7 @@ pub(super) struct Lines {
 /// The end that waits for what is still to be written.
 pub(super) struct Unwritten {
     finished: oneshot::Receiver<()>,
+    is_over: bool,
 }
 
 /// Starts a thread that writes: a reader that does not read must not hold the sampling.
@@ -37,14 +38,18 @@ fn to(out: impl Write + Send + 'static) -> io::Result<(Lines, Unwritten)> {
     let (snapshots, queue) = sync_channel(MAX_PENDING_SNAPSHOTS);
     let (finish, finished) = oneshot::channel();
     Builder::new().name("json".into()).spawn(move || {
-        if let Err(error) = write(&queue, out) {
-            tracing::warn!(%error, "standard output takes no more snapshots");
+        match write(&queue, out) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                tracing::info!("nobody reads standard output any more");
+            }
+            Err(error) => tracing::warn!(%error, "standard output takes no more snapshots"),
         }
         // First, so that whoever has waited for the end finds that nothing is taken any more.
         drop(queue);
         let _ = finish.send(());
     })?;
-    Ok((Lines { snapshots, skipped: 0 }, Unwritten { finished }))
+    Ok((Lines { snapshots, skipped: 0 }, Unwritten { finished, is_over: false }))
 }
 
 impl Lines {
@@ -67,9 +72,17 @@ impl Lines {
 }
 
 impl Unwritten {
+    /// Waits until nothing is written any more: the reader has left, or [`Lines`] was dropped and all is written.
+    pub(super) async fn over(&mut self) {
+        if !self.is_over {
+            let _ = (&mut self.finished).await;
+            self.is_over = true;
+        }
+    }
+
     /// Waits until everything is written, for `deadline` at most. [`Lines`] must have been dropped.
-    pub(super) async fn wait(self, deadline: Duration) {
-        if tokio::time::timeout(deadline, self.finished).await.is_err() {
+    pub(super) async fn wait(mut self, deadline: Duration) {
+        if tokio::time::timeout(deadline, self.over()).await.is_err() {
             tracing::warn!("standard output is not read; the last snapshots are missing there");
         }
     }
@@ -143,9 +156,10 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_leaves_is_counted_too() {
         let (out, permit, _seen) = slow();
-        let (mut lines, unwritten) = to(out).unwrap();
+        let (mut lines, mut unwritten) = to(out).unwrap();
         drop(permit);
         lines.put(snapshot(1));
+        unwritten.over().await;
         unwritten.wait(LONG).await;
         lines.put(snapshot(2));
         assert_eq!(lines.skipped(), 1);

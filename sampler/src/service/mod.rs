@@ -17,7 +17,13 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use self::{announce::Announcer, exports::Exports, lines::Lines, logging::LogControl, screen::Screen};
+use self::{
+    announce::Announcer,
+    exports::Exports,
+    lines::{Lines, Unwritten},
+    logging::LogControl,
+    screen::Screen,
+};
 use crate::{
     agent::{self, Sampling, Schedule},
     config::{Config, ConfigError},
@@ -62,7 +68,7 @@ where
     let stats = Arc::new(Mutex::new(SamplerStats::default()));
     let exports = Exports::start(&config, host, Arc::clone(&stats))?;
     let (follower, _bpf_log) = agent::start(config.log.bpf_level as u8)?;
-    let (lines, unwritten) = (start.output == Output::Json).then(lines::start).transpose()?.unzip();
+    let (lines, mut unwritten) = (start.output == Output::Json).then(lines::start).transpose()?.unzip();
     let mut deliver = Deliver {
         announcer: Announcer::default(),
         stats,
@@ -77,6 +83,7 @@ where
     }
     let sampling =
         Sampling::spawn(follower, schedule(&config), delay, move |snapshot| deliver.snapshot(snapshot))?;
+    let shutdown = shutdown_or(shutdown, nobody_wants_it(unwritten.as_mut(), &exports));
     let config = steer(config, start, &sampling, &exports, hang_up, shutdown).await;
     spawn_blocking(move || sampling.stop()).await.context("taking the last snapshot")?;
     let printed = async {
@@ -86,6 +93,24 @@ where
     };
     tokio::join!(exports.shutdown(config.shutdown_deadline), printed);
     Ok(())
+}
+
+async fn shutdown_or(shutdown: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown => {}
+        () = other => {}
+    }
+}
+
+/// Waits until the reader of standard output has left a sampler that exports nothing: `run --json | head` is to end.
+async fn nobody_wants_it(unwritten: Option<&mut Unwritten>, exports: &Exports) {
+    if let Some(unwritten) = unwritten {
+        unwritten.over().await;
+        if exports.target().is_none() {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Waits for the end and obeys SIGHUP until then. Returns the configuration that held last.

@@ -6,9 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use sampler_ebpf::abi::{COUNTERS, Event, EventKind, KVM_STATS, WalkRecord};
+use sampler_ebpf::abi::{COUNTERS, Counter, Event, EventKind, KVM_STATS, WalkRecord};
 
-use super::registry::{Action, Departed, Followed, GuestFacts, Registry};
+use super::{
+    registry::{Action, Departed, Followed, GuestFacts, Registry},
+    suspects::{KnownVm, TaskFacts, TaskNames, by_pid, suspect},
+    thieves::{Shares, Wait},
+};
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
@@ -39,6 +43,12 @@ pub struct Kvm {
     stats: SamplerStats,
     events: Vec<Event>,
     kvm_stats_kept: [bool; KVM_STATS.len()],
+    tells_throttled: bool,
+    names: TaskNames,
+    /// When the last reading was taken, Unix time in ns.
+    at_unix_ns: u64,
+    /// Time since the reading before it, ns.
+    interval_ns: u64,
 }
 
 impl Kvm {
@@ -50,6 +60,7 @@ impl Kvm {
         let registry = Registry::new(Collector::capacity());
         let mut source = Self {
             kvm_stats_kept: collector.kvm_stats_kept(),
+            tells_throttled: collector.tells_throttled(),
             collector,
             registry,
             clock,
@@ -57,6 +68,9 @@ impl Kvm {
             last_monotonic_ns: None,
             stats: SamplerStats::default(),
             events: Vec::new(),
+            names: TaskNames::default(),
+            at_unix_ns: clock.unix_ns(),
+            interval_ns: 0,
         };
         source.look()?;
         Ok(source)
@@ -118,6 +132,21 @@ impl Kvm {
         self.registry.identify(key, facts);
     }
 
+    /// Processes that took time from a guest and are not known by name: what they are called is to be asked.
+    pub fn take_unnamed(&mut self) -> Vec<u32> {
+        self.names.take_unasked()
+    }
+
+    /// A process could not be asked about: [`Kvm::take_unnamed`] will have it again.
+    pub fn unnamed_still(&mut self, pid: u32) {
+        self.names.refused(pid);
+    }
+
+    /// What a process is called, or that nobody knows.
+    pub fn name_task(&mut self, pid: u32, facts: Option<TaskFacts>) {
+        self.names.answer(pid, facts);
+    }
+
     /// The collector, for those who compare.
     #[must_use]
     pub const fn collector(&self) -> &Collector {
@@ -135,11 +164,20 @@ impl Kvm {
         &self.collector.loaded().attached
     }
 
-    /// Reads every vCPU.
+    /// Reads every vCPU, and says what came of it.
     ///
     /// # Errors
     /// When the walk fails.
     pub fn snapshot(&mut self) -> Result<Snapshot, SourceError> {
+        self.read()?;
+        Ok(self.compose())
+    }
+
+    /// Reads every vCPU. From then on [`Kvm::take_unnamed`] has the processes that the snapshot will name.
+    ///
+    /// # Errors
+    /// When the walk fails.
+    pub fn read(&mut self) -> Result<(), SourceError> {
         self.drain();
         let mut generation = self.collector.walk()?;
         self.drain();
@@ -150,29 +188,39 @@ impl Kvm {
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads(generation);
         self.stats.snapshots += 1;
-        let interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
+        self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
         self.last_monotonic_ns = Some(monotonic_ns);
-        let ended = self.ended();
-        let vms = self.shown_vms();
-        Ok(Snapshot {
-            at_unix_ns: self.clock.unix_ns(),
-            interval_ns,
+        self.at_unix_ns = self.clock.unix_ns();
+        self.fix_ids();
+        self.want_names();
+        Ok(())
+    }
+
+    /// The snapshot of the last reading.
+    pub fn compose(&mut self) -> Snapshot {
+        let departed = self.registry.take_departed();
+        self.share_out(&departed);
+        let ended = self.ended(departed);
+        Snapshot {
+            at_unix_ns: self.at_unix_ns,
+            interval_ns: self.interval_ns,
             host: Arc::clone(&self.host),
-            vms,
+            vms: self.shown_vms(),
             ended,
             sampler: self.sampler_stats(),
-        })
+        }
     }
 
     /// Advances the account of every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self, generation: u64) {
         let Self { collector, registry, stats, last_monotonic_ns, kvm_stats_kept: kept, .. } = self;
+        let tells_throttled = self.tells_throttled;
         let mut lost = Vec::new();
         for thread in registry.threads_mut() {
             let record = collector.record(thread.slot);
             if record.generation == generation {
                 thread.missed = 0;
-                read_thread(thread, &record, *last_monotonic_ns, stats);
+                read_thread(thread, reading(&record, tells_throttled), *last_monotonic_ns, stats);
                 read_kvm_counts(thread, &record, kept);
                 continue;
             }
@@ -188,6 +236,8 @@ impl Kvm {
             }
         }
         registry.distribute(|thread| distributions(collector, thread));
+        registry.count();
+        registry.charge(|thread| shares(collector, thread));
         for tid in lost {
             stats.gone_by_walk += 1;
             registry.lost(tid);
@@ -198,15 +248,45 @@ impl Kvm {
         }
     }
 
-    fn shown_vms(&mut self) -> Vec<Vm> {
-        let keys: Vec<VmKey> = self.registry.vms().map(|(key, _)| *key).collect();
-        for key in keys {
+    /// Gives the VMs that are to be shown from now on their identities.
+    fn fix_ids(&mut self) {
+        for key in self.vms() {
             let Some(vm) = self.registry.vm_mut(key) else { continue };
             vm.waited += 1;
             if vm.facts.is_some() || vm.waited > PATIENCE {
                 self.registry.fix_id(key);
             }
         }
+    }
+
+    /// Asks for the names of those that have taken time.
+    fn want_names(&mut self) {
+        self.names.next_round();
+        let vms = by_pid(known_vms(&self.registry));
+        let names = &mut self.names;
+        for (_, vm) in self.registry.vms() {
+            vm.robbed.charged().for_each(|culprit| names.want(culprit, &vms));
+        }
+    }
+
+    /// Says of each VM who took its time.
+    fn share_out(&mut self, departed: &[Departed]) {
+        let live = known_vms(&self.registry);
+        let gone = departed.iter().filter(|departed| departed.vm_gone).map(|departed| KnownVm {
+            key: departed.thread.vm,
+            id: departed.vm_id.clone(),
+            name: None,
+            ended: true,
+        });
+        let vms = by_pid(live.chain(gone));
+        let names = &mut self.names;
+        for (key, robbed) in self.registry.robbed_mut() {
+            let lives = |key: VmKey| vms.get(&key.pid).is_some_and(|vm| vm.key == key && !vm.ended);
+            robbed.share_out(|culprit| suspect(culprit, key, &vms, names), lives, self.at_unix_ns);
+        }
+    }
+
+    fn shown_vms(&self) -> Vec<Vm> {
         let mut vcpus: BTreeMap<VmKey, Vec<Vcpu>> = BTreeMap::new();
         for thread in self.registry.threads() {
             if let Some(vcpu) = vcpu(thread, self.clock) {
@@ -225,6 +305,9 @@ impl Kvm {
                 platform: if facts.platform.is_empty() { "unknown" } else { facts.platform },
                 start_unix_ns: self.clock.unix_of_boottime(key.start_boottime_ns),
                 distributions: entry.distributions,
+                kvm: entry.kvm_counts,
+                stolen: entry.robbed.stolen().clone(),
+                stolen_by: entry.robbed.interval().map(<[_]>::to_vec),
                 seen_unix_ns: self.clock.unix_of_boottime(entry.seen_boottime_ns),
                 vcpus,
             })
@@ -233,9 +316,8 @@ impl Kvm {
     }
 
     /// Threads that ended and whose series were shown. One that was replaced keeps its series, with a new start.
-    fn ended(&mut self) -> Vec<Ended> {
+    fn ended(&mut self, departed: Vec<Departed>) -> Vec<Ended> {
         let clock = self.clock;
-        let departed = self.registry.take_departed();
         for Departed { thread, .. } in &departed {
             if let Some(last) = distributions(&self.collector, thread) {
                 self.registry.distribute_last(thread, &last);
@@ -294,18 +376,23 @@ fn apply(collector: &mut Collector, action: Action) {
     }
 }
 
-fn read_thread(thread: &mut Followed, record: &WalkRecord, last: Option<u64>, stats: &mut SamplerStats) {
-    let reading = Reading {
+const fn reading(record: &WalkRecord, tells_throttled: bool) -> Reading {
+    let throttled_ns = record.throttled_ns + record.held_back_ns;
+    Reading {
         monotonic_ns: record.monotonic_ns,
         sched_ns: record.sched_ns,
         counters: record.counters,
         running_ns: record.running_ns,
         waiting_ns: record.waiting_ns,
+        throttled_ns: if tells_throttled { Some(throttled_ns) } else { None },
         halted_ns: record.asleep_ns[0],
         blocked_ns: record.asleep_ns[1],
-    };
+    }
+}
+
+fn read_thread(thread: &mut Followed, reading: Reading, last: Option<u64>, stats: &mut SamplerStats) {
     let Some(account) = &mut thread.account else {
-        let account = Account::open(reading, thread.start_monotonic_ns);
+        let account = Account::open(reading, thread.start_monotonic_ns, thread.delay_before_ns);
         // Of a thread that is younger than the interval everything is known, not just its last part.
         let young = last.is_some_and(|last| thread.start_monotonic_ns >= last);
         thread.interval = young.then(|| account.since_creation());
@@ -322,6 +409,19 @@ fn read_kvm_counts(thread: &mut Followed, record: &WalkRecord, kept: &[bool; KVM
     let read = record.kvm_generation == record.generation;
     let now = read.then(|| KvmCounts::new(record.kvm, kept));
     let before = std::mem::replace(&mut thread.kvm, now);
+    if let Some(now) = now {
+        let is_all_new = thread.is_first
+            && thread
+                .interval
+                .zip(thread.account)
+                .is_some_and(|(interval, account)| account.is_all_in(&interval));
+        thread.kvm_added = Some(match thread.kvm_known.replace(now) {
+            Some(known) => now.since(&known),
+            None if is_all_new => now,
+            // Nothing, but which counts there are.
+            None => now.since(&now),
+        });
+    }
     if let (Some(interval), Some(before), Some(now)) = (&mut thread.interval, before, now) {
         interval.kvm = Some(now.since(&before));
     }
@@ -331,6 +431,31 @@ fn read_kvm_counts(thread: &mut Followed, record: &WalkRecord, kept: &[bool; KVM
 fn distributions(collector: &Collector, thread: &Followed) -> Option<Distributions> {
     let slot = collector.slot(thread.slot).filter(|slot| slot.task == thread.task)?;
     Some(Distributions::new(slot.distributions))
+}
+
+/// Who took a thread's time, the wait that goes on included; `None` while it is being written.
+fn shares(collector: &Collector, thread: &Followed) -> Option<Shares> {
+    let record = collector.record(thread.slot);
+    let (slot, table) =
+        collector.slot_and_thieves(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
+    let credited = record.counters[Counter::RunDelay as usize];
+    let charged = slot.counters[Counter::RunDelay as usize].saturating_add(table.charged_ns);
+    let shares = Shares::new(table, credited.saturating_sub(charged));
+    // Where the table has more than was read, the wait has ended since.
+    if record.waiting_ns == 0 || charged > credited {
+        return Some(shares);
+    }
+    let queued_ns = record.sched_ns.saturating_sub(record.waiting_ns);
+    let wait =
+        Wait { cpu: record.cpu, queued_ns, until_ns: record.sched_ns, held_back_ns: record.held_back_ns };
+    Some(shares.waiting(wait, collector.occupancy(record.cpu).as_ref(), thread.shares.as_deref()))
+}
+
+fn known_vms(registry: &Registry) -> impl Iterator<Item = KnownVm> + '_ {
+    registry.vms().map(|(key, vm)| {
+        let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).map(Into::into);
+        KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
+    })
 }
 
 fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {

@@ -2,6 +2,10 @@
 
 mod kvm;
 mod registry;
+mod stolen;
+mod suspects;
+mod thieves;
 
 pub use kvm::{Kvm, SourceError};
 pub use registry::{Action, GuestFacts, Registry};
+pub use suspects::{TaskFacts, telling_unit};

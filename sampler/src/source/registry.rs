@@ -5,8 +5,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sampler_ebpf::abi::{COUNTERS, Event};
+use sampler_ebpf::abi::{COUNTERS, Counter, Event};
 
+use super::{stolen::Robbed, thieves::Shares};
 use crate::model::{Account, Distributions, Interval, KvmCounts, VcpuId, VmKey};
 
 /// What is to be done to the tables that are shared with the programs.
@@ -55,6 +56,8 @@ pub struct Followed {
     pub index: u32,
     /// `CLOCK_MONOTONIC` at its creation, ns.
     pub start_monotonic_ns: u64,
+    /// Its run delay when it was first seen, ns.
+    pub delay_before_ns: u64,
     /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
     pub seen_boottime_ns: u64,
     /// Its account, from the first reading on.
@@ -63,10 +66,18 @@ pub struct Followed {
     pub interval: Option<Interval>,
     /// What KVM counts of its vCPU, once it was read.
     pub kvm: Option<KvmCounts>,
+    /// Nobody was seen to run its vCPU before it.
+    pub is_first: bool,
+    /// What KVM had counted when it was read last.
+    pub kvm_known: Option<KvmCounts>,
+    /// What the last reading added to that.
+    pub kvm_added: Option<KvmCounts>,
     /// Its distributions at the last reading.
     pub distributions: Arc<Distributions>,
     /// Those at the reading before.
     pub distributions_before: Arc<Distributions>,
+    /// Who took its time, from the first reading on.
+    pub shares: Option<Box<Shares>>,
     /// Walks in a row that did not find it.
     pub missed: u32,
 }
@@ -93,6 +104,10 @@ pub struct VmEntry {
     pub waited: u32,
     /// Distributions of its vCPUs together, those that ended included.
     pub distributions: Distributions,
+    /// What KVM counted of its vCPUs together, those that ended included.
+    pub kvm_counts: KvmCounts,
+    /// Who took its vCPUs' time.
+    pub robbed: Robbed,
     /// `CLOCK_BOOTTIME` when the first of its vCPUs was seen, ns.
     pub seen_boottime_ns: u64,
     kvm: u64,
@@ -255,10 +270,51 @@ impl Registry {
         }
     }
 
+    /// Adds to the VMs what KVM has counted of their vCPUs since the last call.
+    pub fn count(&mut self) {
+        for thread in self.threads.values_mut() {
+            let Some(added) = thread.kvm_added.take() else { continue };
+            if let Some(vm) = self.vms.get_mut(&thread.vm) {
+                vm.kvm_counts = vm.kvm_counts.plus(&added);
+            }
+        }
+    }
+
     /// Adds the last part of a thread that is no longer followed to its VM.
     pub fn distribute_last(&mut self, thread: &Followed, last: &Distributions) {
         if let Some(vm) = self.vms.get_mut(&thread.vm) {
             vm.distributions = vm.distributions.plus(&last.since(&thread.distributions));
+        }
+    }
+
+    /// Charges the thieves of each thread that has an interval, or is read for the first time. `read` is asked only where
+    /// something may have been taken.
+    pub fn charge(&mut self, read: impl Fn(&Followed) -> Option<Shares>) {
+        for thread in self.threads.values_mut() {
+            let Some(vm) = self.vms.get_mut(&thread.vm) else { continue };
+            let Some(account) = &thread.account else { continue };
+            let waits = account.last().waiting_ns > 0;
+            let pending = thread.shares.as_ref().is_none_or(|shares| shares.is_pending());
+            match thread.interval {
+                Some(interval) if interval.run_delay_ns == 0 && !waits && !pending => {
+                    vm.robbed.add(&interval);
+                }
+                Some(interval) => {
+                    vm.robbed.add(&interval);
+                    // Of a thread that is younger than the interval all is new.
+                    let young = account.is_all_in(&interval);
+                    let Some(now) = read(thread) else { continue };
+                    match &thread.shares {
+                        Some(before) => vm.robbed.charge(before, &now),
+                        None if young => vm.robbed.charge(&Shares::NONE, &now),
+                        None => {}
+                    }
+                    thread.shares = Some(Box::new(now));
+                }
+                None if thread.shares.is_none() => thread.shares = read(thread).map(Box::new),
+                // It could not be read: the next interval takes this one in.
+                None => {}
+            }
         }
     }
 
@@ -286,6 +342,11 @@ impl Registry {
     /// A VM.
     pub fn vm_mut(&mut self, key: VmKey) -> Option<&mut VmEntry> {
         self.vms.get_mut(&key)
+    }
+
+    /// The VMs' accounts of who took their time.
+    pub fn robbed_mut(&mut self) -> impl Iterator<Item = (VmKey, &mut Robbed)> {
+        self.vms.iter_mut().map(|(key, vm)| (*key, &mut vm.robbed))
     }
 
     /// Slots in use.
@@ -324,13 +385,15 @@ impl Registry {
                 facts: None,
                 waited: 0,
                 distributions: Distributions::default(),
+                kvm_counts: KvmCounts::default(),
+                robbed: Robbed::default(),
                 seen_boottime_ns: event.at_boottime_ns,
                 kvm: event.kvm,
                 threads: 0,
             }
         });
         entry.threads += 1;
-        self.vcpus.insert((vm, event.vcpu_id), event.tid);
+        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none();
         let thread = Followed {
             slot,
             task: event.task,
@@ -338,12 +401,17 @@ impl Registry {
             vm,
             index: event.vcpu_id,
             start_monotonic_ns: event.start_time_ns,
+            delay_before_ns: event.counters[Counter::RunDelay as usize],
             seen_boottime_ns: event.at_boottime_ns,
             account: None,
             interval: None,
             kvm: None,
+            is_first,
+            kvm_known: None,
+            kvm_added: None,
             distributions: Arc::default(),
             distributions_before: Arc::default(),
+            shares: None,
             missed: 0,
         };
         self.threads.insert(event.tid, thread);

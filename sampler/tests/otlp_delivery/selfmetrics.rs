@@ -10,7 +10,7 @@ use hvsampler::{
         pipeline::PipelineStats,
         selfmetrics::{SelfStats, SelfTelemetry},
     },
-    model::SamplerStats,
+    model::{SamplerKind, SamplerStats},
 };
 use opentelemetry_proto::tonic::{
     common::v1::KeyValue,
@@ -81,13 +81,13 @@ async fn own_telemetry_arrives_with_the_resource_of_the_data() {
         assert_eq!(value(metrics, "hypervisor.sampler.export.points"), 17.0);
         assert_eq!(value(metrics, "hypervisor.sampler.export.send.time"), 1.5);
         assert!(value(metrics, "process.cpu.time") > 0.0 && value(metrics, "process.memory.usage") > 1e6);
-        assert!(is_monotonic(metrics, "hypervisor.sampler.walks"));
         assert!(!is_monotonic(metrics, "hypervisor.sampler.slots_used"));
         let reasons =
             points_of(&mut metric(metrics, "hypervisor.sampler.export.dropped.points").clone()).len();
         assert_eq!(reasons, hvsampler::export::pipeline::DropReason::ALL.len());
-        for (row, ..) in SamplerStats::default().rows() {
-            metric(metrics, &format!("hypervisor.sampler.{row}"));
+        for row in SamplerStats::default().rows() {
+            let name = format!("hypervisor.sampler.{}", row.name);
+            assert_eq!(is_monotonic(metrics, &name), row.kind == SamplerKind::Counter, "{name}");
         }
 
         walks.store(6, Ordering::Relaxed);

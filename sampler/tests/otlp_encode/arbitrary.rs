@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use hvsampler::{
     export::settings::ExportSettings,
-    model::{Distributions, Ended, Host, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey},
+    model::{
+        Distributions, Ended, Host, KvmCounts, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm,
+        ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+    },
 };
 use proptest::{collection, option, prelude::*, sample};
-use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram};
+use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
 /// One run of the sampler.
 #[derive(Clone, Debug)]
@@ -107,6 +110,28 @@ fn distributions() -> impl Strategy<Value = Distributions> {
         .prop_map(|histograms| Distributions::new(histograms.try_into().unwrap()))
 }
 
+/// What a kernel counts it counts of every VM.
+fn kvm() -> impl Strategy<Value = KvmCounts> {
+    let kept = std::array::from_fn(|stat| stat % 5 != 4);
+    collection::vec(number(), KVM_STATS.len())
+        .prop_map(move |counts| KvmCounts::new(counts.try_into().unwrap(), &kept))
+}
+
+/// Thieves come and go, and begin anew.
+fn stolen() -> impl Strategy<Value = Stolen> {
+    let by = (0_u64..3, number()).prop_map(|(since, ns)| StolenByVm {
+        id: "".into(),
+        since_unix_ns: since * 1_000,
+        ns,
+    });
+    let vms = collection::vec(option::of(by), 3).prop_map(|vms| {
+        let named = (0..).zip(vms).filter_map(|(n, by)| Some((n, by?)));
+        named.map(|(n, by)| StolenByVm { id: format!("thief-{n}").into(), ..by }).collect()
+    });
+    (collection::vec(number(), ThiefKind::ALL.len()), vms)
+        .prop_map(|(kinds, vms)| Stolen { kinds: kinds.try_into().unwrap(), vms })
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -123,6 +148,8 @@ struct MomentVm {
     uuid: Option<String>,
     platform: &'static str,
     distributions: Distributions,
+    kvm: KvmCounts,
+    stolen: Stolen,
     threads: Threads,
 }
 
@@ -130,12 +157,14 @@ fn moment() -> impl Strategy<Value = Moment> {
     let threads = collection::vec(option::of((states(), counters())), THREADS as usize);
     let platform = sample::select(vec!["qemu", "unknown"]);
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
-    let vm = (name, option::of(text()), platform, distributions(), threads).prop_map(
-        |(name, uuid, platform, distributions, threads)| MomentVm {
+    let vm = (name, option::of(text()), platform, distributions(), kvm(), stolen(), threads).prop_map(
+        |(name, uuid, platform, distributions, kvm, stolen, threads)| MomentVm {
             name,
             uuid,
             platform,
             distributions,
+            kvm,
+            stolen,
             threads,
         },
     );
@@ -181,7 +210,10 @@ impl Moment {
                 platform: vm.platform,
                 start_unix_ns: u64::from(number) * 1_000_000_000,
                 distributions: vm.distributions,
+                kvm: vm.kvm,
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
+                stolen: vm.stolen,
+                stolen_by: None,
                 vcpus: vcpus.collect(),
             });
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use hvsampler::{
     export::settings::ExportSettings,
-    model::{Host, STATES, Snapshot, State, StateTimes, Vcpu, Vm},
+    model::{Host, STATES, Snapshot, State, StateTimes, ThiefKind, Vcpu, Vm},
 };
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::Message as _;
-use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, Unit};
+use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS, Unit};
 
 use super::points;
 
@@ -147,6 +147,57 @@ impl Expected {
             let data = ExponentialHistogram { data_points: points.collect(), aggregation_temporality: 2 };
             metrics.push(metric(row.metric, "s", row.help, Data::ExponentialHistogram(data)));
         }
+        for (metric, unit, help, attribute) in [
+            (
+                "hypervisor.vm.kvm.events",
+                "{event}",
+                "What KVM has counted of the VM's vCPUs.",
+                "hypervisor.kvm.event",
+            ),
+            (
+                "hypervisor.vm.kvm.time",
+                "s",
+                "Time that KVM has counted of the VM's vCPUs.",
+                "hypervisor.kvm.time.kind",
+            ),
+        ] {
+            let rows = || KVM_STATS.iter().filter(|row| (unit == "s") == row.key.ends_with("_ns"));
+            let points = vms.iter().flat_map(|vm| {
+                rows().filter_map(|row| {
+                    let count = vm.kvm.iter().find(|(key, _)| *key == row.key)?.1;
+                    let value = if unit == "s" { double(count) } else { integer(count) };
+                    let key = string(attribute, row.key.trim_end_matches("_ns"));
+                    Some(point(vec![string("hypervisor.vm.id", &vm.id), key], vm.seen_unix_ns, value))
+                })
+            });
+            let helps = rows().map(|row| format!(" {}: {}", row.key.trim_end_matches("_ns"), row.help));
+            metrics.push(sum(
+                metric,
+                unit,
+                &format!("{help}{}", helps.collect::<String>()),
+                true,
+                points.collect(),
+            ));
+        }
+        let steal = vms.iter().flat_map(|vm| {
+            let kinds = ThiefKind::ALL
+                .iter()
+                .zip(vm.stolen.kinds)
+                .map(|(kind, ns)| point(steal_attributes(&vm.id, *kind, None), vm.seen_unix_ns, double(ns)));
+            let vms = vm.stolen.vms.iter().map(|by| {
+                point(steal_attributes(&vm.id, ThiefKind::Vm, Some(&by.id)), by.since_unix_ns, double(by.ns))
+            });
+            kinds.chain(vms).collect::<Vec<_>>()
+        });
+        metrics.push(sum(
+            "hypervisor.vm.steal.time",
+            "s",
+            "What was taken of the time of the VM's vCPUs while they waited for a CPU, by who had it, or by a CPU \
+             quota. Of kind vm with \
+             hypervisor.steal.by.vm: the VMs that take most, each since it is told apart; without it: the other VMs.",
+            true,
+            steal.collect(),
+        ));
         let info = vms.iter().map(|vm| point(info_attributes(vm), 0, integer(1))).collect();
         metrics.push(gauge("hypervisor.vm.info", "{vm}", "What is known of the VM; always 1.", info));
         let id = |vm: &Vm| vec![string("hypervisor.vm.id", &vm.id)];
@@ -203,6 +254,10 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
             for row in DISTRIBUTIONS {
                 series.push((row.metric, id.clone(), start));
             }
+            for kind in ThiefKind::ALL {
+                let attributes = steal_attributes(&ended.vm_id, kind, None);
+                series.push(("hypervisor.vm.steal.time", attributes, start));
+            }
             series.push(("hypervisor.vm.vcpu.count", id.clone(), start));
             series.push(("hypervisor.vm.uptime", id, 0));
         }
@@ -234,6 +289,13 @@ fn vcpu_attributes(vm_id: &str, index: u32) -> Vec<KeyValue> {
 fn time_attributes(vm_id: &str, index: u32, state: State) -> Vec<KeyValue> {
     let mut attributes = vcpu_attributes(vm_id, index);
     attributes.push(string("hypervisor.vcpu.state", state.row().key));
+    attributes
+}
+
+fn steal_attributes(vm_id: &str, kind: ThiefKind, by: Option<&str>) -> Vec<KeyValue> {
+    let mut attributes =
+        vec![string("hypervisor.vm.id", vm_id), string("hypervisor.steal.by.kind", kind.key())];
+    attributes.extend(by.map(|by| string("hypervisor.steal.by.vm", by)));
     attributes
 }
 

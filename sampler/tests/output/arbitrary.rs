@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, Ended, Host, Interval, KvmCounts, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, Ended, Host, Interval, KvmCounts, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft,
+    Thief, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
 };
-use proptest::{collection, option, prelude::*};
+use proptest::{collection, option, prelude::*, sample};
 use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
 pub(crate) fn text() -> impl Strategy<Value = String> {
@@ -53,10 +54,10 @@ fn distributions() -> impl Strategy<Value = Distributions> {
 
 fn interval() -> impl Strategy<Value = Interval> {
     ([number(), number(), number()], counters(), states(), option::of(kvm())).prop_map(
-        |([wall_ns, run_ns, steal_ns], counters, states, kvm)| Interval {
+        |([wall_ns, run_ns, run_delay_ns], counters, states, kvm)| Interval {
             wall_ns,
             run_ns,
-            steal_ns,
+            run_delay_ns,
             counters,
             states,
             kvm,
@@ -91,6 +92,28 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
     )
 }
 
+fn stolen() -> impl Strategy<Value = Stolen> {
+    let by = (text(), any::<[u64; 2]>()).prop_map(|(id, [since_unix_ns, ns])| StolenByVm {
+        id: id.into(),
+        since_unix_ns,
+        ns,
+    });
+    (any::<[u64; ThiefKind::ALL.len()]>(), collection::vec(by, 0..3))
+        .prop_map(|(kinds, vms)| Stolen { kinds, vms })
+}
+
+fn stolen_by() -> impl Strategy<Value = Option<Vec<Theft>>> {
+    let kind = sample::select(ThiefKind::ALL.to_vec());
+    // A day at most, so that sums fit.
+    let theft = (kind, option::of(text()), option::of(text()), 0..86_400_000_000_000_u64).prop_map(
+        |(kind, id, name, ns)| Theft {
+            thief: Thief { kind, id: id.map(Into::into), name: name.map(Into::into) },
+            ns,
+        },
+    );
+    option::of(collection::vec(theft, 0..4))
+}
+
 fn vm() -> impl Strategy<Value = Vm> {
     (
         any::<u32>(),
@@ -99,17 +122,20 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(text()),
         option::of(text()),
         collection::vec(vcpu(), 0..4),
-        distributions(),
+        (distributions(), stolen(), stolen_by(), kvm()),
     )
-        .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, distributions)| Vm {
+        .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, rest)| Vm {
             key: VmKey { pid, start_boottime_ns, nth: 0 },
             id: id.into(),
             name: name.map(Into::into),
             uuid: uuid.map(Into::into),
             platform: "qemu",
             start_unix_ns,
-            distributions,
+            distributions: rest.0,
+            kvm: rest.3,
             seen_unix_ns: start_unix_ns,
+            stolen: rest.1,
+            stolen_by: rest.2,
             vcpus,
         })
 }

@@ -90,7 +90,7 @@ fn the_schema_describes_every_counter_and_state() {
     let sampler = sampler
         .rows()
         .into_iter()
-        .map(|(name, unit, help, _)| (name.to_owned(), property(format!("{} Unit: {unit}.", help.trim()))));
+        .map(|row| (row.name.to_owned(), property(format!("{} Unit: {}.", row.help, row.unit))));
     schema["$defs"]["counters"]["properties"] = Value::Object(counters);
     let kvm = KVM_STATS
         .iter()
@@ -114,10 +114,10 @@ fn once_has_the_fields_that_programs_rely_on() {
     let vcpu = &document["vms"][0]["vcpus"][0];
     assert_eq!(document["vms"][0]["name"], "a\"b\n");
     assert_eq!(vcpu["run_ns"], 30_000_000_000_u64);
-    assert_eq!(vcpu["steal_ns"], 15_000_000_000_u64);
+    assert_eq!(vcpu["run_delay_ns"], 15_000_000_000_u64);
     assert_eq!(vcpu["switches"], 180);
     assert_eq!(vcpu["interval"]["run_ns"], 1_000_000_000);
-    assert_eq!(vcpu["interval"]["steal_ns"], 500_000_000);
+    assert_eq!(vcpu["interval"]["run_delay_ns"], 500_000_000);
     assert_eq!(vcpu["interval"]["switches"], 6);
     assert_eq!(vcpu["interval"]["states"]["blocked"], 500_000_000);
     let waits = &vcpu["interval"]["distributions"]["steal"];
@@ -137,7 +137,7 @@ fn a_wrong_document_is_refused() {
         ("a count below zero", |value| value["vms"][0]["vcpus"][0]["run_ns"] = (-1).into()),
         ("a fraction", |value| value["interval_ns"] = 1.5.into()),
         ("a number as text", |value| value["vms"][0]["vcpus"][0]["tid"] = "8".into()),
-        ("a missing count", |value| remove(&mut value["vms"][0]["vcpus"][0], "steal_ns")),
+        ("a missing count", |value| remove(&mut value["vms"][0]["vcpus"][0], "run_delay_ns")),
         ("a missing name", |value| remove(&mut value["vms"][0], "name")),
         ("an interval without states", |value| {
             remove(&mut value["vms"][0]["vcpus"][0]["interval"], "states");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, Host, Interval, KvmCounts, SamplerStats, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm,
-    VmKey,
+    Distributions, Host, Interval, KvmCounts, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm,
+    Theft, Thief, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
 
@@ -39,8 +39,27 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         start_unix_ns: AT - 60 * SECOND,
         distributions: vcpus.iter().fold(Distributions::default(), |sum, vcpu| sum.plus(&vcpu.distributions)),
         seen_unix_ns: AT - 40 * SECOND,
+        kvm: KvmCounts::new([7; KVM_STATS.len()], &[true; KVM_STATS.len()]),
+        stolen: Stolen {
+            kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, SECOND],
+            vms: vec![StolenByVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
+        },
+        stolen_by: thieves(&vcpus),
         vcpus,
     }
+}
+
+/// Of what was taken another VM took three quarters and a process of the host the rest.
+fn thieves(vcpus: &[Vcpu]) -> Option<Vec<Theft>> {
+    let intervals: Vec<_> = vcpus.iter().filter_map(|vcpu| vcpu.interval).collect();
+    let steal: u64 = intervals.iter().map(|interval| interval.run_delay_ns).sum();
+    let thief =
+        |kind, id: Option<&str>, name: &str| Thief { kind, id: id.map(Arc::from), name: Some(name.into()) };
+    let thefts = [
+        Theft { thief: thief(ThiefKind::Vm, Some("77-5"), "loud"), ns: steal - steal / 4 },
+        Theft { thief: thief(ThiefKind::Host, None, "backup.service"), ns: steal / 4 },
+    ];
+    (!intervals.is_empty()).then(|| thefts.into_iter().filter(|theft| theft.ns > 0).collect())
 }
 
 /// A vCPU that in two seconds ran, waited and slept so many ms, and was preempted so often.
@@ -86,7 +105,7 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         interval: Some(Interval {
             wall_ns: (run + steal + blocked) * MS,
             run_ns: run * MS,
-            steal_ns: steal * MS,
+            run_delay_ns: steal * MS,
             counters: counters(1),
             states: states(1),
             kvm: Some(kvm(1)),

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use hvsampler::model::{Distributions, Host, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey};
-use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram};
+use hvsampler::model::{
+    Distributions, Host, KvmCounts, Snapshot, State, StateTimes, Stolen, StolenByVm, Vcpu, VcpuId, Vm, VmKey,
+};
+use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
 /// As of a guest that has run for a while: waits of all lengths from microseconds to a tenth of a second.
 fn busy(seed: u32) -> Histogram {
@@ -43,8 +45,19 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         uuid: None,
         platform: "qemu",
         start_unix_ns: START + u64::from(vm),
+        kvm: KvmCounts::new(
+            std::array::from_fn(|n| u64::from(vm) * 1_000_003 + n as u64),
+            &[true; KVM_STATS.len()],
+        ),
         distributions: Distributions::new([busy(vm); DISTRIBUTIONS.len()]),
         seen_unix_ns: START + 1_000,
+        stolen: Stolen {
+            kinds: std::array::from_fn(|n| u64::from(vm) + n as u64),
+            vms: (0..3)
+                .map(|by| StolenByVm { id: format!("by-{by}").into(), since_unix_ns: START, ns: by })
+                .collect(),
+        },
+        stolen_by: None,
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),
     };
     Snapshot {

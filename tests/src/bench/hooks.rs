@@ -20,11 +20,17 @@ const CPU: usize = 1;
 enum Twin {
     Nothing,
     Empty,
+    /// Ours, on a CPU where no vCPU was lately.
     Strangers,
-    Vcpus,
+    /// Ours, on a CPU that remembers who has it, for a vCPU that may wait there.
+    Remembered,
+    /// Every switch is to or from the one vCPU.
+    OneVcpu,
+    BothVcpus,
 }
 
-const TWINS: [Twin; 4] = [Twin::Nothing, Twin::Empty, Twin::Strangers, Twin::Vcpus];
+const TWINS: [Twin; 6] =
+    [Twin::Nothing, Twin::Empty, Twin::Strangers, Twin::Remembered, Twin::OneVcpu, Twin::BothVcpus];
 
 /// Runs the benchmark and prints its table.
 ///
@@ -71,9 +77,11 @@ fn know(pair: &Pair, options: Options) -> Result<Vec<(u32, u64)>> {
     bail!("the sampler did not see threads {:?} inside their guests", pair.tids())
 }
 
-/// Both twins, loaded once; a measurement attaches what it needs.
+/// All twins, loaded once; a measurement attaches what it needs.
 struct Stage {
     empty: Loaded,
+    /// Never sees a vCPU.
+    idle: Loaded,
     ours: Collector,
     threads: Vec<(u32, u64)>,
 }
@@ -82,45 +90,49 @@ impl Stage {
     fn set(options: Options, threads: Vec<(u32, u64)>) -> Result<Self> {
         let mut empty = load::load_baseline(options)?;
         empty.pause();
+        let mut idle = load::load(options)?;
+        idle.pause();
         let mut ours = load::load(options)?;
         ours.pause();
-        Ok(Self { empty, ours: Collector::new(ours)?, threads })
+        Ok(Self { empty, idle, ours: Collector::new(ours)?, threads })
     }
 
     fn measure(&mut self, pair: &Pair, twin: Twin) -> Result<f64> {
         match twin {
             Twin::Nothing => pair.play(ROUNDS),
-            Twin::Empty => {
-                self.empty.resume()?;
-                let time = pair.play(ROUNDS);
-                self.empty.pause();
-                time
+            Twin::Empty => attached(&mut self.empty, pair),
+            Twin::Strangers => attached(&mut self.idle, pair),
+            Twin::Remembered => {
+                self.play_as_vcpus(pair, ROUNDS / 40, 2)?;
+                attached(self.ours.loaded(), pair)
             }
-            Twin::Strangers => {
-                self.ours.loaded().resume()?;
-                let time = pair.play(ROUNDS);
-                self.ours.loaded().pause();
-                time
-            }
-            Twin::Vcpus => self.measure_vcpus(pair),
+            Twin::OneVcpu => self.play_as_vcpus(pair, ROUNDS, 1),
+            Twin::BothVcpus => self.play_as_vcpus(pair, ROUNDS, 2),
         }
     }
 
-    fn measure_vcpus(&mut self, pair: &Pair) -> Result<f64> {
+    fn play_as_vcpus(&mut self, pair: &Pair, rounds: u32, vcpus: usize) -> Result<f64> {
         let before = self.ours.hook_stats().vcpu_switches;
-        for (slot, &(tid, task)) in (1..).zip(&self.threads) {
+        for (slot, &(tid, task)) in (1..).zip(self.threads.iter().take(vcpus)) {
             self.ours.assign(slot, &Event { tid, task, ..Event::default() });
         }
         self.ours.loaded().resume()?;
-        let time = pair.play(ROUNDS);
+        let time = pair.play(rounds);
         self.ours.loaded().pause();
-        for (slot, (tid, _)) in (1..).zip(&self.threads) {
+        for (slot, (tid, _)) in (1..).zip(self.threads.iter().take(vcpus)) {
             self.ours.release(slot, *tid);
         }
         let recorded = self.ours.hook_stats().vcpu_switches - before;
-        anyhow::ensure!(recorded >= u64::from(ROUNDS), "only {recorded} switches were recorded as a vCPU's");
+        anyhow::ensure!(recorded >= u64::from(rounds), "only {recorded} switches were recorded as a vCPU's");
         time
     }
+}
+
+fn attached(programs: &mut Loaded, pair: &Pair) -> Result<f64> {
+    programs.resume()?;
+    let time = pair.play(ROUNDS);
+    programs.pause();
+    time
 }
 
 fn print(samples: &[Vec<f64>; TWINS.len()]) {
@@ -138,7 +150,9 @@ fn print(samples: &[Vec<f64>; TWINS.len()]) {
     println!("| a switch without any program (pipe, one CPU) | {:.0} |", median(samples[0].clone()));
     println!("| an empty program over none | {:+.1} |", over(Twin::Empty, Twin::Nothing));
     println!("| ours over empty, neither thread of a VM | {:+.1} |", over(Twin::Strangers, Twin::Empty));
-    println!("| ours over empty, both threads vCPUs | {:+.1} |", over(Twin::Vcpus, Twin::Empty));
+    println!("| the same where a vCPU ran lately | {:+.1} |", over(Twin::Remembered, Twin::Empty));
+    println!("| ours over empty, one of both threads a vCPU | {:+.1} |", over(Twin::OneVcpu, Twin::Empty));
+    println!("| ours over empty, both threads vCPUs | {:+.1} |", over(Twin::BothVcpus, Twin::Empty));
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

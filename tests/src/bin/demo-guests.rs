@@ -73,7 +73,7 @@ fn configs(cpus: &CpuList) -> anyhow::Result<Vec<GuestConfig>> {
     let cpus = cpus.numbers();
     let guest = |name, vcpus, load, place: usize| -> anyhow::Result<GuestConfig> {
         let cpu = cpus.get(place).or(cpus.last()).context("no CPU is allowed")?;
-        Ok(GuestConfig { cpus: Some(CpuList::one(*cpu)?), ..GuestConfig::new(name, vcpus, load) })
+        Ok(GuestConfig::new(name, vcpus, load).on(&CpuList::one(*cpu)?))
     };
     Ok(vec![
         guest("demo-busy", 1, Load::Busy, 1)?,

@@ -79,6 +79,12 @@ impl GuestConfig {
         Self { name: name.into(), vcpus, load, cpus: None, nice: 0 }
     }
 
+    /// The same guest, with all its vCPUs on these CPUs.
+    #[must_use]
+    pub fn on(self, cpus: &CpuList) -> Self {
+        Self { cpus: Some(cpus.clone()), ..self }
+    }
+
     fn command(&self, binary: &Path) -> Command {
         let mut command = Command::new(binary);
         let mut name = OsString::from("guest=");

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use hvsampler::collect::Collector;
 use hvsampler::model::distribution::count;
-use sampler_ebpf::abi::{Counter, Distribution, Left, VcpuSlot};
+use sampler_ebpf::abi::{Counter, Distribution, Left, Thieves, VcpuSlot};
 
 use super::sampler::SlotReader;
 use crate::exactness::Thread;
 
 /// Slots of threads at one moment, each as of its last switch.
-pub(super) type Slots = Vec<(Thread, VcpuSlot)>;
+pub(super) type Slots = Vec<(Thread, (VcpuSlot, Thieves))>;
 
 /// Where the distributions of threads stand, as soon as all have switched; those that do not within a while are left out.
 pub(super) fn begin(collector: &Collector, threads: &[Thread]) -> Slots {
@@ -20,8 +20,10 @@ pub(super) fn begin(collector: &Collector, threads: &[Thread]) -> Slots {
     let reader = SlotReader(collector);
     let end = Instant::now() + WHILE;
     loop {
-        let slots: Slots =
-            threads.iter().filter_map(|thread| Some((*thread, reader.slot(thread.tid)?))).collect();
+        let slots: Slots = threads
+            .iter()
+            .filter_map(|thread| Some((*thread, reader.slot_and_thieves(thread.tid)?)))
+            .collect();
         if slots.len() == threads.len() || Instant::now() > end {
             return slots;
         }
@@ -35,9 +37,9 @@ pub(super) fn begin(collector: &Collector, threads: &[Thread]) -> Slots {
 pub(super) fn add_up(collector: &Collector, begin: &Slots, missed_before: u64) -> anyhow::Result<String> {
     let reader = SlotReader(collector);
     let (mut waits, mut stints, mut asleep, mut wall, mut worst) = (0, 0, 0, 0, 0.0_f64);
-    let mut incomplete = 0_u64;
+    let (mut incomplete, mut charged, mut unknown) = (0_u64, 0_u64, 0_u64);
     for (watched, before) in begin {
-        let Some(after) = reader.slot(watched.tid) else { continue };
+        let Some(after) = reader.slot_and_thieves(watched.tid) else { continue };
         let added = Added::between(before, &after);
         ensure!(
             added.steal.0 <= added.run_delay
@@ -51,6 +53,12 @@ pub(super) fn add_up(collector: &Collector, begin: &Slots, missed_before: u64) -
             && added.stint.0 == added.run
             && added.stint.1 >= added.timeslices;
         incomplete += u64::from(!whole);
+        ensure!(
+            added.charged == added.run_delay,
+            "thread {}: the shares of thieves and quota do not add up: {added:?}",
+            watched.tid
+        );
+        (charged, unknown) = (charged + added.charged, unknown + added.unknown);
         ensure!(
             added.wakeups.0 <= added.steal.0 && added.wakeups.1 <= added.steal.1,
             "thread {}: more wake-ups than waits: {added:?}",
@@ -76,10 +84,13 @@ pub(super) fn add_up(collector: &Collector, begin: &Slots, missed_before: u64) -
         worst * 100.0
     );
     Ok(format!(
-        "{waits} waits and {stints} stints add up, asleep {:.1} of {:.1} s, nobody's at most {:.4} %",
+        "{waits} waits and {stints} stints add up, asleep {:.1} of {:.1} s, nobody's at most {:.4} %; {:.3} s of waits \
+         charged, {:.4} % to nobody",
         asleep as f64 / 1e9,
         wall as f64 / 1e9,
-        worst * 100.0
+        worst * 100.0,
+        charged as f64 / 1e9,
+        unknown as f64 * 100.0 / charged.max(1) as f64
     ))
 }
 
@@ -94,10 +105,24 @@ struct Added {
     timeslices: u64,
     asleep: u64,
     wall: u64,
+    /// Of the run delay, by the thieves' table and the quota.
+    charged: u64,
+    /// Of that, nobody's.
+    unknown: u64,
+}
+
+/// What a table of thieves, and the quota, hold of the waits up to the thread's last switch-out.
+fn charged(slot: &VcpuSlot, thieves: &Thieves) -> u64 {
+    let shares =
+        thieves.ns.iter().chain(&thieves.others_ns).sum::<u64>() + thieves.idle_ns + thieves.unknown_ns;
+    shares + slot.throttled_ns - thieves.charged_ns
 }
 
 impl Added {
-    fn between(before: &VcpuSlot, after: &VcpuSlot) -> Self {
+    fn between(
+        (before, thieves_before): &(VcpuSlot, Thieves),
+        (after, thieves_after): &(VcpuSlot, Thieves),
+    ) -> Self {
         let distribution = |which: Distribution| {
             let (before, after) =
                 (&before.distributions[which as usize], &after.distributions[which as usize]);
@@ -113,6 +138,8 @@ impl Added {
             timeslices: counter(Counter::Timeslices),
             asleep: (0..Left::SLEEPS).map(|sleep| after.asleep_ns[sleep] - before.asleep_ns[sleep]).sum(),
             wall: after.left_ns - before.left_ns,
+            charged: charged(after, thieves_after) - charged(before, thieves_before),
+            unknown: thieves_after.unknown_ns - thieves_before.unknown_ns,
         }
     }
 }

@@ -13,6 +13,8 @@ mod programs;
 mod qemu;
 mod sampler;
 mod states;
+mod thieves;
+mod throttled;
 mod vmm;
 
 use std::time::Duration;
@@ -149,6 +151,27 @@ pub static TESTS: &[Test] = &[
         needs: linux_guest::NEEDS,
         limit: states::LIMIT,
         run: states::halted_as_kvm_counts,
+    },
+    Test {
+        name: "states.throttled",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::CpuQuota],
+        limit: throttled::LIMIT,
+        run: throttled::by_a_quota,
+    },
+    Test {
+        name: "steal.by-whom",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: thieves::LIMIT,
+        run: thieves::by_whom,
+    },
+    Test {
+        name: "steal.many-guests",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: thieves::LIMIT,
+        run: thieves::many,
     },
     Test {
         name: "churn.500-guests",

@@ -13,7 +13,17 @@ pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
     for probe in &report.ways {
         let (program, label) = (probe.way.program(), probe.way.label());
         match &probe.result {
-            Ok(()) => context.detail(format!("{}: {program} attached as {label}", probe.hook)),
+            Ok(verified) => {
+                let verified = verified.map_or("an unknown number of".to_owned(), |count| count.to_string());
+                context.detail(format!(
+                    "{}: {program} attached as {label}, {verified} instructions verified",
+                    probe.hook
+                ));
+            }
+            Err(_) if probe.lacks.is_some() => {
+                let lacks = probe.lacks.unwrap_or_default();
+                context.detail(format!("{}: {program} not loaded, the kernel has no {lacks}", probe.hook));
+            }
             Err(reason) => refused.push(format!("{program} as {label}: {reason}")),
         }
     }

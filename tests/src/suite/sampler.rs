@@ -11,7 +11,7 @@ use hvsampler::kernel::limits;
 use hvsampler::load::{self, Loaded, Options};
 use hvsampler::model::{Host, SamplerStats};
 use hvsampler::source::{GuestFacts, Kvm};
-use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, VcpuSlot};
+use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, Thieves, VcpuSlot};
 
 use crate::exactness::{CounterReader, Reading, Thread};
 
@@ -77,6 +77,13 @@ impl SlotReader<'_> {
 
     fn index(&self, tid: u32) -> Option<u16> {
         self.0.pid_slot(tid).filter(|&index| index != NO_SLOT && index != SLOT_PENDING)
+    }
+}
+
+impl SlotReader<'_> {
+    /// The same with who took its thread's time.
+    pub(super) fn slot_and_thieves(&self, tid: u32) -> Option<(VcpuSlot, Thieves)> {
+        self.0.slot_and_thieves(self.index(tid)?).filter(|(slot, _)| slot.fresh == 0)
     }
 }
 

@@ -5,9 +5,16 @@ use sampler_ebpf::abi::{
     COUNTERS, Control, Counter, Left, Member, VcpuSlot, WalkRecord, WalkStats, for_each_counter,
 };
 
-use super::{super::slot::asleep, count, run_queue, sched_ns};
+use super::{
+    super::{
+        occupancy::PATIENCE,
+        quota::{part, queue},
+        slot::asleep,
+    },
+    count, run_queue, sched_ns,
+};
 use crate::{
-    maps::offset,
+    maps::{arm, offset},
     task::{Access, Object, Typed, probe},
 };
 
@@ -64,9 +71,15 @@ pub(super) fn read_thread(
             probe::<u64>(rq, offset(Member::RqClock)).saturating_sub(probe(rq, offset(Member::RqClockTask)));
         // SAFETY: the helper has no preconditions.
         let monotonic_ns = unsafe { bpf_ktime_get_ns() };
-        let now = Now { monotonic_ns, sched_ns: sched_ns(control, monotonic_ns), irq_time };
+        let cpu = probe(rq, offset(Member::RqCpu));
+        let now = Now { monotonic_ns, sched_ns: sched_ns(control, monotonic_ns), irq_time, cpu };
         let seq = seq_of(slot);
         write_sleep(slot, record, &before, &now);
+        write_throttled(slot, record, task, before.waiting(&now), now.sched_ns);
+        if before.waits() {
+            // It may wait long, and who has the CPU meanwhile is to be known.
+            arm(cpu, PATIENCE);
+        }
         if stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
             write(record, &before, &counters, &now);
             // SAFETY: as above.
@@ -86,6 +99,8 @@ struct Now {
     sched_ns: u64,
     /// By how much the clock of run time is behind the scheduler's.
     irq_time: u64,
+    /// CPU of the thread's run queue.
+    cpu: u32,
 }
 
 impl Stamp {
@@ -139,6 +154,17 @@ fn write_sleep(slot: *const VcpuSlot, record: *mut WalkRecord, stamp: &Stamp, no
     }
 }
 
+/// What quotas held back: what the scheduler program has taken in, and what it will take in of the wait that goes on.
+#[inline(always)]
+fn write_throttled(slot: *const VcpuSlot, record: *mut WalkRecord, task: Object, waiting: u64, now: u64) {
+    // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap.
+    unsafe {
+        (&raw mut (*record).throttled_ns).write_volatile((&raw const (*slot).throttled_ns).read_volatile());
+        let held = if waiting == 0 { 0 } else { part::<Typed>(slot, queue::<Typed>(task), waiting, now) };
+        (&raw mut (*record).held_back_ns).write_volatile(held);
+    }
+}
+
 #[inline(always)]
 fn write(record: *mut WalkRecord, stamp: &Stamp, counters: &[u64; COUNTERS.len()], now: &Now) {
     // SAFETY: the pointer came from a map look-up that the verifier followed; walks do not overlap.
@@ -151,5 +177,6 @@ fn write(record: *mut WalkRecord, stamp: &Stamp, counters: &[u64; COUNTERS.len()
         (&raw mut (*record).waiting_ns).write_volatile(stamp.waiting(now));
         (&raw mut (*record).running_ns).write_volatile(running);
         (&raw mut (*record).on_cpu).write_volatile(u32::from(stamp.runs()));
+        (&raw mut (*record).cpu).write_volatile(now.cpu);
     }
 }

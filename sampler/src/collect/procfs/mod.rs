@@ -8,6 +8,7 @@
 mod facts;
 mod scan;
 mod stat;
+mod task;
 
 use std::{
     io,
@@ -17,6 +18,7 @@ use std::{
 pub use facts::{MAX_CMDLINE, ProcessFacts};
 pub use scan::{GuestProcess, MAX_FDS, Scan};
 pub use stat::TICK_NS;
+pub use task::TaskName;
 
 /// Why a question to /proc has no answer.
 #[derive(Debug, thiserror::Error)]

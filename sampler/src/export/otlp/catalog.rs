@@ -1,9 +1,9 @@
 //! The metrics, built once from the tables of states and counters.
 
-use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Unit};
+use sampler_ebpf::abi::{COUNTERS, CounterRow, DISTRIBUTIONS, KVM_STATS, Unit};
 
 use super::wire::{self, AnyValue};
-use crate::model::STATES;
+use crate::model::{STATES, ThiefKind};
 
 /// Field of `NumberDataPoint` that holds its attributes.
 pub(super) const POINT_ATTRIBUTES: u8 = 7;
@@ -94,18 +94,35 @@ pub(super) struct CounterMetric {
     pub(super) family: Family,
 }
 
+/// What KVM counts, as a point of one of two metrics.
+pub(super) struct KvmMetric {
+    /// Index in [`KVM_STATS`].
+    pub(super) stat: usize,
+    /// Counted in nanoseconds and exported in seconds.
+    pub(super) is_time: bool,
+    /// The attribute that tells it from the others of its metric, encoded.
+    pub(super) attribute: Box<[u8]>,
+}
+
 /// All metrics, in the order in which they are sent.
 pub(super) struct Catalog {
     pub(super) vcpu_time: Family,
     pub(super) counters: Vec<CounterMetric>,
     /// By [`DISTRIBUTIONS`].
     pub(super) distributions: Vec<Family>,
+    pub(super) vm_kvm_events: Family,
+    pub(super) vm_kvm_time: Family,
+    /// By [`KVM_STATS`].
+    pub(super) kvm: Vec<KvmMetric>,
+    pub(super) vm_steal: Family,
     pub(super) vm_info: Family,
     pub(super) vm_vcpu_count: Family,
     pub(super) vm_uptime: Family,
     pub(super) vm_count: Family,
     /// The attribute `hypervisor.vcpu.state` of each row of [`STATES`], encoded.
     pub(super) states: Vec<Box<[u8]>>,
+    /// The attribute `hypervisor.steal.by.kind` of each of [`ThiefKind::ALL`], encoded.
+    pub(super) thief_kinds: Vec<Box<[u8]>>,
 }
 
 impl Catalog {
@@ -123,6 +140,11 @@ impl Catalog {
             wire::put_attribute(&mut bytes, POINT_ATTRIBUTES, "hypervisor.vcpu.state", AnyValue::String(key));
             bytes.into()
         };
+        let thief_kind = |kind: ThiefKind| {
+            let mut bytes = Vec::new();
+            put_thief_kind(&mut bytes, kind);
+            bytes.into()
+        };
         let states: Vec<_> = STATES.iter().map(|row| format!("{}: {}", row.key, row.help)).collect();
         let vcpu_time = format!("Wall time of the vCPU thread by state. {}", states.join(" "));
         Self {
@@ -132,6 +154,27 @@ impl Catalog {
                 .iter()
                 .map(|row| Family::new(row.metric, "s", row.help, Kind::Distribution))
                 .collect(),
+            vm_kvm_events: Family::new(
+                "hypervisor.vm.kvm.events",
+                "{event}",
+                &format!("What KVM has counted of the VM's vCPUs. {}", helps(false)),
+                Kind::Monotonic,
+            ),
+            vm_kvm_time: Family::new(
+                "hypervisor.vm.kvm.time",
+                "s",
+                &format!("Time that KVM has counted of the VM's vCPUs. {}", helps(true)),
+                Kind::Monotonic,
+            ),
+            kvm: kvm_metrics().collect(),
+            vm_steal: Family::new(
+                "hypervisor.vm.steal.time",
+                "s",
+                "What was taken of the time of the VM's vCPUs while they waited for a CPU, by who had it, or by a CPU \
+                 quota. Of kind vm with \
+                 hypervisor.steal.by.vm: the VMs that take most, each since it is told apart; without it: the other VMs.",
+                Kind::Monotonic,
+            ),
             vm_info: Family::new(
                 "hypervisor.vm.info",
                 // Not "1": Prometheus takes a gauge of that unit for a ratio, and puts it into the name.
@@ -153,6 +196,41 @@ impl Catalog {
             ),
             vm_count: Family::new("hypervisor.vm.count", "{vm}", "VMs on the host.", Kind::UpDown),
             states: STATES.iter().map(|row| state(row.key)).collect(),
+            thief_kinds: ThiefKind::ALL.into_iter().map(thief_kind).collect(),
         }
     }
+}
+
+fn kvm_metrics() -> impl Iterator<Item = KvmMetric> {
+    KVM_STATS.iter().enumerate().map(|(stat, row)| {
+        let is_time = row.unit == Unit::Nanoseconds;
+        let attribute = if is_time { "hypervisor.kvm.time.kind" } else { "hypervisor.kvm.event" };
+        let mut bytes = Vec::new();
+        wire::put_attribute(&mut bytes, POINT_ATTRIBUTES, attribute, AnyValue::String(kvm_key(row)));
+        KvmMetric { stat, is_time, attribute: bytes.into() }
+    })
+}
+
+/// What one of KVM's counts is called in an attribute: its unit is the metric's.
+fn kvm_key(row: &CounterRow) -> &'static str {
+    row.key.strip_suffix("_ns").unwrap_or(row.key)
+}
+
+/// What KVM's counts of one metric say.
+fn helps(times: bool) -> String {
+    let rows = KVM_STATS.iter().filter(|row| (row.unit == Unit::Nanoseconds) == times);
+    let helps: Vec<_> = rows.map(|row| format!("{}: {}", kvm_key(row), row.help)).collect();
+    helps.join(" ")
+}
+
+fn put_thief_kind(bytes: &mut Vec<u8>, kind: ThiefKind) {
+    wire::put_attribute(bytes, POINT_ATTRIBUTES, "hypervisor.steal.by.kind", AnyValue::String(kind.key()));
+}
+
+/// Attributes of what a VM took that is told apart, encoded.
+pub(super) fn thief_attributes(id: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put_thief_kind(&mut bytes, ThiefKind::Vm);
+    wire::put_attribute(&mut bytes, POINT_ATTRIBUTES, "hypervisor.steal.by.vm", AnyValue::String(id));
+    bytes
 }

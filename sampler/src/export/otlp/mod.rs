@@ -25,7 +25,7 @@ use super::{
     resource::{Resource, SCHEMA_URL, VERSION},
     settings::Histograms,
 };
-use crate::model::{Snapshot, Vcpu, Vm};
+use crate::model::{Snapshot, ThiefKind, Vcpu, Vm};
 
 /// Bytes that a request stays below before compression. Receivers commonly refuse more than 4 MiB.
 pub const MAX_REQUEST_BYTES: usize = 3 << 20;
@@ -146,6 +146,8 @@ impl<'a> Points<'a> {
         self.vcpu_time(sink);
         self.counters(sink);
         self.distributions(sink);
+        self.vm_kvm(sink);
+        self.vm_steal(sink);
         self.vm_info(sink);
         self.vm_vcpu_count(sink);
         self.vm_uptime(sink);
@@ -205,6 +207,50 @@ impl<'a> Points<'a> {
         }
     }
 
+    fn vm_kvm(&self, sink: &mut impl Sink<'a>) {
+        let catalog = self.catalog;
+        for (times, family) in [(false, &catalog.vm_kvm_events), (true, &catalog.vm_kvm_time)] {
+            let metrics = || catalog.kvm.iter().filter(move |metric| metric.is_time == times);
+            for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
+                for metric in metrics() {
+                    let Some(count) = vm.kvm.at(metric.stat) else { continue };
+                    let value = if times { Value::Double(seconds(count)) } else { int(count) };
+                    sink.point(family, self.pair([&row.id, &metric.attribute], vm.seen_unix_ns, value));
+                }
+            }
+            for end in &self.streams.vm_ends {
+                let Some(id) = &end.id else { continue };
+                for metric in metrics().filter(|metric| end.kvm.has(metric.stat)) {
+                    sink.point(family, self.pair([id, &metric.attribute], end.seen_unix_ns, Value::Ended));
+                }
+            }
+        }
+    }
+
+    fn vm_steal(&self, sink: &mut impl Sink<'a>) {
+        let family = &self.catalog.vm_steal;
+        let kinds = &self.catalog.thief_kinds;
+        for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
+            for (kind, ns) in kinds.iter().zip(vm.stolen.kinds) {
+                sink.point(family, self.pair([&row.id, kind], vm.seen_unix_ns, Value::Double(seconds(ns))));
+            }
+            for (thief, by) in row.thieves.iter().zip(&vm.stolen.vms) {
+                let value = Value::Double(seconds(by.ns));
+                sink.point(family, self.pair([&row.id, &thief.attributes], by.since_unix_ns, value));
+            }
+        }
+        for end in &self.streams.vm_ends {
+            let Some(id) = &end.id else { continue };
+            for kind in kinds {
+                sink.point(family, self.pair([id, kind], end.seen_unix_ns, Value::Ended));
+            }
+        }
+        for end in &self.streams.thief_ends {
+            let attributes: [&[u8]; 2] = [&end.id, &end.thief.attributes];
+            sink.point(family, self.pair(attributes, end.thief.since_unix_ns, Value::Ended));
+        }
+    }
+
     fn vm_info(&self, sink: &mut impl Sink<'a>) {
         let family = &self.catalog.vm_info;
         for row in &self.streams.vm_rows {
@@ -239,7 +285,11 @@ impl<'a> Points<'a> {
     }
 
     fn point<'p>(&self, attributes: &'p [u8], start_unix_ns: u64, value: Value<'p>) -> Point<'p> {
-        Point { attributes: [attributes, &[]], start_unix_ns, at_unix_ns: self.snapshot.at_unix_ns, value }
+        self.pair([attributes, &[]], start_unix_ns, value)
+    }
+
+    fn pair<'p>(&self, attributes: [&'p [u8]; 2], start_unix_ns: u64, value: Value<'p>) -> Point<'p> {
+        Point { attributes, start_unix_ns, at_unix_ns: self.snapshot.at_unix_ns, value }
     }
 
     /// A point with one attribute, which was encoded for a `NumberDataPoint`.
@@ -252,11 +302,14 @@ impl<'a> Points<'a> {
 /// Points that a snapshot's values make, without those that end series; for counting what was never encoded.
 pub(crate) fn points_of(snapshot: &Snapshot, histograms: Histograms) -> u64 {
     let distributions = if histograms == Histograms::None { 0 } else { DISTRIBUTIONS.len() };
-    let per_vm = 3 + distributions;
+    let per_vm = 3 + distributions + ThiefKind::ALL.len();
     let counters = COUNTERS.iter().filter(|row| row.metric.is_some()).count();
     let vm = |vm: &Vm| {
         let states = |vcpu: &Vcpu| vcpu.states.iter().count();
-        per_vm + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()
+        per_vm
+            + vm.kvm.iter().count()
+            + vm.stolen.vms.len()
+            + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()
     };
     1 + snapshot.vms.iter().map(vm).sum::<usize>() as u64
 }

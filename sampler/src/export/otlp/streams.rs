@@ -12,15 +12,15 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use sampler_ebpf::abi::COUNTERS;
+use sampler_ebpf::abi::{COUNTERS, KVM_STATS};
 
 use super::{
-    catalog::POINT_ATTRIBUTES,
+    catalog::{POINT_ATTRIBUTES, thief_attributes},
     wire::{AnyValue, put_attribute},
 };
 use crate::{
     export::resource::bounded,
-    model::{Ended, STATES, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey},
+    model::{Ended, KvmCounts, STATES, Snapshot, State, StateTimes, StolenByVm, Vcpu, VcpuId, Vm, VmKey},
 };
 
 /// A set of states; the bit is the state's index in [`STATES`].
@@ -47,6 +47,23 @@ impl StateSet {
     }
 }
 
+/// Which of KVM's counts a VM has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct KvmSet(u32);
+
+const _: () = assert!(KVM_STATS.len() <= u32::BITS as usize, "a wider set of KVM's counts is needed");
+
+impl KvmSet {
+    fn of(counts: &KvmCounts) -> Self {
+        let known = (0..KVM_STATS.len()).filter(|stat| counts.at(*stat).is_some());
+        Self(known.fold(0, |set, stat| set | 1 << stat))
+    }
+
+    pub(super) const fn has(self, stat: usize) -> bool {
+        self.0 & 1 << stat != 0
+    }
+}
+
 /// The series of one vCPU.
 struct VcpuStream {
     /// The vCPU's number: a thread that runs another vCPU now is another series.
@@ -64,6 +81,16 @@ impl VcpuStream {
     }
 }
 
+/// The series of what one VM took of another.
+#[derive(Clone)]
+pub(super) struct ThiefStream {
+    /// Identity of the thief.
+    by: Arc<str>,
+    /// Encoded.
+    pub(super) attributes: Arc<[u8]>,
+    pub(super) since_unix_ns: u64,
+}
+
 /// The series of one VM.
 struct VmStream {
     /// `hypervisor.vm.id`, encoded.
@@ -76,10 +103,17 @@ struct VmStream {
     platform: &'static str,
     start_unix_ns: u64,
     seen_unix_ns: u64,
+    kvm: KvmSet,
+    thieves: Vec<ThiefStream>,
     generation: u64,
 }
 
 impl VmStream {
+    /// Whether nothing but values has changed.
+    fn is_as(&self, vm: &Vm) -> bool {
+        self.tells(vm) && self.kvm == KvmSet::of(&vm.kvm)
+    }
+
     /// Whether `info` still tells what is known.
     fn tells(&self, vm: &Vm) -> bool {
         self.name == vm.name && self.uuid == vm.uuid && self.platform == vm.platform
@@ -105,6 +139,8 @@ pub(super) struct VmRow {
     pub(super) info: Arc<[u8]>,
     /// vCPUs that are exported.
     pub(super) vcpus: usize,
+    /// In the order of the snapshot's VMs that are told apart.
+    pub(super) thieves: Vec<ThiefStream>,
 }
 
 /// Series of a vCPU that end.
@@ -126,6 +162,15 @@ pub(super) struct VmEnd {
     pub(super) start_unix_ns: u64,
     /// Start of the distributions.
     pub(super) seen_unix_ns: u64,
+    /// Series of KVM's counts that end.
+    pub(super) kvm: KvmSet,
+}
+
+/// Series of what one VM took of another that end.
+pub(super) struct ThiefEnd {
+    /// The victim, encoded.
+    pub(super) id: Arc<[u8]>,
+    pub(super) thief: ThiefStream,
 }
 
 /// The streams, and what the current snapshot makes of them.
@@ -141,6 +186,7 @@ pub(super) struct Streams {
     pub(super) vm_rows: Vec<VmRow>,
     pub(super) vcpu_ends: Vec<VcpuEnd>,
     pub(super) vm_ends: Vec<VmEnd>,
+    pub(super) thief_ends: Vec<ThiefEnd>,
 }
 
 impl Streams {
@@ -148,6 +194,7 @@ impl Streams {
     pub(super) fn update(&mut self, snapshot: &Snapshot) {
         self.vcpu_ends.clear();
         self.vm_ends.clear();
+        self.thief_ends.clear();
         if !snapshot.ended.is_empty() || !self.refresh(snapshot) {
             self.rebuild(snapshot);
         }
@@ -161,7 +208,11 @@ impl Streams {
         }
         let mut rows = self.vcpu_rows.iter_mut();
         for (vm, vm_row) in snapshot.vms.iter().zip(&self.vm_rows) {
-            if vm.key != vm_row.key || !self.vms.get(&vm.key).is_some_and(|stream| stream.tells(vm)) {
+            if vm.key != vm_row.key || !self.vms.get(&vm.key).is_some_and(|stream| stream.is_as(vm)) {
+                return false;
+            }
+            let thieves = vm_row.thieves.iter().map(|thief| (&thief.by, thief.since_unix_ns));
+            if !thieves.eq(vm.stolen.vms.iter().map(|by| (&by.id, by.since_unix_ns))) {
                 return false;
             }
             let mut vcpus = 0;
@@ -219,19 +270,27 @@ impl Streams {
             platform: vm.platform,
             start_unix_ns: vm.start_unix_ns,
             seen_unix_ns: vm.seen_unix_ns,
+            kvm: KvmSet::default(),
+            thieves: Vec::new(),
             generation,
         });
         stream.generation = generation;
+        // Counts come when KVM was first read, and never go.
+        stream.kvm = KvmSet::of(&vm.kvm);
+        let thieves = thieves_of(vm, &stream.thieves);
+        let before = mem::replace(&mut stream.thieves, thieves.clone());
+        self.thief_ends.extend(before.into_iter().map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
         // Names arrive late. The info series that lacked them is another series, and it ends.
         if !stream.tells(vm) {
             stream.name.clone_from(&vm.name);
             stream.uuid.clone_from(&vm.uuid);
             stream.platform = vm.platform;
             let before = mem::replace(&mut stream.info, info_attributes(vm));
-            let VmStream { start_unix_ns, seen_unix_ns, .. } = *stream;
-            self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns, seen_unix_ns });
+            let VmStream { start_unix_ns, seen_unix_ns, kvm, .. } = *stream;
+            self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns, seen_unix_ns, kvm });
         }
-        self.vm_rows.push(VmRow { key: vm.key, id: stream.id.clone(), info: stream.info.clone(), vcpus });
+        let (id, info) = (stream.id.clone(), stream.info.clone());
+        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, thieves });
     }
 
     fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
@@ -273,7 +332,7 @@ impl Streams {
     /// Ends every stream that the snapshot no longer has.
     fn end_unseen(&mut self) {
         let generation = self.generation;
-        let Self { vcpus, vms, vcpu_ends, vm_ends, .. } = self;
+        let Self { vcpus, vms, vcpu_ends, vm_ends, thief_ends, .. } = self;
         vcpus.retain(|_, stream| {
             let live = stream.generation == generation;
             if !live {
@@ -290,8 +349,10 @@ impl Streams {
             let live = stream.generation == generation;
             if !live {
                 let (id, info) = (Some(stream.id.clone()), Some(stream.info.clone()));
-                let VmStream { start_unix_ns, seen_unix_ns, .. } = *stream;
-                vm_ends.push(VmEnd { id, info, start_unix_ns, seen_unix_ns });
+                let VmStream { start_unix_ns, seen_unix_ns, kvm, .. } = *stream;
+                vm_ends.push(VmEnd { id, info, start_unix_ns, seen_unix_ns, kvm });
+                let thieves = mem::take(&mut stream.thieves).into_iter();
+                thief_ends.extend(thieves.map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
             }
             live
         });
@@ -308,7 +369,8 @@ impl Streams {
         if ended.vm_gone {
             let id = Some(vm_id_attribute(&ended.vm_id).into());
             let start_unix_ns = ended.start_unix_ns;
-            self.vm_ends.push(VmEnd { id, info: None, start_unix_ns, seen_unix_ns: start_unix_ns });
+            let kvm = KvmSet::default();
+            self.vm_ends.push(VmEnd { id, info: None, start_unix_ns, seen_unix_ns: start_unix_ns, kvm });
         }
     }
 
@@ -334,7 +396,27 @@ impl Streams {
                 end.info.take_if(|info| !settled.insert(info.clone()));
             }
         }
+        if !self.thief_ends.is_empty() {
+            let series = |id: &Arc<[u8]>, thief: &ThiefStream| (id.clone(), thief.attributes.clone());
+            let live =
+                self.vm_rows.iter().flat_map(|row| row.thieves.iter().map(|thief| series(&row.id, thief)));
+            let mut settled: HashSet<_> = live.collect();
+            self.thief_ends.retain(|end| settled.insert(series(&end.id, &end.thief)));
+        }
     }
+}
+
+/// The thieves that are told apart, with the attributes that were encoded for them before.
+fn thieves_of(vm: &Vm, before: &[ThiefStream]) -> Vec<ThiefStream> {
+    let stream = |by: &StolenByVm| {
+        let known = before.iter().find(|thief| thief.by == by.id).map(|thief| thief.attributes.clone());
+        ThiefStream {
+            by: by.id.clone(),
+            attributes: known.unwrap_or_else(|| thief_attributes(bounded(&by.id)).into()),
+            since_unix_ns: by.since_unix_ns,
+        }
+    };
+    vm.stolen.vms.iter().map(stream).collect()
 }
 
 /// The vCPUs to be exported. Where two threads served the same vCPU, the younger alone: two points with the

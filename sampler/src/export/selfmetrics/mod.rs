@@ -26,13 +26,10 @@ use super::{
     resource::{Resource, SCHEMA_URL, VERSION},
     settings::ExportSettings,
 };
-use crate::model::{Host, SamplerStats};
+use crate::model::{Host, SamplerKind, SamplerStats};
 
 /// Name of the instrumentation scope.
 pub const SCOPE: &str = "hvsampler.self";
-
-/// Rows of [`SamplerStats`] that rise and fall. All others only rise.
-const LEVELS: &[&str] = &["slots_used"];
 
 /// What the sampler knows of itself at one moment.
 #[derive(Clone, Debug, Default)]
@@ -126,15 +123,15 @@ type Read = Arc<dyn Fn() -> SelfStats + Send + Sync>;
 
 /// One instrument for each row of [`SamplerStats`].
 fn sampler_instruments(meter: &Meter, read: &Read) {
-    for (index, (row, unit, help, _)) in SamplerStats::default().rows().into_iter().enumerate() {
-        let name = format!("hypervisor.sampler.{row}");
+    for (index, row) in SamplerStats::default().rows().into_iter().enumerate() {
+        let name = format!("hypervisor.sampler.{}", row.name);
         let read = read.clone();
-        let value = move || read().sampler.rows().get(index).map_or(0, |(.., value)| *value);
-        if LEVELS.contains(&row) {
-            level(meter, name, unit, help.trim(), value);
-        } else {
-            counter(meter, name, unit, help.trim(), value);
-        }
+        let value = move || read().sampler.rows().get(index).map_or(0, |row| row.value);
+        let register = match row.kind {
+            SamplerKind::Counter => counter,
+            SamplerKind::Level => level,
+        };
+        register(meter, name, row.unit, row.help, value);
     }
 }
 
@@ -263,17 +260,4 @@ fn level(
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_are_rows_of_the_model() {
-        let rows = SamplerStats::default().rows();
-        for level in LEVELS {
-            assert!(rows.iter().any(|(name, ..)| name == level), "{level}");
-        }
-    }
 }

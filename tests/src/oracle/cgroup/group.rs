@@ -42,10 +42,26 @@ impl CpuGroup {
     /// # Errors
     /// When the caller may not.
     pub fn create(hierarchy: Hierarchy) -> Result<Self, OracleError> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
         hierarchy.enable_cpu()?;
+        let root = hierarchy.root.clone();
+        Self::make(hierarchy, &root)
+    }
+
+    /// Makes an empty group inside this one, which then must have no process itself and outlive it.
+    ///
+    /// # Errors
+    /// When the caller may not.
+    pub fn create_inside(&self) -> Result<Self, OracleError> {
+        if self.hierarchy.unified {
+            write(&self.path.join("cgroup.subtree_control"), "+cpu")?;
+        }
+        Self::make(self.hierarchy.clone(), &self.path)
+    }
+
+    fn make(hierarchy: Hierarchy, parent: &Path) -> Result<Self, OracleError> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = hierarchy.root.join(format!("hvsampler-tests-{}-{number}", std::process::id()));
+        let path = parent.join(format!("hvsampler-tests-{}-{number}", std::process::id()));
         match fs::create_dir(&path) {
             Ok(()) => Ok(Self { hierarchy, path }),
             Err(source) => Err(OracleError::Change { path, action: "made", source }),

@@ -1,6 +1,7 @@
 //! Finding the hierarchy that has the cpu controller.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::{
     error::{OracleError, read, write},
@@ -10,12 +11,12 @@ use super::super::{
 const MOUNTS: &str = "/proc/self/mounts";
 
 /// A mounted cgroup hierarchy with the cpu controller.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Hierarchy {
     pub(super) root: PathBuf,
     pub(super) unified: bool,
-    // Unmounts when dropped, where it was mounted by us.
-    _mounted: Option<OwnMount>,
+    // Unmounts when the last is dropped, where it was mounted by us.
+    _mounted: Option<Arc<OwnMount>>,
 }
 
 impl Hierarchy {
@@ -49,7 +50,7 @@ impl Hierarchy {
         if !has_cpu_controller(directory) {
             return Err(OracleError::NoCpuController);
         }
-        Ok(Self { root: directory.to_path_buf(), unified: true, _mounted: Some(mounted) })
+        Ok(Self { root: directory.to_path_buf(), unified: true, _mounted: Some(Arc::new(mounted)) })
     }
 
     /// Lets groups under the root have quotas: version 2 wants that said, version 1 does not.

@@ -40,7 +40,17 @@ pub(super) struct Vm {
     start_unix_ns: u64,
     seen_unix_ns: u64,
     distributions: BTreeMap<String, Histogram>,
+    kvm: BTreeMap<String, u64>,
+    stolen_by: Vec<Stolen>,
     vcpus: Vec<Vcpu>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Stolen {
+    kind: String,
+    id: Option<String>,
+    since_unix_ns: u64,
+    ns: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -143,6 +153,20 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
             let histogram = histogram.with_context(|| format!("{} is missing in a line", row.key))?;
             put(distribution_series(&vm.id, row), vm.seen_unix_ns, distribution(histogram));
         }
+        for (key, count) in &vm.kvm {
+            match key.strip_suffix("_ns") {
+                Some(kind) => {
+                    put(kvm_series(&vm.id, "time", "s", "time.kind", kind), vm.seen_unix_ns, seconds(*count));
+                }
+                None => {
+                    put(kvm_series(&vm.id, "events", "{event}", "event", key), vm.seen_unix_ns, int(*count));
+                }
+            }
+        }
+        for stolen in &vm.stolen_by {
+            let series = steal_series(&vm.id, &stolen.kind, stolen.id.as_deref());
+            put(series, stolen.since_unix_ns, seconds(stolen.ns));
+        }
         put(info_series(vm), 0, PointValue::Int(1));
         put(vcpu_count_series(&vm.id), vm.start_unix_ns, int(vcpus.len() as u64));
         put(uptime_series(&vm.id), 0, seconds(snapshot.at_unix_ns - vm.start_unix_ns));
@@ -173,10 +197,27 @@ fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
     let mut series: Vec<_> = states.chain(counters).collect();
     if ended.vm_gone {
         series.extend(DISTRIBUTIONS.iter().map(|row| (distribution_series(vm_id, row), *start)));
+        series.extend(THIEVES.map(|kind| (steal_series(vm_id, kind, None), *start)));
         series.push((vcpu_count_series(vm_id), *start));
         series.push((uptime_series(vm_id), 0));
     }
     series
+}
+
+/// The kinds of thieves, each of which has a series of every VM.
+const THIEVES: [&str; 7] = ["vm", "helper", "host", "kernel", "irq", "quota", "unattributed"];
+
+fn kvm_series(vm_id: &str, metric: &str, unit: &str, attribute: &str, value: &str) -> Series {
+    let mut attributes = of_vm(vm_id);
+    attributes.insert(format!("hypervisor.kvm.{attribute}"), text(value));
+    series(&format!("hypervisor.vm.kvm.{metric}"), unit, Kind::COUNTER, attributes)
+}
+
+fn steal_series(vm_id: &str, kind: &str, by: Option<&str>) -> Series {
+    let mut attributes = of_vm(vm_id);
+    attributes.insert("hypervisor.steal.by.kind".to_owned(), text(kind));
+    attributes.extend(by.map(|by| ("hypervisor.steal.by.vm".to_owned(), text(by))));
+    series("hypervisor.vm.steal.time", "s", Kind::COUNTER, attributes)
 }
 
 /// The counters that are metrics of their own.

@@ -6,6 +6,8 @@ use super::compare::{Deviation, compare, summary};
 use super::point::{Point, PointValue};
 use super::{counted, received};
 
+const THIEVES: [&str; 7] = ["vm", "helper", "host", "kernel", "irq", "quota", "unattributed"];
+
 const HOST_START: u64 = 500;
 const NAME: &str = "a\"b\\\nü";
 /// A count of nanoseconds that a double of seconds cannot hold exactly.
@@ -17,14 +19,20 @@ fn lines() -> Vec<Value> {
         let nothing = json!({"count": 0, "sum_ns": 0, "zero_count": 0, "buckets": []});
         let buckets = json!([{"index": -3, "count": 2}, {"index": -1, "count": 1}]);
         let waits = json!({"count": 4, "sum_ns": 800_000_000, "zero_count": 1, "buckets": buckets});
+        let thieves: Vec<_> = THIEVES
+            .iter()
+            .map(|kind| json!({"kind": kind, "id": null, "since_unix_ns": 220, "ns": 250_000_000}))
+            .collect();
         let vcpu = json!({
-            "index": 3, "tid": 71, "start_unix_ns": 250, "run_ns": run, "steal_ns": 0, "voluntary_switches": 5,
+            "index": 3, "tid": 71, "start_unix_ns": 250, "run_ns": run, "run_delay_ns": 0, "voluntary_switches": 5,
             "involuntary_switches": 6, "migrations": 7, "timeslices": 8, "switches": 11,
             "running_ns": 0, "waiting_ns": 0, "states": {"run": run, "steal": 1, "off": 2},
         });
         json!({
             "id": "7-1", "name": NAME, "uuid": null, "platform": "unknown", "pid": 70, "start_unix_ns": 200,
             "seen_unix_ns": 220, "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
+            "kvm": {"exits": 9, "halt_wait_ns": 250_000_000},
+            "stolen_by": thieves,
             "vcpus": [vcpu],
         })
     };
@@ -114,6 +122,15 @@ fn otlp() -> Value {
         |at: &str, value: &str| json!({"timeUnixNano": at, "startTimeUnixNano": "500", "asInt": value});
     let run = time("run", [9_007_199.254_740_993, 9_007_199.254_740_994]);
     let times = [run, time("steal", [1e-9, 1e-9]), time("off", [2e-9, 2e-9])].concat();
+    let thief = |kind: &&str| {
+        let attributes = vec![id(), text("hypervisor.steal.by.kind", kind)];
+        series(attributes, Some("220"), "asDouble", [0.25.into(), 0.25.into()])
+    };
+    let thieves: Vec<_> = THIEVES.iter().flat_map(thief).collect();
+    let exits = vec![id(), text("hypervisor.kvm.event", "exits")];
+    let exits = series(exits, Some("220"), "asInt", ["9".into(), "9".into()]);
+    let halt_wait = vec![id(), text("hypervisor.kvm.time.kind", "halt_wait")];
+    let halt_wait = series(halt_wait, Some("220"), "asDouble", [0.25.into(), 0.25.into()]);
     let metrics = json!([
         counter("hypervisor.vcpu.time", "s", times),
         counter("hypervisor.vcpu.yields", "{yield}", count("5")),
@@ -123,6 +140,9 @@ fn otlp() -> Value {
         distribution("hypervisor.vcpu.steal.duration", waits),
         distribution("hypervisor.vcpu.wakeup.latency", json!({"sum": 0})),
         distribution("hypervisor.vcpu.run.duration", json!({"sum": 0})),
+        counter("hypervisor.vm.kvm.events", "{event}", exits),
+        counter("hypervisor.vm.kvm.time", "s", halt_wait),
+        counter("hypervisor.vm.steal.time", "s", thieves),
         gauge("hypervisor.vm.info", "{vm}", series(info(), None, "asInt", ["1".into(), "1".into()])),
         level(
             "hypervisor.vm.vcpu.count",
@@ -164,7 +184,7 @@ fn target(points: &mut [Point]) -> &mut Point {
 fn what_a_collector_writes_by_the_specification_is_equal() {
     let deviations = compare(&points(), &read(&otlp()));
     assert!(deviations.is_empty(), "{}", summary(&deviations));
-    assert_eq!(points().len(), 3 * 14, "3 states, 4 counters, 6 of the VM and 1 of the host");
+    assert_eq!(points().len(), 3 * 23, "3 states, 4 counters, 15 of the VM and 1 of the host");
 }
 
 #[test]
@@ -267,7 +287,7 @@ fn ends_follow_from_what_is_gone_and_from_what_is_named() {
     let named_only = &lines()[2..];
     assert_eq!(
         ends(named_only).len(),
-        3 + 4 + 5,
+        3 + 4 + 5 + THIEVES.len(),
         "it came and went between two snapshots; its info never was"
     );
 }

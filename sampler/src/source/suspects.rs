@@ -1,0 +1,287 @@
+//! Who those are that take time: VMs by the registry, other processes and kernel threads by what `/proc` calls them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use sampler_ebpf::abi::{WHO_KERNEL, WHO_PID, WHO_VCPU, Who};
+
+use super::{
+    stolen::{Suspect, unattributed},
+    thieves::Culprit,
+};
+use crate::model::{Thief, ThiefKind, VmKey};
+
+/// Processes whose names are remembered at a time.
+const MAX_NAMES: usize = 4096;
+/// Snapshots for which a name is remembered that nobody asks for: its process may have ended, and its id be another's.
+const KEPT: u64 = 6;
+/// The same for kernel threads, which stay.
+const KEPT_KERNEL: u64 = 360;
+/// Snapshots after which a name is asked for anew: a process may have become another program.
+const FRESH: u64 = 60;
+
+/// What a process is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TaskFacts {
+    /// Its command, as the kernel has it.
+    pub comm: String,
+    /// The unit that it belongs to, where its cgroup is one.
+    pub unit: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Named {
+    /// Absent until the answer comes, and where there is none.
+    facts: Option<TaskFacts>,
+    kernel: bool,
+    /// Snapshot in which somebody wanted it last.
+    wanted: u64,
+    /// Snapshot in which it was asked for.
+    asked: u64,
+}
+
+/// The names of processes, asked for as they are needed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TaskNames {
+    named: BTreeMap<u32, Named>,
+    unasked: Vec<u32>,
+    round: u64,
+}
+
+impl TaskNames {
+    /// Forgets whom nobody asked for lately.
+    pub(super) fn next_round(&mut self) {
+        self.round += 1;
+        let round = self.round;
+        self.named.retain(|_, named| named.wanted + if named.kernel { KEPT_KERNEL } else { KEPT } >= round);
+    }
+
+    /// What a process is called. Where it is not known yet it is asked for.
+    fn get(&mut self, who: Who) -> Option<&TaskFacts> {
+        let (pid, kernel, round) = (who & WHO_PID, who & WHO_KERNEL != 0, self.round);
+        if !self.named.contains_key(&pid) && self.named.len() >= MAX_NAMES {
+            return None;
+        }
+        let unknown = Named { facts: None, kernel, wanted: round, asked: u64::MAX };
+        let named = self.named.entry(pid).or_insert(unknown);
+        if named.asked == u64::MAX || (!kernel && named.asked + FRESH <= round) {
+            named.asked = round;
+            self.unasked.push(pid);
+        }
+        named.wanted = round;
+        named.facts.as_ref()
+    }
+
+    /// Asks for the name of whoever will be named soon.
+    pub(super) fn want(&mut self, culprit: Culprit, vms: &VmsByPid) {
+        if let Culprit::Process(who) = culprit
+            && who & WHO_VCPU == 0
+            && !vms.contains_key(&(who & WHO_PID))
+        {
+            self.get(who);
+        }
+    }
+
+    /// The question could not be asked: the next snapshot asks it again.
+    pub(super) fn refused(&mut self, pid: u32) {
+        self.named.remove(&pid);
+    }
+
+    /// Processes whose names are to be asked for since the last call.
+    pub(super) fn take_unasked(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.unasked)
+    }
+
+    /// What a process is called, or that it is gone.
+    pub(super) fn answer(&mut self, pid: u32, facts: Option<TaskFacts>) {
+        if let Some(named) = self.named.get_mut(&pid) {
+            named.facts = facts;
+        }
+    }
+}
+
+/// A VM as a suspect.
+#[derive(Clone, Debug)]
+pub(super) struct KnownVm {
+    /// Its key.
+    pub(super) key: VmKey,
+    /// Identity in exported series, if it was shown.
+    pub(super) id: Option<Arc<str>>,
+    /// What the platform calls it.
+    pub(super) name: Option<Arc<str>>,
+    /// It has ended since the snapshot before.
+    pub(super) ended: bool,
+}
+
+/// All VMs by process. Of a process that runs several the first stands for all: who had a CPU is known by process.
+pub(super) type VmsByPid = BTreeMap<u32, KnownVm>;
+
+/// Who a culprit is to the VM that it took time from.
+pub(super) fn suspect(culprit: Culprit, victim: VmKey, vms: &VmsByPid, names: &mut TaskNames) -> Suspect {
+    let who = match culprit {
+        Culprit::Process(who) => who,
+        Culprit::Idle => return other(ThiefKind::Kernel, Some("wake-up")),
+        Culprit::Others(mark) => return others(mark),
+        Culprit::Nobody => return unattributed(None),
+    };
+    let pid = who & WHO_PID;
+    if who & WHO_KERNEL == 0 {
+        return match vms.get(&pid) {
+            Some(vm) => of_vmm(vm, victim, who & WHO_VCPU != 0),
+            // A vCPU of a VM that is not known any more.
+            None if who & WHO_VCPU != 0 => other(ThiefKind::Vm, None),
+            None => other(
+                ThiefKind::Host,
+                names.get(who).map(|facts| facts.unit.as_ref().unwrap_or(&facts.comm).as_str()),
+            ),
+        };
+    }
+    let Some(facts) = names.get(who) else { return other(ThiefKind::Kernel, None) };
+    if let Some(vm) = served(&facts.comm).and_then(|pid| vms.get(&pid)) {
+        return of_vmm(vm, victim, false);
+    }
+    let kind = if is_interrupt(&facts.comm) { ThiefKind::Irq } else { ThiefKind::Kernel };
+    other(kind, Some(stem(&facts.comm)))
+}
+
+/// Those that are known by their kind alone.
+fn others(mark: Who) -> Suspect {
+    match mark {
+        WHO_VCPU => other(ThiefKind::Vm, Some("others")),
+        WHO_KERNEL => other(ThiefKind::Kernel, Some("others")),
+        _ => other(ThiefKind::Host, Some("others")),
+    }
+}
+
+fn of_vmm(vm: &KnownVm, victim: VmKey, vcpu: bool) -> Suspect {
+    if vm.key.pid == victim.pid && !vcpu {
+        return other(ThiefKind::Helper, None);
+    }
+    let thief = Thief { kind: ThiefKind::Vm, id: vm.id.clone(), name: vm.name.clone() };
+    Suspect { thief, vm: (!vm.ended).then_some(vm.key) }
+}
+
+fn other(kind: ThiefKind, name: Option<&str>) -> Suspect {
+    Suspect { thief: Thief { kind, id: None, name: name.map(Arc::from) }, vm: None }
+}
+
+/// The VMM that a kernel thread works for: `vhost-PID` before 6.4, `kvm-pit/PID`.
+fn served(comm: &str) -> Option<u32> {
+    ["vhost-", "kvm-pit/"].iter().find_map(|prefix| comm.strip_prefix(prefix)?.parse().ok())
+}
+
+/// Softirqs that were put off, and threaded interrupt handlers.
+fn is_interrupt(comm: &str) -> bool {
+    comm.starts_with("ksoftirqd/") || comm.starts_with("irq/")
+}
+
+/// Kernel threads that differ in nothing but their CPU are one: `kworker/0:1-events` is `kworker`.
+fn stem(comm: &str) -> &str {
+    comm.split_once('/').map_or(comm, |(stem, _)| stem)
+}
+
+/// Units that are a login or the system itself say less than the command.
+pub fn telling_unit(cgroup: &str) -> Option<String> {
+    const UNITS: [&str; 4] = [".service", ".scope", ".socket", ".mount"];
+    let unit = cgroup.rsplit('/').find(|part| UNITS.iter().any(|unit| part.ends_with(unit)))?;
+    let login = unit.starts_with("session-") || unit.starts_with("user@") || unit == "init.scope";
+    (!login).then(|| unit.to_owned())
+}
+
+/// The processes of these VMs.
+pub(super) fn by_pid(vms: impl Iterator<Item = KnownVm>) -> VmsByPid {
+    let mut by_pid = VmsByPid::new();
+    let mut seen = BTreeSet::new();
+    for vm in vms {
+        if seen.insert(vm.key.pid) {
+            by_pid.insert(vm.key.pid, vm);
+        }
+    }
+    by_pid
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(pid: u32) -> VmKey {
+        VmKey { pid, start_boottime_ns: 1, nth: 0 }
+    }
+
+    fn vms() -> VmsByPid {
+        let vm = |pid, ended| KnownVm {
+            key: key(pid),
+            id: Some(format!("id-{pid}").into()),
+            name: Some(format!("vm-{pid}").into()),
+            ended,
+        };
+        by_pid([vm(10, false), vm(11, false), vm(12, true)].into_iter())
+    }
+
+    fn ask(who: Who, comm: &str, unit: Option<&str>) -> (ThiefKind, Option<Arc<str>>, Option<Arc<str>>) {
+        let mut names = TaskNames::default();
+        suspect(Culprit::Process(who), key(10), &vms(), &mut names);
+        for pid in names.take_unasked() {
+            names.answer(pid, Some(TaskFacts { comm: comm.into(), unit: unit.map(Into::into) }));
+        }
+        let Thief { kind, id, name } = suspect(Culprit::Process(who), key(10), &vms(), &mut names).thief;
+        (kind, id, name)
+    }
+
+    #[test]
+    fn each_is_called_what_it_is() {
+        let (id, name) = (Some("id-11".into()), Some("vm-11".into()));
+        assert_eq!(ask(11 | WHO_VCPU, "", None), (ThiefKind::Vm, id.clone(), name.clone()));
+        assert_eq!(ask(11, "", None), (ThiefKind::Vm, id.clone(), name.clone()), "another VM's helper");
+        assert_eq!(ask(10, "", None), (ThiefKind::Helper, None, None));
+        assert_eq!(ask(10 | WHO_VCPU, "", None).0, ThiefKind::Vm, "a sibling");
+        assert_eq!(ask(99 | WHO_VCPU, "", None), (ThiefKind::Vm, None, None), "gone");
+        assert_eq!(ask(5, "cc1", None), (ThiefKind::Host, None, Some("cc1".into())));
+        assert_eq!(ask(5, "cc1", Some("build.service")).2, Some("build.service".into()));
+        let kernel = |comm| ask(5 | WHO_KERNEL, comm, None);
+        assert_eq!(kernel("kworker/0:1-events"), (ThiefKind::Kernel, None, Some("kworker".into())));
+        assert_eq!(kernel("ksoftirqd/1").0, ThiefKind::Irq);
+        assert_eq!(kernel("vhost-11"), (ThiefKind::Vm, id, name));
+        assert_eq!(kernel("vhost-10").0, ThiefKind::Helper);
+        assert_eq!(kernel("vhost-77"), (ThiefKind::Kernel, None, Some("vhost-77".into())));
+    }
+
+    #[test]
+    fn a_vm_that_ended_is_named_but_is_not_to_be_told_apart() {
+        let ended = suspect(Culprit::Process(12), key(10), &vms(), &mut TaskNames::default());
+        assert_eq!((ended.thief.name.as_deref(), ended.vm), (Some("vm-12"), None));
+    }
+
+    #[test]
+    fn units_that_say_something() {
+        assert_eq!(telling_unit("/system.slice/cron.service"), Some("cron.service".into()));
+        assert_eq!(telling_unit("/system.slice/docker-0a.scope/init"), Some("docker-0a.scope".into()));
+        assert_eq!(telling_unit("/user.slice/user-0.slice/session-3.scope"), None);
+        assert_eq!(telling_unit("/"), None);
+    }
+
+    #[test]
+    fn names_are_asked_for_once_and_forgotten_when_nobody_asks() {
+        let mut names = TaskNames::default();
+        assert_eq!(names.get(5), None);
+        assert_eq!(names.get(5), None);
+        assert_eq!(names.take_unasked(), [5]);
+        names.refused(5);
+        assert_eq!(names.get(5), None);
+        assert_eq!(names.take_unasked(), [5], "it is asked for again");
+        names.answer(5, Some(TaskFacts { comm: "x".into(), unit: None }));
+        for _ in 0..KEPT {
+            names.next_round();
+        }
+        assert!(names.get(5).is_some());
+        for _ in 0..=KEPT {
+            names.next_round();
+        }
+        assert_eq!(names.get(5), None);
+        assert_eq!(names.take_unasked(), [5]);
+        (0..10_000).for_each(|pid| assert_eq!(names.get(pid), None));
+        assert_eq!(names.take_unasked().len(), MAX_NAMES - 1);
+    }
+}

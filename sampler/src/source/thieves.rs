@@ -1,0 +1,247 @@
+//! From tables of thieves to shares: what was added to a thread's table since it was read last, and to whom a wait that goes
+//! on is to be charged.
+
+use sampler_ebpf::abi::{
+    Laying, MARK_SHIFT, MARKS, Occupancy, STRETCHES, Thieves, WHO_IDLE, WHO_PID, WHO_UNKNOWN, Who, mark_of,
+    who_of,
+};
+
+use crate::model::Ledger;
+
+/// Who is charged, as the scheduler program tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Culprit {
+    /// A process or kernel thread, with its marks.
+    Process(Who),
+    /// The CPU was idle: the wait is the way from the wake-up to the switch.
+    Idle,
+    /// Those without an entry in the table, with nothing but their mark.
+    Others(Who),
+    /// Nobody saw who had the CPU.
+    Nobody,
+}
+
+impl Culprit {
+    const fn of(who: Who) -> Self {
+        match who {
+            WHO_IDLE => Self::Idle,
+            WHO_UNKNOWN => Self::Nobody,
+            who => Self::Process(who),
+        }
+    }
+}
+
+/// Parts of a wait that are remembered apart.
+const MAX_PENDING: usize = 256;
+
+/// A wait that went on at a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// CPU on whose queue the thread waits.
+    pub cpu: u32,
+    /// Since when, on the scheduler's clock, ns.
+    pub queued_ns: u64,
+    /// The reading, on the same clock, ns.
+    pub until_ns: u64,
+    /// How much of it a CPU quota has held the thread back, ns: its begin, as the program will have it.
+    pub held_back_ns: u64,
+}
+
+/// What is known of one thread's thieves at a reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shares {
+    table: Thieves,
+    /// Run delay that the kernel counts and the table lacks, of a wait whose end no program saw. The next switch-out puts it
+    /// into the table.
+    lacking_ns: u64,
+    /// The wait that goes on, which is not in the table yet, and its parts.
+    wait: Option<Wait>,
+    pending: Vec<(Culprit, u64)>,
+}
+
+impl Shares {
+    /// A thread that nobody has taken anything from.
+    pub const NONE: Self = Self::new(Thieves::NONE, 0);
+
+    /// What a table holds, which lacks so much of the kernel's count.
+    #[must_use]
+    pub const fn new(table: Thieves, lacking_ns: u64) -> Self {
+        Self { table, lacking_ns, wait: None, pending: Vec::new() }
+    }
+
+    /// With a wait that goes on, on a CPU that remembers this. Of a wait that went on at the reading before only the part
+    /// since then is laid over the CPU's memory, which may not reach back further.
+    #[must_use]
+    pub fn waiting(mut self, wait: Wait, occupancy: Option<&Occupancy>, before: Option<&Self>) -> Self {
+        let same = |other: &Wait| other.cpu == wait.cpu && other.queued_ns == wait.queued_ns;
+        let before = before.and_then(|before| Some((before.wait.filter(same)?, &before.pending)));
+        let (from_ns, held_before) =
+            before.map_or((wait.queued_ns, 0), |(before, _)| (before.until_ns, before.held_back_ns));
+        let from_ns =
+            from_ns.saturating_add(wait.held_back_ns.saturating_sub(held_before)).min(wait.until_ns);
+        for (who, ns) in before.into_iter().flat_map(|(_, pending)| pending) {
+            self.add(*who, *ns);
+        }
+        match occupancy {
+            None => self.add(Culprit::Nobody, wait.until_ns.saturating_sub(from_ns)),
+            Some(occupancy) => {
+                let stretch = |at: usize| (occupancy.stretches[at].start_ns, occupancy.stretches[at].who);
+                let mut laying = Laying { from_ns, until_ns: wait.until_ns, written: occupancy.written };
+                (0..STRETCHES as u64)
+                    .all(|back| laying.step(back, stretch, |who, ns| self.add(Culprit::of(who), ns)));
+                laying.rest(|who, ns| self.add(Culprit::of(who), ns));
+            }
+        }
+        self.wait = Some(wait);
+        self
+    }
+
+    fn add(&mut self, who: Culprit, ns: u64) {
+        if ns == 0 {
+            return;
+        }
+        let known = |pending: &[(Culprit, u64)], who| pending.iter().position(|(other, _)| *other == who);
+        let who = match who {
+            Culprit::Process(process)
+                if self.pending.len() >= MAX_PENDING && known(&self.pending, who).is_none() =>
+            {
+                Culprit::Others(process & !WHO_PID)
+            }
+            who => who,
+        };
+        match known(&self.pending, who) {
+            Some(at) => self.pending[at].1 += ns,
+            None => self.pending.push((who, ns)),
+        }
+    }
+
+    /// Whether more than the table was known at the reading: it changes without a switch.
+    #[must_use]
+    pub const fn is_pending(&self) -> bool {
+        self.wait.is_some() || self.lacking_ns > 0
+    }
+
+    /// Charges what was added since `before`.
+    pub fn charge(&self, before: &Self, ledger: &mut Ledger<Culprit>) {
+        for (who, ns) in &self.pending {
+            ledger.charge(*who, signed(*ns));
+        }
+        for (who, ns) in &before.pending {
+            ledger.charge(*who, -signed(*ns));
+        }
+        ledger.charge(Culprit::Nobody, difference(self.lacking_ns, before.lacking_ns));
+        let (now, before) = (&self.table, &before.table);
+        let mut others: [i64; MARKS] =
+            std::array::from_fn(|mark| difference(now.others_ns[mark], before.others_ns[mark]));
+        for (at, (who, ns)) in entries(now) {
+            // Few move: only into the place of one that lost its own.
+            let had = if who_of(before.who[at]) == who { before.ns[at] } else { had(before, who) };
+            if ns >= had {
+                ledger.charge(Culprit::Process(who), difference(ns, had));
+            } else {
+                // It lost its entry and came back: what it had is among the others now.
+                others[mark_of(who)] -= signed(had);
+                ledger.charge(Culprit::Process(who), signed(ns));
+            }
+        }
+        for (at, (who, ns)) in entries(before) {
+            if who_of(now.who[at]) != who && !entries(now).any(|(_, (other, _))| other == who) {
+                others[mark_of(who)] -= signed(ns);
+            }
+        }
+        for (mark, ns) in (0..).zip(others) {
+            ledger.charge(Culprit::Others(mark << MARK_SHIFT), ns);
+        }
+        ledger.charge(Culprit::Idle, difference(now.idle_ns, before.idle_ns));
+        ledger.charge(Culprit::Nobody, difference(now.unknown_ns, before.unknown_ns));
+    }
+}
+
+/// Place, process and time of each entry that is not free.
+fn entries(table: &Thieves) -> impl Iterator<Item = (usize, (Who, u64))> + '_ {
+    let all = table.who.iter().map(|entry| who_of(*entry)).zip(table.ns).enumerate();
+    all.filter(|(_, (who, _))| *who != WHO_IDLE)
+}
+
+fn had(table: &Thieves, who: Who) -> u64 {
+    entries(table).find(|(_, (other, _))| *other == who).map_or(0, |(_, (_, ns))| ns)
+}
+
+fn difference(now: u64, before: u64) -> i64 {
+    signed(now) - signed(before)
+}
+
+fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use sampler_ebpf::abi::{STRETCHES, Stretch, entry_at};
+
+    use super::*;
+
+    fn table(entries: &[(usize, Who, u64)], others_ns: u64) -> Shares {
+        let mut shares = Shares::NONE;
+        for (at, who, ns) in entries {
+            shares.table.who[*at] = *who;
+            shares.table.ns[*at] = *ns;
+        }
+        shares.table.others_ns[0] = others_ns;
+        shares
+    }
+
+    fn charged(before: &Shares, now: &Shares) -> Vec<(Culprit, u64)> {
+        let mut ledger = Ledger::default();
+        now.charge(before, &mut ledger);
+        ledger.settle(u64::MAX / 2).0
+    }
+
+    #[test]
+    fn what_was_added_is_charged() {
+        let before = table(&[(3, 7, 100), (4, 8, 50)], 0);
+        let now = table(&[(3, entry_at(7, 3 << 30), 130), (4, 8, 50), (5, 9, 20)], 0);
+        assert_eq!(charged(&before, &now), [(Culprit::Process(7), 30), (Culprit::Process(9), 20)]);
+    }
+
+    #[test]
+    fn one_that_lost_its_entry_is_not_charged_twice() {
+        let before = table(&[(3, 7, 100), (4, 8, 50)], 10);
+        // 8 took 5 more, then lost its place to 9; 7 lost its own and came back elsewhere.
+        let now = table(&[(4, 9, 20), (6, 7, 40)], 10 + 55 + 100);
+        let expected = [(Culprit::Process(7), 40), (Culprit::Process(9), 20), (Culprit::Others(0), 5)];
+        assert_eq!(charged(&before, &now), expected);
+    }
+
+    #[test]
+    fn a_wait_that_goes_on_is_charged_once() {
+        let mut occupancy = Occupancy {
+            written: 3,
+            who: 8,
+            _pad: 0,
+            stretches: [Stretch { start_ns: 0, who: 0, _pad: 0 }; STRETCHES],
+        };
+        for (at, (start_ns, who)) in [(100, 7), (200, WHO_IDLE), (250, 8)].into_iter().enumerate() {
+            occupancy.stretches[at] = Stretch { start_ns, who, _pad: 0 };
+        }
+        let wait = |until_ns| Wait { cpu: 0, queued_ns: 50, until_ns, held_back_ns: 0 };
+        let waiting = Shares::NONE.waiting(wait(300), Some(&occupancy), None);
+        let parts = [
+            (Culprit::Process(7), 100),
+            (Culprit::Process(8), 50),
+            (Culprit::Idle, 50),
+            (Culprit::Nobody, 50),
+        ];
+        assert_eq!(charged(&Shares::NONE, &waiting), parts);
+        // The switch charges the same, and some more.
+        let mut after = table(&[(0, 7, 100), (1, 8, 90)], 0);
+        (after.table.idle_ns, after.table.unknown_ns) = (50, 50);
+        assert_eq!(charged(&waiting, &after), [(Culprit::Process(8), 40)]);
+        assert_eq!(Shares::NONE.waiting(wait(60), None, None).pending, [(Culprit::Nobody, 10)]);
+        assert_eq!(charged(&Shares::NONE, &Shares::new(Thieves::NONE, 7)), [(Culprit::Nobody, 7)]);
+        // By now the CPU remembers nothing of the wait's begin.
+        occupancy.stretches[0].who = 9;
+        let longer = Shares::NONE.waiting(wait(320), Some(&occupancy), Some(&waiting));
+        assert_eq!(charged(&waiting, &longer), [(Culprit::Process(8), 20)]);
+    }
+}

@@ -1,0 +1,188 @@
+//! Who took the time that a vCPU waited: each by name, with what it really ran, and all of it.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use hvsampler::collect::procfs::ProcFs;
+use hvsampler::model::{Snapshot, Theft, ThiefKind, Vm};
+use hvsampler::source::{Kvm, TaskFacts, telling_unit};
+
+use super::sampler;
+use crate::exactness::{Oracle as _, ProcOracle, Thread};
+use crate::guest::{Guest, GuestConfig};
+use crate::host::{self, CpuList};
+use crate::runner::{Context, Outcome};
+use crate::vmm::Load;
+
+/// Time for one of these tests.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
+/// How long the three fight.
+const FIGHT: Duration = Duration::from_secs(6);
+/// Two slices of the scheduler, at the ends of the fight.
+const ENDS_NS: u64 = 20_000_000;
+/// Snapshots of many guests, and the time between two.
+const SNAPSHOTS: usize = 4;
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// A process that is no guest.
+struct Hog(Child);
+
+impl Hog {
+    fn start(script: &str, cpus: &CpuList) -> anyhow::Result<Self> {
+        let hog = Self(Command::new("sh").args(["-c", script]).spawn()?);
+        host::pin(hog.0.id(), cpus)?;
+        Ok(hog)
+    }
+
+    /// Before all others on its CPU from now on. False where the machine does not let it.
+    fn real_time(&self) -> bool {
+        let priority = libc::sched_param { sched_priority: 10 };
+        let pid = libc::pid_t::try_from(self.0.id()).unwrap_or(libc::pid_t::MAX);
+        // SAFETY: a valid parameter; nothing but the child's scheduling changes.
+        unsafe { libc::sched_setscheduler(pid, libc::SCHED_FIFO, &raw const priority) == 0 }
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A victim, another guest and a hog on one CPU: the victim's wait is what the two others ran, each by its name and to within
+/// two percent.
+pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
+    let binary = context.binary("tiny-vmm")?;
+    let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
+    let cpu = CpuList::one(allowed.numbers()[0])?;
+    let start = |name: &str| Guest::start(&binary, &GuestConfig::new(name, 1, Load::Busy).on(&cpu));
+    let guests = [start("victim")?, start("other")?];
+    let hog = Hog::start("while :; do :; done", &cpu)?;
+    let [victim, other] = guests.each_ref().map(|guest| Thread { pid: guest.pid(), tid: guest.tids()[0] });
+    let hog_thread = Thread { pid: hog.0.id(), tid: hog.0.id() };
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &[victim, other])?;
+    thread::sleep(INTERVAL);
+    let oracle = ProcOracle::default();
+    let ran = |thread| anyhow::Ok(oracle.schedstat(thread)?.run_ns);
+    snapshot(&mut source)?;
+    let before = [ran(other)?, ran(hog_thread)?];
+    thread::sleep(FIGHT);
+    let taken = snapshot(&mut source)?;
+    let after = [ran(other)?, ran(hog_thread)?];
+    all_add_up(&taken)?;
+    let vm = |pid| taken.vms.iter().find(|vm| vm.key.pid == pid).context("a guest is missing");
+    let (victim, other) = (vm(victim.pid)?, vm(other.pid)?);
+    let thefts = victim.stolen_by.as_deref().context("the victim has no interval")?;
+    let by_other =
+        |theft: &&Theft| theft.thief.kind == ThiefKind::Vm && theft.thief.id == Some(other.id.clone());
+    let hog_name = name_of(hog_thread.pid).map(|facts| facts.unit.unwrap_or(facts.comm));
+    let by_hog = |theft: &&Theft| {
+        theft.thief.kind == ThiefKind::Host && theft.thief.name.as_deref() == hog_name.as_deref()
+    };
+    let took = [thefts.iter().find(by_other), thefts.iter().find(by_hog)];
+    let mut told = Vec::new();
+    for (n, name) in ["the other guest", "the hog"].into_iter().enumerate() {
+        let took = took[n].with_context(|| format!("{name} is no thief: {thefts:?}"))?.ns;
+        let ran = after[n] - before[n];
+        ensure!(
+            took.abs_diff(ran) <= ran / 50 + ENDS_NS,
+            "{name} took {took} ns, and ran {ran} ns: {thefts:?}"
+        );
+        told.push(format!("{name} took {:.3} s of {:.3} s that it ran", took as f64 / 1e9, ran as f64 / 1e9));
+    }
+    Ok(Outcome::Passed(told.join(", ")))
+}
+
+/// Many guests on two CPUs, free to move between them, with a real-time process that comes and goes: every interval's parts
+/// come to its steal, and next to nothing is nobody's.
+pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
+    let binary = context.binary("tiny-vmm")?;
+    let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
+    let few: Vec<String> = allowed.numbers().iter().take(2).map(ToString::to_string).collect();
+    let cpus: CpuList = few.join(",").parse()?;
+    let (burn, sleep) = (Duration::from_millis(2), Duration::from_millis(3));
+    let load = |n: u32| if n.is_multiple_of(3) { Load::Half { burn, sleep } } else { Load::Busy };
+    let start = |n: u32| Guest::start(&binary, &GuestConfig::new(format!("many-{n}"), 1, load(n)).on(&cpus));
+    let guests: Vec<Guest> =
+        (0..if context.in_lab() { 8 } else { 40 }).map(start).collect::<Result<_, _>>()?;
+    let threads: Vec<_> =
+        guests.iter().map(|guest| Thread { pid: guest.pid(), tid: guest.tids()[0] }).collect();
+    let hog =
+        Hog::start("while :; do i=0; while [ $i -lt 9000 ]; do i=$((i+1)); done; sleep 0.01; done", &cpus)?;
+    let hog_is = if hog.real_time() { "a real-time" } else { "no real-time, but a common" };
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &threads)?;
+    thread::sleep(INTERVAL);
+    snapshot(&mut source)?;
+    let (mut stolen, mut nobodys) = (0, 0);
+    let mut by_name = BTreeMap::new();
+    for _ in 0..SNAPSHOTS {
+        thread::sleep(INTERVAL);
+        let taken = snapshot(&mut source)?;
+        let (all, unattributed) = all_add_up(&taken)?;
+        (stolen, nobodys) = (stolen + all, nobodys + unattributed);
+        for theft in taken.vms.iter().flat_map(|vm| vm.stolen_by.iter().flatten()) {
+            let name = theft.thief.name.as_deref().filter(|_| theft.thief.kind != ThiefKind::Vm);
+            *by_name.entry((theft.thief.kind.key(), name.map(str::to_owned))).or_insert(0) += theft.ns;
+        }
+    }
+    ensure!(stolen > 0, "nothing was stolen");
+    ensure!(nobodys * 1000 <= stolen, "of {stolen} ns {nobodys} are nobody's: {by_name:?}");
+    let last = snapshot(&mut source)?.sampler;
+    sampler::nothing_lost(&last)?;
+    Ok(Outcome::Passed(format!(
+        "{} guests and {hog_is} process: {:.1} s stolen, {:.4} % of it by nobody, {} switches missed",
+        guests.len(),
+        stolen as f64 / 1e9,
+        nobodys as f64 * 100.0 / stolen as f64,
+        last.missed_switches
+    )))
+}
+
+/// A snapshot, with the names that it asks for answered at once.
+pub(super) fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
+    sampler::identify(source);
+    source.read()?;
+    for pid in source.take_unnamed() {
+        source.name_task(pid, name_of(pid));
+    }
+    Ok(source.compose())
+}
+
+fn name_of(pid: u32) -> Option<TaskFacts> {
+    let name = ProcFs::system().task_name(pid).ok()?;
+    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(telling_unit) })
+}
+
+/// Fails where the parts of an interval do not come to the steal of its vCPUs. Returns all steal of the interval, and how
+/// much of it nobody is known to have taken, ns.
+pub(super) fn all_add_up(snapshot: &Snapshot) -> anyhow::Result<(u64, u64)> {
+    let (mut all, mut unattributed) = (0, 0);
+    for vm in &snapshot.vms {
+        let intervals = || vm.vcpus.iter().filter_map(|vcpu| vcpu.interval);
+        let steal: u64 = intervals().map(|interval| interval.run_delay_ns).sum();
+        let Some(thefts) = &vm.stolen_by else {
+            ensure!(intervals().next().is_none(), "{}: nobody is said to have taken {steal} ns", name(vm));
+            continue;
+        };
+        let parts: u64 = thefts.iter().map(|theft| theft.ns).sum();
+        ensure!(
+            parts == steal,
+            "{}: the parts come to {parts} ns, the steal is {steal} ns: {thefts:?}",
+            name(vm)
+        );
+        all += steal;
+        let nobodys = thefts.iter().filter(|theft| theft.thief.kind == ThiefKind::Unattributed);
+        unattributed += nobodys.map(|theft| theft.ns).sum::<u64>();
+    }
+    Ok((all, unattributed))
+}
+
+fn name(vm: &Vm) -> &str {
+    vm.name.as_ref().unwrap_or(&vm.id)
+}
