@@ -96,7 +96,7 @@ pub(crate) fn run(workspace: &Workspace, kernels: &[String], job: &Job, limit: D
         let kernel = kernel.fetch(workspace, &lab.busybox)?;
         let begun = Instant::now();
         let report = lab.try_kernel(&kernel)?;
-        tally += report.tally;
+        tally += report.tally.within(&kernel.series);
         verdicts.push(format!(
             "lab {} ... {} ({} s, {} boots; {})",
             kernel.release,
@@ -141,7 +141,7 @@ impl Progress {
         let (names, tally) = lines.so_far();
         self.idle = if names.is_empty() { self.idle + 1 } else { 0 };
         self.settled.extend_from_slice(names);
-        self.tally += tally;
+        self.tally += tally.clone();
         self.idle <= RETRIES
     }
 }
@@ -192,7 +192,7 @@ impl<'a> Lab<'a> {
                 );
                 continue;
             }
-            let (tally, verdict) = self.judge(end, lines, progress.tally);
+            let (tally, verdict) = self.judge(end, lines, &progress.tally);
             return Ok(Report { tally, verdict, boots: boot });
         }
         bail!("kernel {} was never booted", kernel.release)
@@ -233,18 +233,22 @@ impl<'a> Lab<'a> {
     }
 
     /// What the last boot says, together with what was settled before it.
-    fn judge(&self, end: End, lines: RunnerLines, settled: Tally) -> (Tally, String) {
-        let failed = |reason: String| (settled + Tally::FAILED, format!("FAILED: {reason}"));
+    fn judge(&self, end: End, lines: RunnerLines, settled: &Tally) -> (Tally, String) {
+        let failed =
+            |reason: String| (settled.clone() + Tally::failed("lab", &reason), format!("FAILED: {reason}"));
         let status = match end {
             End::Command { status } => status,
             End::Fault(reason) | End::Stall(reason) => return failed(reason),
         };
         match self.job {
-            Job::Command(_) if status == 0 => (Tally::PASSED, "ok".to_owned()),
+            Job::Command(_) if status == 0 => (Tally::passed(), "ok".to_owned()),
             Job::Command(_) => failed(format!("exit status {status}")),
-            Job::Tests { .. } => match lines.finish(status == 0).map(|tally| settled + tally) {
-                Ok(tally) if tally.failed == 0 => (tally, format!("ok, {tally}")),
-                Ok(tally) => (tally, format!("FAILED: {tally}")),
+            Job::Tests { .. } => match lines.finish(status == 0).map(|tally| settled.clone() + tally) {
+                Ok(tally) => {
+                    let word = if tally.counts.failed == 0 { "ok," } else { "FAILED:" };
+                    let verdict = format!("{word} {tally}");
+                    (tally, verdict)
+                }
                 Err(error) => failed(format!("{error:#}")),
             },
         }
@@ -285,6 +289,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::test::tally::Counts;
 
     #[test]
     fn a_shell_reads_back_what_was_quoted() {
@@ -307,7 +312,7 @@ mod tests {
         assert!(progress.take(&lines(&[])) && progress.take(&lines(&["noise"])));
         assert!(progress.take(&lines(&["test c ... ok"])), "it goes on");
         assert_eq!(progress.settled, ["a", "b", "c"]);
-        assert_eq!(progress.tally, Tally { passed: 2, failed: 1, skipped: 0 });
+        assert_eq!(progress.tally.counts, Counts { passed: 2, failed: 1, skipped: 0 });
         assert!((0..RETRIES).all(|_| progress.take(&lines(&[]))));
         assert!(!progress.take(&lines(&[])), "the same test again and again");
     }

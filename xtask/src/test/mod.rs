@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 pub(crate) use self::parts::RUNNER;
 use self::{
@@ -46,10 +46,11 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         total += outcome(part, args, (part.run)(workspace, args));
         times.push((part.name, begun.elapsed()));
     }
-    if total.total() == 0 {
+    if total.counts.total() == 0 {
         bail!("no test matches {:?}", args.filter.as_deref().unwrap_or_default());
     }
     print_times(&times);
+    print_failures(&total);
     println!("{total}");
     Ok(total.exit_code())
 }
@@ -57,15 +58,11 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 /// A part that cannot say what it ran counts as one failure, and so does one that ran nothing.
 fn outcome(part: &Part, args: &Args, result: Result<Tally>) -> Tally {
     match result {
-        Ok(tally) if tally.total() == 0 && args.filter.is_none() => {
-            println!("test {} ... FAILED: the part ran no test at all", part.name);
-            Tally::FAILED
+        Ok(tally) if tally.counts.total() == 0 && args.filter.is_none() => {
+            Tally::of(part.name, Err(anyhow!("the part ran no test at all")))
         }
         Ok(tally) => tally,
-        Err(error) => {
-            println!("test {} ... FAILED: {error:#}", part.name);
-            Tally::FAILED
-        }
+        Err(error) => Tally::of(part.name, Err(error)),
     }
 }
 
@@ -73,5 +70,14 @@ fn print_times(times: &[(&str, Duration)]) {
     println!("== time");
     for (name, time) in times {
         println!("{name:10} {:6.1} s", time.as_secs_f64());
+    }
+}
+
+fn print_failures(total: &Tally) {
+    if !total.failures.is_empty() {
+        println!("== failures");
+    }
+    for failure in &total.failures {
+        println!("{failure}");
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::tally::Tally;
+use super::tally::{Counts, Tally};
 use crate::shell;
 
 /// Collects the result lines of the test runner and holds its sum and exit status against them,
@@ -16,7 +16,7 @@ use crate::shell;
 pub(crate) struct RunnerLines {
     counted: Tally,
     names: Vec<String>,
-    sum: Option<Tally>,
+    sum: Option<Counts>,
 }
 
 impl RunnerLines {
@@ -24,27 +24,27 @@ impl RunnerLines {
         if let Some((name, one)) = Tally::from_runner(line) {
             self.counted += one;
             self.names.push(name.to_owned());
-        } else if let Some(sum) = Tally::from_sum(line) {
+        } else if let Some(sum) = Counts::from_sum(line) {
             self.sum = Some(sum);
         }
     }
 
     /// The tests that have their results, of a runner that did not come to its end.
-    pub(crate) fn so_far(&self) -> (&[String], Tally) {
-        (&self.names, self.counted)
+    pub(crate) fn so_far(&self) -> (&[String], &Tally) {
+        (&self.names, &self.counted)
     }
 
     pub(crate) fn finish(self, success: bool) -> Result<Tally> {
         let Some(sum) = self.sum else {
             bail!("the test runner ended without its sum, after {}", self.counted);
         };
-        if sum != self.counted {
+        if sum != self.counted.counts {
             bail!("the test runner says {sum}, its lines say {}", self.counted);
         }
         if success != (sum.failed == 0) {
             bail!("the test runner's exit status contradicts its sum of {sum}");
         }
-        Ok(sum)
+        Ok(self.counted)
     }
 }
 
@@ -59,11 +59,13 @@ pub(crate) fn runner(command: &mut Command) -> Result<Tally> {
 pub(crate) fn libtest(command: &mut Command) -> Result<Tally> {
     let mut tally = Tally::default();
     let status = each_line(command, |line| {
-        if let Some(binary) = Tally::from_libtest(line) {
-            tally += binary;
+        if let Some(binary) = Counts::from_libtest(line) {
+            tally.counts += binary;
+        } else if let Some((_, one)) = Tally::from_runner(line) {
+            tally.failures.extend(one.failures);
         }
     })?;
-    if !status.success() && tally.failed == 0 {
+    if !status.success() && tally.counts.failed == 0 {
         bail!("`{}` ended with {status}", shell::display(command));
     }
     Ok(tally)
@@ -105,7 +107,9 @@ mod tests {
     #[test]
     fn sum_lines_and_status_must_agree() {
         let all = ["test a ... ok", "test b ... FAILED: no", "1 passed, 1 failed, 0 skipped"];
-        assert_eq!(finish(&all, false).unwrap(), Tally { passed: 1, failed: 1, skipped: 0 });
+        let tally = finish(&all, false).unwrap();
+        assert_eq!(tally.counts, Counts { passed: 1, failed: 1, skipped: 0 });
+        assert_eq!(tally.failures, ["b: no"]);
         finish(&all, true).unwrap_err();
         finish(&all[1..], false).unwrap_err();
     }

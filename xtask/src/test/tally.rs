@@ -8,29 +8,46 @@ use std::{
 
 use anyhow::Result;
 
-/// Results of some tests.
+/// How many tests had which result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct Counts {
     pub(crate) passed: u32,
     pub(crate) failed: u32,
     pub(crate) skipped: u32,
 }
 
+/// Results of some tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) counts: Counts,
+    /// What failed and why, to be said again at the end: what a test printed is far up by then.
+    pub(crate) failures: Vec<String>,
+}
+
 impl Tally {
-    pub(crate) const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
-    pub(crate) const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
-    const SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
+    pub(crate) fn passed() -> Self {
+        Self::from(Counts { passed: 1, ..Counts::default() })
+    }
+
+    pub(crate) fn failed(name: &str, reason: impl fmt::Display) -> Self {
+        let counts = Counts { failed: 1, ..Counts::default() };
+        Self { counts, failures: vec![format!("{name}: {reason}")] }
+    }
+
+    fn skipped() -> Self {
+        Self::from(Counts { skipped: 1, ..Counts::default() })
+    }
 
     /// One test that is a command of ours, printed as the others are.
     pub(crate) fn of(name: &str, result: Result<()>) -> Self {
         match result {
             Ok(()) => {
                 println!("test {name} ... ok");
-                Self::PASSED
+                Self::passed()
             }
             Err(error) => {
                 println!("test {name} ... FAILED: {error:#}");
-                Self::FAILED
+                Self::failed(name, format_args!("{error:#}"))
             }
         }
     }
@@ -38,15 +55,40 @@ impl Tally {
     /// One test that this machine cannot run.
     pub(crate) fn skip(name: &str, reason: impl fmt::Display) -> Self {
         println!("test {name} ... skipped: {reason}");
-        Self::SKIPPED
+        Self::skipped()
     }
 
+    /// The same, with each failure's place said before it.
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        for failure in &mut self.failures {
+            *failure = format!("[{place}] {failure}");
+        }
+        self
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        if self.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Name and result of one line of the test runner, `test NAME ... ok (detail)`, or of libtest.
+    pub(crate) fn from_runner(line: &str) -> Option<(&str, Self)> {
+        let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+        let word = outcome.split([' ', ':']).next()?;
+        let result = match word {
+            "ok" => Self::passed(),
+            "FAILED" => {
+                Self::failed(name, outcome.trim_start_matches("FAILED").trim_start_matches([':', ' ']))
+            }
+            "skipped" => Self::skipped(),
+            _ => return None,
+        };
+        Some((name, result))
+    }
+}
+
+impl Counts {
     pub(crate) fn total(self) -> u32 {
         self.passed + self.failed + self.skipped
-    }
-
-    pub(crate) fn exit_code(self) -> ExitCode {
-        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     /// What libtest says of one binary: `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
@@ -57,25 +99,18 @@ impl Tally {
         Some(Self { passed: count("passed")?, failed: count("failed")?, skipped: count("ignored")? })
     }
 
-    /// Name and result of one line of the test runner: `test NAME ... ok (detail)`.
-    pub(crate) fn from_runner(line: &str) -> Option<(&str, Self)> {
-        let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
-        let word = outcome.split([' ', ':']).next()?;
-        let result = match word {
-            "ok" => Self::PASSED,
-            "FAILED" => Self::FAILED,
-            "skipped" => Self::SKIPPED,
-            _ => return None,
-        };
-        Some((name, result))
-    }
-
     /// The runner's own sum: `2 passed, 0 failed, 1 skipped`.
     pub(crate) fn from_sum(line: &str) -> Option<Self> {
         let mut parts = line.split(", ");
         let mut count = |word: &str| parts.next()?.strip_suffix(word)?.trim_end().parse().ok();
         let sum = Self { passed: count("passed")?, failed: count("failed")?, skipped: count("skipped")? };
         parts.next().is_none().then_some(sum)
+    }
+}
+
+impl From<Counts> for Tally {
+    fn from(counts: Counts) -> Self {
+        Self { counts, failures: Vec::new() }
     }
 }
 
@@ -90,6 +125,13 @@ impl Add for Tally {
 
 impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
+        self.counts += other.counts;
+        self.failures.extend(other.failures);
+    }
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
@@ -97,6 +139,12 @@ impl AddAssign for Tally {
 }
 
 impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.counts.fmt(f)
+    }
+}
+
+impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
@@ -109,27 +157,34 @@ mod tests {
     #[test]
     fn libtest_counts_ignored_tests_as_skipped() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s";
-        assert_eq!(Tally::from_libtest(line), Some(Tally { passed: 12, failed: 3, skipped: 1 }));
-        assert_eq!(Tally::from_libtest("test result: ok"), None);
+        assert_eq!(Counts::from_libtest(line), Some(Counts { passed: 12, failed: 3, skipped: 1 }));
+        assert_eq!(Counts::from_libtest("test result: ok"), None);
     }
 
     #[test]
     fn runner_lines_count_one_each() {
-        assert_eq!(Tally::from_runner("test a::b ... ok (2,000 comparisons)"), Some(("a::b", Tally::PASSED)));
+        assert_eq!(
+            Tally::from_runner("test a::b ... ok (2,000 comparisons)"),
+            Some(("a::b", Tally::passed()))
+        );
         assert_eq!(
             Tally::from_runner("test a::b ... FAILED: 3 mismatches ... ok"),
-            Some(("a::b", Tally::FAILED))
+            Some(("a::b", Tally::failed("a::b", "3 mismatches ... ok")))
         );
-        assert_eq!(Tally::from_runner("test a::b ... skipped: no /dev/kvm"), Some(("a::b", Tally::SKIPPED)));
+        assert_eq!(
+            Tally::from_runner("test a::b ... skipped: no /dev/kvm"),
+            Some(("a::b", Tally::skipped()))
+        );
+        assert_eq!(Tally::from_runner("test a::b ... FAILED"), Some(("a::b", Tally::failed("a::b", ""))));
         assert_eq!(Tally::from_runner("test result: ok. 1 passed"), None);
         assert_eq!(Tally::from_runner("testing ... ok"), None);
     }
 
     #[test]
     fn a_sum_is_read_as_it_is_printed() {
-        let sum = Tally { passed: 7, failed: 1, skipped: 2 };
-        assert_eq!(Tally::from_sum(&sum.to_string()), Some(sum));
-        assert_eq!(Tally::from_sum("7 passed, 1 failed"), None);
-        assert_eq!(Tally::from_sum("7 passed, 1 failed, 2 skipped, 1 lost"), None);
+        let sum = Counts { passed: 7, failed: 1, skipped: 2 };
+        assert_eq!(Counts::from_sum(&sum.to_string()), Some(sum));
+        assert_eq!(Counts::from_sum("7 passed, 1 failed"), None);
+        assert_eq!(Counts::from_sum("7 passed, 1 failed, 2 skipped, 1 lost"), None);
     }
 }
