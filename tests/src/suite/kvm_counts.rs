@@ -49,8 +49,9 @@ fn compare(context: &Context, pid: u32, threads: &[Thread]) -> anyhow::Result<Ou
     let (mut rounds, mut moved, mut nonzero) = (0, 0, 0);
     while rounds < ROUNDS {
         ensure!(Instant::now() < end, "the VM stood still in {rounds} snapshots, it moved in {moved}");
-        let Some(before) = shown(&vm, &ours(&mut source, pid)?)? else { continue };
-        let ours = ours(&mut source, pid)?;
+        let Some(before) = ours(&mut source, pid)? else { continue };
+        let Some(before) = shown(&vm, &before)? else { continue };
+        let Some(ours) = ours(&mut source, pid)? else { continue };
         let Some(after) = shown(&vm, &ours)? else { continue };
         for (name, count) in &ours {
             ensure!(*count <= after[name], "{name} is {count}, and KVM has counted {} since", after[name]);
@@ -72,18 +73,22 @@ fn compare(context: &Context, pid: u32, threads: &[Thread]) -> anyhow::Result<Ou
     )))
 }
 
-/// Sums over the vCPUs of a VM, by the kernel's name of the count.
-fn ours(source: &mut Kvm, pid: u32) -> anyhow::Result<Counts> {
+/// Sums over the vCPUs of a VM, by the kernel's name of the count; `None` where one of them could not be read.
+fn ours(source: &mut Kvm, pid: u32) -> anyhow::Result<Option<Counts>> {
     sampler::identify(source);
     let snapshot = source.snapshot()?;
     let vm = snapshot.vms.iter().find(|vm| vm.key.pid == pid).context("the VM is not in the snapshot")?;
+    // It switched at each attempt to read it, and has what it had before.
+    if vm.vcpus.iter().any(|vcpu| vcpu.interval.is_none()) {
+        return Ok(None);
+    }
     let mut sums = Counts::new();
     for counts in vm.vcpus.iter().filter_map(|vcpu| vcpu.kvm) {
         for (key, count) in counts.iter() {
             *sums.entry(kernels_name(key)).or_default() += count;
         }
     }
-    Ok(sums)
+    Ok(Some(sums))
 }
 
 /// The last part of the member's path: KVM names the file in debugfs after it.
