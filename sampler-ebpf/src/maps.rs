@@ -6,8 +6,8 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use sampler_ebpf::abi::{
-    Control, FILTER_BITS, Filter, HookStats, MAX_CPUS, MAX_SLOTS, Occupancy, Offsets, PIDS_PER_BLOCK,
-    PidBlock, Thieves, VcpuSlot, WalkRecord, WalkStats,
+    Control, ExitOffsets, FILTER_BITS, Filter, HookStats, MAX_CPUS, MAX_SLOTS, Modes, Occupancy, Offsets,
+    PIDS_PER_BLOCK, PidBlock, Thieves, VcpuSlot, WalkRecord, WalkStats,
 };
 
 /// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
@@ -33,6 +33,15 @@ static SLOTS: Array<VcpuSlot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABL
 /// Who took each slot's time; written with the slot.
 #[map]
 static THIEVES: Array<Thieves> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// What each slot's thread does with its CPU time, and why its guest was left.
+#[map]
+static MODES: Array<Modes> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// Where the reasons of exits are. Not frozen as the other offsets: they are of a module that may be loaded late, or anew.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.exits")]
+static mut EXIT_OFFSETS: ExitOffsets = ExitOffsets::UNSET;
 
 /// Who had each CPU lately; read by user space for waits that go on. One entry per CPU; the loader sizes it.
 #[map]
@@ -102,6 +111,19 @@ pub(crate) fn slot(index: u16) -> Option<*mut VcpuSlot> {
 #[inline(always)]
 pub(crate) fn thieves(index: u16) -> Option<*mut Thieves> {
     THIEVES.get_ptr_mut(u32::from(index))
+}
+
+/// A slot's modes.
+#[inline(always)]
+pub(crate) fn modes(index: u16) -> Option<*mut Modes> {
+    MODES.get_ptr_mut(u32::from(index))
+}
+
+/// Where the reasons of exits are.
+#[inline(always)]
+pub(crate) fn exit_offsets() -> ExitOffsets {
+    // SAFETY: the static outlives every program run. Volatile, because user space changes it: while no hook of KVM's is attached.
+    unsafe { (&raw const EXIT_OFFSETS).read_volatile() }
 }
 
 /// What a CPU remembers of itself.

@@ -11,6 +11,7 @@ use crate::{
     config::{self, LogLevel, Overrides, StartDelay},
     duration,
     export::settings::Protocol,
+    model::Level,
     service::Output,
 };
 
@@ -91,6 +92,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "DELAY", value_parser = StartDelay::parse)]
     pub start_delay: Option<StartDelay>,
 
+    /// The most that is told of guests: "full", or "basic" without KVM's hooks, which costs less
+    #[arg(long, value_name = "LEVEL", value_parser = level())]
+    pub level: Option<Level>,
+
     /// Level of the service's own messages
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
@@ -120,6 +125,7 @@ impl RunArgs {
             start_delay: self.start_delay,
             endpoint: self.endpoint.clone(),
             protocol: self.protocol,
+            level: self.level,
             log_level: self.log_level,
             bpf_log_level: self.bpf_log_level,
         }
@@ -150,6 +156,10 @@ pub struct OnceArgs {
     /// A row for each vCPU below its guest (JSON always has them)
     #[arg(long)]
     pub vcpu: bool,
+
+    /// The most that is told of guests: "full", or "basic" without KVM's hooks, which costs less
+    #[arg(long, value_name = "LEVEL", value_parser = level(), default_value = "full")]
+    pub level: Level,
 }
 
 /// Arguments of `check`.
@@ -197,6 +207,13 @@ fn protocol() -> impl clap::builder::TypedValueParser<Value = Protocol> {
     })
 }
 
+fn level() -> impl clap::builder::TypedValueParser<Value = Level> {
+    PossibleValuesParser::new([Level::Full.key(), Level::Basic.key()]).map(|text| match text.as_str() {
+        "basic" => Level::Basic,
+        _ => Level::Full,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -236,6 +253,8 @@ mod tests {
             "grpc",
             "--start-delay",
             "0s",
+            "--level",
+            "basic",
             "--log-level",
             "debug",
             "--bpf-log-level",
@@ -252,6 +271,7 @@ mod tests {
                 start_delay: Some(StartDelay::Fixed(Duration::ZERO)),
                 endpoint: Some("http://c:4317".to_owned()),
                 protocol: Some(Protocol::Grpc),
+                level: Some(Level::Basic),
                 log_level: Some(LogLevel::Debug),
                 bpf_log_level: Some(LogLevel::Trace),
             }
@@ -275,6 +295,7 @@ mod tests {
             ("--interval", "1ms", "the shortest interval is 100ms"),
             ("--protocol", "http/json", "[possible values: http/protobuf, grpc]"),
             ("--start-delay", "soon", "neither \"random\" nor a duration"),
+            ("--level", "most", "[possible values: full, basic]"),
             ("--log-level", "loud", "[possible values: off, error, warn, info, debug, trace]"),
         ] {
             let error = Run::try_parse_from(["run", flag, value]).unwrap_err();
@@ -287,8 +308,8 @@ mod tests {
     fn once_has_its_defaults() {
         let once = Once::try_parse_from(["once"]).unwrap().args;
         assert_eq!(
-            (once.interval, once.format, once.vcpu),
-            (Duration::from_secs(2), OnceFormat::Table, false)
+            (once.interval, once.format, once.vcpu, once.level),
+            (Duration::from_secs(2), OnceFormat::Table, false, Level::Full)
         );
     }
 }

@@ -2,7 +2,9 @@
 
 mod counters;
 mod event;
+mod exits;
 mod histogram;
+mod modes;
 mod offsets;
 mod slot;
 mod thieves;
@@ -11,9 +13,13 @@ pub use counters::{
     COUNTERS, Counter, CounterRow, KVM_STATS, KvmStat, Unit, for_each_counter, for_each_kvm_stat,
 };
 pub use event::{Event, EventKind};
+pub use exits::{
+    EXIT_CODES, EXIT_ROWS, ExitReason, ExitRow, OTHER_EXITS, SVM_EXITS, VMX_EXITS, exit_place, exit_rows,
+};
 pub use histogram::{
     BUCKETS, DISTRIBUTIONS, Distribution, DistributionRow, Histogram, ZERO_EXPONENT, bucket_of,
 };
+pub use modes::{EXIT_BUCKETS, ExitCounts, ExitOffsets, MODES, Mode, Modes};
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use slot::{
     Control, FILTER_BITS, Filter, HookStats, Left, MAX_CPUS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,

@@ -3,6 +3,7 @@
 use super::{
     counters::{COUNTERS, KVM_STATS},
     histogram::{DISTRIBUTIONS, Histogram},
+    modes::MODES,
 };
 
 /// vCPU threads that can be followed at once, slot 0 included.
@@ -124,6 +125,16 @@ pub struct WalkRecord {
     pub on_cpu: u32,
     /// CPU that it is on, or on whose queue it waits; of one that sleeps the last.
     pub cpu: u32,
+    /// CPU time in each [`super::Mode`] since the thread has its slot, what goes on included, ns.
+    pub modes_ns: [u64; MODES],
+    /// Times that the modes could no longer be told.
+    pub modes_gaps: u64,
+    /// Entries into the guest and exits from it without the other.
+    pub unpaired: u64,
+    /// 1 while the modes are told.
+    pub modes_told: u32,
+    /// Keeps the layout explicit.
+    pub _pad: u32,
     /// Number of the last walk if it read what KVM counts of the vCPU; 0 when it did not, because the vCPU is no longer the
     /// thread's: `kvm` says nothing then.
     pub kvm_generation: u64,

@@ -1,7 +1,9 @@
 //! One file per subsystem. Each program has the prototype of what it hooks in a comment and a body of bounded length.
 
 mod baseline;
+mod kvm;
 mod lifecycle;
+mod modes;
 mod occupancy;
 mod quota;
 mod sched;

@@ -6,10 +6,11 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use sampler_ebpf::abi::{Counter, HookStats, Left, Member, NO_SLOT, SLOT_PENDING, Thieves, VcpuSlot};
+use sampler_ebpf::abi::{Counter, HookStats, Left, Member, Modes, NO_SLOT, SLOT_PENDING, Thieves, VcpuSlot};
 
 use super::{
     lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
+    modes,
     occupancy::{Followed, Lay, Looped, PATIENCE, Wait, strangers, vcpus},
     quota::{held_back, note_on, queue},
     slot::{amend, arrive, leave},
@@ -78,14 +79,18 @@ fn on_switch<A: Access, L: Lay>(ctx: &impl EbpfContext, preempted: u64, prev: Ob
     let leaves =
         switch_out::<A, L>(ctx, &Leaving { cpu, preempted: preempted != 0, task: prev, pid, notifier, now });
     let comes = followed(next, next_pid);
-    if !leaves && comes.is_none() {
+    if leaves.is_none() && comes.is_none() {
         return between_strangers::<A>(cpu, prev, next);
     }
+    modes::switch(
+        leaves.map(|known| (known.modes, notifier != 0)),
+        comes.map(|known| (known.modes, self::notifier::<A>(next) != 0)),
+    );
     let Some(occupancy) = occupancy(cpu) else { return };
-    vcpus::<A>(occupancy, cpu, (prev, leaves), (next, comes.is_some()), now);
+    vcpus::<A>(occupancy, cpu, (prev, leaves.is_some()), (next, comes.is_some()), now);
     // Last, and with nothing left to be done after it: a verifier that follows the loop in there does so once for each
     // state that still matters.
-    if let Some(Known { slot, thieves }) = comes {
+    if let Some(Known { slot, thieves, .. }) = comes {
         let queued = A::u64(next, Member::TaskLastQueued);
         arrive(slot, cpu, || {
             if queued != 0 {
@@ -110,7 +115,7 @@ fn between_strangers<A: Access>(cpu: u32, prev: Object, next: Object) {
 /// A thread that waits is moved to another CPU: the wait so far was on this one, and the kernel has just credited it.
 #[inline(always)]
 fn on_migrate<A: Access, L: Lay>(task: Object, to: u64) {
-    let Some(Known { slot, thieves }) = followed(task, A::u32(task, Member::TaskPid)) else { return };
+    let Some(Known { slot, thieves, .. }) = followed(task, A::u32(task, Member::TaskPid)) else { return };
     // SAFETY: the pointers came from map look-ups that the verifier followed.
     let (before, known_stints, charged) = unsafe {
         let counter = |at: Counter| (&raw const (*slot).counters[at as usize]).read_volatile();
@@ -148,14 +153,14 @@ struct Leaving {
     now: u64,
 }
 
-/// Returns whether the thread is a vCPU's that is followed.
+/// Returns what is kept of the thread, if it is a vCPU's that is followed.
 #[inline(always)]
-fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> bool {
+fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Known> {
     let &Leaving { cpu, preempted, task, pid, notifier, now } = leaving;
     if notifier == 0 && !may_have_slot(pid) {
-        return false;
+        return None;
     }
-    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return false };
+    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return None };
     // SAFETY: the pointer came from a map look-up that the verifier followed.
     let index = unsafe { entry.read_volatile() };
     let state = state::<A>(task);
@@ -164,7 +169,7 @@ fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> b
     if known.is_none() && index != NO_SLOT && index != SLOT_PENDING {
         count(stats, |s| &raw mut s.stale_slots);
     }
-    if let Some(Known { slot, thieves }) = known {
+    if let Some(Known { slot, thieves, .. }) = known {
         let left = how_left(preempted, state, task, notifier);
         let missed = leave::<A>(slot, thieves, task, cpu, left, now, |late| {
             let Some(occupancy) = occupancy(cpu) else { return };
@@ -191,7 +196,7 @@ fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> b
         };
         let sent = announce::<A>(ctx, task, notifier, pid, entry, seen);
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
-        return false;
+        return None;
     }
     if dead && index != NO_SLOT {
         // SAFETY: the pointer came from a map look-up that the verifier followed.
@@ -199,7 +204,7 @@ fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> b
         let sent = gone::<A>(ctx, task, pid);
         count(stats, |s| if sent { &raw mut s.gone } else { &raw mut s.events_lost });
     }
-    known.is_some()
+    known
 }
 
 /// A thread that is preempted stays on its queue whatever it was about to do.
@@ -219,6 +224,7 @@ fn how_left(preempted: bool, state: u64, task: Object, notifier: u64) -> Left {
 struct Known {
     slot: *mut VcpuSlot,
     thieves: *mut Thieves,
+    modes: *mut Modes,
 }
 
 /// What is kept of a thread, if it is followed.
@@ -242,7 +248,7 @@ fn own_slot(index: u16, task: Object) -> Option<Known> {
     if unsafe { (&raw const (*slot).task).read_volatile() } != task as u64 {
         return None;
     }
-    Some(Known { slot, thieves: thieves(index)? })
+    Some(Known { slot, thieves: thieves(index)?, modes: crate::maps::modes(index)? })
 }
 
 #[inline(always)]

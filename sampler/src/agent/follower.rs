@@ -8,7 +8,7 @@ use std::{
 use crate::{
     collect::{enrich::Enricher, wait_readable},
     model::{Snapshot, VmKey},
-    source::{GuestFacts, Kvm, SourceError, TaskFacts},
+    source::{GuestFacts, Kvm, Levels, SourceError, TaskFacts},
 };
 
 /// Time between two looks while vCPUs or names are awaited.
@@ -82,6 +82,11 @@ impl Follower {
             self.follow(STEP);
         }
         Ok(())
+    }
+
+    /// Sets how much is told of guests.
+    pub fn set_levels(&mut self, levels: Levels) {
+        self.source.set_levels(levels);
     }
 
     /// Asks anew what every guest is called.

@@ -12,18 +12,20 @@ use std::{
 };
 
 use super::Follower;
-use crate::model::Snapshot;
+use crate::{model::Snapshot, source::Levels};
 
 /// Longest sleep: how late a stop or a new schedule may be noticed.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
-/// When to do what.
+/// When to do what, and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// Time between snapshots.
     pub interval: Duration,
     /// Time between full re-discoveries.
     pub discovery_interval: Duration,
+    /// How much is told of guests.
+    pub levels: Levels,
 }
 
 /// The running thread.
@@ -97,6 +99,7 @@ impl<D: FnMut(Snapshot)> Loop<D> {
         let mut discovered = start;
         while !self.stop.load(Ordering::Acquire) {
             let schedule = self.schedule.lock().map_or(FALLBACK, |schedule| *schedule);
+            self.follower.set_levels(schedule.levels);
             if last != start {
                 next = next.min(last + schedule.interval).max(last);
             }
@@ -128,5 +131,8 @@ impl<D: FnMut(Snapshot)> Loop<D> {
 }
 
 /// Only after a panic of the thread that changed the schedule.
-const FALLBACK: Schedule =
-    Schedule { interval: Duration::from_secs(10), discovery_interval: Duration::from_secs(600) };
+const FALLBACK: Schedule = Schedule {
+    interval: Duration::from_secs(10),
+    discovery_interval: Duration::from_secs(600),
+    levels: Levels::DEFAULT,
+};

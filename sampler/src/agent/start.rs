@@ -18,7 +18,7 @@ use crate::{
     },
     load::{self, Options},
     model::VmKey,
-    source::{GuestFacts, Kvm, TaskFacts, telling_unit},
+    source::{GuestFacts, Kvm, Levels, TaskFacts, telling_unit},
 };
 
 /// What stands in the way for certain, asked before the kernel answers with nothing more than a number.
@@ -48,14 +48,15 @@ pub fn obstacles() -> Result<()> {
 ///
 /// # Errors
 /// Says which privilege, kernel feature, map or hook is missing, and how to get it.
-pub fn start(bpf_log_level: u8) -> Result<(Follower, BpfLog)> {
+pub fn start(bpf_log_level: u8, levels: Levels) -> Result<(Follower, BpfLog)> {
     obstacles()?;
     let root = Root::system();
     limits::lift_memlock();
     let mut loaded = load::load(options(bpf_log_level)).context("starting the eBPF half")?;
     let bpf_log = BpfLog::start(&mut loaded.ebpf, bpf_log_level)?;
     let host = Arc::new(host::read(&root)?);
-    let source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
+    let mut source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
+    source.set_levels(levels);
     let mut follower = Follower::new(source, answer)?;
     follower.settle(vcpus_of_proc(), SETTLE)?;
     Ok((follower, bpf_log))

@@ -11,7 +11,8 @@ use std::{
 
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
-    Control, Event, HookStats, Occupancy, PIDS_PER_BLOCK, PidBlock, Thieves, VcpuSlot, WalkRecord, WalkStats,
+    Control, Event, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Thieves, VcpuSlot, WalkRecord,
+    WalkStats,
 };
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
@@ -71,6 +72,8 @@ unsafe impl Plain for WalkStats {}
 // SAFETY: as above.
 unsafe impl Plain for Thieves {}
 // SAFETY: as above.
+unsafe impl Plain for Modes {}
+// SAFETY: as above.
 unsafe impl Plain for Occupancy {}
 // SAFETY: as above.
 unsafe impl Plain for Event {}
@@ -91,8 +94,17 @@ unsafe impl Sequenced for VcpuSlot {
     }
 }
 
-const _: () =
-    assert!(std::mem::offset_of!(VcpuSlot, seq) == 0, "the sequence number is the slot's first field");
+// SAFETY: as above.
+unsafe impl Sequenced for Modes {
+    fn seq(value: *const Self) -> *const u64 {
+        value.cast()
+    }
+}
+
+const _: () = assert!(
+    std::mem::offset_of!(VcpuSlot, seq) == 0 && std::mem::offset_of!(Modes, seq) == 0,
+    "the sequence number is the first field"
+);
 
 /// A value from its bytes; `None` when they are more or fewer.
 pub(super) fn from_bytes<T: Plain>(bytes: &[u8]) -> Option<T> {
@@ -234,6 +246,19 @@ impl Mapped<PidBlock> {
             // SAFETY: inside the mapping, and aligned like every `u16` of an aligned block.
             unsafe { entry.write_volatile(value) };
         }
+    }
+}
+
+impl Mapped<Modes> {
+    /// Writes the one word that is user space's, and leaves the others to the programs, which write them at any time.
+    ///
+    /// # Panics
+    /// When the index is beyond the end.
+    pub fn tell(&mut self, index: usize, told: u32) {
+        // SAFETY: a field of a value inside the mapping.
+        let word = unsafe { &raw mut (*self.at(index)).told };
+        // SAFETY: as above; aligned, for the value is.
+        unsafe { word.write_volatile(told) };
     }
 }
 

@@ -18,7 +18,7 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::{
-    ABSENT, Control, Event, Histogram, HookStats, KVM_STATS, MAX_SLOTS, Member, NO_SLOT, Occupancy,
+    ABSENT, Control, Event, Histogram, HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy,
     PIDS_PER_BLOCK, PidBlock, STRETCHES, Stretch, Thieves, VcpuSlot, WHO_UNKNOWN, WalkRecord, WalkStats,
 };
 
@@ -43,6 +43,7 @@ pub struct Collector {
     loaded: Loaded,
     slots: Mapped<VcpuSlot>,
     thieves: Mapped<Thieves>,
+    modes: Mapped<Modes>,
     occupancy: Mapped<Occupancy>,
     records: Mapped<WalkRecord>,
     pids: Mapped<PidBlock>,
@@ -64,6 +65,7 @@ impl Collector {
         Ok(Self {
             slots: Mapped::open(ebpf, "SLOTS")?,
             thieves: Mapped::open(ebpf, "THIEVES")?,
+            modes: Mapped::open(ebpf, "MODES")?,
             occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
             records: Mapped::open(ebpf, "WALK")?,
             pids: Mapped::open(ebpf, "PIDS")?,
@@ -127,6 +129,23 @@ impl Collector {
         self.slots.read_with(index, || (self.slots.read(index), self.thieves.read(index)))
     }
 
+    /// How often a slot's modes were written; where that is as before, so is what they hold.
+    #[must_use]
+    pub fn modes_seq(&self, index: u16) -> u64 {
+        self.modes.first_word(usize::from(index))
+    }
+
+    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is being written.
+    #[must_use]
+    pub fn modes(&self, index: u16) -> Option<Modes> {
+        self.modes.read_consistent(usize::from(index))
+    }
+
+    /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no longer.
+    pub fn tell(&mut self, index: u16, told: u32) {
+        self.modes.tell(usize::from(index), told);
+    }
+
     /// Who had a CPU lately; `None` beyond the last CPU. Stretches that the CPU wrote over meanwhile are nobody's.
     #[must_use]
     pub fn occupancy(&self, cpu: u32) -> Option<Occupancy> {
@@ -153,6 +172,7 @@ impl Collector {
     pub fn assign(&mut self, index: u16, event: &Event) {
         self.slots.write(usize::from(index), new_slot(event));
         self.thieves.write(usize::from(index), Thieves::NONE);
+        self.modes.write(usize::from(index), Modes::new(event.task));
         self.records.write(usize::from(index), empty_record());
         self.set_pid(event.tid, index);
         // Last: the programs look at the table only where the filter lets them.
@@ -300,6 +320,11 @@ const fn empty_record() -> WalkRecord {
         asleep_ns: [0; _],
         on_cpu: 0,
         cpu: 0,
+        modes_ns: [0; _],
+        modes_gaps: 0,
+        unpaired: 0,
+        modes_told: 0,
+        _pad: 0,
         kvm_generation: 0,
         kvm: [0; _],
     }

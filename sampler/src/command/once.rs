@@ -8,6 +8,7 @@ use crate::{
     agent,
     cli::{OnceArgs, OnceFormat},
     export::{json, table},
+    source::Levels,
 };
 
 /// How long the names of those that took a guest's time are waited for.
@@ -18,7 +19,7 @@ const NAMES: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the programs cannot be put to work, or the kernel's threads cannot be walked over.
 pub fn run(args: &OnceArgs) -> Result<String> {
-    let (mut follower, _bpf_log) = agent::start(0)?;
+    let (mut follower, _bpf_log) = agent::start(0, Levels { most: args.level, ..Levels::default() })?;
     let begin = Instant::now();
     follower.snapshot()?;
     follower.follow_until(begin + args.interval);

@@ -17,7 +17,7 @@ pub use error::ConfigError;
 pub use values::{LogLevel, MIN_INTERVAL, StartDelay, interval as check_interval};
 
 use self::file::ConfigFile;
-use crate::{duration, export::settings::ExportSettings};
+use crate::{duration, export::settings::ExportSettings, model::Level, source::Levels};
 
 /// The file that is read where no other is named; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/hvsampler/config.toml";
@@ -37,6 +37,11 @@ pub struct Config {
     /// Bound of the final export when the service is stopped.
     #[serde(deserialize_with = "duration::deserialize")]
     pub shutdown_deadline: Duration,
+    /// The most that is told of any guest.
+    pub level: Level,
+    /// Exits of one vCPU in a second beyond which less is told of its guest; not 0.
+    #[serde(deserialize_with = "values::deserialize_count")]
+    pub max_exits_per_vcpu: u64,
     /// Held while the service runs, so that a second one says so.
     pub lock_file: PathBuf,
     /// What is logged.
@@ -68,6 +73,8 @@ impl Default for Config {
             start_delay: StartDelay::Random,
             discovery_interval: Duration::from_secs(10 * 60),
             shutdown_deadline: Duration::from_secs(5),
+            level: Levels::default().most,
+            max_exits_per_vcpu: Levels::default().max_exits,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
             log: LogSettings::default(),
             export: ExportSettings::default(),
@@ -86,6 +93,8 @@ pub struct Overrides {
     pub endpoint: Option<String>,
     /// [`ExportSettings::protocol`].
     pub protocol: Option<crate::export::settings::Protocol>,
+    /// [`Config::level`].
+    pub level: Option<Level>,
     /// [`LogSettings::level`].
     pub log_level: Option<LogLevel>,
     /// [`LogSettings::bpf_level`].
@@ -108,6 +117,12 @@ impl Config {
             None => ConfigFile::read_if_present(Path::new(DEFAULT_PATH))?,
         };
         Self::layer(file.as_ref(), env, flags)
+    }
+
+    /// How much is told of guests.
+    #[must_use]
+    pub const fn levels(&self) -> Levels {
+        Levels { most: self.level, max_exits: self.max_exits_per_vcpu }
     }
 
     fn layer(
@@ -171,6 +186,9 @@ impl Config {
         }
         if let Some(protocol) = flags.protocol {
             self.export.protocol = protocol;
+        }
+        if let Some(level) = flags.level {
+            self.level = level;
         }
         if let Some(level) = flags.log_level {
             self.log.level = level;

@@ -118,6 +118,13 @@ pub(super) fn deserialize_interval<'de, D: Deserializer<'de>>(deserializer: D) -
     interval(duration::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
+pub(super) fn deserialize_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    match Deserialize::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("is 0; give at least 1, or level = \"basic\"")),
+        count => Ok(count),
+    }
+}
+
 pub(super) fn deserialize_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let duration = duration::deserialize(deserializer)?;
     if duration < Duration::from_secs(1) {

@@ -14,8 +14,8 @@ use serde_json::ser::Formatter;
 
 use super::terminal;
 use crate::model::{
-    Distributions, Ended, Host, Interval, KvmCounts, SamplerStats, Snapshot, StateTimes, Theft, ThiefKind,
-    Vcpu, Vm, distribution,
+    Distributions, Ended, ExitKind, ExitTotals, Exits, Host, Interval, KvmCounts, SamplerStats, Snapshot,
+    StateTimes, Theft, ThiefKind, Vcpu, Vm, distribution,
 };
 
 /// Value of `schema` in what [`once`] renders.
@@ -113,7 +113,9 @@ struct VmJson<'a> {
     pid: u32,
     start_unix_ns: u64,
     seen_unix_ns: u64,
+    level: &'static str,
     kvm: Kvm<'a>,
+    exits: ExitsJson<'a>,
     distributions: DistributionsJson<'a>,
     stolen_by: Vec<StolenJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -131,7 +133,9 @@ impl<'a> VmJson<'a> {
             pid: vm.key.pid,
             start_unix_ns: vm.start_unix_ns,
             seen_unix_ns: vm.seen_unix_ns,
+            level: vm.level.key(),
             kvm: Kvm(&vm.kvm),
+            exits: ExitsJson(&vm.exits),
             distributions: DistributionsJson(Cow::Borrowed(&vm.distributions)),
             stolen_by: StolenJson::all(vm),
             interval: vm.stolen_by.as_deref().map(VmIntervalJson::of),
@@ -209,6 +213,7 @@ struct VcpuJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     kvm: Option<Kvm<'a>>,
     seen_unix_ns: u64,
+    exits: ExitsJson<'a>,
     distributions: DistributionsJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<IntervalJson<'a>>,
@@ -226,6 +231,7 @@ impl<'a> VcpuJson<'a> {
             states: States(&vcpu.states),
             kvm: vcpu.kvm.as_ref().map(Kvm),
             seen_unix_ns: vcpu.seen_unix_ns,
+            exits: ExitsJson(&vcpu.exits),
             distributions: DistributionsJson(Cow::Borrowed(&vcpu.distributions)),
             interval: vcpu.interval.as_ref().map(|interval| IntervalJson::of(vcpu, interval)),
         }
@@ -242,11 +248,13 @@ struct IntervalJson<'a> {
     states: States<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kvm: Option<Kvm<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exits: Option<ExitsJson<'a>>,
     distributions: DistributionsJson<'a>,
 }
 
 impl<'a> IntervalJson<'a> {
-    fn of(vcpu: &Vcpu, interval: &'a Interval) -> Self {
+    fn of(vcpu: &'a Vcpu, interval: &'a Interval) -> Self {
         Self {
             wall_ns: interval.wall_ns,
             run_ns: interval.run_ns,
@@ -254,6 +262,7 @@ impl<'a> IntervalJson<'a> {
             counters: Counters { values: &interval.counters, times: false },
             states: States(&interval.states),
             kvm: interval.kvm.as_ref().map(Kvm),
+            exits: vcpu.exits_added.as_deref().map(ExitsJson),
             distributions: DistributionsJson(Cow::Owned(vcpu.distributions_added())),
         }
     }
@@ -312,6 +321,41 @@ struct Kvm<'a>(&'a KvmCounts);
 impl Serialize for Kvm<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter())
+    }
+}
+
+struct ExitsJson<'a>(&'a Exits);
+
+impl Serialize for ExitsJson<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(ExitJson::of))
+    }
+}
+
+/// Exits of one kind.
+#[derive(Serialize)]
+struct ExitJson {
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'static str>,
+    count: u64,
+    ns: u64,
+    vmm_count: u64,
+    vmm_ns: u64,
+    latency: HistogramJson,
+}
+
+impl ExitJson {
+    fn of((kind, totals): (ExitKind, &ExitTotals)) -> Self {
+        Self {
+            reason: kind.reason,
+            raw: kind.raw,
+            count: totals.count,
+            ns: totals.latency.sum_ns,
+            vmm_count: totals.vmm_count,
+            vmm_ns: totals.vmm_ns,
+            latency: HistogramJson::of(&totals.latency),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, Program, ProgramError, RawTracePoint},
 };
 
-use super::hooks::{Attach, HOOKS, Hook};
+use super::hooks::{Attach, HOOKS, Hook, When};
 use crate::kernel::btf::Btf;
 
 /// The kernel's own list of helpers.
@@ -73,21 +73,23 @@ pub struct WayProbe {
     pub way: Attach,
     /// Instructions that the verifier followed, where the kernel tells (5.16 and later), or why the kernel refused it.
     pub result: Result<Option<u32>, String>,
-    /// A helper that the program calls and the kernel lacks: it cannot be loaded then.
+    /// What the program needs and the kernel lacks: it cannot be loaded or attached then.
     pub lacks: Option<&'static str>,
 }
 
 /// Which of a hook's ways are tried, and in which order.
 pub(super) type Ways = fn(&'static Hook) -> &'static [Attach];
 
+/// Attaches the hooks of one time; those that are not needed as far as the kernel lets.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
     aya_btf: &AyaBtf,
+    when: When,
     ways: Ways,
 ) -> Result<Vec<Attached>, AttachError> {
     let mut attached = Vec::new();
-    for hook in HOOKS {
+    for hook in HOOKS.iter().filter(|hook| hook.when == when) {
         match attach(ebpf, hook, ways(hook), btf, aya_btf) {
             Ok((way, link)) => attached.push(Attached { hook: hook.name, way, link }),
             Err(reasons) if hook.needed => {
@@ -157,6 +159,10 @@ fn program(ebpf: &mut Ebpf, way: Attach) -> Result<&mut Program, String> {
 
 fn load(ebpf: &mut Ebpf, way: Attach, btf: &AyaBtf) -> Result<(), String> {
     let program = program(ebpf, way)?;
+    // A hook that comes and goes with the guests stays loaded.
+    if program.fd().is_ok() {
+        return Ok(());
+    }
     let result = match way {
         Attach::BtfTracepoint { tracepoint, .. } => {
             <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
@@ -229,12 +235,18 @@ impl Attach {
         }
     }
 
-    /// A helper that the program calls and the kernel lacks.
+    /// What the program needs and the kernel lacks: a helper, or an argument of the tracepoint.
     #[must_use]
     pub fn lacks(self, btf: &Btf) -> Option<&'static str> {
         match self {
             Self::BtfTracepoint { helper: Some(helper), .. } if !btf.has_enumerator(FUNC_IDS, helper) => {
                 Some(helper)
+            }
+            // Of a module that does not publish its types it is not known.
+            Self::RawTracepoint { tracepoint, reads, .. }
+                if btf.tracepoint(tracepoint).is_ok_and(|passed| passed.len() < reads) =>
+            {
+                Some("argument that the program reads")
             }
             _ => None,
         }

@@ -20,6 +20,8 @@ pub enum Attach {
         program: &'static str,
         /// Name of the tracepoint.
         tracepoint: &'static str,
+        /// How many arguments the program reads: a kernel that passes fewer does not let it be attached.
+        reads: usize,
     },
     /// An iterator over kernel objects, run by reading from it; 5.8 and later for tasks.
     Iterator {
@@ -28,6 +30,16 @@ pub enum Attach {
         /// What it iterates over.
         over: &'static str,
     },
+}
+
+/// When a hook is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// From the start on.
+    Start,
+    /// While there are guests: a tracepoint of a module exists only once that is loaded, and being attached keeps it from
+    /// being unloaded, as the guests do anyhow.
+    Guests,
 }
 
 /// One row of the table.
@@ -39,7 +51,9 @@ pub struct Hook {
     pub gives: &'static str,
     /// Ways to attach it, the best first.
     pub ways: &'static [Attach],
-    /// Without a needed hook the sampler does not start.
+    /// When it is attached.
+    pub when: When,
+    /// Without a needed hook the sampler does not start; of those with guests, without a needed one none is attached.
     pub needed: bool,
     /// Checks that the kernel passes what the program expects.
     pub shape: fn(&Btf) -> Result<(), String>,
@@ -61,8 +75,9 @@ pub const HOOKS: &[Hook] = &[
                 tracepoint: "sched_switch",
                 helper: None,
             },
-            Attach::RawTracepoint { program: "sched_switch_raw", tracepoint: "sched_switch" },
+            Attach::RawTracepoint { program: "sched_switch_raw", tracepoint: "sched_switch", reads: 3 },
         ],
+        when: When::Start,
         needed: true,
         shape: sched_switch_shape,
     },
@@ -80,8 +95,13 @@ pub const HOOKS: &[Hook] = &[
                 tracepoint: "sched_migrate_task",
                 helper: None,
             },
-            Attach::RawTracepoint { program: "sched_migrate_raw", tracepoint: "sched_migrate_task" },
+            Attach::RawTracepoint {
+                program: "sched_migrate_raw",
+                tracepoint: "sched_migrate_task",
+                reads: 2,
+            },
         ],
+        when: When::Start,
         needed: false,
         shape: sched_migrate_shape,
     },
@@ -89,10 +109,47 @@ pub const HOOKS: &[Hook] = &[
         name: "task walk",
         gives: "vCPUs that ran before the start, and stints and waits that go on",
         ways: &[Attach::Iterator { program: "walk_tasks", over: "task" }],
+        when: When::Start,
         needed: true,
         shape: |_| Ok(()),
     },
+    kvm_hook(
+        "kvm_entry",
+        "the guest's own time",
+        &[Attach::RawTracepoint { program: "kvm_entry", tracepoint: "kvm_entry", reads: 0 }],
+        true,
+    ),
+    kvm_hook(
+        "kvm_exit",
+        "the guest's own time, and why it was left",
+        &[
+            Attach::RawTracepoint { program: "kvm_exit_with_reason", tracepoint: "kvm_exit", reads: 3 },
+            Attach::RawTracepoint { program: "kvm_exit", tracepoint: "kvm_exit", reads: 2 },
+        ],
+        true,
+    ),
+    kvm_hook(
+        "kvm_userspace_exit",
+        "the VMM's time on vCPU threads",
+        &[Attach::RawTracepoint {
+            program: "kvm_userspace_exit",
+            tracepoint: "kvm_userspace_exit",
+            reads: 0,
+        }],
+        true,
+    ),
+    kvm_hook(
+        "kvm_fpu",
+        "the end of the VMM's time at the begin of KVM_RUN, and not at the entry into the guest",
+        &[Attach::RawTracepoint { program: "kvm_fpu", tracepoint: "kvm_fpu", reads: 1 }],
+        false,
+    ),
 ];
+
+/// Raw tracepoints, for aya cannot attach typed ones of modules. What they pass is told apart by the programs.
+const fn kvm_hook(name: &'static str, gives: &'static str, ways: &'static [Attach], needed: bool) -> Hook {
+    Hook { name, gives, ways, when: When::Guests, needed, shape: |_| Ok(()) }
+}
 
 /// `(task_struct *p, int dest_cpu)`
 fn sched_migrate_shape(btf: &Btf) -> Result<(), String> {

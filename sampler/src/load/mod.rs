@@ -1,6 +1,7 @@
 //! The table of hooks, and from it loaded and attached programs.
 
 mod attach;
+mod exits;
 mod hooks;
 mod offsets;
 
@@ -10,7 +11,8 @@ use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
 use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK};
 
 pub use attach::{AttachError, Attached, Probe, WayProbe};
-pub use hooks::{Attach, HOOKS, Hook};
+pub use exits::Processor;
+pub use hooks::{Attach, HOOKS, Hook, When};
 pub use offsets::{ShapeError, resolve};
 
 use crate::kernel::btf::{Btf, BtfError, VMLINUX};
@@ -31,6 +33,9 @@ pub enum LoadError {
     /// The kernel's types are not as the programs need them.
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// The programs cannot be told where the reasons of exits are.
+    #[error("section {0} of the eBPF object: {1}")]
+    Section(&'static str, String),
     /// aya could not read the kernel's types.
     #[error("{VMLINUX}: {0}")]
     AyaBtf(#[from] aya::BtfError),
@@ -59,11 +64,33 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// How each hook was attached.
     pub attached: Vec<Attached>,
+    /// The same of those that are attached while there are guests.
+    pub attached_to_kvm: Vec<Attached>,
+    /// Whose KVM runs the guests, as it was found when those were attached last.
+    pub processor: Option<Processor>,
     /// Where the members are that the programs read.
     pub offsets: Offsets,
 }
 
 impl Loaded {
+    /// Attaches the hooks of KVM's: while there are guests, for these keep its module loaded anyhow.
+    ///
+    /// # Errors
+    /// When the kernel refuses one that the others are no use without; none is attached then.
+    pub fn attach_to_kvm(&mut self) -> Result<(), LoadError> {
+        let btf = Btf::read(Path::new(VMLINUX))?;
+        self.processor = exits::publish(&mut self.ebpf, &btf)?;
+        let (btf, aya_btf) = (with_kvm(btf)?, AyaBtf::from_sys_fs()?);
+        self.attached_to_kvm =
+            attach::attach_all(&mut self.ebpf, &btf, &aya_btf, When::Guests, |hook| hook.ways)?;
+        Ok(())
+    }
+
+    /// Detaches the hooks of KVM's.
+    pub fn detach_from_kvm(&mut self) {
+        self.attached_to_kvm.clear();
+    }
+
     /// Detaches every program; they stay loaded, with their maps.
     pub fn pause(&mut self) {
         self.attached.iter_mut().for_each(Attached::pause);
@@ -98,8 +125,8 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
     let btf = Btf::read(Path::new(VMLINUX))?;
     let offsets = resolve(&btf)?;
     let mut ebpf = load_object(offsets, options)?;
-    let attached = attach::attach_all(&mut ebpf, &btf, &AyaBtf::from_sys_fs()?, ways)?;
-    Ok(Loaded { ebpf, attached, offsets })
+    let attached = attach::attach_all(&mut ebpf, &btf, &AyaBtf::from_sys_fs()?, When::Start, ways)?;
+    Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
 }
 
 /// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached again.
@@ -107,7 +134,7 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
-    let btf = Btf::read(Path::new(VMLINUX))?;
+    let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
     let mut ebpf = load_object(resolve(&btf)?, options)?;
     let aya_btf = AyaBtf::from_sys_fs()?;
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &aya_btf)).collect())
@@ -128,7 +155,7 @@ pub struct ProgramReport {
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
-    let btf = Btf::read(Path::new(VMLINUX))?;
+    let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
     let mut ebpf = load_object(resolve(&btf)?, options)?;
     let aya_btf = AyaBtf::from_sys_fs()?;
     let of_hook = |hook: &'static Hook| hook.ways.iter().map(|way| (hook.name, *way));
@@ -148,7 +175,12 @@ pub fn load_baseline(options: Options) -> Result<Loaded, LoadError> {
     let offsets = resolve(&Btf::read(Path::new(VMLINUX))?)?;
     let mut ebpf = load_object(offsets, options)?;
     let attached = attach::attach_baseline(&mut ebpf, TWIN, &AyaBtf::from_sys_fs()?)?;
-    Ok(Loaded { ebpf, attached: vec![attached], offsets })
+    Ok(Loaded { ebpf, attached: vec![attached], attached_to_kvm: Vec::new(), processor: None, offsets })
+}
+
+/// The kernel's types with those of KVM's module, where that is loaded and publishes them.
+fn with_kvm(vmlinux: Btf) -> Result<Btf, BtfError> {
+    Ok(vmlinux.with_module("kvm")?.unwrap_or(vmlinux))
 }
 
 fn load_object(offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {

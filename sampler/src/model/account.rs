@@ -3,6 +3,7 @@
 use sampler_ebpf::abi::{COUNTERS, Counter};
 
 use super::{
+    on_cpu::{ModeTimes, OnCpu},
     snapshot::Interval,
     state::{State, StateTimes},
 };
@@ -27,6 +28,8 @@ pub struct Reading {
     pub halted_ns: u64,
     /// Time asleep anywhere else since the thread is followed, ns.
     pub blocked_ns: u64,
+    /// What the CPU time was for.
+    pub modes: ModeTimes,
 }
 
 impl Reading {
@@ -57,6 +60,7 @@ pub const TOLERANCE_NS: u64 = 50_000;
 pub struct Account {
     last: Reading,
     run_ns: u64,
+    on_cpu: OnCpu,
     /// Run delay: steal, and the time throttled.
     delay_ns: u64,
     throttled_ns: Option<u64>,
@@ -89,6 +93,7 @@ impl Account {
         Self {
             last: first,
             run_ns,
+            on_cpu: OnCpu::open(&first.modes, run_ns),
             delay_ns,
             throttled_ns,
             throttled_early_ns: 0,
@@ -104,7 +109,8 @@ impl Account {
     #[must_use]
     pub fn states(&self) -> StateTimes {
         let delay_ns = self.delay_ns - self.delay_before_ns;
-        let mut times = times(self.run_ns, delay_ns, self.throttled_ns, self.halted_ns, self.blocked_ns);
+        let mut times = off_cpu(delay_ns, self.throttled_ns, self.halted_ns, self.blocked_ns);
+        self.on_cpu.write_total(&mut times);
         if self.off_ns > 0 {
             times.set(State::Off, self.off_ns);
         }
@@ -171,7 +177,9 @@ impl Account {
         if let Some(throttled_ns) = throttled_ns {
             *self.throttled_ns.get_or_insert(0) += throttled_ns;
         }
-        faults.negative_remainder = self.debt_ns > TOLERANCE_NS || measured_ns > asleep_ns + TOLERANCE_NS;
+        let too_much_told = self.on_cpu.advance(&reading.modes, run_ns);
+        faults.negative_remainder =
+            self.debt_ns > TOLERANCE_NS || measured_ns > asleep_ns + TOLERANCE_NS || too_much_told;
         let counters = std::array::from_fn(|n| {
             faults.regression |= reading.counters[n] < self.last.counters[n];
             reading.counters[n].saturating_sub(self.last.counters[n])
@@ -179,20 +187,14 @@ impl Account {
         // Held where they were found lower: the same time is not to be added twice.
         let throttled_before = reading.throttled_ns.map(|_| throttled_before);
         self.last = Reading { halted_ns: halted_before, throttled_ns: throttled_before, ..reading };
-        let states = times(run_ns, run_delay_ns, throttled_ns, halted_ns, blocked_ns);
+        let mut states = off_cpu(run_delay_ns, throttled_ns, halted_ns, blocked_ns);
+        self.on_cpu.write_step(&mut states);
         (Interval { wall_ns, run_ns, run_delay_ns, counters, states, kvm: None }, faults)
     }
 }
 
-fn times(
-    run_ns: u64,
-    delay_ns: u64,
-    throttled_ns: Option<u64>,
-    halted_ns: u64,
-    blocked_ns: u64,
-) -> StateTimes {
+fn off_cpu(delay_ns: u64, throttled_ns: Option<u64>, halted_ns: u64, blocked_ns: u64) -> StateTimes {
     let mut times = StateTimes::default();
-    times.set(State::Run, run_ns);
     times.set(State::Steal, delay_ns - throttled_ns.unwrap_or(0));
     if let Some(throttled_ns) = throttled_ns {
         times.set(State::Throttled, throttled_ns);
@@ -205,6 +207,19 @@ fn times(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of a thread whose CPU time nobody tells apart.
+    fn times(
+        run_ns: u64,
+        delay_ns: u64,
+        throttled_ns: Option<u64>,
+        halted_ns: u64,
+        blocked_ns: u64,
+    ) -> StateTimes {
+        let mut times = off_cpu(delay_ns, throttled_ns, halted_ns, blocked_ns);
+        times.set(State::Run, run_ns);
+        times
+    }
 
     fn reading(sched_ns: u64, run: u64, running: u64, delay: u64, waiting: u64) -> Reading {
         let mut counters = [0; COUNTERS.len()];
@@ -219,6 +234,7 @@ mod tests {
             throttled_ns: None,
             halted_ns: 0,
             blocked_ns: 0,
+            modes: ModeTimes::default(),
         }
     }
 

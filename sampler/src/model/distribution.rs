@@ -46,7 +46,9 @@ impl Distributions {
     }
 }
 
-fn since(now: &Histogram, earlier: &Histogram) -> Histogram {
+/// What was added since `earlier`.
+#[must_use]
+pub fn since(now: &Histogram, earlier: &Histogram) -> Histogram {
     Histogram {
         sum_ns: now.sum_ns.saturating_sub(earlier.sum_ns),
         counts: std::array::from_fn(|n| now.counts[n].saturating_sub(earlier.counts[n])),

@@ -4,14 +4,20 @@
 
 mod account;
 pub mod distribution;
+mod exits;
 mod kvm_counts;
+mod level;
+mod on_cpu;
 mod snapshot;
 mod state;
 mod theft;
 
 pub use account::{Account, Faults, Reading, TOLERANCE_NS};
 pub use distribution::Distributions;
+pub use exits::{ExitKind, ExitTotals, Exits};
 pub use kvm_counts::KvmCounts;
+pub use level::Level;
+pub use on_cpu::ModeTimes;
 pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey,
 };

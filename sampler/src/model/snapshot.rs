@@ -6,7 +6,9 @@ use sampler_ebpf::abi::COUNTERS;
 
 use super::{
     distribution::Distributions,
+    exits::Exits,
     kvm_counts::KvmCounts,
+    level::Level,
     state::StateTimes,
     theft::{Stolen, Theft},
 };
@@ -82,7 +84,11 @@ pub struct Vm {
     pub distributions: Distributions,
     /// What KVM has counted of its vCPUs together since the first was seen, those that ended included.
     pub kvm: KvmCounts,
-    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`
+    /// How much is told of its vCPUs now.
+    pub level: Level,
+    /// Why its vCPUs left the guest since the first was seen, those that ended included.
+    pub exits: Exits,
+    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`, of `exits`
     /// and of `stolen`.
     pub seen_unix_ns: u64,
     /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
@@ -117,7 +123,11 @@ pub struct Vcpu {
     pub distributions: Arc<Distributions>,
     /// The same where the interval began; what it added is the difference.
     pub distributions_before: Arc<Distributions>,
-    /// When it was first seen running its vCPU, Unix time in ns: the start of its distributions.
+    /// Why it left the guest since it is followed.
+    pub exits: Arc<Exits>,
+    /// The same of the interval alone; absent where there is no interval.
+    pub exits_added: Option<Arc<Exits>>,
+    /// When it was first seen running its vCPU, Unix time in ns: the start of its distributions and of `exits`.
     pub seen_unix_ns: u64,
     /// What the interval added; absent in the first snapshot that has this vCPU.
     pub interval: Option<Interval>,
@@ -245,6 +255,12 @@ sampler_stats! {
     Counter counter_regressions, "{reading}";
     /// Runs of the scheduler program that the kernel skipped because it was running already.
     Counter recursion_misses, "{run}";
+    /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or estimated.
+    Counter unpaired, "{event}";
+    /// VMs of which less was told from then on, because they left their guests too often.
+    Counter levels_lowered, "{vm}";
+    /// VMs of which less is told than is allowed.
+    Level vms_lowered, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.
     Counter threads_replaced, "{thread}";
     /// Threads that a walk could not read because they switched at each attempt.

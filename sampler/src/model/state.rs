@@ -22,7 +22,11 @@ macro_rules! states {
 }
 
 states! {
-    Run = "run", "On a physical CPU: the guest's code and what the host does for it.";
+    Guest = "guest", "On a physical CPU, in the guest's own code.";
+    Kernel = "kernel", "On a physical CPU, in the host's kernel for the guest: handling its exits.";
+    Vmm = "vmm", "On a physical CPU, in the VMM: emulating devices.";
+    Poll = "poll", "On a physical CPU, in the host's kernel, polling for a wake-up of the halted guest.";
+    Run = "run", "On a physical CPU, and not told for which of these.";
     Steal = "steal", "Runnable, waiting for a physical CPU that somebody else has.";
     Throttled = "throttled", "Runnable, held back because a CPU quota of its control group, or of one above, has run out.";
     Halted = "halted", "Asleep because the guest halted, or has not started this vCPU.";
@@ -32,8 +36,18 @@ states! {
 
 impl State {
     /// All states in the order of the table.
-    pub const ALL: [Self; STATES.len()] =
-        [Self::Run, Self::Steal, Self::Throttled, Self::Halted, Self::Blocked, Self::Off];
+    pub const ALL: [Self; STATES.len()] = [
+        Self::Guest,
+        Self::Kernel,
+        Self::Vmm,
+        Self::Poll,
+        Self::Run,
+        Self::Steal,
+        Self::Throttled,
+        Self::Halted,
+        Self::Blocked,
+        Self::Off,
+    ];
 
     /// The state's row.
     #[must_use]

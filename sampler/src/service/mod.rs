@@ -67,7 +67,7 @@ where
     let host = host::read(&Root::system())?;
     let stats = Arc::new(Mutex::new(SamplerStats::default()));
     let exports = Exports::start(&config, host, Arc::clone(&stats))?;
-    let (follower, _bpf_log) = agent::start(config.log.bpf_level as u8)?;
+    let (follower, _bpf_log) = agent::start(config.log.bpf_level as u8, config.levels())?;
     let (lines, mut unwritten) = (start.output == Output::Json).then(lines::start).transpose()?.unzip();
     let mut deliver = Deliver {
         announcer: Announcer::default(),
@@ -153,7 +153,11 @@ where
 }
 
 const fn schedule(config: &Config) -> Schedule {
-    Schedule { interval: config.interval, discovery_interval: config.discovery_interval }
+    Schedule {
+        interval: config.interval,
+        discovery_interval: config.discovery_interval,
+        levels: config.levels(),
+    }
 }
 
 /// Where snapshots go. Runs on the sampling thread, so nothing here may wait.

@@ -6,20 +6,19 @@ use std::{
     sync::Arc,
 };
 
-use sampler_ebpf::abi::{COUNTERS, Counter, Event, EventKind, KVM_STATS, WalkRecord};
+use sampler_ebpf::abi::{COUNTERS, Event, EventKind, KvmStat};
 
 use super::{
+    hooks::KvmHooks,
+    levels::{Change, Levels},
+    readings::{self, Told},
     registry::{Action, Departed, Followed, GuestFacts, Registry},
     suspects::{KnownVm, TaskFacts, TaskNames, by_pid, suspect},
-    thieves::{Shares, Wait},
 };
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
-    model::{
-        Account, Distributions, Ended, Host, KvmCounts, Reading, SamplerStats, Snapshot, StateTimes, Vcpu,
-        Vm, VmKey,
-    },
+    model::{Account, Ended, Host, Level, SamplerStats, Snapshot, StateTimes, Vcpu, Vm, VmKey},
 };
 
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
@@ -29,6 +28,10 @@ const PATIENCE: u32 = 2;
 /// Walks in a row that may miss a thread before it is given up: one may fall between a thread's leaving the
 /// table of processes and its last switch.
 const MISSES: u32 = 2;
+
+/// Walks in a row that may find a thread's vCPU to be another's, or nobody's, before the thread is no longer followed: it may
+/// go on as something else.
+const STRANGERS: u32 = 3;
 
 /// Why no snapshot could be taken.
 pub type SourceError = CollectError;
@@ -42,8 +45,9 @@ pub struct Kvm {
     last_monotonic_ns: Option<u64>,
     stats: SamplerStats,
     events: Vec<Event>,
-    kvm_stats_kept: [bool; KVM_STATS.len()],
-    tells_throttled: bool,
+    told: Told,
+    hooks: KvmHooks,
+    levels: Levels,
     names: TaskNames,
     /// When the last reading was taken, Unix time in ns.
     at_unix_ns: u64,
@@ -59,8 +63,9 @@ impl Kvm {
     pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, SourceError> {
         let registry = Registry::new(Collector::capacity());
         let mut source = Self {
-            kvm_stats_kept: collector.kvm_stats_kept(),
-            tells_throttled: collector.tells_throttled(),
+            told: Told::by(&collector),
+            hooks: KvmHooks::default(),
+            levels: Levels { most: Level::Basic, ..Levels::default() },
             collector,
             registry,
             clock,
@@ -85,6 +90,31 @@ impl Kvm {
         }
         for action in registry.take_actions() {
             apply(collector, action);
+        }
+        self.tell();
+    }
+
+    /// Sets how much is told of VMs. Until it is called for the first time that is [`Level::Basic`].
+    pub fn set_levels(&mut self, levels: Levels) {
+        if self.levels != levels {
+            self.levels = levels;
+            self.tell();
+        }
+    }
+
+    /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
+    fn tell(&mut self) {
+        let Self { collector, registry, hooks, levels, .. } = self;
+        let wanted = levels.most == Level::Full && registry.slots_used() > 0;
+        // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a loss.
+        if !wanted {
+            registry.tell(|_| false, |slot, told| hooks.tell(collector, slot, told));
+        }
+        if hooks.attach_if(wanted, collector) {
+            registry.tell(
+                |vm| vm.level.level(*levels) == Level::Full,
+                |slot, told| hooks.tell(collector, slot, told),
+            );
         }
     }
 
@@ -187,6 +217,7 @@ impl Kvm {
         }
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads(generation);
+        self.heed_exits();
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
         self.last_monotonic_ns = Some(monotonic_ns);
@@ -213,15 +244,17 @@ impl Kvm {
 
     /// Advances the account of every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self, generation: u64) {
-        let Self { collector, registry, stats, last_monotonic_ns, kvm_stats_kept: kept, .. } = self;
-        let tells_throttled = self.tells_throttled;
+        let Self { collector, registry, stats, last_monotonic_ns, told, hooks, .. } = self;
         let mut lost = Vec::new();
         for thread in registry.threads_mut() {
             let record = collector.record(thread.slot);
             if record.generation == generation {
                 thread.missed = 0;
-                read_thread(thread, reading(&record, tells_throttled), *last_monotonic_ns, stats);
-                read_kvm_counts(thread, &record, kept);
+                let is_its_own = readings::read(thread, &record, told, *last_monotonic_ns, stats);
+                thread.strange = if is_its_own { 0 } else { thread.strange + 1 };
+                if thread.strange >= STRANGERS {
+                    lost.push(thread.id.tid);
+                }
                 continue;
             }
             // It switched at each attempt to read it: the next interval takes this one in.
@@ -235,9 +268,10 @@ impl Kvm {
                 lost.push(thread.id.tid);
             }
         }
-        registry.distribute(|thread| distributions(collector, thread));
+        registry.distribute(|thread| readings::distributions(collector, thread));
         registry.count();
-        registry.charge(|thread| shares(collector, thread));
+        registry.count_exits(|thread| readings::exits(collector, thread, hooks.kinds()));
+        registry.charge(|thread| readings::shares(collector, thread));
         for tid in lost {
             stats.gone_by_walk += 1;
             registry.lost(tid);
@@ -246,6 +280,45 @@ impl Kvm {
         for action in registry.take_actions() {
             apply(collector, action);
         }
+    }
+
+    /// Tells less of VMs that leave their guests too often, and all again of those that are calm.
+    fn heed_exits(&mut self) {
+        let mut rates: BTreeMap<VmKey, (u64, u64)> = BTreeMap::new();
+        for thread in self.registry.threads() {
+            let Some(interval) = thread.interval.filter(|interval| interval.wall_ns > 0) else { continue };
+            let Some(exits) = interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)) else { continue };
+            let rate = exits as f64 * 1e9 / interval.wall_ns as f64;
+            let (most, wall_ns) = rates.entry(thread.vm).or_default();
+            (*most, *wall_ns) = ((*most).max(rate as u64), (*wall_ns).max(interval.wall_ns));
+        }
+        let levels = self.levels;
+        for (key, (rate, wall_ns)) in rates {
+            let Some(vm) = self.registry.vm_mut(key) else { continue };
+            let Some(change) = vm.level.heed(rate, wall_ns, levels) else { continue };
+            let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).unwrap_or("");
+            let (pid, bound) = (key.pid, levels.max_exits);
+            if change == Change::Lowered {
+                self.stats.levels_lowered += 1;
+                tracing::warn!(
+                    pid,
+                    name,
+                    exits_per_second = rate,
+                    bound,
+                    "a vCPU leaves its guest too often to tell why and to tell its CPU time apart: this guest goes on at level basic"
+                );
+            } else {
+                tracing::info!(
+                    pid,
+                    name,
+                    exits_per_second = rate,
+                    bound,
+                    "this guest is at level full again"
+                );
+            }
+        }
+        self.stats.vms_lowered = self.registry.vms().filter(|(_, vm)| vm.level.is_lowered()).count() as u64;
+        self.tell();
     }
 
     /// Gives the VMs that are to be shown from now on their identities.
@@ -306,6 +379,8 @@ impl Kvm {
                 start_unix_ns: self.clock.unix_of_boottime(key.start_boottime_ns),
                 distributions: entry.distributions,
                 kvm: entry.kvm_counts,
+                level: if self.hooks.are_attached() { entry.level.level(self.levels) } else { Level::Basic },
+                exits: entry.exits.clone(),
                 stolen: entry.robbed.stolen().clone(),
                 stolen_by: entry.robbed.interval().map(<[_]>::to_vec),
                 seen_unix_ns: self.clock.unix_of_boottime(entry.seen_boottime_ns),
@@ -319,8 +394,11 @@ impl Kvm {
     fn ended(&mut self, departed: Vec<Departed>) -> Vec<Ended> {
         let clock = self.clock;
         for Departed { thread, .. } in &departed {
-            if let Some(last) = distributions(&self.collector, thread) {
+            if let Some(last) = readings::distributions(&self.collector, thread) {
                 self.registry.distribute_last(thread, &last);
+            }
+            if let Some((last, ..)) = readings::exits(&self.collector, thread, self.hooks.kinds()) {
+                self.registry.count_last_exits(thread, &last);
             }
         }
         let departed = departed.into_iter();
@@ -376,81 +454,6 @@ fn apply(collector: &mut Collector, action: Action) {
     }
 }
 
-const fn reading(record: &WalkRecord, tells_throttled: bool) -> Reading {
-    let throttled_ns = record.throttled_ns + record.held_back_ns;
-    Reading {
-        monotonic_ns: record.monotonic_ns,
-        sched_ns: record.sched_ns,
-        counters: record.counters,
-        running_ns: record.running_ns,
-        waiting_ns: record.waiting_ns,
-        throttled_ns: if tells_throttled { Some(throttled_ns) } else { None },
-        halted_ns: record.asleep_ns[0],
-        blocked_ns: record.asleep_ns[1],
-    }
-}
-
-fn read_thread(thread: &mut Followed, reading: Reading, last: Option<u64>, stats: &mut SamplerStats) {
-    let Some(account) = &mut thread.account else {
-        let account = Account::open(reading, thread.start_monotonic_ns, thread.delay_before_ns);
-        // Of a thread that is younger than the interval everything is known, not just its last part.
-        let young = last.is_some_and(|last| thread.start_monotonic_ns >= last);
-        thread.interval = young.then(|| account.since_creation());
-        thread.account = Some(account);
-        return;
-    };
-    let (interval, faults) = account.advance(reading);
-    thread.interval = Some(interval);
-    stats.negative_remainders += u64::from(faults.negative_remainder);
-    stats.counter_regressions += u64::from(faults.regression);
-}
-
-fn read_kvm_counts(thread: &mut Followed, record: &WalkRecord, kept: &[bool; KVM_STATS.len()]) {
-    let read = record.kvm_generation == record.generation;
-    let now = read.then(|| KvmCounts::new(record.kvm, kept));
-    let before = std::mem::replace(&mut thread.kvm, now);
-    if let Some(now) = now {
-        let is_all_new = thread.is_first
-            && thread
-                .interval
-                .zip(thread.account)
-                .is_some_and(|(interval, account)| account.is_all_in(&interval));
-        thread.kvm_added = Some(match thread.kvm_known.replace(now) {
-            Some(known) => now.since(&known),
-            None if is_all_new => now,
-            // Nothing, but which counts there are.
-            None => now.since(&now),
-        });
-    }
-    if let (Some(interval), Some(before), Some(now)) = (&mut thread.interval, before, now) {
-        interval.kvm = Some(now.since(&before));
-    }
-}
-
-/// What the scheduler program has taken in of a thread so far; `None` while it is being written.
-fn distributions(collector: &Collector, thread: &Followed) -> Option<Distributions> {
-    let slot = collector.slot(thread.slot).filter(|slot| slot.task == thread.task)?;
-    Some(Distributions::new(slot.distributions))
-}
-
-/// Who took a thread's time, the wait that goes on included; `None` while it is being written.
-fn shares(collector: &Collector, thread: &Followed) -> Option<Shares> {
-    let record = collector.record(thread.slot);
-    let (slot, table) =
-        collector.slot_and_thieves(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
-    let credited = record.counters[Counter::RunDelay as usize];
-    let charged = slot.counters[Counter::RunDelay as usize].saturating_add(table.charged_ns);
-    let shares = Shares::new(table, credited.saturating_sub(charged));
-    // Where the table has more than was read, the wait has ended since.
-    if record.waiting_ns == 0 || charged > credited {
-        return Some(shares);
-    }
-    let queued_ns = record.sched_ns.saturating_sub(record.waiting_ns);
-    let wait =
-        Wait { cpu: record.cpu, queued_ns, until_ns: record.sched_ns, held_back_ns: record.held_back_ns };
-    Some(shares.waiting(wait, collector.occupancy(record.cpu).as_ref(), thread.shares.as_deref()))
-}
-
 fn known_vms(registry: &Registry) -> impl Iterator<Item = KnownVm> + '_ {
     registry.vms().map(|(key, vm)| {
         let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).map(Into::into);
@@ -472,6 +475,8 @@ fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
         kvm: thread.kvm,
         distributions: thread.distributions.clone(),
         distributions_before: thread.distributions_before.clone(),
+        exits: thread.exits.clone(),
+        exits_added: thread.exits_added.clone(),
         seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
         interval: thread.interval,
     })

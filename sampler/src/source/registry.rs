@@ -5,10 +5,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sampler_ebpf::abi::{COUNTERS, Counter, Event};
+use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, Event, ExitCounts};
 
-use super::{stolen::Robbed, thieves::Shares};
-use crate::model::{Account, Distributions, Interval, KvmCounts, VcpuId, VmKey};
+use super::{levels::VmLevel, stolen::Robbed, thieves::Shares};
+use crate::model::{Account, Distributions, Exits, Interval, KvmCounts, VcpuId, VmKey};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,8 +78,22 @@ pub struct Followed {
     pub distributions_before: Arc<Distributions>,
     /// Who took its time, from the first reading on.
     pub shares: Option<Box<Shares>>,
+    /// What it does with its CPU time is told.
+    pub told: bool,
+    /// Why it left the guest, up to the last reading.
+    pub exits: Arc<Exits>,
+    /// What the last interval added to that.
+    pub exits_added: Option<Arc<Exits>>,
+    /// From which counts of the programs' they were taken, and how often these had been written.
+    pub exit_counts: Option<Box<[ExitCounts; EXIT_ROWS]>>,
+    /// How often its modes had been written at the last reading.
+    pub modes_seq: u64,
+    /// Entries and exits without the other, up to the last reading.
+    pub unpaired: u64,
     /// Walks in a row that did not find it.
     pub missed: u32,
+    /// Walks in a row that found its vCPU to be another's.
+    pub strange: u32,
 }
 
 /// What the platform says of a guest.
@@ -108,6 +122,10 @@ pub struct VmEntry {
     pub kvm_counts: KvmCounts,
     /// Who took its vCPUs' time.
     pub robbed: Robbed,
+    /// How much is told of it.
+    pub level: VmLevel,
+    /// Why its vCPUs left the guest, those that ended included.
+    pub exits: Exits,
     /// `CLOCK_BOOTTIME` when the first of its vCPUs was seen, ns.
     pub seen_boottime_ns: u64,
     kvm: u64,
@@ -280,6 +298,44 @@ impl Registry {
         }
     }
 
+    /// Brings the exits of threads and VMs up to date with what `read` finds: what was added, and the counts that were read.
+    pub fn count_exits(
+        &mut self,
+        read: impl Fn(&Followed) -> Option<(Exits, u64, Box<[ExitCounts; EXIT_ROWS]>)>,
+    ) {
+        let none = Arc::new(Exits::default());
+        for thread in self.threads.values_mut() {
+            let mut added = none.clone();
+            if let Some((exits, seq, counts)) = read(thread) {
+                (thread.modes_seq, thread.exit_counts) = (seq, Some(counts));
+                if let Some(vm) = self.vms.get_mut(&thread.vm) {
+                    vm.exits.add_all(&exits);
+                }
+                Arc::make_mut(&mut thread.exits).add_all(&exits);
+                added = Arc::new(exits);
+            }
+            thread.exits_added = thread.interval.map(|_| added);
+        }
+    }
+
+    /// Adds the last exits of a thread that is no longer followed to its VM.
+    pub fn count_last_exits(&mut self, thread: &Followed, last: &Exits) {
+        if let Some(vm) = self.vms.get_mut(&thread.vm) {
+            vm.exits.add_all(last);
+        }
+    }
+
+    /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of each that changes.
+    pub fn tell(&mut self, told: impl Fn(&VmEntry) -> bool, mut change: impl FnMut(u16, bool)) {
+        for thread in self.threads.values_mut() {
+            let told = self.vms.get(&thread.vm).is_some_and(&told);
+            if thread.told != told {
+                thread.told = told;
+                change(thread.slot, told);
+            }
+        }
+    }
+
     /// Adds the last part of a thread that is no longer followed to its VM.
     pub fn distribute_last(&mut self, thread: &Followed, last: &Distributions) {
         if let Some(vm) = self.vms.get_mut(&thread.vm) {
@@ -387,6 +443,8 @@ impl Registry {
                 distributions: Distributions::default(),
                 kvm_counts: KvmCounts::default(),
                 robbed: Robbed::default(),
+                level: VmLevel::default(),
+                exits: Exits::default(),
                 seen_boottime_ns: event.at_boottime_ns,
                 kvm: event.kvm,
                 threads: 0,
@@ -412,7 +470,14 @@ impl Registry {
             distributions: Arc::default(),
             distributions_before: Arc::default(),
             shares: None,
+            told: false,
+            exits: Arc::default(),
+            exits_added: None,
+            exit_counts: None,
+            modes_seq: 0,
+            unpaired: 0,
             missed: 0,
+            strange: 0,
         };
         self.threads.insert(event.tid, thread);
         self.actions.push(Action::Assign { slot, event: *event });

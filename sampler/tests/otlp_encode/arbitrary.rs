@@ -6,8 +6,8 @@ use std::sync::Arc;
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        Distributions, Ended, Host, KvmCounts, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm,
-        ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+        Distributions, Ended, ExitKind, ExitTotals, Exits, Host, KvmCounts, Level, SamplerStats, Snapshot,
+        State, StateTimes, Stolen, StolenByVm, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -132,6 +132,22 @@ fn stolen() -> impl Strategy<Value = Stolen> {
         .prop_map(|(kinds, vms)| Stolen { kinds: kinds.try_into().unwrap(), vms })
 }
 
+/// Kinds come as a guest goes on.
+fn exits() -> impl Strategy<Value = Exits> {
+    let kinds =
+        [("halt", Some("HLT")), ("io", Some("IO_INSTRUCTION")), ("msr", Some("MSR_READ")), ("other", None)];
+    let totals = (number(), number(), distributions());
+    collection::vec(option::of(totals), kinds.len()).prop_map(move |all| {
+        let mut exits = Exits::default();
+        for ((reason, raw), totals) in kinds.into_iter().zip(all) {
+            let Some((count, vmm_ns, distributions)) = totals else { continue };
+            let totals = ExitTotals { count, vmm_count: count, vmm_ns, latency: *distributions.at(0) };
+            exits.add(ExitKind { reason, raw }, &totals);
+        }
+        exits
+    })
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -150,6 +166,7 @@ struct MomentVm {
     distributions: Distributions,
     kvm: KvmCounts,
     stolen: Stolen,
+    exits: Exits,
     threads: Threads,
 }
 
@@ -157,17 +174,17 @@ fn moment() -> impl Strategy<Value = Moment> {
     let threads = collection::vec(option::of((states(), counters())), THREADS as usize);
     let platform = sample::select(vec!["qemu", "unknown"]);
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
-    let vm = (name, option::of(text()), platform, distributions(), kvm(), stolen(), threads).prop_map(
-        |(name, uuid, platform, distributions, kvm, stolen, threads)| MomentVm {
+    let vm = (name, option::of(text()), platform, distributions(), kvm(), stolen(), exits(), threads)
+        .prop_map(|(name, uuid, platform, distributions, kvm, stolen, exits, threads)| MomentVm {
             name,
             uuid,
             platform,
             distributions,
             kvm,
             stolen,
+            exits,
             threads,
-        },
-    );
+        });
     let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
     (number(), collection::vec(option::of(vm), VMS as usize), ended)
         .prop_map(|(at_unix_ns, vms, ended)| Moment { at_unix_ns, vms, ended })
@@ -211,6 +228,8 @@ impl Moment {
                 start_unix_ns: u64::from(number) * 1_000_000_000,
                 distributions: vm.distributions,
                 kvm: vm.kvm,
+                level: Level::Full,
+                exits: vm.exits,
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
                 stolen: vm.stolen,
                 stolen_by: None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use hvsampler::{
     export::settings::ExportSettings,
-    model::{Host, STATES, Snapshot, State, StateTimes, ThiefKind, Vcpu, Vm},
+    model::{ExitKind, ExitTotals, Host, STATES, Snapshot, State, StateTimes, ThiefKind, Vcpu, Vm},
 };
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -179,6 +179,34 @@ impl Expected {
                 points.collect(),
             ));
         }
+        let exits: Vec<(&Vm, ExitKind, &ExitTotals)> =
+            vms.iter().flat_map(|vm| vm.exits.iter().map(move |(kind, totals)| (vm, kind, totals))).collect();
+        let number = |value: fn(&ExitTotals) -> Option<number_data_point::Value>| {
+            let points = exits.iter().map(|(vm, kind, totals)| {
+                point(exit_attributes(&vm.id, *kind), vm.seen_unix_ns, value(totals))
+            });
+            points.collect::<Vec<_>>()
+        };
+        metrics.push(sum(
+            "hypervisor.vm.exits",
+            "{exit}",
+            "Exits of the VM's vCPUs from the guest, by reason and by the kernel's name for it.",
+            true,
+            number(|totals| integer(totals.count)),
+        ));
+        let points = exits.iter().map(|(vm, kind, totals)| {
+            distribution(exit_attributes(&vm.id, *kind), vm.seen_unix_ns, at, &totals.latency)
+        });
+        let data = ExponentialHistogram { data_points: points.collect(), aggregation_temporality: 2 };
+        let help = "Time from an exit to the next entry into the guest, whatever happened in between: halts, waits for a CPU.";
+        metrics.push(metric("hypervisor.vm.exit.duration", "s", help, Data::ExponentialHistogram(data)));
+        metrics.push(sum(
+            "hypervisor.vm.exit.vmm.time",
+            "s",
+            "Part of that time which exits that went on to the VMM spent there.",
+            true,
+            number(|totals| double(totals.vmm_ns)),
+        ));
         let steal = vms.iter().flat_map(|vm| {
             let kinds = ThiefKind::ALL
                 .iter()
@@ -296,6 +324,13 @@ fn steal_attributes(vm_id: &str, kind: ThiefKind, by: Option<&str>) -> Vec<KeyVa
     let mut attributes =
         vec![string("hypervisor.vm.id", vm_id), string("hypervisor.steal.by.kind", kind.key())];
     attributes.extend(by.map(|by| string("hypervisor.steal.by.vm", by)));
+    attributes
+}
+
+fn exit_attributes(vm_id: &str, kind: ExitKind) -> Vec<KeyValue> {
+    let mut attributes =
+        vec![string("hypervisor.vm.id", vm_id), string("hypervisor.exit.reason", kind.reason)];
+    attributes.extend(kind.raw.map(|raw| string("hypervisor.exit.raw", raw)));
     attributes
 }
 

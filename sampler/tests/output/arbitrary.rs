@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, Ended, Host, Interval, KvmCounts, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft,
-    Thief, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, Ended, ExitKind, ExitTotals, Exits, Host, Interval, KvmCounts, Level, Snapshot, State,
+    StateTimes, Stolen, StolenByVm, Theft, Thief, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
 };
 use proptest::{collection, option, prelude::*, sample};
 use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
@@ -52,6 +52,30 @@ fn distributions() -> impl Strategy<Value = Distributions> {
         .prop_map(|histograms| Distributions::new(histograms.try_into().unwrap()))
 }
 
+fn exits() -> impl Strategy<Value = Exits> {
+    let kind = (sample::select(vec!["halt", "io", "other"]), option::of(sample::select(vec!["HLT", "npf"])));
+    let totals =
+        (any::<[u32; 3]>(), distributions()).prop_map(|([count, vmm_count, vmm_ns], distributions)| {
+            ExitTotals {
+                count: count.into(),
+                vmm_count: vmm_count.into(),
+                vmm_ns: vmm_ns.into(),
+                latency: *distributions.at(0),
+            }
+        });
+    collection::vec((kind, totals), 0..3).prop_map(|all| {
+        let mut exits = Exits::default();
+        for ((reason, raw), totals) in all {
+            let kind = ExitKind { reason, raw };
+            // Once each: sums are to fit.
+            if exits.get(kind).is_none() {
+                exits.add(kind, &totals);
+            }
+        }
+        exits
+    })
+}
+
 fn interval() -> impl Strategy<Value = Interval> {
     ([number(), number(), number()], counters(), states(), option::of(kvm())).prop_map(
         |([wall_ns, run_ns, run_delay_ns], counters, states, kvm)| Interval {
@@ -66,7 +90,14 @@ fn interval() -> impl Strategy<Value = Interval> {
 }
 
 fn vcpu() -> impl Strategy<Value = Vcpu> {
-    let last = (option::of(kvm()), option::of(interval()), distributions(), distributions());
+    let last = (
+        option::of(kvm()),
+        option::of(interval()),
+        distributions(),
+        distributions(),
+        exits(),
+        option::of(exits()),
+    );
     (any::<[u32; 2]>(), any::<[u64; 2]>(), counters(), [number(), number()], states(), last).prop_map(
         |(
             [tid, index],
@@ -74,7 +105,7 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
             counters,
             [running_ns, waiting_ns],
             states,
-            (kvm, interval, before, added),
+            (kvm, interval, before, added, exits, exits_added),
         )| Vcpu {
             thread: VcpuId { tid, start_boottime_ns },
             index,
@@ -86,6 +117,8 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
             kvm,
             distributions: before.plus(&added).into(),
             distributions_before: before.into(),
+            exits: exits.into(),
+            exits_added: exits_added.map(Into::into),
             seen_unix_ns: start_unix_ns,
             interval,
         },
@@ -122,7 +155,7 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(text()),
         option::of(text()),
         collection::vec(vcpu(), 0..4),
-        (distributions(), stolen(), stolen_by(), kvm()),
+        (distributions(), stolen(), stolen_by(), kvm(), exits(), any::<bool>()),
     )
         .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, rest)| Vm {
             key: VmKey { pid, start_boottime_ns, nth: 0 },
@@ -133,6 +166,8 @@ fn vm() -> impl Strategy<Value = Vm> {
             start_unix_ns,
             distributions: rest.0,
             kvm: rest.3,
+            level: if rest.5 { Level::Full } else { Level::Basic },
+            exits: rest.4,
             seen_unix_ns: start_unix_ns,
             stolen: rest.1,
             stolen_by: rest.2,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, Host, Interval, KvmCounts, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm,
-    Theft, Thief, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, ExitKind, ExitTotals, Exits, Host, Interval, KvmCounts, Level, SamplerStats, Snapshot,
+    State, StateTimes, Stolen, StolenByVm, Theft, Thief, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
 
@@ -40,6 +40,8 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         distributions: vcpus.iter().fold(Distributions::default(), |sum, vcpu| sum.plus(&vcpu.distributions)),
         seen_unix_ns: AT - 40 * SECOND,
         kvm: KvmCounts::new([7; KVM_STATS.len()], &[true; KVM_STATS.len()]),
+        level: Level::Full,
+        exits: exits(30),
         stolen: Stolen {
             kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, SECOND],
             vms: vec![StolenByVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
@@ -47,6 +49,23 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         stolen_by: thieves(&vcpus),
         vcpus,
     }
+}
+
+/// What an AMD processor's guests leave for.
+fn exits(factor: u64) -> Exits {
+    let mut exits = Exits::default();
+    for (reason, raw, vmm_count) in [("halt", Some("hlt"), 0), ("io", Some("io"), 2), ("other", None, 0)] {
+        let mut latency = Histogram { sum_ns: 90_000 * factor, ..Histogram::default() };
+        latency.counts[bucket_of(30_000)] = 3 * factor;
+        let totals = ExitTotals {
+            count: 3 * factor,
+            vmm_count: vmm_count * factor,
+            vmm_ns: vmm_count * 20_000 * factor,
+            latency,
+        };
+        exits.add(ExitKind { reason, raw }, &totals);
+    }
+    exits
 }
 
 /// Of what was taken another VM took three quarters and a process of the host the rest.
@@ -112,6 +131,8 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         }),
         distributions: distributions(30).into(),
         distributions_before: distributions(29).into(),
+        exits: exits(30).into(),
+        exits_added: Some(exits(1).into()),
         seen_unix_ns: AT - 40 * SECOND,
         ..Vcpu::default()
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, Host, KvmCounts, Snapshot, State, StateTimes, Stolen, StolenByVm, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, ExitKind, ExitTotals, Exits, Host, KvmCounts, Level, Snapshot, State, StateTimes, Stolen,
+    StolenByVm, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
@@ -14,6 +15,25 @@ fn busy(seed: u32) -> Histogram {
         *count = u64::from(seed) * 131 + position * position * 17;
     }
     histogram
+}
+
+/// Exits for six reasons, as a Linux guest on AMD has them.
+fn exits(seed: u32) -> Exits {
+    let mut exits = Exits::default();
+    let kinds = [
+        ("halt", "hlt"),
+        ("interrupt", "interrupt"),
+        ("io", "io"),
+        ("msr", "msr"),
+        ("page-fault", "npf"),
+        ("interrupt-window", "vintr"),
+    ];
+    for (n, (reason, raw)) in (0..).zip(kinds) {
+        let count = u64::from(seed) * 131 + n;
+        let totals = ExitTotals { count, vmm_count: n, vmm_ns: n * 1000, latency: busy(seed) };
+        exits.add(ExitKind { reason, raw: Some(raw) }, &totals);
+    }
+    exits
 }
 
 /// A host with `vms` guests of `vcpus` vCPUs each, all numbers distinct.
@@ -50,6 +70,8 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             &[true; KVM_STATS.len()],
         ),
         distributions: Distributions::new([busy(vm); DISTRIBUTIONS.len()]),
+        level: Level::Full,
+        exits: exits(vm),
         seen_unix_ns: START + 1_000,
         stolen: Stolen {
             kinds: std::array::from_fn(|n| u64::from(vm) + n as u64),

@@ -7,12 +7,14 @@
 //! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state and start; times in it are sampled and not used |
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
+//! | [`KvmTrace`] | tracefs: a histogram over the event `kvm_exit` | yes |
 //! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
 
 mod cgroup;
 mod error;
 mod guest_stat;
 mod kvm_debugfs;
+mod kvm_trace;
 mod mount;
 mod schedstat;
 mod task_stat;
@@ -22,6 +24,7 @@ pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling};
 pub use error::OracleError;
 pub use guest_stat::{CpuTicks, GuestStat};
 pub use kvm_debugfs::KvmDebugfs;
+pub use kvm_trace::{ExitCounts, KvmTrace};
 pub use schedstat::{Schedstat, SchedstatFile};
 pub use task_stat::{TaskStat, TaskState};
 pub use task_status::Switches;

@@ -10,9 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Signal, kill_process};
 
 use crate::exactness::Thread;
-use crate::host::{CpuList, pin};
+use crate::host::{CpuList, pid, pin};
+use crate::oracle::{TaskStat, TaskState};
 use crate::runner::{Disturbed, Need};
 
 /// What a test with such guests cannot do without.
@@ -71,6 +73,23 @@ impl LinuxGuest {
     /// Threads of its vCPUs, in the order of their numbers.
     pub(super) fn threads(&self) -> Vec<Thread> {
         self.vcpus.iter().map(|&tid| Thread { pid: self.pid(), tid }).collect()
+    }
+
+    /// Stops the whole process and waits until every vCPU thread has left its guest, or lets it go on.
+    pub(super) fn set_stopped(&self, stopped: bool) -> anyhow::Result<()> {
+        let process = pid(self.pid()).context("no process id")?;
+        if !stopped {
+            return Ok(kill_process(process, Signal::CONT)?);
+        }
+        kill_process(process, Signal::STOP)?;
+        let end = Instant::now() + Duration::from_secs(20);
+        for &tid in &self.vcpus {
+            while TaskStat::of(self.pid(), tid)?.state != TaskState::Stopped {
+                ensure!(Instant::now() < end, "vCPU thread {tid} does not stop");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
     }
 
     /// Pins all vCPUs.

@@ -5,9 +5,12 @@ mod delivery;
 mod demo;
 mod distributions;
 mod exact;
+mod exits;
 mod guest_steal;
 mod kvm_counts;
+mod levels;
 mod linux_guest;
+mod modes;
 mod oracle;
 mod programs;
 mod qemu;
@@ -151,6 +154,35 @@ pub static TESTS: &[Test] = &[
         needs: linux_guest::NEEDS,
         limit: states::LIMIT,
         run: states::halted_as_kvm_counts,
+    },
+    Test {
+        name: "states.on-cpu",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: modes::LIMIT,
+        run: modes::on_cpu,
+    },
+    Test {
+        name: "exits.as-the-kernel-traces-them",
+        // Only where guests run on a processor of their own, emulated as it is, are there exits of one.
+        sets: &[Set::Lab],
+        needs: linux_guest::NEEDS,
+        limit: exits::LIMIT,
+        run: exits::as_traced,
+    },
+    Test {
+        name: "levels.too-many-exits",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: levels::LIMIT,
+        run: levels::too_many_exits,
+    },
+    Test {
+        name: "levels.kvm-is-let-go",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: levels::LIMIT,
+        run: levels::kvm_is_let_go,
     },
     Test {
         name: "states.throttled",

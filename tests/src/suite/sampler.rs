@@ -10,7 +10,7 @@ use hvsampler::kernel::clock::Clock;
 use hvsampler::kernel::limits;
 use hvsampler::load::{self, Loaded, Options};
 use hvsampler::model::{Host, SamplerStats};
-use hvsampler::source::{GuestFacts, Kvm};
+use hvsampler::source::{GuestFacts, Kvm, Levels};
 use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, Thieves, VcpuSlot};
 
 use crate::exactness::{CounterReader, Reading, Thread};
@@ -31,8 +31,11 @@ pub(super) fn options() -> Options {
     Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() }
 }
 
+/// With all that an operator gets where nothing else is asked for.
 fn source(loaded: Loaded) -> anyhow::Result<Kvm> {
-    Ok(Kvm::start(Collector::new(loaded)?, Arc::new(Host::default()), Clock::start())?)
+    let mut source = Kvm::start(Collector::new(loaded)?, Arc::new(Host::default()), Clock::start())?;
+    source.set_levels(Levels::DEFAULT);
+    Ok(source)
 }
 
 /// Lets the sampler see all of the threads; their slots are theirs then.
@@ -113,6 +116,7 @@ pub(super) fn nothing_lost(stats: &SamplerStats) -> anyhow::Result<String> {
         ("events_lost", stats.events_lost),
         ("slots_exhausted", stats.slots_exhausted),
         ("recursion_misses", stats.recursion_misses),
+        ("unpaired", stats.unpaired),
     ];
     let lost: Vec<_> = losses.into_iter().filter(|(_, count)| *count > 0).collect();
     ensure!(lost.is_empty(), "the sampler counts losses: {lost:?}");

@@ -83,6 +83,9 @@ pub(super) fn halted_as_kvm_counts(_: &Context) -> anyhow::Result<Outcome> {
     };
     let ours = halted + wakeups.sum_ns;
     let apart = ours.abs_diff(kvm_wait) as f64 / interval.wall_ns as f64;
+    // KVM's count has its own work around each halt, which takes long on an emulated machine that is busy elsewhere.
+    let halts = kvm.get(KvmStat::HaltWakeups).unwrap_or_default();
+    let bound = 0.02 + halts as f64 * 50_000.0 / interval.wall_ns as f64;
     let told = format!(
         "halted {:.4} s and {:.4} s of waits after it, KVM counts {:.4} s: {:.3} % of the wall time apart",
         halted as f64 / 1e9,
@@ -90,11 +93,11 @@ pub(super) fn halted_as_kvm_counts(_: &Context) -> anyhow::Result<Outcome> {
         kvm_wait as f64 / 1e9,
         apart * 100.0
     );
-    ensure!(apart < 0.02, "{told}");
+    ensure!(apart < bound, "{told}, in {halts} halts");
     Ok(Outcome::Passed(told))
 }
 
-fn threads_of(guest: &Guest) -> Vec<Thread> {
+pub(super) fn threads_of(guest: &Guest) -> Vec<Thread> {
     guest.tids().into_iter().map(|tid| Thread { pid: guest.pid(), tid }).collect()
 }
 
@@ -109,11 +112,11 @@ fn interval(source: &mut Kvm) -> anyhow::Result<Snapshot> {
     Ok(snapshot)
 }
 
-fn interval_of(snapshot: &Snapshot, thread: Thread) -> anyhow::Result<Interval> {
+pub(super) fn interval_of(snapshot: &Snapshot, thread: Thread) -> anyhow::Result<Interval> {
     vcpu_of(snapshot, thread)?.interval.with_context(|| format!("no interval of thread {}", thread.tid))
 }
 
-fn vcpu_of(snapshot: &Snapshot, thread: Thread) -> anyhow::Result<&Vcpu> {
+pub(super) fn vcpu_of(snapshot: &Snapshot, thread: Thread) -> anyhow::Result<&Vcpu> {
     let mut vcpus = snapshot.vms.iter().flat_map(|vm| &vm.vcpus);
     let vcpu = vcpus.find(|vcpu| vcpu.thread.tid == thread.tid);
     vcpu.with_context(|| format!("thread {} is not in the snapshot", thread.tid))

@@ -4,6 +4,7 @@
 //! their CPU, and how much of a stint or of a wait is going on right now, which the kernel credits when it ends.
 
 mod kvm;
+mod modes;
 mod thread;
 
 use core::ffi::c_void;
@@ -14,10 +15,13 @@ use aya_ebpf::{
 };
 use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats};
 
-use self::{kvm::read_kvm_stats, thread::read_thread};
+use self::{
+    kvm::read_kvm_stats,
+    thread::{Known, read_thread},
+};
 use super::lifecycle::{Seen, announce, halted, notifier, runs_vcpu};
 use crate::{
-    maps::{control, offset, pid_entry, slot, walk_record, walk_stats},
+    maps::{control, modes, offset, pid_entry, slot, walk_record, walk_stats},
     task::{Access, Object, Typed, probe},
 };
 
@@ -64,8 +68,8 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
         let Some(slot) = slot(index) else { return };
         // SAFETY: as above.
         if unsafe { (&raw const (*slot).task).read_volatile() } == task as u64 {
-            if let Some(record) = walk_record(index) {
-                read_thread(control, stats, slot, record, task);
+            if let (Some(record), Some(modes)) = (walk_record(index), modes(index)) {
+                read_thread(control, stats, Known { slot, modes }, record, task);
                 read_kvm_stats(control, slot, record, task);
             }
             return;

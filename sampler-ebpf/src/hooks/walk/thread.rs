@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use sampler_ebpf::abi::{
-    COUNTERS, Control, Counter, Left, Member, VcpuSlot, WalkRecord, WalkStats, for_each_counter,
+    COUNTERS, Control, Counter, Left, Member, Modes, VcpuSlot, WalkRecord, WalkStats, for_each_counter,
 };
 
 use super::{
@@ -11,7 +11,9 @@ use super::{
         quota::{part, queue},
         slot::asleep,
     },
-    count, run_queue, sched_ns,
+    count,
+    modes::read_modes,
+    run_queue, sched_ns,
 };
 use crate::{
     maps::{arm, offset},
@@ -46,12 +48,19 @@ fn stamp(task: Object) -> Stamp {
     }
 }
 
+/// What the programs keep of a thread.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    pub(super) slot: *const VcpuSlot,
+    pub(super) modes: *const Modes,
+}
+
 /// Reads a thread into its record; what switches at each attempt is left for the next walk.
 #[inline(always)]
 pub(super) fn read_thread(
     control: *const Control,
     stats: *mut WalkStats,
-    slot: *const VcpuSlot,
+    Known { slot, modes }: Known,
     record: *mut WalkRecord,
     task: Object,
 ) {
@@ -80,7 +89,8 @@ pub(super) fn read_thread(
             // It may wait long, and who has the CPU meanwhile is to be known.
             arm(cpu, PATIENCE);
         }
-        if stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
+        let held_still = read_modes(modes, record, monotonic_ns, before.runs());
+        if held_still && stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
             write(record, &before, &counters, &now);
             // SAFETY: as above.
             unsafe {

@@ -3,13 +3,16 @@
 use sampler_ebpf::abi::{COUNTERS, CounterRow, DISTRIBUTIONS, KVM_STATS, Unit};
 
 use super::wire::{self, AnyValue};
-use crate::model::{STATES, ThiefKind};
+use crate::model::{ExitKind, STATES, ThiefKind};
 
 /// Field of `NumberDataPoint` that holds its attributes.
 pub(super) const POINT_ATTRIBUTES: u8 = 7;
 
-/// Tag of an attribute of an `ExponentialHistogramDataPoint`, where they are field 1: it replaces that of the other points.
-pub(super) const HISTOGRAM_ATTRIBUTE: &[u8] = &[1 << 3 | 2];
+/// Field of `ExponentialHistogramDataPoint` that holds them.
+const HISTOGRAM_ATTRIBUTES: u8 = 1;
+
+/// Tag of an attribute there: it replaces that of the other points.
+pub(super) const HISTOGRAM_ATTRIBUTE: &[u8] = &[HISTOGRAM_ATTRIBUTES << 3 | 2];
 
 /// Which message the points of a metric are.
 #[derive(Clone, Copy)]
@@ -114,6 +117,9 @@ pub(super) struct Catalog {
     pub(super) vm_kvm_time: Family,
     /// By [`KVM_STATS`].
     pub(super) kvm: Vec<KvmMetric>,
+    pub(super) vm_exits: Family,
+    pub(super) vm_exit_duration: Family,
+    pub(super) vm_exit_vmm_time: Family,
     pub(super) vm_steal: Family,
     pub(super) vm_info: Family,
     pub(super) vm_vcpu_count: Family,
@@ -167,6 +173,24 @@ impl Catalog {
                 Kind::Monotonic,
             ),
             kvm: kvm_metrics().collect(),
+            vm_exits: Family::new(
+                "hypervisor.vm.exits",
+                "{exit}",
+                "Exits of the VM's vCPUs from the guest, by reason and by the kernel's name for it.",
+                Kind::Monotonic,
+            ),
+            vm_exit_duration: Family::new(
+                "hypervisor.vm.exit.duration",
+                "s",
+                "Time from an exit to the next entry into the guest, whatever happened in between: halts, waits for a CPU.",
+                Kind::Distribution,
+            ),
+            vm_exit_vmm_time: Family::new(
+                "hypervisor.vm.exit.vmm.time",
+                "s",
+                "Part of that time which exits that went on to the VMM spent there.",
+                Kind::Monotonic,
+            ),
             vm_steal: Family::new(
                 "hypervisor.vm.steal.time",
                 "s",
@@ -225,6 +249,18 @@ fn helps(times: bool) -> String {
 
 fn put_thief_kind(bytes: &mut Vec<u8>, kind: ThiefKind) {
     wire::put_attribute(bytes, POINT_ATTRIBUTES, "hypervisor.steal.by.kind", AnyValue::String(kind.key()));
+}
+
+/// Attributes of exits of one kind, encoded: for a number, and for a histogram.
+pub(super) fn exit_attributes(kind: ExitKind) -> [Vec<u8>; 2] {
+    [POINT_ATTRIBUTES, HISTOGRAM_ATTRIBUTES].map(|field| {
+        let mut bytes = Vec::new();
+        wire::put_attribute(&mut bytes, field, "hypervisor.exit.reason", AnyValue::String(kind.reason));
+        if let Some(raw) = kind.raw {
+            wire::put_attribute(&mut bytes, field, "hypervisor.exit.raw", AnyValue::String(raw));
+        }
+        bytes
+    })
 }
 
 /// Attributes of what a VM took that is told apart, encoded.

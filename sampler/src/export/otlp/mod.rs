@@ -17,7 +17,7 @@ use self::{
     catalog::{Catalog, HISTOGRAM_ATTRIBUTE},
     histogram::Distribution,
     plan::{Plan, Planner, Point, Sink, Value},
-    streams::Streams,
+    streams::{ExitStream, Streams},
     wire::AnyValue,
     writer::{Envelope, Writer},
 };
@@ -147,6 +147,7 @@ impl<'a> Points<'a> {
         self.counters(sink);
         self.distributions(sink);
         self.vm_kvm(sink);
+        self.vm_exits(sink);
         self.vm_steal(sink);
         self.vm_info(sink);
         self.vm_vcpu_count(sink);
@@ -227,6 +228,31 @@ impl<'a> Points<'a> {
         }
     }
 
+    fn vm_exits(&self, sink: &mut impl Sink<'a>) {
+        let Catalog { vm_exits, vm_exit_duration, vm_exit_vmm_time, .. } = self.catalog;
+        let histograms = self.histograms != Histograms::None;
+        let families = [(vm_exits, true), (vm_exit_duration, histograms), (vm_exit_vmm_time, true)];
+        for (metric, (family, _)) in families.into_iter().enumerate().filter(|(_, (_, sent))| *sent) {
+            let point = |id, exit: &'a ExitStream, start, value| match metric {
+                1 => self.histogram_points([id, &exit.histogram_attributes], start, value),
+                _ => self.pair([id, &exit.attributes], start, value),
+            };
+            for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
+                for (exit, (_, totals)) in row.exits.iter().zip(vm.exits.iter()) {
+                    let value = match metric {
+                        0 => int(totals.count),
+                        1 => Value::Distribution(Distribution::new(&totals.latency)),
+                        _ => Value::Double(seconds(totals.vmm_ns)),
+                    };
+                    sink.point(family, point(&row.id, exit, vm.seen_unix_ns, value));
+                }
+            }
+            for end in &self.streams.exit_ends {
+                sink.point(family, point(&end.id, &end.exit, end.seen_unix_ns, Value::Ended));
+            }
+        }
+    }
+
     fn vm_steal(&self, sink: &mut impl Sink<'a>) {
         let family = &self.catalog.vm_steal;
         let kinds = &self.catalog.thief_kinds;
@@ -288,13 +314,24 @@ impl<'a> Points<'a> {
         self.pair([attributes, &[]], start_unix_ns, value)
     }
 
-    fn pair<'p>(&self, attributes: [&'p [u8]; 2], start_unix_ns: u64, value: Value<'p>) -> Point<'p> {
+    fn pair<'p>(&self, [first, second]: [&'p [u8]; 2], start_unix_ns: u64, value: Value<'p>) -> Point<'p> {
+        let attributes = [first, second, &[]];
         Point { attributes, start_unix_ns, at_unix_ns: self.snapshot.at_unix_ns, value }
     }
 
     /// A point with one attribute, which was encoded for a `NumberDataPoint`.
     fn histogram_point<'p>(&self, attribute: &'p [u8], start_unix_ns: u64, value: Value<'p>) -> Point<'p> {
-        let attributes = [HISTOGRAM_ATTRIBUTE, attribute.get(1..).unwrap_or_default()];
+        self.histogram_points([attribute, &[]], start_unix_ns, value)
+    }
+
+    /// The same with more attributes, which were encoded for an `ExponentialHistogramDataPoint`.
+    fn histogram_points<'p>(
+        &self,
+        [attribute, more]: [&'p [u8]; 2],
+        start_unix_ns: u64,
+        value: Value<'p>,
+    ) -> Point<'p> {
+        let attributes = [HISTOGRAM_ATTRIBUTE, attribute.get(1..).unwrap_or_default(), more];
         Point { attributes, start_unix_ns, at_unix_ns: self.snapshot.at_unix_ns, value }
     }
 }
@@ -304,11 +341,13 @@ pub(crate) fn points_of(snapshot: &Snapshot, histograms: Histograms) -> u64 {
     let distributions = if histograms == Histograms::None { 0 } else { DISTRIBUTIONS.len() };
     let per_vm = 3 + distributions + ThiefKind::ALL.len();
     let counters = COUNTERS.iter().filter(|row| row.metric.is_some()).count();
+    let per_exit = if histograms == Histograms::None { 2 } else { 3 };
     let vm = |vm: &Vm| {
         let states = |vcpu: &Vcpu| vcpu.states.iter().count();
         per_vm
             + vm.kvm.iter().count()
             + vm.stolen.vms.len()
+            + vm.exits.iter().len() * per_exit
             + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()
     };
     1 + snapshot.vms.iter().map(vm).sum::<usize>() as u64

@@ -21,7 +21,7 @@ pub(super) enum Value<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Point<'a> {
     /// Encoded attributes, to be written one after the other.
-    pub(super) attributes: [&'a [u8]; 2],
+    pub(super) attributes: [&'a [u8]; 3],
     pub(super) start_unix_ns: u64,
     pub(super) at_unix_ns: u64,
     pub(super) value: Value<'a>,
@@ -37,7 +37,8 @@ impl Point<'_> {
             Value::Distribution(distribution) => distribution.len(),
             Value::Ended => FLAGS_FIELD,
         };
-        times * FIXED64_FIELD + self.attributes[0].len() + self.attributes[1].len() + value
+        let [first, second, third] = self.attributes;
+        times * FIXED64_FIELD + first.len() + second.len() + third.len() + value
     }
 }
 

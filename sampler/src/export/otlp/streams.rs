@@ -15,12 +15,14 @@ use foldhash::fast::RandomState;
 use sampler_ebpf::abi::{COUNTERS, KVM_STATS};
 
 use super::{
-    catalog::{POINT_ATTRIBUTES, thief_attributes},
+    catalog::{POINT_ATTRIBUTES, exit_attributes, thief_attributes},
     wire::{AnyValue, put_attribute},
 };
 use crate::{
     export::resource::bounded,
-    model::{Ended, KvmCounts, STATES, Snapshot, State, StateTimes, StolenByVm, Vcpu, VcpuId, Vm, VmKey},
+    model::{
+        Ended, ExitKind, KvmCounts, STATES, Snapshot, State, StateTimes, StolenByVm, Vcpu, VcpuId, Vm, VmKey,
+    },
 };
 
 /// A set of states; the bit is the state's index in [`STATES`].
@@ -91,6 +93,16 @@ pub(super) struct ThiefStream {
     pub(super) since_unix_ns: u64,
 }
 
+/// The series of a VM's exits of one kind.
+#[derive(Clone)]
+pub(super) struct ExitStream {
+    kind: ExitKind,
+    /// Encoded, for a number.
+    pub(super) attributes: Arc<[u8]>,
+    /// The same for a histogram.
+    pub(super) histogram_attributes: Arc<[u8]>,
+}
+
 /// The series of one VM.
 struct VmStream {
     /// `hypervisor.vm.id`, encoded.
@@ -105,6 +117,7 @@ struct VmStream {
     seen_unix_ns: u64,
     kvm: KvmSet,
     thieves: Vec<ThiefStream>,
+    exits: Vec<ExitStream>,
     generation: u64,
 }
 
@@ -141,6 +154,8 @@ pub(super) struct VmRow {
     pub(super) vcpus: usize,
     /// In the order of the snapshot's VMs that are told apart.
     pub(super) thieves: Vec<ThiefStream>,
+    /// In the order of the snapshot's exits.
+    pub(super) exits: Vec<ExitStream>,
 }
 
 /// Series of a vCPU that end.
@@ -173,6 +188,14 @@ pub(super) struct ThiefEnd {
     pub(super) thief: ThiefStream,
 }
 
+/// Series of a VM's exits of one kind that end.
+pub(super) struct ExitEnd {
+    /// The VM, encoded.
+    pub(super) id: Arc<[u8]>,
+    pub(super) exit: ExitStream,
+    pub(super) seen_unix_ns: u64,
+}
+
 /// The streams, and what the current snapshot makes of them.
 #[derive(Default)]
 pub(super) struct Streams {
@@ -187,6 +210,7 @@ pub(super) struct Streams {
     pub(super) vcpu_ends: Vec<VcpuEnd>,
     pub(super) vm_ends: Vec<VmEnd>,
     pub(super) thief_ends: Vec<ThiefEnd>,
+    pub(super) exit_ends: Vec<ExitEnd>,
 }
 
 impl Streams {
@@ -195,6 +219,7 @@ impl Streams {
         self.vcpu_ends.clear();
         self.vm_ends.clear();
         self.thief_ends.clear();
+        self.exit_ends.clear();
         if !snapshot.ended.is_empty() || !self.refresh(snapshot) {
             self.rebuild(snapshot);
         }
@@ -213,6 +238,9 @@ impl Streams {
             }
             let thieves = vm_row.thieves.iter().map(|thief| (&thief.by, thief.since_unix_ns));
             if !thieves.eq(vm.stolen.vms.iter().map(|by| (&by.id, by.since_unix_ns))) {
+                return false;
+            }
+            if !vm_row.exits.iter().map(|exit| exit.kind).eq(vm.exits.iter().map(|(kind, _)| kind)) {
                 return false;
             }
             let mut vcpus = 0;
@@ -272,6 +300,7 @@ impl Streams {
             seen_unix_ns: vm.seen_unix_ns,
             kvm: KvmSet::default(),
             thieves: Vec::new(),
+            exits: Vec::new(),
             generation,
         });
         stream.generation = generation;
@@ -280,6 +309,14 @@ impl Streams {
         let thieves = thieves_of(vm, &stream.thieves);
         let before = mem::replace(&mut stream.thieves, thieves.clone());
         self.thief_ends.extend(before.into_iter().map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
+        let exits = exits_of(vm, &stream.exits);
+        let before = mem::replace(&mut stream.exits, exits.clone());
+        let seen_unix_ns = stream.seen_unix_ns;
+        self.exit_ends.extend(before.into_iter().map(|exit| ExitEnd {
+            id: stream.id.clone(),
+            exit,
+            seen_unix_ns,
+        }));
         // Names arrive late. The info series that lacked them is another series, and it ends.
         if !stream.tells(vm) {
             stream.name.clone_from(&vm.name);
@@ -290,7 +327,7 @@ impl Streams {
             self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns, seen_unix_ns, kvm });
         }
         let (id, info) = (stream.id.clone(), stream.info.clone());
-        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, thieves });
+        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, thieves, exits });
     }
 
     fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
@@ -332,7 +369,7 @@ impl Streams {
     /// Ends every stream that the snapshot no longer has.
     fn end_unseen(&mut self) {
         let generation = self.generation;
-        let Self { vcpus, vms, vcpu_ends, vm_ends, thief_ends, .. } = self;
+        let Self { vcpus, vms, vcpu_ends, vm_ends, thief_ends, exit_ends, .. } = self;
         vcpus.retain(|_, stream| {
             let live = stream.generation == generation;
             if !live {
@@ -353,6 +390,8 @@ impl Streams {
                 vm_ends.push(VmEnd { id, info, start_unix_ns, seen_unix_ns, kvm });
                 let thieves = mem::take(&mut stream.thieves).into_iter();
                 thief_ends.extend(thieves.map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
+                let exits = mem::take(&mut stream.exits).into_iter();
+                exit_ends.extend(exits.map(|exit| ExitEnd { id: stream.id.clone(), exit, seen_unix_ns }));
             }
             live
         });
@@ -403,6 +442,12 @@ impl Streams {
             let mut settled: HashSet<_> = live.collect();
             self.thief_ends.retain(|end| settled.insert(series(&end.id, &end.thief)));
         }
+        if !self.exit_ends.is_empty() {
+            let live =
+                self.vm_rows.iter().flat_map(|row| row.exits.iter().map(|exit| (row.id.clone(), exit.kind)));
+            let mut settled: HashSet<_> = live.collect();
+            self.exit_ends.retain(|end| settled.insert((end.id.clone(), end.exit.kind)));
+        }
     }
 }
 
@@ -417,6 +462,17 @@ fn thieves_of(vm: &Vm, before: &[ThiefStream]) -> Vec<ThiefStream> {
         }
     };
     vm.stolen.vms.iter().map(stream).collect()
+}
+
+/// The exits, with the attributes that were encoded for them before.
+fn exits_of(vm: &Vm, before: &[ExitStream]) -> Vec<ExitStream> {
+    let stream = |kind: ExitKind| {
+        before.iter().find(|exit| exit.kind == kind).cloned().unwrap_or_else(|| {
+            let [attributes, histogram_attributes] = exit_attributes(kind).map(Into::into);
+            ExitStream { kind, attributes, histogram_attributes }
+        })
+    };
+    vm.exits.iter().map(|(kind, _)| stream(kind)).collect()
 }
 
 /// The vCPUs to be exported. Where two threads served the same vCPU, the younger alone: two points with the

@@ -29,11 +29,18 @@ pub(crate) struct Builder {
     types: Vec<u8>,
     strings: Vec<u8>,
     count: u32,
+    /// Strings of the kernel that a module counts on from.
+    strings_before: u32,
 }
 
 impl Builder {
     pub(crate) fn new() -> Self {
         Self { strings: vec![0], ..Self::default() }
+    }
+
+    /// A module of a kernel: its types and strings count on from there.
+    pub(crate) fn after(kernel: &Self) -> Self {
+        Self { count: kernel.count, strings_before: length(&kernel.strings), ..Self::default() }
     }
 
     pub(crate) fn int(&mut self, bytes: u32) -> u32 {
@@ -106,7 +113,7 @@ impl Builder {
         if text.is_empty() {
             return 0;
         }
-        let at = length(&self.strings);
+        let at = self.strings_before + length(&self.strings);
         self.strings.extend(text.as_bytes());
         self.strings.push(0);
         at

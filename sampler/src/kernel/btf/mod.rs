@@ -19,6 +19,9 @@ pub use query::{Field, Parameter};
 /// Where the running kernel publishes its own types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
+/// Where modules publish theirs, each by its name.
+const MODULES: &str = "/sys/kernel/btf";
+
 /// Why BTF could not be read or did not have what was looked for.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
@@ -68,5 +71,17 @@ impl Btf {
         let data =
             fs::read(path).map_err(|source| BtfError::Read { path: path.display().to_string(), source })?;
         Self::parse(data)
+    }
+
+    /// The kernel's types with those of a module, where that is loaded and publishes them (5.11 and later). A second module
+    /// is added to the kernel's alone: it counts on from there as well.
+    ///
+    /// # Errors
+    /// When what it publishes is not BTF.
+    pub fn with_module(&self, name: &str) -> Result<Option<Self>, BtfError> {
+        match fs::read(Path::new(MODULES).join(name)) {
+            Ok(section) => self.extended(&section).map(Some),
+            Err(_) => Ok(None),
+        }
     }
 }

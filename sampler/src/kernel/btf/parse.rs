@@ -1,5 +1,7 @@
 //! The raw format: header, type records, strings.
 
+use std::ops::Range;
+
 use super::BtfError;
 
 pub(super) const KIND_INT: u32 = 1;
@@ -25,14 +27,14 @@ const RECORD: usize = 12;
 /// More than any kernel has: a bound on what a broken file can make us allocate.
 const MAX_TYPES: usize = 4_000_000;
 
-/// A parsed BTF section.
+/// A parsed BTF section, or that of the kernel and one of a module.
 #[derive(Debug)]
 pub struct Btf {
     data: Vec<u8>,
     /// Offset of each type's record in `data`; the type's id is its index plus one (id 0 is `void`).
     records: Vec<u32>,
-    strings: usize,
-    strings_end: usize,
+    /// Where the strings are in `data`: those of the kernel and, for a module, its own, whose offsets go on from there.
+    strings: Vec<Range<usize>>,
 }
 
 /// One type record.
@@ -55,20 +57,22 @@ impl Btf {
     /// # Errors
     /// When the bytes are not BTF in this machine's byte order, or are cut short.
     pub fn parse(data: Vec<u8>) -> Result<Self, BtfError> {
-        if u16_at(&data, 0)? != MAGIC {
-            return Err(BtfError::Malformed("wrong magic number"));
-        }
-        let header = u32_at(&data, 4)? as usize;
-        let section = |offset: usize, length: usize| -> Result<(usize, usize), BtfError> {
-            let start = header.checked_add(u32_at(&data, offset)? as usize);
-            let start = start.ok_or(BtfError::Malformed("a section starts beyond the end"))?;
-            let end = start.checked_add(u32_at(&data, length)? as usize).filter(|end| *end <= data.len());
-            Ok((start, end.ok_or(BtfError::Malformed("a section ends beyond the end"))?))
-        };
-        let (types, types_end) = section(8, 12)?;
-        let (strings, strings_end) = section(16, 20)?;
-        let records = index(&data, types, types_end)?;
-        Ok(Self { data, records, strings, strings_end })
+        let Sections { types, strings } = Sections::of(&data)?;
+        let records = index(&data, types, 0)?;
+        Ok(Self { data, records, strings: vec![strings] })
+    }
+
+    /// With the section of a module, whose types go on where the kernel's end.
+    pub(super) fn extended(&self, module: &[u8]) -> Result<Self, BtfError> {
+        let Sections { types, strings } = Sections::of(module)?;
+        let base = self.data.len();
+        let records = index(module, types, base)?;
+        let own = strings.start + base..strings.end + base;
+        Ok(Self {
+            data: [&self.data, module].concat(),
+            records: [&self.records[..], &records].concat(),
+            strings: self.strings.iter().cloned().chain([own]).collect(),
+        })
     }
 
     /// Number of types, `void` not counted.
@@ -89,9 +93,15 @@ impl Btf {
     }
 
     pub(super) fn string(&self, offset: u32) -> &[u8] {
-        let strings = self.data.get(self.strings..self.strings_end).unwrap_or_default();
-        let tail = strings.get(offset as usize..).unwrap_or_default();
-        tail.split(|byte| *byte == 0).next().unwrap_or_default()
+        let mut offset = offset as usize;
+        for strings in &self.strings {
+            if offset < strings.len() {
+                let tail = self.data.get(strings.start + offset..strings.end).unwrap_or_default();
+                return tail.split(|byte| *byte == 0).next().unwrap_or_default();
+            }
+            offset -= strings.len();
+        }
+        &[]
     }
 
     pub(super) fn word(&self, offset: usize) -> u32 {
@@ -108,12 +118,35 @@ impl Btf {
     }
 }
 
-fn index(data: &[u8], start: usize, end: usize) -> Result<Vec<u32>, BtfError> {
+/// Where the parts of a section are.
+struct Sections {
+    types: Range<usize>,
+    strings: Range<usize>,
+}
+
+impl Sections {
+    fn of(data: &[u8]) -> Result<Self, BtfError> {
+        if u16_at(data, 0)? != MAGIC {
+            return Err(BtfError::Malformed("wrong magic number"));
+        }
+        let header = u32_at(data, 4)? as usize;
+        let section = |offset: usize, length: usize| -> Result<Range<usize>, BtfError> {
+            let start = header.checked_add(u32_at(data, offset)? as usize);
+            let start = start.ok_or(BtfError::Malformed("a section starts beyond the end"))?;
+            let end = start.checked_add(u32_at(data, length)? as usize).filter(|end| *end <= data.len());
+            Ok(start..end.ok_or(BtfError::Malformed("a section ends beyond the end"))?)
+        };
+        Ok(Self { types: section(8, 12)?, strings: section(16, 20)? })
+    }
+}
+
+/// Offsets of the records of a section that lies at `base`.
+fn index(data: &[u8], Range { start, end }: Range<usize>, base: usize) -> Result<Vec<u32>, BtfError> {
     let mut records = Vec::new();
     let mut offset = start;
     while offset < end {
         let record = record_at(data, offset)?;
-        let position = u32::try_from(offset).map_err(|_| BtfError::Malformed("larger than 4 GiB"))?;
+        let position = u32::try_from(base + offset).map_err(|_| BtfError::Malformed("larger than 4 GiB"))?;
         if records.len() == MAX_TYPES {
             return Err(BtfError::Malformed("more types than any kernel has"));
         }

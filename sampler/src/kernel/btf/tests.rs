@@ -117,3 +117,27 @@ fn reads_the_running_kernel() {
     );
     assert!(btf.has_enumerator("bpf_func_id", "BPF_FUNC_probe_read_kernel"));
 }
+
+/// A module's types and strings count on from the kernel's, and refer to them.
+#[test]
+fn a_module_goes_on_where_the_kernel_ends() {
+    let mut kernel = Builder::new();
+    let word = kernel.int(8);
+    kernel.structure("kvm_vcpu", 24, &[member("kvm", word, 16)]);
+    let mut module = Builder::after(&kernel);
+    let vcpu = 2;
+    let code = module.int(4);
+    module.structure(
+        "vcpu_svm",
+        40,
+        &[member("vcpu", vcpu, 0), member("vmcb", word, 24), member("code", code, 32)],
+    );
+    let btf = kernel.build().extended(&module.bytes()).unwrap();
+    assert_eq!(btf.field("vcpu_svm", "vmcb").unwrap(), Field { offset: 24, size: 8 });
+    assert_eq!(btf.field("vcpu_svm", "code").unwrap(), Field { offset: 32, size: 4 });
+    assert_eq!(btf.field("vcpu_svm", "vcpu.kvm").unwrap(), Field { offset: 16, size: 8 });
+    assert_eq!(btf.field("kvm_vcpu", "kvm").unwrap(), Field { offset: 16, size: 8 });
+    for cut in 0..module.bytes().len() {
+        let _ = kernel.build().extended(&module.bytes()[..cut]).and_then(|btf| btf.field("vcpu_svm", "vmcb"));
+    }
+}

@@ -1,0 +1,125 @@
+//! What a vCPU's thread does with the CPU time that it gets, and why the guest was left.
+
+use super::exits::EXIT_ROWS;
+
+/// What a thread that runs a vCPU does while it is on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Mode {
+    /// No hook has told yet, or they were told not to tell.
+    Untold = 0,
+    /// In the host's kernel on the vCPU's behalf: inside `KVM_RUN`, and not in the guest.
+    Kernel = 1,
+    /// The guest's own code, between `kvm_entry` and `kvm_exit`.
+    Guest = 2,
+    /// In the VMM, or in the kernel for it: outside `KVM_RUN`.
+    Vmm = 3,
+}
+
+/// Values of [`Mode`].
+pub const MODES: usize = 4;
+
+/// The modes of one vCPU thread. Written by the programs on KVM's hooks and on the scheduler's, all of them on the thread's own
+/// CPU and none while another runs: they are called with preemption off, and at a switch with interrupts off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(128))]
+pub struct Modes {
+    /// Writes begun plus writes ended: odd while one goes on.
+    pub seq: u64,
+    /// Address of the thread's `task_struct`. User space writes it when it gives the slot out.
+    pub task: u64,
+    /// `CLOCK_MONOTONIC` when the mode began, or when the thread was given its CPU in it; 0 off a CPU, ns.
+    pub since_ns: u64,
+    /// A [`Mode`] as a number.
+    pub mode: u32,
+    /// Not 0 while the modes are to be told: which time. Written by user space alone.
+    pub told: u32,
+    /// CPU time in each [`Mode`], without what goes on, ns.
+    pub ns: [u64; MODES],
+    /// `CLOCK_MONOTONIC` of the exit that no entry has followed yet; 0 where there is none, ns.
+    pub exit_ns: u64,
+    /// `CLOCK_MONOTONIC` when `KVM_RUN` was left; 0 inside it, ns.
+    pub user_ns: u64,
+    /// The row of that exit in `exits`.
+    pub exit_row: u32,
+    /// 1 from a switch that came between an exit and its `kvm_exit`, which KVM for AMD calls late up to 6.1.
+    pub is_cut: u32,
+    /// The `told` that the programs have heeded: what they wrote under another is no longer true.
+    pub heeded: u32,
+    /// Keeps the layout explicit.
+    pub _pad: u32,
+    /// Times that the modes could no longer be told.
+    pub gaps: u64,
+    /// Entries and exits without the other.
+    pub unpaired: u64,
+    /// Keeps the layout explicit.
+    pub _pad2: [u64; 2],
+    /// Exits, by the row of the processor's table of reasons.
+    pub exits: [ExitCounts; EXIT_ROWS],
+}
+
+/// Buckets of an exit's latencies: as those of [`super::Histogram`], the last one for all that are longer than 4 s too.
+pub const EXIT_BUCKETS: usize = 26;
+
+/// Exits of one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExitCounts {
+    /// How many; wraps around.
+    pub count: u32,
+    /// How many of them went on to the VMM; wraps around.
+    pub user_count: u32,
+    /// Time from `kvm_exit` to the next `kvm_entry`, ns.
+    pub ns: u64,
+    /// Part of it outside `KVM_RUN`, ns.
+    pub user_ns: u64,
+    /// Those times by length; each wraps around.
+    pub counts: [u32; EXIT_BUCKETS],
+}
+
+/// Where the programs find the reason of an exit on kernels whose `kvm_exit` does not pass it: offsets in structures of the
+/// processor's own KVM module, 0 where they are not known: none of these members is its structure's first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ExitOffsets {
+    /// The reason in `struct vcpu_vmx`, which begins with the `struct kvm_vcpu`.
+    pub vmx_reason: u32,
+    /// The control block in `struct vcpu_svm`, which begins with the `struct kvm_vcpu`.
+    pub svm_vmcb: u32,
+    /// The reason in `struct vmcb`.
+    pub svm_code: u32,
+    /// Keeps the layout explicit.
+    pub _pad: u32,
+}
+
+impl ExitOffsets {
+    /// None is known.
+    pub const UNSET: Self = Self { vmx_reason: 0, svm_vmcb: 0, svm_code: 0, _pad: 0 };
+}
+
+impl Modes {
+    /// Nothing is known of the thread, and nothing to be told.
+    #[must_use]
+    pub const fn new(task: u64) -> Self {
+        const NO_EXITS: ExitCounts =
+            ExitCounts { count: 0, user_count: 0, ns: 0, user_ns: 0, counts: [0; EXIT_BUCKETS] };
+        Self {
+            seq: 0,
+            task,
+            since_ns: 0,
+            mode: Mode::Untold as u32,
+            told: 0,
+            ns: [0; MODES],
+            exit_ns: 0,
+            user_ns: 0,
+            exit_row: 0,
+            is_cut: 0,
+            heeded: 0,
+            _pad: 0,
+            gaps: 0,
+            unpaired: 0,
+            _pad2: [0; 2],
+            exits: [NO_EXITS; EXIT_ROWS],
+        }
+    }
+}

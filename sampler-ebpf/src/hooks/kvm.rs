@@ -1,0 +1,264 @@
+//! KVM's own hooks: what a vCPU's thread does with its CPU time, and why the guest was left.
+//!
+//! Entries and exits are timed with `CLOCK_MONOTONIC`: at these hooks no clock of the scheduler's is up to date. Whose event
+//! it is follows from the current thread, not from what is passed: on arm64 that is no vCPU.
+
+use aya_ebpf::{
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
+    macros::raw_tracepoint,
+    programs::RawTracePointContext,
+};
+use sampler_ebpf::abi::{
+    EXIT_BUCKETS, EXIT_CODES, EXIT_ROWS, ExitCounts, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING,
+    SVM_EXITS, VMX_EXITS, bucket_of, exit_place, exit_rows,
+};
+
+use super::modes::{begin, bump, end, heed, mode, pass, set_mode};
+use crate::{
+    maps::{exit_offsets, modes, pid_entry},
+    task::probe,
+};
+
+/// `KVM_ISA_VMX` and `KVM_ISA_SVM`, as `kvm_exit` passes them.
+const ISA_VMX: u32 = 1;
+const ISA_SVM: u32 = 2;
+
+/// The row of each reason, by [`exit_place`].
+static VMX_ROWS: [u8; EXIT_CODES] = exit_rows(VMX_EXITS);
+static SVM_ROWS: [u8; EXIT_CODES] = exit_rows(SVM_EXITS);
+
+/// `kvm_entry(struct kvm_vcpu *vcpu[, bool force_immediate_exit])`; on arm64 `kvm_entry(unsigned long vcpu_pc)`
+#[raw_tracepoint(tracepoint = "kvm_entry")]
+fn kvm_entry(_ctx: RawTracePointContext) -> i32 {
+    if let Some(modes) = mine() {
+        // SAFETY: the pointer came from a map look-up that the verifier followed, here and below.
+        unsafe { enter_guest(modes, now()) };
+    }
+    0
+}
+
+/// `kvm_exit(struct kvm_vcpu *vcpu, u32 isa)`, since 5.16
+#[raw_tracepoint(tracepoint = "kvm_exit")]
+fn kvm_exit(ctx: RawTracePointContext) -> i32 {
+    if let Some(modes) = mine() {
+        let at = now();
+        // SAFETY: as above.
+        unsafe { leave_guest(modes, at, row_read(ctx.arg(0), ctx.arg(1))) };
+    }
+    0
+}
+
+/// `kvm_exit(unsigned int exit_reason, struct kvm_vcpu *vcpu, u32 isa)`, up to 5.15
+///
+/// A kernel refuses a program that reads more arguments than it passes, so this one is tried first. Where the first of three
+/// is a pointer, they are those of a newer kernel with one more.
+#[raw_tracepoint(tracepoint = "kvm_exit")]
+fn kvm_exit_with_reason(ctx: RawTracePointContext) -> i32 {
+    if let Some(modes) = mine() {
+        let at = now();
+        let (first, second, third): (u64, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
+        let row =
+            if first > u64::from(u32::MAX) { row_read(first, second) } else { row_of(first, third as u32) };
+        // SAFETY: as above.
+        unsafe { leave_guest(modes, at, row) };
+    }
+    0
+}
+
+/// `kvm_userspace_exit(__u32 reason, int errno)`: the end of `KVM_RUN`
+#[raw_tracepoint(tracepoint = "kvm_userspace_exit")]
+fn kvm_userspace_exit(_ctx: RawTracePointContext) -> i32 {
+    if let Some(modes) = mine() {
+        // SAFETY: as above.
+        unsafe { leave_kvm(modes, now()) };
+    }
+    0
+}
+
+/// `kvm_fpu(int load)`, x86: with 1 the begin of `KVM_RUN`. Where it is missing the time until the next entry is the VMM's.
+#[raw_tracepoint(tracepoint = "kvm_fpu")]
+fn kvm_fpu(ctx: RawTracePointContext) -> i32 {
+    let load: u64 = ctx.arg(0);
+    if load as u32 == 0 {
+        return 0;
+    }
+    if let Some(modes) = mine() {
+        // SAFETY: as above.
+        unsafe { enter_kvm(modes, now()) };
+    }
+    0
+}
+
+/// The modes of the current thread, if they are to be told.
+#[inline(always)]
+fn mine() -> Option<*mut Modes> {
+    let pid = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: the pointers came from map look-ups that the verifier followed; the helper has no preconditions.
+    unsafe {
+        let index = pid_entry(pid)?.read_volatile();
+        if index == NO_SLOT || index == SLOT_PENDING {
+            return None;
+        }
+        let modes = modes(index)?;
+        // Those of another thread that had this id are not this one's.
+        if (&raw const (*modes).task).read_volatile() != bpf_get_current_task() || !heed(modes) {
+            return None;
+        }
+        Some(modes)
+    }
+}
+
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// # Safety
+/// `modes` belongs to the current thread, here and below.
+#[inline(always)]
+unsafe fn enter_guest(modes: *mut Modes, now: u64) {
+    // SAFETY: by contract, here and below.
+    unsafe {
+        begin(modes);
+        if mode(modes) == Mode::Guest as u32 {
+            // It was not entered after all, or the exit was not told: how long it ran is not known.
+            bump(&raw mut (*modes).unpaired, 1);
+            set_mode(modes, Mode::Kernel);
+        }
+        back_in_kvm(modes, now);
+        pass(modes, Mode::Guest, now);
+        (&raw mut (*modes).is_cut).write_volatile(0);
+        let exit_ns = (&raw const (*modes).exit_ns).read_volatile();
+        if exit_ns != 0 {
+            (&raw mut (*modes).exit_ns).write_volatile(0);
+            let latency = now.saturating_sub(exit_ns);
+            let exit = exit(modes);
+            bump(&raw mut (*exit).ns, latency);
+            let bucket = bucket_of(latency);
+            let bucket = if bucket < EXIT_BUCKETS { bucket } else { EXIT_BUCKETS - 1 };
+            let count = (&raw mut (*exit).counts).cast::<u32>().add(bucket);
+            count.write_volatile(count.read_volatile().wrapping_add(1));
+        }
+        end(modes);
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn leave_guest(modes: *mut Modes, now: u64, row: usize) {
+    // SAFETY: by contract.
+    unsafe {
+        begin(modes);
+        let mode = mode(modes);
+        let is_cut = (&raw const (*modes).is_cut).read_volatile() != 0;
+        if mode != Mode::Guest as u32 && mode != Mode::Untold as u32 && !is_cut {
+            bump(&raw mut (*modes).unpaired, 1);
+            if mode == Mode::Kernel as u32 && (&raw const (*modes).exit_ns).read_volatile() != 0 {
+                // KVM for Intel up to 5.10 tells every exit, but of entries only the first where it handles exits at once
+                // and goes back in: between two exits was the guest.
+                set_mode(modes, Mode::Guest);
+            }
+        }
+        pass(modes, Mode::Kernel, now);
+        (&raw mut (*modes).is_cut).write_volatile(0);
+        (&raw mut (*modes).exit_ns).write_volatile(now);
+        (&raw mut (*modes).exit_row).write_volatile(row as u32);
+        let count = &raw mut (*exit(modes)).count;
+        count.write_volatile(count.read_volatile().wrapping_add(1));
+        end(modes);
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn leave_kvm(modes: *mut Modes, now: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        begin(modes);
+        if mode(modes) == Mode::Guest as u32 {
+            bump(&raw mut (*modes).unpaired, 1);
+            set_mode(modes, Mode::Kernel);
+        }
+        pass(modes, Mode::Vmm, now);
+        (&raw mut (*modes).user_ns).write_volatile(now);
+        if (&raw const (*modes).exit_ns).read_volatile() != 0 {
+            let count = &raw mut (*exit(modes)).user_count;
+            count.write_volatile(count.read_volatile().wrapping_add(1));
+        }
+        end(modes);
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn enter_kvm(modes: *mut Modes, now: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        begin(modes);
+        back_in_kvm(modes, now);
+        pass(modes, Mode::Kernel, now);
+        end(modes);
+    }
+}
+
+/// Ends the time outside `KVM_RUN` that an exit took.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn back_in_kvm(modes: *mut Modes, now: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        let user_ns = (&raw const (*modes).user_ns).read_volatile();
+        if user_ns == 0 {
+            return;
+        }
+        (&raw mut (*modes).user_ns).write_volatile(0);
+        if (&raw const (*modes).exit_ns).read_volatile() != 0 {
+            bump(&raw mut (*exit(modes)).user_ns, now.saturating_sub(user_ns));
+        }
+    }
+}
+
+/// The counts of the last exit's reason.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn exit(modes: *mut Modes) -> *mut ExitCounts {
+    // SAFETY: by contract; the index is inside the array.
+    unsafe {
+        let row = (&raw const (*modes).exit_row).read_volatile() as usize % EXIT_ROWS;
+        (&raw mut (*modes).exits).cast::<ExitCounts>().add(row)
+    }
+}
+
+/// The row of a reason that is read where KVM for this processor keeps it.
+#[inline(always)]
+fn row_read(vcpu: u64, isa: u64) -> usize {
+    let offsets = exit_offsets();
+    let isa = isa as u32;
+    let reason: u32 = if isa == ISA_VMX && offsets.vmx_reason != 0 {
+        probe(vcpu, offsets.vmx_reason)
+    } else if isa == ISA_SVM && offsets.svm_vmcb != 0 {
+        probe(probe(vcpu, offsets.svm_vmcb), offsets.svm_code)
+    } else {
+        return OTHER_EXITS;
+    };
+    row_of(u64::from(reason), isa)
+}
+
+#[inline(always)]
+fn row_of(reason: u64, isa: u32) -> usize {
+    let rows = match isa {
+        ISA_VMX => &raw const VMX_ROWS,
+        ISA_SVM => &raw const SVM_ROWS,
+        _ => return OTHER_EXITS,
+    };
+    // SAFETY: the index is inside the table by the remainder.
+    usize::from(unsafe { rows.cast::<u8>().add(exit_place(reason) % EXIT_CODES).read_volatile() })
+}

@@ -1,0 +1,168 @@
+//! The modes of a vCPU's thread: what all hooks that write them share, and what a switch does to them.
+
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use sampler_ebpf::abi::{MODES, Mode, Modes};
+
+/// A switch between threads of which one or both run vCPUs: their modes, and whether they are inside a vCPU ioctl.
+#[inline(always)]
+pub(super) fn switch(leaves: Option<(*mut Modes, bool)>, comes: Option<(*mut Modes, bool)>) {
+    // SAFETY: the pointers came from map look-ups that the verifier followed, and both threads' run queue is locked.
+    unsafe {
+        let leaves = leaves.filter(|(modes, _)| heed(*modes));
+        let comes = comes.filter(|(modes, _)| heed(*modes));
+        if leaves.is_none() && comes.is_none() {
+            return;
+        }
+        let now = bpf_ktime_get_ns();
+        if let Some((modes, in_ioctl)) = leaves {
+            depart(modes, in_ioctl, now);
+        }
+        if let Some((modes, in_ioctl)) = comes {
+            arrive(modes, in_ioctl, now);
+        }
+    }
+}
+
+/// Whether the modes are to be told. Where they were not meanwhile, what was known is forgotten.
+///
+/// # Safety
+/// `modes` belongs to a thread which nobody else writes about now, here and below.
+#[inline(always)]
+pub(super) unsafe fn heed(modes: *mut Modes) -> bool {
+    // SAFETY: by contract, here and below.
+    unsafe {
+        let told = (&raw const (*modes).told).read_volatile();
+        if told != (&raw const (*modes).heeded).read_volatile() {
+            hush(modes, told);
+        }
+        told != 0
+    }
+}
+
+/// The thread leaves its CPU: what it was doing there ends. Whether it is inside a vCPU ioctl (`in_ioctl`) is known at a switch
+/// for certain, so an end of `KVM_RUN` that was not told is found out here.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn depart(modes: *mut Modes, in_ioctl: bool, now: u64) {
+    // SAFETY: by contract, here and below.
+    unsafe {
+        begin(modes);
+        let before = mode(modes);
+        if !in_ioctl && before != Mode::Untold as u32 {
+            set_mode(modes, Mode::Vmm);
+        }
+        // Never found in the guest: the host's kernel runs here.
+        let next = if in_ioctl && before != Mode::Vmm as u32 { Mode::Kernel } else { Mode::Vmm };
+        pass(modes, next, now);
+        (&raw mut (*modes).since_ns).write_volatile(0);
+        if before == Mode::Guest as u32 {
+            (&raw mut (*modes).is_cut).write_volatile(1);
+        }
+        end(modes);
+    }
+}
+
+/// The thread is given a CPU.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn arrive(modes: *mut Modes, in_ioctl: bool, now: u64) {
+    // SAFETY: by contract.
+    unsafe {
+        begin(modes);
+        if mode(modes) == Mode::Untold as u32 {
+            set_mode(modes, if in_ioctl { Mode::Kernel } else { Mode::Vmm });
+        }
+        (&raw mut (*modes).since_ns).write_volatile(now);
+        end(modes);
+    }
+}
+
+/// Nothing is known until the next hook tells.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn hush(modes: *mut Modes, told: u32) {
+    // SAFETY: by contract.
+    unsafe {
+        begin(modes);
+        if mode(modes) != Mode::Untold as u32 {
+            set_mode(modes, Mode::Untold);
+            bump(&raw mut (*modes).gaps, 1);
+        }
+        (&raw mut (*modes).since_ns).write_volatile(0);
+        (&raw mut (*modes).exit_ns).write_volatile(0);
+        (&raw mut (*modes).user_ns).write_volatile(0);
+        (&raw mut (*modes).is_cut).write_volatile(0);
+        (&raw mut (*modes).heeded).write_volatile(told);
+        end(modes);
+    }
+}
+
+/// Ends what goes on and begins `next`.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+pub(super) unsafe fn pass(modes: *mut Modes, next: Mode, now: u64) {
+    // SAFETY: by contract; the index is inside the array.
+    unsafe {
+        let since = (&raw const (*modes).since_ns).read_volatile();
+        if since != 0 {
+            let ns = (&raw mut (*modes).ns).cast::<u64>().add(mode(modes) as usize % MODES);
+            bump(ns, now.saturating_sub(since));
+        }
+        set_mode(modes, next);
+        (&raw mut (*modes).since_ns).write_volatile(now);
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+pub(super) unsafe fn mode(modes: *const Modes) -> u32 {
+    // SAFETY: by contract.
+    unsafe { (&raw const (*modes).mode).read_volatile() }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+pub(super) unsafe fn set_mode(modes: *mut Modes, mode: Mode) {
+    // SAFETY: by contract.
+    unsafe { (&raw mut (*modes).mode).write_volatile(mode as u32) };
+}
+
+/// # Safety
+/// `value` may be read and written.
+#[inline(always)]
+pub(super) unsafe fn bump(value: *mut u64, by: u64) {
+    // SAFETY: by contract.
+    unsafe { value.write_volatile(value.read_volatile().wrapping_add(by)) };
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+pub(super) unsafe fn begin(modes: *mut Modes) {
+    // SAFETY: by contract.
+    unsafe {
+        let seq = (&raw const (*modes).seq).read_volatile();
+        (&raw mut (*modes).seq).write_volatile(seq | 1);
+    }
+}
+
+/// # Safety
+/// As above.
+#[inline(always)]
+pub(super) unsafe fn end(modes: *mut Modes) {
+    // SAFETY: by contract.
+    unsafe {
+        let seq = (&raw const (*modes).seq).read_volatile();
+        (&raw mut (*modes).seq).write_volatile(seq + 1);
+    }
+}

@@ -1,0 +1,40 @@
+//! What a vCPU's thread has done with its CPU time up to now.
+
+use sampler_ebpf::abi::{MODES, Mode, Modes, WalkRecord};
+
+/// How often modes are read again that change meanwhile: a guest may be left a million times a second.
+const ATTEMPTS: u32 = 4;
+
+/// Copies the times by mode, what goes on included, as of a moment on `CLOCK_MONOTONIC` and of a thread that runs then or does
+/// not. Returns whether they held still for it.
+#[inline(always)]
+pub(super) fn read_modes(modes: *const Modes, record: *mut WalkRecord, now: u64, runs: bool) -> bool {
+    // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap; indices are inside the
+    // arrays.
+    unsafe {
+        for _ in 0..ATTEMPTS {
+            let seq = (&raw const (*modes).seq).read_volatile();
+            let mode = (&raw const (*modes).mode).read_volatile();
+            let since = (&raw const (*modes).since_ns).read_volatile();
+            let told = (&raw const (*modes).told).read_volatile();
+            let heeded = (&raw const (*modes).heeded).read_volatile();
+            let mut ns = (&raw const (*modes).ns).read_volatile();
+            let gaps = (&raw const (*modes).gaps).read_volatile();
+            let unpaired = (&raw const (*modes).unpaired).read_volatile();
+            if seq != (&raw const (*modes).seq).read_volatile() || !seq.is_multiple_of(2) {
+                continue;
+            }
+            // Off its CPU it does nothing that would have to be told.
+            let is_told = told != 0 && (!runs || told == heeded && mode != Mode::Untold as u32);
+            if is_told && since != 0 {
+                ns[mode as usize % MODES] += now.saturating_sub(since);
+            }
+            (&raw mut (*record).modes_ns).write_volatile(ns);
+            (&raw mut (*record).modes_told).write_volatile(u32::from(is_told));
+            (&raw mut (*record).modes_gaps).write_volatile(gaps);
+            (&raw mut (*record).unpaired).write_volatile(unpaired);
+            return true;
+        }
+        false
+    }
+}

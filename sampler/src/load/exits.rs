@@ -1,0 +1,87 @@
+//! Where the reasons of exits are, and what they mean: both follow from whose KVM runs the guests.
+
+use std::{fs, path::Path};
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+};
+use sampler_ebpf::abi::{ExitOffsets, ExitRow, SVM_EXITS, VMX_EXITS};
+
+use super::LoadError;
+use crate::kernel::btf::{Btf, BtfError};
+
+/// Name that the section gets as a map.
+const MAP: &str = ".bss.exits";
+
+/// Where the kernel says which modules are loaded, or built in with parameters of their own.
+const MODULES: &str = "/sys/module";
+
+/// A processor's virtualisation, as KVM has a module for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Processor {
+    /// Intel's VMX.
+    Vmx,
+    /// AMD's SVM.
+    Svm,
+}
+
+impl Processor {
+    const ALL: [Self; 2] = [Self::Vmx, Self::Svm];
+
+    const fn module(self) -> &'static str {
+        match self {
+            Self::Vmx => "kvm_intel",
+            Self::Svm => "kvm_amd",
+        }
+    }
+
+    /// The reasons of exits that are told apart.
+    #[must_use]
+    pub const fn exits(self) -> &'static [ExitRow] {
+        match self {
+            Self::Vmx => VMX_EXITS,
+            Self::Svm => SVM_EXITS,
+        }
+    }
+
+    /// Members that lead to the reason of an exit, from KVM's own structure for the processor.
+    fn add_offsets(self, btf: &Btf, offsets: &mut ExitOffsets) -> Result<(), BtfError> {
+        match self {
+            Self::Vmx => {
+                let full = |path| btf.field("vcpu_vmx", path);
+                // struct vcpu_vt came between with TDX, in 6.16.
+                let reason = full("exit_reason.full").or_else(|_| full("vt.exit_reason.full"))?;
+                offsets.vmx_reason = reason.offset;
+            }
+            Self::Svm => {
+                let vmcb = btf.field("vcpu_svm", "vmcb")?;
+                // Its upper half was a member of its own up to 6.18: the lower one has all codes that are known.
+                let code = btf.field("vmcb", "control.exit_code")?;
+                (offsets.svm_vmcb, offsets.svm_code) = (vmcb.offset, code.offset);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells the programs where reasons are, and returns whose they are. Where a kernel does not publish the types of its modules
+/// and does not pass reasons either, exits stay without.
+pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Option<Processor>, LoadError> {
+    let mut offsets = ExitOffsets::UNSET;
+    let loaded =
+        |processor: &Processor| fs::exists(Path::new(MODULES).join(processor.module())).unwrap_or(false);
+    let processor = Processor::ALL.into_iter().find(loaded);
+    if let Some(processor) = processor {
+        let with_module = btf.with_module(processor.module())?;
+        if let Err(error) = processor.add_offsets(with_module.as_ref().unwrap_or(btf), &mut offsets) {
+            tracing::debug!(%error, "where this kernel keeps the reasons of exits is not known");
+        }
+    }
+    let error = |error: String| LoadError::Section(MAP, error);
+    let map = ebpf.map_mut(MAP).ok_or_else(|| error("missing".to_owned()))?;
+    let mut map: Array<&mut MapData, [u32; 4]> = Array::try_from(map).map_err(|e| error(e.to_string()))?;
+    let ExitOffsets { vmx_reason, svm_vmcb, svm_code, _pad } = offsets;
+    map.set(0, &[vmx_reason, svm_vmcb, svm_code, _pad], 0).map_err(|e| error(e.to_string()))?;
+    Ok(processor)
+}

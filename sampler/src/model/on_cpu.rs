@@ -1,0 +1,244 @@
+//! What a vCPU's thread did with its CPU time.
+
+use super::{
+    account::TOLERANCE_NS,
+    state::{State, StateTimes},
+};
+
+/// Polls that were preempted come to more than the CPU time that they had: of what is beyond so much is carried over, for a
+/// poll that began in the interval before, and no more. Five times the longest poll that KVM does by itself.
+const LONGEST_POLL_NS: u64 = 1_000_000;
+
+/// What KVM's hooks have told of a thread since it is followed, what goes on included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ModeTimes {
+    /// In the guest, ns.
+    pub guest_ns: u64,
+    /// In the kernel for it, polls included, ns.
+    pub kernel_ns: u64,
+    /// In the VMM, ns.
+    pub vmm_ns: u64,
+    /// What the thread does is told at the moment.
+    pub told: bool,
+    /// Times that it no longer was.
+    pub gaps: u64,
+    /// Halt polls as KVM counts them, when they end, ns; `None` where that is not known.
+    pub poll_ns: Option<u64>,
+}
+
+/// CPU time by what it was for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Parts {
+    guest_ns: u64,
+    kernel_ns: u64,
+    vmm_ns: u64,
+    poll_ns: u64,
+    /// For any of them: nobody told.
+    untold_ns: u64,
+    /// Somebody told of a part at least.
+    is_told: bool,
+}
+
+impl Parts {
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            guest_ns: self.guest_ns + other.guest_ns,
+            kernel_ns: self.kernel_ns + other.kernel_ns,
+            vmm_ns: self.vmm_ns + other.vmm_ns,
+            poll_ns: self.poll_ns + other.poll_ns,
+            untold_ns: self.untold_ns + other.untold_ns,
+            is_told: self.is_told || other.is_told,
+        }
+    }
+
+    fn write(&self, times: &mut StateTimes) {
+        if self.is_told {
+            times.set(State::Guest, self.guest_ns);
+            times.set(State::Kernel, self.kernel_ns);
+            times.set(State::Vmm, self.vmm_ns);
+            times.set(State::Poll, self.poll_ns);
+        }
+        if !self.is_told || self.untold_ns > 0 {
+            times.set(State::Run, self.untold_ns);
+        }
+    }
+}
+
+/// The account of one thread's CPU time. Its parts come to the run time of each interval to the nanosecond.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OnCpu {
+    last: ModeTimes,
+    total: Parts,
+    /// Told beyond the run time that was known by then: the next interval has it.
+    early_guest_ns: u64,
+    early_vmm_ns: u64,
+    early_poll_ns: u64,
+    step: Parts,
+}
+
+impl OnCpu {
+    /// Opens the account with the run time since the thread's creation. Polls from before are the kernel's, or untold.
+    pub(super) fn open(first: &ModeTimes, run_ns: u64) -> Self {
+        let before = ModeTimes { poll_ns: first.poll_ns, ..ModeTimes::default() };
+        let none = Parts::default();
+        let mut account = Self {
+            last: before,
+            total: none,
+            early_guest_ns: 0,
+            early_vmm_ns: 0,
+            early_poll_ns: 0,
+            step: none,
+        };
+        account.advance(first, run_ns);
+        account
+    }
+
+    /// Shares out the run time of an interval. Returns whether more was told than it has, by more than readings are apart.
+    pub(super) fn advance(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
+        let last = self.last;
+        let whole = last.told && now.told && last.gaps == now.gaps;
+        let added = |now: u64, before: u64| now.saturating_sub(before);
+        let mut left = run_ns;
+        let mut take = |told: u64| {
+            let part = told.min(left);
+            left -= part;
+            (part, told - part)
+        };
+        let guest = added(now.guest_ns, last.guest_ns);
+        let vmm = added(now.vmm_ns, last.vmm_ns);
+        let kernel = added(now.kernel_ns, last.kernel_ns);
+        let poll = now.poll_ns.zip(last.poll_ns).map_or(0, |(now, last)| added(now, last));
+        let mut step = Parts::default();
+        (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
+        (step.vmm_ns, self.early_vmm_ns) = take(vmm + self.early_vmm_ns);
+        let early_poll;
+        if whole {
+            // The kernel's part is what is left: its own work at both ends of a stint is in the run time too.
+            (step.poll_ns, early_poll) = take(poll + self.early_poll_ns);
+            step.kernel_ns = left;
+        } else {
+            let (kernel, _) = take(kernel);
+            step.poll_ns = poll.min(kernel);
+            step.kernel_ns = kernel - step.poll_ns;
+            step.untold_ns = left;
+            early_poll = 0;
+        }
+        step.is_told = now.told || step.untold_ns < run_ns;
+        self.early_poll_ns = early_poll.min(LONGEST_POLL_NS);
+        self.step = step;
+        self.total = self.total.plus(&step);
+        // Held where they were found lower: the same time is not to be added twice.
+        self.last = ModeTimes {
+            guest_ns: last.guest_ns.max(now.guest_ns),
+            kernel_ns: last.kernel_ns.max(now.kernel_ns),
+            vmm_ns: last.vmm_ns.max(now.vmm_ns),
+            poll_ns: now.poll_ns.or(last.poll_ns),
+            ..*now
+        };
+        self.early_guest_ns + self.early_vmm_ns > TOLERANCE_NS || early_poll > LONGEST_POLL_NS
+    }
+
+    /// Writes what the last interval was for.
+    pub(super) fn write_step(&self, times: &mut StateTimes) {
+        self.step.write(times);
+    }
+
+    /// Writes what all time since the thread's creation was for.
+    pub(super) fn write_total(&self, times: &mut StateTimes) {
+        self.total.write(times);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn told(guest_ns: u64, kernel_ns: u64, vmm_ns: u64, poll_ns: u64) -> ModeTimes {
+        ModeTimes { guest_ns, kernel_ns, vmm_ns, told: true, gaps: 0, poll_ns: Some(poll_ns) }
+    }
+
+    fn step(account: &OnCpu) -> [Option<u64>; 5] {
+        let mut times = StateTimes::default();
+        account.write_step(&mut times);
+        [State::Guest, State::Kernel, State::Vmm, State::Poll, State::Run].map(|state| times.get(state))
+    }
+
+    #[test]
+    fn the_kernel_s_part_is_what_is_left() {
+        let mut account = OnCpu::open(&told(0, 0, 0, 70), 1_000);
+        assert_eq!(
+            step(&account),
+            [Some(0), Some(0), Some(0), Some(0), Some(1_000)],
+            "before it was followed"
+        );
+        assert!(!account.advance(&told(600, 250, 100, 90), 1_000));
+        assert_eq!(step(&account), [Some(600), Some(280), Some(100), Some(20), None]);
+    }
+
+    #[test]
+    fn without_hooks_all_is_run_time() {
+        let mut account = OnCpu::open(&ModeTimes::default(), 1_000);
+        account.advance(&ModeTimes { poll_ns: Some(3), ..ModeTimes::default() }, 500);
+        assert_eq!(step(&account), [None, None, None, None, Some(500)]);
+    }
+
+    #[test]
+    fn around_a_gap_only_what_was_told_is_told_apart() {
+        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        let after = ModeTimes { gaps: 1, told: false, ..told(300, 100, 50, 30) };
+        account.advance(&after, 1_000);
+        assert_eq!(step(&account), [Some(300), Some(70), Some(50), Some(30), Some(550)]);
+        account.advance(&after, 1_000);
+        assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
+        account.advance(&ModeTimes { told: true, ..told(400, 100, 50, 30) }, 1_000);
+        assert_eq!(
+            step(&account),
+            [Some(100), Some(0), Some(0), Some(0), Some(900)],
+            "told again somewhere in it"
+        );
+    }
+
+    #[test]
+    fn what_is_told_early_is_shown_later_and_polls_that_were_preempted_are_told() {
+        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        assert!(!account.advance(&told(1_010, 0, 0, 0), 1_000));
+        assert!(!account.advance(&told(1_510, 0, 0, 0), 1_000));
+        assert_eq!(step(&account), [Some(510), Some(490), Some(0), Some(0), None]);
+        assert!(account.advance(&told(1_510, 0, 0, 5_000_000), 1_000_000));
+        assert!(!account.advance(&told(1_510, 0, 0, 5_000_000), 1_000_000));
+        assert_eq!(step(&account), [Some(0), Some(0), Some(0), Some(1_000_000), None]);
+        account.advance(&told(1_510, 0, 0, 5_000_000), 1_000_000);
+        assert_eq!(step(&account), [Some(0), Some(1_000_000), Some(0), Some(0), None], "no more is owed");
+    }
+
+    proptest! {
+        #[test]
+        fn parts_come_to_the_run_time(
+            steps in proptest::collection::vec((0..2_000_u64, 0..2_000_u64, 0..900_u64, 0..300_u64, 0..3_000_u64, 0..5_u8), 1..40)
+        ) {
+            let mut now = ModeTimes { poll_ns: Some(0), ..ModeTimes::default() };
+            let mut account = OnCpu::open(&now, 77);
+            let mut all = 77;
+            for (guest, kernel, vmm, poll, run, turn) in steps {
+                now.told = turn > 0;
+                now.gaps += u64::from(turn == 1);
+                if turn > 0 {
+                    now.guest_ns += guest;
+                    now.kernel_ns += kernel;
+                    now.vmm_ns += vmm;
+                }
+                now.poll_ns = (turn < 4).then_some(now.poll_ns.unwrap_or(0) + poll);
+                account.advance(&now, run);
+                let mut times = StateTimes::default();
+                account.write_step(&mut times);
+                prop_assert_eq!(times.sum(), run);
+                all += run;
+                let mut times = StateTimes::default();
+                account.write_total(&mut times);
+                prop_assert_eq!(times.sum(), all);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What vCPUs do with their CPU time, under loads that are known.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use hvsampler::model::{Interval, Level, Snapshot, State};
+use hvsampler::source::Kvm;
+use sampler_ebpf::abi::{Counter, Mode, WalkRecord};
+
+use super::sampler;
+use super::states::{interval_of, threads_of};
+use crate::exactness::Thread;
+use crate::guest::{Guest, GuestConfig};
+use crate::runner::{Context, Outcome};
+use crate::vmm::Load;
+
+/// Time for one of these tests.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
+/// Length of the interval that is judged.
+const INTERVAL: Duration = Duration::from_secs(4);
+
+/// A vCPU that never leaves its guest, one that leaves it for the VMM with every second instruction, one that sleeps in the
+/// VMM and one that has halted. The parts of each come to its run time to the nanosecond, and the kernel's, which is what is
+/// left of that, is what the hooks measured.
+pub(super) fn on_cpu(context: &Context) -> anyhow::Result<Outcome> {
+    let binary = context.binary("tiny-vmm")?;
+    let (burn, sleep) = (Duration::from_millis(2), Duration::from_millis(10));
+    let start = |name: &str, load| Guest::start(&binary, &GuestConfig::new(name, 1, load));
+    let guests = [
+        start("busy", Load::Busy)?,
+        start("io", Load::Io)?,
+        start("sleeper", Load::Half { burn, sleep })?,
+        start("halt", Load::Halt)?,
+    ];
+    let threads: Vec<_> = guests.iter().flat_map(threads_of).collect();
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &threads)?;
+    // Each must have been at a hook once.
+    thread::sleep(Duration::from_millis(500));
+    sampler::identify(&mut source);
+    source.snapshot()?;
+    let before = threads.iter().map(|thread| record(&source, *thread)).collect::<anyhow::Result<Vec<_>>>()?;
+    thread::sleep(INTERVAL);
+    let snapshot = source.snapshot()?;
+    sampler::nothing_lost(&snapshot.sampler)?;
+    let mut told = Vec::new();
+    for (n, thread) in threads.iter().enumerate() {
+        let after = record(&source, *thread)?;
+        told.push(judge(context, &snapshot, *thread, &before[n], &after)?);
+    }
+    let [busy, io, sleeper, halt] = [0, 1, 2, 3].map(|n| told[n]);
+    ensure!(io.vmm > 0.001, "one that does nothing but I/O was {:.4} of its CPU time in the VMM", io.vmm);
+    ensure!(sleeper.vmm > 0.0, "one that sleeps in the VMM was never there");
+    ensure!(halt.run_ns < 100_000_000, "one that has halted ran {} ns", halt.run_ns);
+    // Where the kernel emulates the guest there is no guest to enter.
+    let is_emulated = busy.guest == 0.0;
+    ensure!(
+        is_emulated || busy.guest > 0.8,
+        "one that never leaves was {:.3} of its CPU time in the guest",
+        busy.guest
+    );
+    ensure!(is_emulated != context.in_lab(), "a processor of its own in the lab alone: {:.3}", busy.guest);
+    ensure!(busy.vmm < 0.05, "one that never leaves was {:.3} of its CPU time in the VMM", busy.vmm);
+    let share = |share: f64| format!("{:.1} %", share * 100.0);
+    Ok(Outcome::Passed(format!(
+        "busy: {} in the guest; I/O: {} in the guest, {} in the VMM; the kernel's part measured to {} of the run time",
+        share(busy.guest),
+        share(io.guest),
+        share(io.vmm),
+        told.iter().map(|told| format!("{:.3} %", told.apart * 100.0)).collect::<Vec<_>>().join(", "),
+    )))
+}
+
+/// Shares of the run time.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    run_ns: u64,
+    guest: f64,
+    vmm: f64,
+    apart: f64,
+}
+
+fn judge(
+    context: &Context,
+    snapshot: &Snapshot,
+    thread: Thread,
+    before: &WalkRecord,
+    after: &WalkRecord,
+) -> anyhow::Result<Told> {
+    let vm = snapshot.vms.iter().find(|vm| vm.key.pid == thread.pid).context("the guest is missing")?;
+    ensure!(vm.level == Level::Full, "told at level {}", vm.level.key());
+    let interval = interval_of(snapshot, thread)?;
+    let ns = |state| interval.states.get(state);
+    let [guest, kernel, vmm, poll] =
+        [State::Guest, State::Kernel, State::Vmm, State::Poll].map(|state| ns(state).unwrap_or(u64::MAX));
+    ensure!(ns(State::Run).is_none(), "not all was told: {interval:?}");
+    ensure!(
+        guest.saturating_add(kernel).saturating_add(vmm).saturating_add(poll) == interval.run_ns,
+        "the parts do not come to the run time: {interval:?}"
+    );
+    add_up(&interval)?;
+    let measured = after.modes_ns[Mode::Kernel as usize] - before.modes_ns[Mode::Kernel as usize];
+    let left = kernel + poll;
+    let apart = left.abs_diff(measured);
+    // A stint is longer than what the hooks see of it: it begins when the scheduler takes its clock, before the hook of the
+    // switch, and ends with the next one's. And the scheduler's clock of an emulated machine stands still while the machine is
+    // not run, as the hooks' does not.
+    let stints = interval.counters[Counter::Timeslices as usize] + 2;
+    let (ends_ns, share) = if context.in_lab() { (200_000, 7) } else { (20_000, 100) };
+    let told = format!(
+        "thread {}: {guest} ns in the guest, {kernel} in the kernel (measured {measured}), {vmm} in the VMM, {poll} polling, \
+         {stints} stints, {} ns of wall time",
+        thread.tid, interval.wall_ns
+    );
+    ensure!(apart <= stints * ends_ns + interval.run_ns / share, "{told}: {interval:?}");
+    context.detail(told);
+    let share = |ns: u64| ns as f64 / interval.run_ns.max(1) as f64;
+    Ok(Told { run_ns: interval.run_ns, guest: share(guest), vmm: share(vmm), apart: share(apart) })
+}
+
+/// The states come to the wall time.
+pub(super) fn add_up(interval: &Interval) -> anyhow::Result<()> {
+    ensure!(
+        interval.states.sum() == interval.wall_ns,
+        "the states do not come to the wall time: {interval:?}"
+    );
+    Ok(())
+}
+
+fn record(source: &Kvm, thread: Thread) -> anyhow::Result<WalkRecord> {
+    let slot = source.collector().pid_slot(thread.tid).context("no slot")?;
+    Ok(source.collector().record(slot))
+}
