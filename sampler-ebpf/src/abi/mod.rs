@@ -2,6 +2,7 @@
 
 mod counters;
 mod event;
+mod helper;
 mod histogram;
 mod offsets;
 mod slot;
@@ -11,6 +12,7 @@ pub use counters::{
     COUNTERS, Counter, CounterRow, KVM_STATS, KvmStat, Unit, for_each_counter, for_each_kvm_stat,
 };
 pub use event::{Event, EventKind};
+pub use helper::{HelperRecord, MAX_HELPERS, PF_KTHREAD, VHOST_PREFIX, VMMS_PER_WORD, may_be_vhost};
 pub use histogram::{
     BUCKETS, DISTRIBUTIONS, Distribution, DistributionRow, Histogram, ZERO_EXPONENT, bucket_of,
 };
