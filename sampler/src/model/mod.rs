@@ -4,6 +4,7 @@
 
 mod account;
 pub mod distribution;
+mod helper;
 mod kvm_counts;
 mod snapshot;
 mod state;
@@ -11,6 +12,7 @@ mod theft;
 
 pub use account::{Account, Faults, Reading, TOLERANCE_NS};
 pub use distribution::Distributions;
+pub use helper::{HelperKind, HelperSum, HelperTimes, Helpers};
 pub use kvm_counts::KvmCounts;
 pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey,

@@ -9,6 +9,7 @@ use std::{
 use sampler_ebpf::abi::{COUNTERS, Counter, Event, EventKind, KVM_STATS, WalkRecord};
 
 use super::{
+    helpers::{HelperSums, Walked},
     registry::{Action, Departed, Followed, GuestFacts, Registry},
     suspects::{KnownVm, TaskFacts, TaskNames, by_pid, suspect},
     thieves::{Shares, Wait},
@@ -45,6 +46,7 @@ pub struct Kvm {
     kvm_stats_kept: [bool; KVM_STATS.len()],
     tells_throttled: bool,
     names: TaskNames,
+    helpers: HelperSums,
     /// When the last reading was taken, Unix time in ns.
     at_unix_ns: u64,
     /// Time since the reading before it, ns.
@@ -69,6 +71,7 @@ impl Kvm {
             stats: SamplerStats::default(),
             events: Vec::new(),
             names: TaskNames::default(),
+            helpers: HelperSums::default(),
             at_unix_ns: clock.unix_ns(),
             interval_ns: 0,
         };
@@ -179,14 +182,15 @@ impl Kvm {
     /// When the walk fails.
     pub fn read(&mut self) -> Result<(), SourceError> {
         self.drain();
-        let mut generation = self.collector.walk()?;
+        let (mut generation, mut began) = self.walk()?;
         self.drain();
         if self.registry.threads().any(|thread| thread.account.is_none()) {
             // The walk found threads that it had no slots for yet, or births came in meanwhile.
-            generation = self.collector.walk()?;
+            (generation, began) = self.walk()?;
         }
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads(generation);
+        self.read_helpers(began);
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
         self.last_monotonic_ns = Some(monotonic_ns);
@@ -194,6 +198,14 @@ impl Kvm {
         self.fix_ids();
         self.want_names();
         Ok(())
+    }
+
+    /// Walks, with the VMs that are known by now marked. Returns the walk's number, and when it began by `CLOCK_BOOTTIME`.
+    fn walk(&mut self) -> Result<(u64, u64), SourceError> {
+        let changes = self.helpers.mark(self.registry.vms().map(|(key, _)| *key));
+        changes.into_iter().for_each(|(pid, is_vmm)| self.collector.mark_vmm(pid, is_vmm));
+        let began = self.clock.boottime_ns();
+        Ok((self.collector.walk()?, began))
     }
 
     /// The snapshot of the last reading.
@@ -246,6 +258,12 @@ impl Kvm {
         for action in registry.take_actions() {
             apply(collector, action);
         }
+    }
+
+    /// Adds up what the helper threads that the walk listed did.
+    fn read_helpers(&mut self, began_boottime_ns: u64) {
+        let walked = Walked { records: &self.collector.helpers(), began_boottime_ns };
+        self.stats.counter_regressions += self.helpers.take(walked, &self.registry);
     }
 
     /// Gives the VMs that are to be shown from now on their identities.
@@ -308,6 +326,7 @@ impl Kvm {
                 kvm: entry.kvm_counts,
                 stolen: entry.robbed.stolen().clone(),
                 stolen_by: entry.robbed.interval().map(<[_]>::to_vec),
+                helpers: self.helpers.of(key),
                 seen_unix_ns: self.clock.unix_of_boottime(entry.seen_boottime_ns),
                 vcpus,
             })
@@ -332,6 +351,7 @@ impl Kvm {
         self.stats.walks = self.collector.walks();
         self.stats.walked_threads = walk.threads;
         self.stats.walk_torn = walk.torn;
+        self.stats.helpers_dropped = walk.helpers_dropped;
         self.stats.vcpu_switches = hook.vcpu_switches;
         self.stats.threads_announced = hook.announced + walk.announced;
         self.stats.threads_gone = hook.gone;

@@ -1,5 +1,6 @@
 //! Sources that fill the model, one file each.
 
+mod helpers;
 mod kvm;
 mod registry;
 mod stolen;

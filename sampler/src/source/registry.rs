@@ -328,6 +328,12 @@ impl Registry {
         self.threads.values()
     }
 
+    /// The process of a followed thread.
+    #[must_use]
+    pub fn process_of(&self, tid: u32) -> Option<u32> {
+        self.threads.get(&tid).map(|thread| thread.vm.pid)
+    }
+
     /// The VMs, by key.
     pub fn vms(&self) -> impl Iterator<Item = (&VmKey, &VmEntry)> {
         self.vms.iter()

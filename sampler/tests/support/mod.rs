@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, Host, KvmCounts, Snapshot, State, StateTimes, Stolen, StolenByVm, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, HelperKind, HelperSum, HelperTimes, Helpers, Host, KvmCounts, Snapshot, State, StateTimes,
+    Stolen, StolenByVm, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
@@ -14,6 +15,16 @@ fn busy(seed: u32) -> Histogram {
         *count = u64::from(seed) * 131 + position * position * 17;
     }
     histogram
+}
+
+/// An emulator and two I/O threads; no vhost.
+fn helpers(seed: u64) -> Helpers {
+    let mut helpers = Helpers::default();
+    for (threads, kind) in (1..).zip([HelperKind::Emulator, HelperKind::IoThread]) {
+        let total = HelperTimes { run_ns: seed * 31 + 7, run_delay_ns: seed * 29 + u64::from(threads) };
+        helpers.set(kind, HelperSum { threads, total, interval: None });
+    }
+    helpers
 }
 
 /// A host with `vms` guests of `vcpus` vCPUs each, all numbers distinct.
@@ -58,6 +69,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
                 .collect(),
         },
         stolen_by: None,
+        helpers: helpers(u64::from(vm)),
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),
     };
     Snapshot {
