@@ -12,57 +12,17 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use sampler_ebpf::abi::{COUNTERS, KVM_STATS};
+use sampler_ebpf::abi::COUNTERS;
 
 use super::{
     catalog::{POINT_ATTRIBUTES, thief_attributes},
+    sets::{HelperSet, KvmSet, StateSet},
     wire::{AnyValue, put_attribute},
 };
 use crate::{
     export::resource::bounded,
-    model::{Ended, KvmCounts, STATES, Snapshot, State, StateTimes, StolenByVm, Vcpu, VcpuId, Vm, VmKey},
+    model::{Ended, Snapshot, StateTimes, StolenByVm, Vcpu, VcpuId, Vm, VmKey},
 };
-
-/// A set of states; the bit is the state's index in [`STATES`].
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct StateSet(u64);
-
-const _: () = assert!(STATES.len() <= u64::BITS as usize, "a wider set of states is needed");
-
-impl StateSet {
-    fn of(times: &StateTimes) -> Self {
-        Self(times.iter().fold(0, |set, (state, _)| set | 1 << state as usize))
-    }
-
-    const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    fn insert(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-
-    pub(super) fn iter(self) -> impl Iterator<Item = State> {
-        State::ALL.into_iter().filter(move |state| self.0 & 1 << *state as usize != 0)
-    }
-}
-
-/// Which of KVM's counts a VM has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct KvmSet(u32);
-
-const _: () = assert!(KVM_STATS.len() <= u32::BITS as usize, "a wider set of KVM's counts is needed");
-
-impl KvmSet {
-    fn of(counts: &KvmCounts) -> Self {
-        let known = (0..KVM_STATS.len()).filter(|stat| counts.at(*stat).is_some());
-        Self(known.fold(0, |set, stat| set | 1 << stat))
-    }
-
-    pub(super) const fn has(self, stat: usize) -> bool {
-        self.0 & 1 << stat != 0
-    }
-}
 
 /// The series of one vCPU.
 struct VcpuStream {
@@ -104,6 +64,7 @@ struct VmStream {
     start_unix_ns: u64,
     seen_unix_ns: u64,
     kvm: KvmSet,
+    helpers: HelperSet,
     thieves: Vec<ThiefStream>,
     generation: u64,
 }
@@ -111,7 +72,7 @@ struct VmStream {
 impl VmStream {
     /// Whether nothing but values has changed.
     fn is_as(&self, vm: &Vm) -> bool {
-        self.tells(vm) && self.kvm == KvmSet::of(&vm.kvm)
+        self.tells(vm) && self.kvm == KvmSet::of(&vm.kvm) && self.helpers == HelperSet::of(&vm.helpers)
     }
 
     /// Whether `info` still tells what is known.
@@ -141,6 +102,7 @@ pub(super) struct VmRow {
     pub(super) vcpus: usize,
     /// In the order of the snapshot's VMs that are told apart.
     pub(super) thieves: Vec<ThiefStream>,
+    helpers: HelperSet,
 }
 
 /// Series of a vCPU that end.
@@ -173,6 +135,14 @@ pub(super) struct ThiefEnd {
     pub(super) thief: ThiefStream,
 }
 
+/// Series of a VM's helper threads that end.
+pub(super) struct HelperEnd {
+    /// The VM, encoded.
+    pub(super) id: Arc<[u8]>,
+    pub(super) seen_unix_ns: u64,
+    pub(super) kinds: HelperSet,
+}
+
 /// The streams, and what the current snapshot makes of them.
 #[derive(Default)]
 pub(super) struct Streams {
@@ -187,6 +157,7 @@ pub(super) struct Streams {
     pub(super) vcpu_ends: Vec<VcpuEnd>,
     pub(super) vm_ends: Vec<VmEnd>,
     pub(super) thief_ends: Vec<ThiefEnd>,
+    pub(super) helper_ends: Vec<HelperEnd>,
 }
 
 impl Streams {
@@ -195,6 +166,7 @@ impl Streams {
         self.vcpu_ends.clear();
         self.vm_ends.clear();
         self.thief_ends.clear();
+        self.helper_ends.clear();
         if !snapshot.ended.is_empty() || !self.refresh(snapshot) {
             self.rebuild(snapshot);
         }
@@ -271,12 +243,19 @@ impl Streams {
             start_unix_ns: vm.start_unix_ns,
             seen_unix_ns: vm.seen_unix_ns,
             kvm: KvmSet::default(),
+            helpers: HelperSet::default(),
             thieves: Vec::new(),
             generation,
         });
         stream.generation = generation;
         // Counts come when KVM was first read, and never go.
         stream.kvm = KvmSet::of(&vm.kvm);
+        let helpers = HelperSet::of(&vm.helpers);
+        let vanished = mem::replace(&mut stream.helpers, helpers).without(helpers);
+        if vanished != HelperSet::default() {
+            let VmStream { ref id, seen_unix_ns, .. } = *stream;
+            self.helper_ends.push(HelperEnd { id: id.clone(), seen_unix_ns, kinds: vanished });
+        }
         let thieves = thieves_of(vm, &stream.thieves);
         let before = mem::replace(&mut stream.thieves, thieves.clone());
         self.thief_ends.extend(before.into_iter().map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
@@ -290,7 +269,7 @@ impl Streams {
             self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns, seen_unix_ns, kvm });
         }
         let (id, info) = (stream.id.clone(), stream.info.clone());
-        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, thieves });
+        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, thieves, helpers });
     }
 
     fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
@@ -332,7 +311,7 @@ impl Streams {
     /// Ends every stream that the snapshot no longer has.
     fn end_unseen(&mut self) {
         let generation = self.generation;
-        let Self { vcpus, vms, vcpu_ends, vm_ends, thief_ends, .. } = self;
+        let Self { vcpus, vms, vcpu_ends, vm_ends, thief_ends, helper_ends, .. } = self;
         vcpus.retain(|_, stream| {
             let live = stream.generation == generation;
             if !live {
@@ -349,7 +328,8 @@ impl Streams {
             let live = stream.generation == generation;
             if !live {
                 let (id, info) = (Some(stream.id.clone()), Some(stream.info.clone()));
-                let VmStream { start_unix_ns, seen_unix_ns, kvm, .. } = *stream;
+                let VmStream { start_unix_ns, seen_unix_ns, kvm, helpers, .. } = *stream;
+                helper_ends.push(HelperEnd { id: stream.id.clone(), seen_unix_ns, kinds: helpers });
                 vm_ends.push(VmEnd { id, info, start_unix_ns, seen_unix_ns, kvm });
                 let thieves = mem::take(&mut stream.thieves).into_iter();
                 thief_ends.extend(thieves.map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
@@ -402,6 +382,15 @@ impl Streams {
                 self.vm_rows.iter().flat_map(|row| row.thieves.iter().map(|thief| series(&row.id, thief)));
             let mut settled: HashSet<_> = live.collect();
             self.thief_ends.retain(|end| settled.insert(series(&end.id, &end.thief)));
+        }
+        if !self.helper_ends.is_empty() {
+            let mut settled: HashMap<Arc<[u8]>, HelperSet> =
+                self.vm_rows.iter().map(|row| (row.id.clone(), row.helpers)).collect();
+            for end in &mut self.helper_ends {
+                let kinds = settled.entry(end.id.clone()).or_default();
+                end.kinds = end.kinds.without(*kinds);
+                kinds.insert(end.kinds);
+            }
         }
     }
 }
