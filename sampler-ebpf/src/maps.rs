@@ -6,8 +6,9 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use sampler_ebpf::abi::{
-    Control, ExitOffsets, FILTER_BITS, Filter, HookStats, MAX_CPUS, MAX_SLOTS, Modes, Occupancy, Offsets,
-    PIDS_PER_BLOCK, PidBlock, Thieves, VcpuSlot, WalkRecord, WalkStats,
+    Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS, MAX_SLOTS,
+    Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Thieves, VMMS_PER_WORD, VcpuSlot, WalkRecord,
+    WalkStats,
 };
 
 /// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
@@ -59,6 +60,16 @@ const LINE: usize = 16;
 /// What the last walk found, by slot.
 #[map]
 static WALK: Array<WalkRecord> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// Which processes are VMMs, one bit each by process id: all that a walk asks of a thread that is no vCPU's. Bits of its own, and not
+/// marks in the pid table: that one is of threads, its entry of a VMM's first thread may name a slot, and programs write it.
+/// User space alone writes this. The loader sizes it by `pid_max`.
+#[map]
+static VMMS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Helper threads that the last walk found, listed from the first record on.
+#[map]
+static HELPERS: Array<HelperRecord> = Array::with_max_entries(MAX_HELPERS, BPF_F_MMAPABLE);
 
 /// One entry: the walk's number, and its clock.
 #[map]
@@ -159,6 +170,21 @@ pub(crate) fn arm(cpu: u32, stretches: u32) {
 #[inline(always)]
 pub(crate) fn walk_record(index: u16) -> Option<*mut WalkRecord> {
     WALK.get_ptr_mut(u32::from(index))
+}
+
+/// Whether a process is a VMM's.
+#[inline(always)]
+pub(crate) fn is_vmm(tgid: u32) -> bool {
+    let Some(word) = VMMS.get(tgid / VMMS_PER_WORD) else { return false };
+    // SAFETY: the pointer came from a map look-up that the verifier followed. Volatile, because user space changes it.
+    let word = unsafe { (&raw const *word).read_volatile() };
+    (word >> (tgid % VMMS_PER_WORD)) & 1 != 0
+}
+
+/// A record for a helper thread.
+#[inline(always)]
+pub(crate) fn helper_record(index: u32) -> Option<*mut HelperRecord> {
+    HELPERS.get_ptr_mut(index)
 }
 
 /// The walk's control block.

@@ -4,8 +4,9 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use sampler_ebpf::abi::{
-    COUNTERS, Control, DISTRIBUTIONS, Event, Histogram, HookStats, KVM_STATS, MAX_CPUS, MAX_SLOTS, MEMBERS,
-    Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Stretch, Thieves, VcpuSlot, WalkRecord, WalkStats,
+    COUNTERS, Control, DISTRIBUTIONS, Event, HelperRecord, Histogram, HookStats, KVM_STATS, MAX_CPUS,
+    MAX_HELPERS, MAX_SLOTS, MEMBERS, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Stretch, Thieves,
+    VcpuSlot, WalkRecord, WalkStats,
 };
 
 macro_rules! describe {
@@ -27,14 +28,19 @@ fn layout_is_as_recorded() {
         Occupancy { written, who, stretches }
         Stretch { start_ns, who }
         WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, asleep_ns, on_cpu, kvm_generation, kvm }
-        Control { generation, clock_offset_ns, calibrated }
+        HelperRecord { generation, start_boottime_ns, leader_start_boottime_ns, run_ns, run_delay_ns, running_ns, waiting_ns, tid, tgid, kernel, read, comm }
+        Control { generation, clock_offset_ns, calibrated, helpers }
         HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }
-        WalkStats { threads, announced, events_lost, torn }
+        WalkStats { threads, announced, events_lost, torn, helpers_dropped }
         Event { kind, tid, tgid, vcpu_id, task, kvm, vcpu, start_time_ns, start_boottime_ns, leader_start_boottime_ns, at_boottime_ns, sched_ns, counters, left, comm }
         Offsets { at }
         PidBlock {}
     }
-    writeln!(text, "slots {MAX_SLOTS}, cpus {MAX_CPUS}, pids per block {PIDS_PER_BLOCK}").unwrap();
+    writeln!(
+        text,
+        "slots {MAX_SLOTS}, helpers {MAX_HELPERS}, cpus {MAX_CPUS}, pids per block {PIDS_PER_BLOCK}"
+    )
+    .unwrap();
     for (table, rows) in [("counter", COUNTERS), ("kvm stat", KVM_STATS)] {
         for (n, row) in rows.iter().enumerate() {
             let member = MEMBERS[row.member as usize];

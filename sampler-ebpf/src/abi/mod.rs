@@ -3,6 +3,7 @@
 mod counters;
 mod event;
 mod exits;
+mod helper;
 mod histogram;
 mod modes;
 mod offsets;
@@ -16,6 +17,7 @@ pub use event::{Event, EventKind};
 pub use exits::{
     EXIT_CODES, EXIT_ROWS, ExitReason, ExitRow, OTHER_EXITS, SVM_EXITS, VMX_EXITS, exit_place, exit_rows,
 };
+pub use helper::{HelperRecord, MAX_HELPERS, PF_KTHREAD, VHOST_PREFIX, VMMS_PER_WORD, may_be_vhost};
 pub use histogram::{
     BUCKETS, DISTRIBUTIONS, Distribution, DistributionRow, Histogram, ZERO_EXPONENT, bucket_of,
 };

@@ -152,6 +152,8 @@ pub struct Control {
     pub clock_offset_ns: u64,
     /// Number of the walk that measured it.
     pub calibrated: u64,
+    /// Helper threads that the walk has listed so far. User space sets it to 0 before each walk.
+    pub helpers: u64,
 }
 
 /// Statistics of the scheduler program, one block per CPU so that each has a single writer.
@@ -186,4 +188,6 @@ pub struct WalkStats {
     pub events_lost: u64,
     /// Threads that switched during each of the attempts to read them: their record keeps the walk before.
     pub torn: u64,
+    /// Helper threads that a walk found and had no record for.
+    pub helpers_dropped: u64,
 }

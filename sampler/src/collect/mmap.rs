@@ -11,8 +11,8 @@ use std::{
 
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
-    Control, Event, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Thieves, VcpuSlot, WalkRecord,
-    WalkStats,
+    Control, Event, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Thieves, VcpuSlot,
+    WalkRecord, WalkStats,
 };
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
@@ -77,6 +77,10 @@ unsafe impl Plain for Modes {}
 unsafe impl Plain for Occupancy {}
 // SAFETY: as above.
 unsafe impl Plain for Event {}
+// SAFETY: as above.
+unsafe impl Plain for HelperRecord {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
 
 /// Types whose writers count their writes.
 ///

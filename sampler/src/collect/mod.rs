@@ -18,8 +18,9 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::{
-    ABSENT, Control, Event, Histogram, HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy,
-    PIDS_PER_BLOCK, PidBlock, STRETCHES, Stretch, Thieves, VcpuSlot, WHO_UNKNOWN, WalkRecord, WalkStats,
+    ABSENT, Control, Event, HelperRecord, Histogram, HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT,
+    Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Stretch, Thieves, VMMS_PER_WORD, VcpuSlot, WHO_UNKNOWN,
+    WalkRecord, WalkStats,
 };
 
 use filter::FilterBits;
@@ -47,6 +48,8 @@ pub struct Collector {
     occupancy: Mapped<Occupancy>,
     records: Mapped<WalkRecord>,
     pids: Mapped<PidBlock>,
+    vmms: Mapped<u64>,
+    helpers: Mapped<HelperRecord>,
     control: Mapped<Control>,
     hook_stats: Mapped<HookStats>,
     walk_stats: Mapped<WalkStats>,
@@ -69,6 +72,8 @@ impl Collector {
             occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
             records: Mapped::open(ebpf, "WALK")?,
             pids: Mapped::open(ebpf, "PIDS")?,
+            vmms: Mapped::open(ebpf, "VMMS")?,
+            helpers: Mapped::open(ebpf, "HELPERS")?,
             control: Mapped::open(ebpf, "CONTROL")?,
             hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
             walk_stats: Mapped::open(ebpf, "WALK_STATS")?,
@@ -111,6 +116,7 @@ impl Collector {
         self.generation += 1;
         let mut control = self.control.read(0);
         control.generation = self.generation;
+        control.helpers = 0;
         self.control.write(0, control);
         walk::run(&mut self.loaded.ebpf)?;
         Ok(self.generation)
@@ -166,6 +172,25 @@ impl Collector {
     #[must_use]
     pub fn record(&self, index: u16) -> WalkRecord {
         self.records.read(usize::from(index))
+    }
+
+    /// The helper threads that the last walk found, in the order of their thread ids.
+    #[must_use]
+    pub fn helpers(&self) -> Vec<HelperRecord> {
+        let listed = usize::try_from(self.control.read(0).helpers).unwrap_or(usize::MAX);
+        let records = (0..listed.min(self.helpers.len())).map(|index| self.helpers.read(index));
+        records.filter(|record| record.generation == self.generation).collect()
+    }
+
+    /// Lets walks list the threads of a process, or no longer. A process beyond the table's end cannot exist while `pid_max`
+    /// stands.
+    pub fn mark_vmm(&mut self, pid: u32, is_vmm: bool) {
+        let at = (pid / VMMS_PER_WORD) as usize;
+        if at < self.vmms.len() {
+            let bit = 1 << (pid % VMMS_PER_WORD);
+            let word = self.vmms.read(at);
+            self.vmms.write(at, if is_vmm { word | bit } else { word & !bit });
+        }
     }
 
     /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner is left.

@@ -14,8 +14,8 @@ use serde_json::ser::Formatter;
 
 use super::terminal;
 use crate::model::{
-    Distributions, Ended, ExitKind, ExitTotals, Exits, Host, Interval, KvmCounts, SamplerStats, Snapshot,
-    StateTimes, Theft, ThiefKind, Vcpu, Vm, distribution,
+    Distributions, Ended, ExitKind, ExitTotals, Exits, HelperTimes, Host, Interval, KvmCounts, SamplerStats,
+    Snapshot, StateTimes, Theft, ThiefKind, Vcpu, Vm, distribution,
 };
 
 /// Value of `schema` in what [`once`] renders.
@@ -118,6 +118,7 @@ struct VmJson<'a> {
     exits: ExitsJson<'a>,
     distributions: DistributionsJson<'a>,
     stolen_by: Vec<StolenJson<'a>>,
+    helpers: Vec<HelperJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<VmIntervalJson<'a>>,
     vcpus: List<'a, Vcpu, VcpuJson<'a>>,
@@ -138,7 +139,8 @@ impl<'a> VmJson<'a> {
             exits: ExitsJson(&vm.exits),
             distributions: DistributionsJson(Cow::Borrowed(&vm.distributions)),
             stolen_by: StolenJson::all(vm),
-            interval: vm.stolen_by.as_deref().map(VmIntervalJson::of),
+            helpers: HelperJson::all(vm),
+            interval: vm.stolen_by.as_deref().map(|thefts| VmIntervalJson::of(vm, thefts)),
             vcpus: List(&vm.vcpus, VcpuJson::of),
         }
     }
@@ -171,15 +173,43 @@ impl<'a> StolenJson<'a> {
     }
 }
 
-/// What an interval took of a VM's time.
+/// Helper threads of one kind.
+#[derive(Serialize)]
+struct HelperJson {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threads: Option<u32>,
+    run_ns: u64,
+    run_delay_ns: u64,
+}
+
+impl HelperJson {
+    fn all(vm: &Vm) -> Vec<Self> {
+        let sums = vm.helpers.iter();
+        sums.map(|(kind, sum)| Self { threads: Some(sum.threads), ..Self::of(kind.key(), sum.total) })
+            .collect()
+    }
+
+    fn of_interval(vm: &Vm) -> Vec<Self> {
+        let sums = vm.helpers.iter();
+        sums.filter_map(|(kind, sum)| Some(Self::of(kind.key(), sum.interval?))).collect()
+    }
+
+    const fn of(kind: &'static str, times: HelperTimes) -> Self {
+        Self { kind, threads: None, run_ns: times.run_ns, run_delay_ns: times.run_delay_ns }
+    }
+}
+
+/// What an interval took of a VM's time, and what its helpers had in it.
 #[derive(Serialize)]
 struct VmIntervalJson<'a> {
     run_delay_ns: u64,
     stolen_by: List<'a, Theft, TheftJson<'a>>,
+    helpers: Vec<HelperJson>,
 }
 
 impl<'a> VmIntervalJson<'a> {
-    fn of(thefts: &'a [Theft]) -> Self {
+    fn of(vm: &Vm, thefts: &'a [Theft]) -> Self {
         Self {
             run_delay_ns: thefts.iter().map(|theft| theft.ns).sum(),
             stolen_by: List(thefts, |theft| TheftJson {
@@ -188,6 +218,7 @@ impl<'a> VmIntervalJson<'a> {
                 id: theft.thief.id.as_deref(),
                 ns: theft.ns,
             }),
+            helpers: HelperJson::of_interval(vm),
         }
     }
 }

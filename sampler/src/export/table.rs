@@ -28,6 +28,7 @@ const LOSSES: &[Loss] = &[
     ("vCPU threads without a slot", |stats| stats.slots_exhausted),
     ("switches of a stale slot", |stats| stats.stale_slots),
     ("program runs skipped", |stats| stats.recursion_misses),
+    ("helper threads without room", |stats| stats.helpers_dropped),
     ("negative remainders", |stats| stats.negative_remainders),
     ("counters found lower", |stats| stats.counter_regressions),
 ];

@@ -25,6 +25,12 @@ impl Clock {
         read(libc::CLOCK_MONOTONIC)
     }
 
+    /// `CLOCK_BOOTTIME`, ns: the clock of start times.
+    #[must_use]
+    pub fn boottime_ns(self) -> u64 {
+        read(libc::CLOCK_BOOTTIME)
+    }
+
     /// Unix time, ns.
     #[must_use]
     pub fn unix_ns(self) -> u64 {

@@ -8,7 +8,7 @@ mod offsets;
 use std::path::Path;
 
 use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
-use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK};
+use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 
 pub use attach::{AttachError, Attached, Probe, WayProbe};
 pub use exits::Processor;
@@ -189,6 +189,7 @@ fn load_object(offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
         .override_global("OFFSETS", &offsets.at[..], true)
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .map_max_entries("PIDS", pid_blocks)
+        .map_max_entries("VMMS", options.pid_max.div_ceil(VMMS_PER_WORD).max(1))
         .map_max_entries("HOOK_STATS", options.possible_cpus.clamp(1, MAX_CPUS))
         .map_max_entries("OCCUPANCY", options.possible_cpus.clamp(1, MAX_CPUS))
         .load(OBJECT)?)

@@ -5,6 +5,7 @@
 mod account;
 pub mod distribution;
 mod exits;
+mod helper;
 mod kvm_counts;
 mod level;
 mod on_cpu;
@@ -15,6 +16,7 @@ mod theft;
 pub use account::{Account, Faults, Reading, TOLERANCE_NS};
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
+pub use helper::{HelperKind, HelperSum, HelperTimes, Helpers};
 pub use kvm_counts::KvmCounts;
 pub use level::Level;
 pub use on_cpu::ModeTimes;

@@ -7,6 +7,7 @@ use sampler_ebpf::abi::COUNTERS;
 use super::{
     distribution::Distributions,
     exits::Exits,
+    helper::Helpers,
     kvm_counts::KvmCounts,
     level::Level,
     state::StateTimes,
@@ -88,14 +89,16 @@ pub struct Vm {
     pub level: Level,
     /// Why its vCPUs left the guest since the first was seen, those that ended included.
     pub exits: Exits,
-    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`, of `exits`
-    /// and of `stolen`.
+    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`, of `exits`,
+    /// of `stolen` and of `helpers`.
     pub seen_unix_ns: u64,
     /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
     pub stolen: Stolen,
     /// Who took how much of it in the interval, the one that took most first; sums to the steal of its vCPUs' intervals. Absent
     /// where no vCPU has an interval.
     pub stolen_by: Option<Vec<Theft>>,
+    /// The threads that work for it and run no vCPU.
+    pub helpers: Helpers,
     /// Its vCPUs, ordered by index and thread.
     pub vcpus: Vec<Vcpu>,
 }
@@ -265,6 +268,8 @@ sampler_stats! {
     Counter threads_replaced, "{thread}";
     /// Threads that a walk could not read because they switched at each attempt.
     Counter walk_torn, "{reading}";
+    /// Helper threads that a walk found and had no room for.
+    Counter helpers_dropped, "{reading}";
     /// Questions to a guest's platform that found the queue full.
     Counter questions_refused, "{question}";
     /// Questions to a guest's platform that wait for their answer: one that stays is a VMM that hangs.

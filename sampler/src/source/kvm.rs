@@ -6,11 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use sampler_ebpf::abi::{COUNTERS, Event, EventKind, KvmStat};
+use sampler_ebpf::abi::{COUNTERS, Event, EventKind};
 
 use super::{
+    helpers::{HelperSums, Walked},
     hooks::KvmHooks,
-    levels::{Change, Levels},
+    levels::{self, Levels},
     readings::{self, Told},
     registry::{Action, Departed, Followed, GuestFacts, Registry},
     suspects::{KnownVm, TaskFacts, TaskNames, by_pid, suspect},
@@ -49,6 +50,7 @@ pub struct Kvm {
     hooks: KvmHooks,
     levels: Levels,
     names: TaskNames,
+    helpers: HelperSums,
     /// When the last reading was taken, Unix time in ns.
     at_unix_ns: u64,
     /// Time since the reading before it, ns.
@@ -74,6 +76,7 @@ impl Kvm {
             stats: SamplerStats::default(),
             events: Vec::new(),
             names: TaskNames::default(),
+            helpers: HelperSums::default(),
             at_unix_ns: clock.unix_ns(),
             interval_ns: 0,
         };
@@ -209,15 +212,17 @@ impl Kvm {
     /// When the walk fails.
     pub fn read(&mut self) -> Result<(), SourceError> {
         self.drain();
-        let mut generation = self.collector.walk()?;
+        let (mut generation, mut began) = self.walk()?;
         self.drain();
         if self.registry.threads().any(|thread| thread.account.is_none()) {
             // The walk found threads that it had no slots for yet, or births came in meanwhile.
-            generation = self.collector.walk()?;
+            (generation, began) = self.walk()?;
         }
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads(generation);
-        self.heed_exits();
+        levels::adjust(&mut self.registry, self.levels, &mut self.stats);
+        self.tell();
+        self.read_helpers(began);
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
         self.last_monotonic_ns = Some(monotonic_ns);
@@ -225,6 +230,14 @@ impl Kvm {
         self.fix_ids();
         self.want_names();
         Ok(())
+    }
+
+    /// Walks, with the VMs that are known by now marked. Returns the walk's number, and when it began by `CLOCK_BOOTTIME`.
+    fn walk(&mut self) -> Result<(u64, u64), SourceError> {
+        let changes = self.helpers.mark(self.registry.vms().map(|(key, _)| *key));
+        changes.into_iter().for_each(|(pid, is_vmm)| self.collector.mark_vmm(pid, is_vmm));
+        let began = self.clock.boottime_ns();
+        Ok((self.collector.walk()?, began))
     }
 
     /// The snapshot of the last reading.
@@ -282,43 +295,10 @@ impl Kvm {
         }
     }
 
-    /// Tells less of VMs that leave their guests too often, and all again of those that are calm.
-    fn heed_exits(&mut self) {
-        let mut rates: BTreeMap<VmKey, (u64, u64)> = BTreeMap::new();
-        for thread in self.registry.threads() {
-            let Some(interval) = thread.interval.filter(|interval| interval.wall_ns > 0) else { continue };
-            let Some(exits) = interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)) else { continue };
-            let rate = exits as f64 * 1e9 / interval.wall_ns as f64;
-            let (most, wall_ns) = rates.entry(thread.vm).or_default();
-            (*most, *wall_ns) = ((*most).max(rate as u64), (*wall_ns).max(interval.wall_ns));
-        }
-        let levels = self.levels;
-        for (key, (rate, wall_ns)) in rates {
-            let Some(vm) = self.registry.vm_mut(key) else { continue };
-            let Some(change) = vm.level.heed(rate, wall_ns, levels) else { continue };
-            let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).unwrap_or("");
-            let (pid, bound) = (key.pid, levels.max_exits);
-            if change == Change::Lowered {
-                self.stats.levels_lowered += 1;
-                tracing::warn!(
-                    pid,
-                    name,
-                    exits_per_second = rate,
-                    bound,
-                    "a vCPU leaves its guest too often to tell why and to tell its CPU time apart: this guest goes on at level basic"
-                );
-            } else {
-                tracing::info!(
-                    pid,
-                    name,
-                    exits_per_second = rate,
-                    bound,
-                    "this guest is at level full again"
-                );
-            }
-        }
-        self.stats.vms_lowered = self.registry.vms().filter(|(_, vm)| vm.level.is_lowered()).count() as u64;
-        self.tell();
+    /// Adds up what the helper threads that the walk listed did.
+    fn read_helpers(&mut self, began_boottime_ns: u64) {
+        let walked = Walked { records: &self.collector.helpers(), began_boottime_ns };
+        self.stats.counter_regressions += self.helpers.take(walked, &self.registry);
     }
 
     /// Gives the VMs that are to be shown from now on their identities.
@@ -383,6 +363,7 @@ impl Kvm {
                 exits: entry.exits.clone(),
                 stolen: entry.robbed.stolen().clone(),
                 stolen_by: entry.robbed.interval().map(<[_]>::to_vec),
+                helpers: self.helpers.of(key),
                 seen_unix_ns: self.clock.unix_of_boottime(entry.seen_boottime_ns),
                 vcpus,
             })
@@ -410,6 +391,7 @@ impl Kvm {
         self.stats.walks = self.collector.walks();
         self.stats.walked_threads = walk.threads;
         self.stats.walk_torn = walk.torn;
+        self.stats.helpers_dropped = walk.helpers_dropped;
         self.stats.vcpu_switches = hook.vcpu_switches;
         self.stats.threads_announced = hook.announced + walk.announced;
         self.stats.threads_gone = hook.gone;

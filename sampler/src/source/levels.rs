@@ -2,7 +2,12 @@
 //! felt. They cost a fraction of a microsecond for each exit, so what bounds the price is the rate of exits, which KVM counts by
 //! itself, told or not.
 
-use crate::model::Level;
+use std::collections::BTreeMap;
+
+use sampler_ebpf::abi::KvmStat;
+
+use super::registry::Registry;
+use crate::model::{Level, SamplerStats, VmKey};
 
 /// Time for which a VM must have been well below the bound before more is told of it again, ns: long enough not to flap.
 const CALM_NS: u64 = 30_000_000_000;
@@ -72,6 +77,42 @@ impl VmLevel {
         *self = Self::default();
         Some(Change::Raised)
     }
+}
+
+/// Tells less of VMs that left their guests too often in the interval, and all again of those that are calm.
+pub(super) fn adjust(registry: &mut Registry, levels: Levels, stats: &mut SamplerStats) {
+    for (key, (exits_per_second, wall_ns)) in rates(registry) {
+        let Some(vm) = registry.vm_mut(key) else { continue };
+        let Some(change) = vm.level.heed(exits_per_second, wall_ns, levels) else { continue };
+        let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).unwrap_or("");
+        let (pid, bound) = (key.pid, levels.max_exits);
+        if change == Change::Lowered {
+            stats.levels_lowered += 1;
+            tracing::warn!(
+                pid,
+                name,
+                exits_per_second,
+                bound,
+                "a vCPU leaves its guest too often to tell why and to tell its CPU time apart: the guest goes on at level basic"
+            );
+        } else {
+            tracing::info!(pid, name, exits_per_second, bound, "the guest is at level full again");
+        }
+    }
+    stats.vms_lowered = registry.vms().filter(|(_, vm)| vm.level.is_lowered()).count() as u64;
+}
+
+/// Of each VM how often its busiest vCPU left the guest in a second of the interval, and the interval's length, ns.
+fn rates(registry: &Registry) -> BTreeMap<VmKey, (u64, u64)> {
+    let mut rates: BTreeMap<VmKey, (u64, u64)> = BTreeMap::new();
+    for thread in registry.threads() {
+        let Some(interval) = thread.interval.filter(|interval| interval.wall_ns > 0) else { continue };
+        let Some(exits) = interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)) else { continue };
+        let rate = exits as f64 * 1e9 / interval.wall_ns as f64;
+        let (most, wall_ns) = rates.entry(thread.vm).or_default();
+        (*most, *wall_ns) = ((*most).max(rate as u64), (*wall_ns).max(interval.wall_ns));
+    }
+    rates
 }
 
 #[cfg(test)]

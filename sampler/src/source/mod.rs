@@ -1,6 +1,7 @@
 //! Sources that fill the model, one file each.
 
 mod exits;
+mod helpers;
 mod hooks;
 mod kvm;
 mod levels;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        Distributions, Ended, ExitKind, ExitTotals, Exits, Host, KvmCounts, Level, SamplerStats, Snapshot,
-        State, StateTimes, Stolen, StolenByVm, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+        Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
+        KvmCounts, Level, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm, ThiefKind, Vcpu,
+        VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -148,6 +149,20 @@ fn exits() -> impl Strategy<Value = Exits> {
     })
 }
 
+/// Kinds come and go, and with the guest that took over another's id there are others.
+fn helpers() -> impl Strategy<Value = Helpers> {
+    let times = (number(), number()).prop_map(|(run_ns, run_delay_ns)| HelperTimes { run_ns, run_delay_ns });
+    collection::vec(option::of(times), HelperKind::ALL.len()).prop_map(|sums| {
+        let mut helpers = Helpers::default();
+        for (kind, total) in HelperKind::ALL.into_iter().zip(sums) {
+            if let Some(total) = total {
+                helpers.set(kind, HelperSum { threads: 1, total, interval: None });
+            }
+        }
+        helpers
+    })
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -167,6 +182,7 @@ struct MomentVm {
     kvm: KvmCounts,
     stolen: Stolen,
     exits: Exits,
+    helpers: Helpers,
     threads: Threads,
 }
 
@@ -174,8 +190,9 @@ fn moment() -> impl Strategy<Value = Moment> {
     let threads = collection::vec(option::of((states(), counters())), THREADS as usize);
     let platform = sample::select(vec!["qemu", "unknown"]);
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
-    let vm = (name, option::of(text()), platform, distributions(), kvm(), stolen(), exits(), threads)
-        .prop_map(|(name, uuid, platform, distributions, kvm, stolen, exits, threads)| MomentVm {
+    let rest = (kvm(), stolen(), exits(), helpers());
+    let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
+        |(name, uuid, platform, distributions, (kvm, stolen, exits, helpers), threads)| MomentVm {
             name,
             uuid,
             platform,
@@ -183,8 +200,10 @@ fn moment() -> impl Strategy<Value = Moment> {
             kvm,
             stolen,
             exits,
+            helpers,
             threads,
-        });
+        },
+    );
     let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
     (number(), collection::vec(option::of(vm), VMS as usize), ended)
         .prop_map(|(at_unix_ns, vms, ended)| Moment { at_unix_ns, vms, ended })
@@ -233,6 +252,7 @@ impl Moment {
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
                 stolen: vm.stolen,
                 stolen_by: None,
+                helpers: vm.helpers,
                 vcpus: vcpus.collect(),
             });
         }

@@ -226,6 +226,26 @@ impl Expected {
             true,
             steal.collect(),
         ));
+        let helpers = vms.iter().flat_map(|vm| {
+            vm.helpers.iter().flat_map(|(kind, sum)| {
+                [("run", sum.total.run_ns), ("steal", sum.total.run_delay_ns)].map(|(state, ns)| {
+                    let attributes = vec![
+                        string("hypervisor.vm.id", &vm.id),
+                        string("hypervisor.helper.kind", kind.key()),
+                        string("hypervisor.helper.state", state),
+                    ];
+                    point(attributes, vm.seen_unix_ns, double(ns))
+                })
+            })
+        });
+        metrics.push(sum(
+            "hypervisor.vm.helper.time",
+            "s",
+            "CPU time (run) of the threads that work for the VM and run no vCPU, and the time that they were runnable and \
+             waited for a CPU (steal), also where a CPU quota held them back. By kind: emulator, iothread, vhost.",
+            true,
+            helpers.collect(),
+        ));
         let info = vms.iter().map(|vm| point(info_attributes(vm), 0, integer(1))).collect();
         metrics.push(gauge("hypervisor.vm.info", "{vm}", "What is known of the VM; always 1.", info));
         let id = |vm: &Vm| vec![string("hypervisor.vm.id", &vm.id)];

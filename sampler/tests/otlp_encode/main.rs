@@ -14,7 +14,7 @@ use hvsampler::{
         resource::Resource,
         settings::{ExportSettings, Histograms},
     },
-    model::{Ended, Host, Snapshot, State, StateTimes},
+    model::{Ended, HelperKind, Helpers, Host, Snapshot, State, StateTimes},
 };
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -235,4 +235,26 @@ fn a_name_that_arrives_late_ends_the_nameless_info() {
     assert_eq!(infos.iter().map(|point| point.flags).collect::<Vec<_>>(), [0, 1]);
     assert!(format!("{:?}", infos[0].attributes).contains(r#"db\n\"1\""#));
     assert_eq!(points(&encode(&mut encoder, &snapshot), "hypervisor.vm.info").len(), 1);
+}
+
+#[test]
+fn a_guest_that_takes_an_id_over_ends_the_helpers_that_it_lacks() {
+    let mut encoder = encoder();
+    let mut snapshot = snapshot_of(1, 1);
+    let flags = |requests: &[Request]| {
+        let points = points(requests, "hypervisor.vm.helper.time");
+        points.into_iter().map(|point| (point.flags, format!("{:?}", point.attributes))).collect::<Vec<_>>()
+    };
+    let first = flags(&encode(&mut encoder, &snapshot));
+    assert_eq!(first.iter().map(|(flags, _)| *flags).collect::<Vec<_>>(), [0; 4]);
+    let (mut helpers, vm) = (Helpers::default(), &mut snapshot.vms[0]);
+    helpers.set(HelperKind::Emulator, *vm.helpers.get(HelperKind::Emulator).unwrap());
+    (vm.helpers, vm.key.pid) = (helpers, vm.key.pid + 1);
+    let second = flags(&encode(&mut encoder, &snapshot));
+    let ended: Vec<_> = second.iter().filter(|(flags, _)| *flags == 1).map(|(_, text)| text).collect();
+    assert_eq!((second.len(), ended.len()), (4, 2));
+    assert!(ended.iter().all(|text| text.contains("iothread")), "{ended:?}");
+    snapshot.vms.clear();
+    let last = flags(&encode(&mut encoder, &snapshot));
+    assert!(last.len() == 2 && last.iter().all(|(flags, text)| *flags == 1 && text.contains("emulator")));
 }

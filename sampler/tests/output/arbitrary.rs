@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, Ended, ExitKind, ExitTotals, Exits, Host, Interval, KvmCounts, Level, Snapshot, State,
-    StateTimes, Stolen, StolenByVm, Theft, Thief, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
+    Interval, KvmCounts, Level, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft, Thief, ThiefKind,
+    Vcpu, VcpuId, Vm, VmKey,
 };
 use proptest::{collection, option, prelude::*, sample};
 use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
@@ -147,6 +148,24 @@ fn stolen_by() -> impl Strategy<Value = Option<Vec<Theft>>> {
     option::of(collection::vec(theft, 0..4))
 }
 
+fn helpers() -> impl Strategy<Value = Helpers> {
+    let times = || any::<[u64; 2]>().prop_map(|[run_ns, run_delay_ns]| HelperTimes { run_ns, run_delay_ns });
+    let sum = (any::<u32>(), times(), option::of(times())).prop_map(|(threads, total, interval)| HelperSum {
+        threads,
+        total,
+        interval,
+    });
+    collection::vec(option::of(sum), HelperKind::ALL.len()).prop_map(|sums| {
+        let mut helpers = Helpers::default();
+        for (kind, sum) in HelperKind::ALL.into_iter().zip(sums) {
+            if let Some(sum) = sum {
+                helpers.set(kind, sum);
+            }
+        }
+        helpers
+    })
+}
+
 fn vm() -> impl Strategy<Value = Vm> {
     (
         any::<u32>(),
@@ -155,7 +174,7 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(text()),
         option::of(text()),
         collection::vec(vcpu(), 0..4),
-        (distributions(), stolen(), stolen_by(), kvm(), exits(), any::<bool>()),
+        (distributions(), stolen(), stolen_by(), kvm(), exits(), any::<bool>(), helpers()),
     )
         .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, rest)| Vm {
             key: VmKey { pid, start_boottime_ns, nth: 0 },
@@ -171,6 +190,7 @@ fn vm() -> impl Strategy<Value = Vm> {
             seen_unix_ns: start_unix_ns,
             stolen: rest.1,
             stolen_by: rest.2,
+            helpers: rest.6,
             vcpus,
         })
 }

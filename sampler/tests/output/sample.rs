@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, ExitKind, ExitTotals, Exits, Host, Interval, KvmCounts, Level, SamplerStats, Snapshot,
-    State, StateTimes, Stolen, StolenByVm, Theft, Thief, ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interval,
+    KvmCounts, Level, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft, Thief, ThiefKind,
+    Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
 
@@ -47,6 +48,7 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             vms: vec![StolenByVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
         },
         stolen_by: thieves(&vcpus),
+        helpers: helpers(),
         vcpus,
     }
 }
@@ -66,6 +68,16 @@ fn exits(factor: u64) -> Exits {
         exits.add(ExitKind { reason, raw }, &totals);
     }
     exits
+}
+
+/// An emulator's thread, and a worker of vhost that came in the interval.
+fn helpers() -> Helpers {
+    let mut helpers = Helpers::default();
+    let times = |run_ns, run_delay_ns| HelperTimes { run_ns, run_delay_ns };
+    let sum = |total, interval| HelperSum { threads: 1, total, interval: Some(interval) };
+    helpers.set(HelperKind::Emulator, sum(times(9 * SECOND, 4 * SECOND), times(SECOND / 2, SECOND / 4)));
+    helpers.set(HelperKind::Vhost, sum(times(3, 2), times(3, 2)));
+    helpers
 }
 
 /// Of what was taken another VM took three quarters and a process of the host the rest.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, ExitKind, ExitTotals, Exits, Host, KvmCounts, Level, Snapshot, State, StateTimes, Stolen,
-    StolenByVm, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, KvmCounts,
+    Level, Snapshot, State, StateTimes, Stolen, StolenByVm, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
@@ -34,6 +34,16 @@ fn exits(seed: u32) -> Exits {
         exits.add(ExitKind { reason, raw: Some(raw) }, &totals);
     }
     exits
+}
+
+/// An emulator and two I/O threads; no vhost.
+fn helpers(seed: u64) -> Helpers {
+    let mut helpers = Helpers::default();
+    for (threads, kind) in (1..).zip([HelperKind::Emulator, HelperKind::IoThread]) {
+        let total = HelperTimes { run_ns: seed * 31 + 7, run_delay_ns: seed * 29 + u64::from(threads) };
+        helpers.set(kind, HelperSum { threads, total, interval: None });
+    }
+    helpers
 }
 
 /// A host with `vms` guests of `vcpus` vCPUs each, all numbers distinct.
@@ -80,6 +90,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
                 .collect(),
         },
         stolen_by: None,
+        helpers: helpers(u64::from(vm)),
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),
     };
     Snapshot {

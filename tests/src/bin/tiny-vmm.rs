@@ -3,13 +3,18 @@
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
+use rustix::thread::gettid;
 use sampler_tests::guest::{Ready, ReadyVcpu};
-use sampler_tests::host::{CpuList, StopSignals, end_with_parent};
+use sampler_tests::host::{CpuList, StopSignals, end_with_parent, pin};
 use sampler_tests::vmm::{HaltIn, Load, VcpuConfig, Vm, VmConfig};
+use signal_hook::consts::{SIGUSR1, SIGUSR2};
 
 /// Runs one guest until it is told to stop.
 ///
@@ -39,6 +44,10 @@ struct Arguments {
     /// Nice value of the vCPU threads.
     #[arg(long, value_name = "NICE", default_value_t = 0, allow_hyphen_values = true)]
     nice: i32,
+    /// Number of threads that run no vCPU, named as QEMU's I/O threads, on the same CPUs: they burn and sleep as half does. SIGUSR1
+    /// starts one more, SIGUSR2 ends it.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    io_threads: u32,
     /// Who puts halted vCPUs to sleep: the kernel, or the VMM in user space.
     #[arg(long, value_name = "WHO", default_value = "kernel", value_parser = ["kernel", "user"])]
     halt_in: String,
@@ -119,12 +128,69 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     end_with_parent(arguments.parent_pid).context("cannot tie this process to its parent")?;
     let stop = StopSignals::catch().context("cannot catch signals")?;
     let vm = Vm::start(&arguments.vm()?)?;
+    IoThreads::start(arguments).context("cannot start the threads that run no vCPU")?;
     let vcpus = vm.vcpus().iter().map(|vcpu| ReadyVcpu { index: vcpu.id, tid: vcpu.tid }).collect();
     let ready = Ready { pid: std::process::id(), vcpus };
     let mut out = std::io::stdout();
     writeln!(out, "{}", ready.line()?).and_then(|()| out.flush()).context("cannot write the ready line")?;
     stop.wait(arguments.seconds.map(Duration::from_secs)).context("cannot wait for signals")?;
     vm.stop().context("the guest did not stop cleanly")
+}
+
+/// Threads that run no vCPU. SIGUSR1 asks for one more, SIGUSR2 for the end of such a one; the others end with the process.
+struct IoThreads {
+    initially: u32,
+    burn: Duration,
+    sleep: Duration,
+    cpus: Option<CpuList>,
+    one_more: Arc<AtomicBool>,
+    one_less: Arc<AtomicBool>,
+}
+
+impl IoThreads {
+    fn start(arguments: &Arguments) -> anyhow::Result<()> {
+        let threads = Arc::new(Self {
+            initially: arguments.io_threads,
+            burn: Duration::from_micros(arguments.burn_us),
+            sleep: Duration::from_micros(arguments.sleep_us),
+            cpus: arguments.cpus.clone(),
+            one_more: Arc::default(),
+            one_less: Arc::default(),
+        });
+        signal_hook::flag::register(SIGUSR1, Arc::clone(&threads.one_more))?;
+        signal_hook::flag::register(SIGUSR2, Arc::clone(&threads.one_less))?;
+        (0..arguments.io_threads).try_for_each(|number| threads.spawn(number))
+    }
+
+    fn spawn(self: &Arc<Self>, number: u32) -> anyhow::Result<()> {
+        let threads = Arc::clone(self);
+        let (placed, is_placed) = mpsc::channel();
+        thread::Builder::new().name(format!("IO thread{number}")).spawn(move || {
+            // The receiver waits for nothing else.
+            let _ = placed.send(threads.place());
+            while threads.goes_on(number) {
+                let end = Instant::now() + threads.burn;
+                while Instant::now() < end {
+                    std::hint::spin_loop();
+                }
+                thread::sleep(threads.sleep);
+            }
+        })?;
+        Ok(is_placed.recv()??)
+    }
+
+    fn place(&self) -> std::io::Result<()> {
+        let tid = gettid().as_raw_nonzero().get().cast_unsigned();
+        self.cpus.as_ref().map_or(Ok(()), |cpus| pin(tid, cpus))
+    }
+
+    fn goes_on(self: &Arc<Self>, number: u32) -> bool {
+        if number == 0 && self.one_more.swap(false, Ordering::Relaxed) {
+            // Whoever asked sees whether there is one.
+            let _ = self.spawn(self.initially);
+        }
+        number < self.initially || !self.one_less.swap(false, Ordering::Relaxed)
+    }
 }
 
 #[cfg(test)]

@@ -70,13 +70,15 @@ pub struct GuestConfig {
     pub cpus: Option<CpuList>,
     /// Nice value of their threads.
     pub nice: i32,
+    /// Number of threads that run no vCPU and burn and sleep in turn, on the same CPUs.
+    pub io_threads: u32,
 }
 
 impl GuestConfig {
     /// A guest with one load for all vCPUs, unplaced.
     #[must_use]
     pub fn new(name: impl Into<OsString>, vcpus: u32, load: Load) -> Self {
-        Self { name: name.into(), vcpus, load, cpus: None, nice: 0 }
+        Self { name: name.into(), vcpus, load, cpus: None, nice: 0, io_threads: 0 }
     }
 
     /// The same guest, with all its vCPUs on these CPUs.
@@ -101,6 +103,7 @@ impl GuestConfig {
             command.arg("--cpus").arg(cpus.to_string());
         }
         command.arg("--nice").arg(self.nice.to_string());
+        command.arg("--io-threads").arg(self.io_threads.to_string());
         command.arg("--parent-pid").arg(std::process::id().to_string());
         command
     }

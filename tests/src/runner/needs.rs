@@ -25,6 +25,8 @@ pub enum Need {
     Cpus(usize),
     /// QEMU: named by `HVS_QEMU`, or `qemu-system-x86_64` on the path.
     Qemu,
+    /// `/dev/vhost-net` and `/dev/net/tun`.
+    VhostNet,
     /// The lab's Linux guest: its kernel and initial file system, named by `HVS_INNER_KERNEL` and `HVS_INNER_INITRD`.
     InnerGuest,
     /// The official OpenTelemetry Collector and its configuration, named by `HVS_COLLECTOR` and `HVS_COLLECTOR_CONFIG`.
@@ -44,6 +46,9 @@ impl Need {
             Self::CpuQuota => Self::Root.missing().or_else(missing_quota),
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
+            Self::VhostNet => {
+                ["/dev/vhost-net", "/dev/net/tun"].iter().find_map(|path| absent(Path::new(path)))
+            }
             Self::InnerGuest => {
                 ["HVS_INNER_KERNEL", "HVS_INNER_INITRD"].into_iter().find_map(missing_file_of_variable)
             }

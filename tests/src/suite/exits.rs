@@ -25,7 +25,13 @@ const INTERVAL: Duration = Duration::from_secs(4);
 /// the same exits, by vCPU and reason. And while it runs, every moment of a vCPU is in the guest or between an exit and the
 /// next entry: its time in the guest and the lengths of all exits come to the wall time.
 pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
-    let config = LinuxGuestConfig { name: "exits".into(), uuid: None, vcpus: 2, does: "load=half stat=0" };
+    let config = LinuxGuestConfig {
+        name: "exits".into(),
+        uuid: None,
+        vcpus: 2,
+        does: "load=half stat=0",
+        devices: &[],
+    };
     let guest = LinuxGuest::start(&[config])?.remove(0);
     let threads = guest.threads();
     let mut source = sampler::start()?;

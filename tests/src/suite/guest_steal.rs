@@ -27,7 +27,7 @@ const WORTH_COMPARING_NS: u64 = 500_000_000;
 
 pub(super) fn guest_steal(context: &Context) -> anyhow::Result<Outcome> {
     let mut source = sampler::start()?;
-    let config = LinuxGuestConfig { name: "steal".into(), uuid: None, vcpus: 1, does: PHASES };
+    let config = LinuxGuestConfig { name: "steal".into(), uuid: None, vcpus: 1, does: PHASES, devices: &[] };
     let mut guests = LinuxGuest::start(&[config])?;
     let guest = &mut guests[0];
     let threads = guest.threads();

@@ -33,7 +33,13 @@ pub(super) fn halted(context: &Context) -> anyhow::Result<Outcome> {
 
 /// A Linux guest that works and halts in turn, with timers, interrupts and page faults.
 pub(super) fn of_linux(context: &Context) -> anyhow::Result<Outcome> {
-    let config = LinuxGuestConfig { name: "counts".into(), uuid: None, vcpus: 2, does: "load=half stat=0" };
+    let config = LinuxGuestConfig {
+        name: "counts".into(),
+        uuid: None,
+        vcpus: 2,
+        does: "load=half stat=0",
+        devices: &[],
+    };
     let guest = LinuxGuest::start(&[config])?.remove(0);
     compare(context, guest.pid(), &guest.threads())
 }

@@ -33,6 +33,8 @@ pub(super) struct LinuxGuestConfig {
     pub(super) vcpus: u32,
     /// What its init does: words of the kernel's command line.
     pub(super) does: &'static str,
+    /// Further arguments for QEMU.
+    pub(super) devices: &'static [&'static str],
 }
 
 /// QEMU with a guest that has booted. Dropping it kills it.
@@ -134,6 +136,7 @@ impl LinuxGuest {
             .args(["-accel", "kvm", "-cpu", "host", "-m", "256", "-nodefaults", "-no-reboot"])
             .args(["-display", "none", "-serial", "stdio"])
             .args(["-smp", &config.vcpus.to_string()])
+            .args(config.devices)
             .arg("-name")
             .arg(name)
             .arg("-kernel")

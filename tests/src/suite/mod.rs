@@ -7,6 +7,7 @@ mod distributions;
 mod exact;
 mod exits;
 mod guest_steal;
+mod helpers;
 mod kvm_counts;
 mod levels;
 mod linux_guest;
@@ -140,6 +141,20 @@ pub static TESTS: &[Test] = &[
         needs: linux_guest::NEEDS,
         limit: kvm_counts::LIMIT,
         run: kvm_counts::of_linux,
+    },
+    Test {
+        name: "helpers.as-the-kernel-counts",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: helpers::LIMIT,
+        run: helpers::of_tiny_vmm,
+    },
+    Test {
+        name: "helpers.of-qemu",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::VhostNet],
+        limit: helpers::LIMIT,
+        run: helpers::of_qemu,
     },
     Test {
         name: "states.asleep",

@@ -21,7 +21,8 @@ const COMPARISONS: u64 = 1_000;
 
 /// The slots of QEMU's vCPU threads equal what the kernel counts, while they fight for a CPU.
 pub(super) fn exact(context: &Context) -> anyhow::Result<Outcome> {
-    let config = |name: &str, does| LinuxGuestConfig { name: name.into(), uuid: None, vcpus: 2, does };
+    let config =
+        |name: &str, does| LinuxGuestConfig { name: name.into(), uuid: None, vcpus: 2, does, devices: &[] };
     let source = sampler::start()?;
     let guests =
         LinuxGuest::start(&[config("half", "load=half stat=0"), config("busy", "load=busy stat=0")])?;
@@ -70,8 +71,13 @@ const NAME: &str = "web,01 \"ä\" \\n";
 /// `hvsampler once` tells a guest by the name and the UUID that its operator gave it, and its vCPUs by their numbers;
 /// when QEMU is killed, its vCPUs end at once.
 pub(super) fn identity_and_end(context: &Context) -> anyhow::Result<Outcome> {
-    let config =
-        LinuxGuestConfig { name: NAME_GIVEN.into(), uuid: Some(UUID), vcpus: 2, does: "load=halt stat=0" };
+    let config = LinuxGuestConfig {
+        name: NAME_GIVEN.into(),
+        uuid: Some(UUID),
+        vcpus: 2,
+        does: "load=halt stat=0",
+        devices: &[],
+    };
     let guest = LinuxGuest::start(&[config])?.remove(0);
     shown_by_once(context, &guest)?;
     let mut source = sampler::start()?;

@@ -57,7 +57,13 @@ pub(super) fn asleep(context: &Context) -> anyhow::Result<Outcome> {
 /// A Linux guest that works and halts in turn: its time halted, and what it waited for its CPU at each wake-up, is the
 /// time that KVM spent in its halts after polling.
 pub(super) fn halted_as_kvm_counts(_: &Context) -> anyhow::Result<Outcome> {
-    let config = LinuxGuestConfig { name: "halts".into(), uuid: None, vcpus: 1, does: "load=half stat=0" };
+    let config = LinuxGuestConfig {
+        name: "halts".into(),
+        uuid: None,
+        vcpus: 1,
+        does: "load=half stat=0",
+        devices: &[],
+    };
     let guest = LinuxGuest::start(&[config])?.remove(0);
     let threads = guest.threads();
     let mut source = sampler::start()?;

@@ -1,8 +1,10 @@
 //! A walk over all threads, run by user space once per snapshot (`iter/task`, 5.8 and later).
 //!
 //! Three things only a walk can know: vCPU threads that ran before the sampler started or that never leave
-//! their CPU, and how much of a stint or of a wait is going on right now, which the kernel credits when it ends.
+//! their CPU, and how much of a stint or of a wait is going on right now, which the kernel credits when it ends. And it alone
+//! reads the threads that help VMMs without running a vCPU, so that those cost no switch anything.
 
+mod helper;
 mod kvm;
 mod modes;
 mod thread;
@@ -16,6 +18,7 @@ use aya_ebpf::{
 use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats};
 
 use self::{
+    helper::list_helper,
     kvm::read_kvm_stats,
     thread::{Known, read_thread},
 };
@@ -79,6 +82,11 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
     if notifier != 0 && index != SLOT_PENDING && runs_vcpu::<Typed>(task, notifier) {
         let sent = announce::<Typed>(ctx, task, notifier, pid, entry, seen(control, task, notifier));
         count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
+        return;
+    }
+    // One that waits for its slot is a vCPU's.
+    if index != SLOT_PENDING {
+        list_helper(control, stats, task, pid);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading one vCPU thread while it goes on.
+//! Reading one thread while it goes on.
 
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use sampler_ebpf::abi::{
@@ -21,22 +21,22 @@ use crate::{
 };
 
 /// How often a thread is read again that switches while it is read.
-const ATTEMPTS: u32 = 3;
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// What tells that a thread switched, was woken or was brought up to date while it was read.
 #[derive(PartialEq, Eq)]
-struct Stamp {
+pub(super) struct Stamp {
     pcount: u64,
     last_queued: u64,
     last_arrival: u64,
     exec_start: u64,
-    run: u64,
-    run_delay: u64,
+    pub(super) run: u64,
+    pub(super) run_delay: u64,
     on_cpu: u8,
 }
 
 #[inline(always)]
-fn stamp(task: Object) -> Stamp {
+pub(super) fn stamp(task: Object) -> Stamp {
     Stamp {
         pcount: Typed::u64(task, Member::TaskPcount),
         last_queued: Typed::u64(task, Member::TaskLastQueued),
@@ -75,21 +75,15 @@ pub(super) fn read_thread(
         for_each_counter(|counter, member| counters[counter as usize] = Typed::u64(task, member));
         counters[Counter::Run as usize] = before.run;
         counters[Counter::RunDelay as usize] = before.run_delay;
-        let rq = run_queue(task as u64);
-        let irq_time =
-            probe::<u64>(rq, offset(Member::RqClock)).saturating_sub(probe(rq, offset(Member::RqClockTask)));
-        // SAFETY: the helper has no preconditions.
-        let monotonic_ns = unsafe { bpf_ktime_get_ns() };
-        let cpu = probe(rq, offset(Member::RqCpu));
-        let now = Now { monotonic_ns, sched_ns: sched_ns(control, monotonic_ns), irq_time, cpu };
+        let now = now(control, task);
         let seq = seq_of(slot);
         write_sleep(slot, record, &before, &now);
         write_throttled(slot, record, task, before.waiting(&now), now.sched_ns);
         if before.waits() {
             // It may wait long, and who has the CPU meanwhile is to be known.
-            arm(cpu, PATIENCE);
+            arm(now.cpu, PATIENCE);
         }
-        let held_still = read_modes(modes, record, monotonic_ns, before.runs());
+        let held_still = read_modes(modes, record, now.monotonic_ns, before.runs());
         if held_still && stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
             write(record, &before, &counters, &now);
             // SAFETY: as above.
@@ -104,13 +98,24 @@ pub(super) fn read_thread(
 }
 
 /// The moment of a reading.
-struct Now {
+pub(super) struct Now {
     monotonic_ns: u64,
     sched_ns: u64,
     /// By how much the clock of run time is behind the scheduler's.
     irq_time: u64,
     /// CPU of the thread's run queue.
     cpu: u32,
+}
+
+#[inline(always)]
+pub(super) fn now(control: *const Control, task: Object) -> Now {
+    let rq = run_queue(task as u64);
+    let irq_time =
+        probe::<u64>(rq, offset(Member::RqClock)).saturating_sub(probe(rq, offset(Member::RqClockTask)));
+    // SAFETY: the helper has no preconditions.
+    let monotonic_ns = unsafe { bpf_ktime_get_ns() };
+    let cpu = probe(rq, offset(Member::RqCpu));
+    Now { monotonic_ns, sched_ns: sched_ns(control, monotonic_ns), irq_time, cpu }
 }
 
 impl Stamp {
@@ -127,8 +132,15 @@ impl Stamp {
 
     /// Length of the wait that is going on, ns.
     #[inline(always)]
-    const fn waiting(&self, now: &Now) -> u64 {
+    pub(super) const fn waiting(&self, now: &Now) -> u64 {
         if self.waits() { now.sched_ns.saturating_sub(self.last_queued) } else { 0 }
+    }
+
+    /// CPU time since the kernel last brought its count up to date, ns.
+    #[inline(always)]
+    pub(super) const fn running(&self, now: &Now) -> u64 {
+        let run_clock = now.sched_ns.saturating_sub(now.irq_time);
+        if self.runs() { run_clock.saturating_sub(self.exec_start) } else { 0 }
     }
 }
 
@@ -179,13 +191,11 @@ fn write_throttled(slot: *const VcpuSlot, record: *mut WalkRecord, task: Object,
 fn write(record: *mut WalkRecord, stamp: &Stamp, counters: &[u64; COUNTERS.len()], now: &Now) {
     // SAFETY: the pointer came from a map look-up that the verifier followed; walks do not overlap.
     unsafe {
-        let run_clock = now.sched_ns.saturating_sub(now.irq_time);
-        let running = if stamp.runs() { run_clock.saturating_sub(stamp.exec_start) } else { 0 };
         (&raw mut (*record).monotonic_ns).write_volatile(now.monotonic_ns);
         (&raw mut (*record).sched_ns).write_volatile(now.sched_ns);
         (&raw mut (*record).counters).write_volatile(*counters);
         (&raw mut (*record).waiting_ns).write_volatile(stamp.waiting(now));
-        (&raw mut (*record).running_ns).write_volatile(running);
+        (&raw mut (*record).running_ns).write_volatile(stamp.running(now));
         (&raw mut (*record).on_cpu).write_volatile(u32::from(stamp.runs()));
         (&raw mut (*record).cpu).write_volatile(now.cpu);
     }

@@ -3,7 +3,7 @@
 use sampler_ebpf::abi::{COUNTERS, CounterRow, DISTRIBUTIONS, KVM_STATS, Unit};
 
 use super::wire::{self, AnyValue};
-use crate::model::{ExitKind, STATES, ThiefKind};
+use crate::model::{ExitKind, HelperKind, STATES, ThiefKind};
 
 /// Field of `NumberDataPoint` that holds its attributes.
 pub(super) const POINT_ATTRIBUTES: u8 = 7;
@@ -121,6 +121,7 @@ pub(super) struct Catalog {
     pub(super) vm_exit_duration: Family,
     pub(super) vm_exit_vmm_time: Family,
     pub(super) vm_steal: Family,
+    pub(super) vm_helper: Family,
     pub(super) vm_info: Family,
     pub(super) vm_vcpu_count: Family,
     pub(super) vm_uptime: Family,
@@ -129,6 +130,8 @@ pub(super) struct Catalog {
     pub(super) states: Vec<Box<[u8]>>,
     /// The attribute `hypervisor.steal.by.kind` of each of [`ThiefKind::ALL`], encoded.
     pub(super) thief_kinds: Vec<Box<[u8]>>,
+    /// Kind and state of each of [`HelperKind::ALL`], encoded: first of running, then of waiting.
+    pub(super) helper_kinds: Vec<[Box<[u8]>; 2]>,
 }
 
 impl Catalog {
@@ -199,6 +202,13 @@ impl Catalog {
                  hypervisor.steal.by.vm: the VMs that take most, each since it is told apart; without it: the other VMs.",
                 Kind::Monotonic,
             ),
+            vm_helper: Family::new(
+                "hypervisor.vm.helper.time",
+                "s",
+                "CPU time (run) of the threads that work for the VM and run no vCPU, and the time that they were runnable and \
+                 waited for a CPU (steal), also where a CPU quota held them back. By kind: emulator, iothread, vhost.",
+                Kind::Monotonic,
+            ),
             vm_info: Family::new(
                 "hypervisor.vm.info",
                 // Not "1": Prometheus takes a gauge of that unit for a ratio, and puts it into the name.
@@ -221,6 +231,7 @@ impl Catalog {
             vm_count: Family::new("hypervisor.vm.count", "{vm}", "VMs on the host.", Kind::UpDown),
             states: STATES.iter().map(|row| state(row.key)).collect(),
             thief_kinds: ThiefKind::ALL.into_iter().map(thief_kind).collect(),
+            helper_kinds: HelperKind::ALL.into_iter().map(helper_kind).collect(),
         }
     }
 }
@@ -260,6 +271,17 @@ pub(super) fn exit_attributes(kind: ExitKind) -> [Vec<u8>; 2] {
             wire::put_attribute(&mut bytes, field, "hypervisor.exit.raw", AnyValue::String(raw));
         }
         bytes
+    })
+}
+
+fn helper_kind(kind: HelperKind) -> [Box<[u8]>; 2] {
+    ["run", "steal"].map(|state| {
+        let mut bytes = Vec::new();
+        let mut put =
+            |key, value| wire::put_attribute(&mut bytes, POINT_ATTRIBUTES, key, AnyValue::String(value));
+        put("hypervisor.helper.kind", kind.key());
+        put("hypervisor.helper.state", state);
+        bytes.into()
     })
 }
 

@@ -6,6 +6,7 @@
 mod catalog;
 mod histogram;
 mod plan;
+mod sets;
 mod streams;
 mod wire;
 mod writer;
@@ -149,6 +150,7 @@ impl<'a> Points<'a> {
         self.vm_kvm(sink);
         self.vm_exits(sink);
         self.vm_steal(sink);
+        self.vm_helper(sink);
         self.vm_info(sink);
         self.vm_vcpu_count(sink);
         self.vm_uptime(sink);
@@ -277,6 +279,25 @@ impl<'a> Points<'a> {
         }
     }
 
+    fn vm_helper(&self, sink: &mut impl Sink<'a>) {
+        let family = &self.catalog.vm_helper;
+        let kinds = &self.catalog.helper_kinds;
+        for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
+            for (kind, sum) in vm.helpers.iter() {
+                let times = [sum.total.run_ns, sum.total.run_delay_ns];
+                for (state, ns) in kinds[kind as usize].iter().zip(times) {
+                    let value = Value::Double(seconds(ns));
+                    sink.point(family, self.pair([&row.id, state], vm.seen_unix_ns, value));
+                }
+            }
+        }
+        for end in &self.streams.helper_ends {
+            for state in end.kinds.iter().flat_map(|kind| &kinds[kind as usize]) {
+                sink.point(family, self.pair([&end.id, state], end.seen_unix_ns, Value::Ended));
+            }
+        }
+    }
+
     fn vm_info(&self, sink: &mut impl Sink<'a>) {
         let family = &self.catalog.vm_info;
         for row in &self.streams.vm_rows {
@@ -348,6 +369,7 @@ pub(crate) fn points_of(snapshot: &Snapshot, histograms: Histograms) -> u64 {
             + vm.kvm.iter().count()
             + vm.stolen.vms.len()
             + vm.exits.iter().len() * per_exit
+            + 2 * vm.helpers.iter().count()
             + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()
     };
     1 + snapshot.vms.iter().map(vm).sum::<usize>() as u64

@@ -12,59 +12,17 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use sampler_ebpf::abi::{COUNTERS, KVM_STATS};
+use sampler_ebpf::abi::COUNTERS;
 
 use super::{
     catalog::{POINT_ATTRIBUTES, exit_attributes, thief_attributes},
+    sets::{HelperSet, KvmSet, StateSet},
     wire::{AnyValue, put_attribute},
 };
 use crate::{
     export::resource::bounded,
-    model::{
-        Ended, ExitKind, KvmCounts, STATES, Snapshot, State, StateTimes, StolenByVm, Vcpu, VcpuId, Vm, VmKey,
-    },
+    model::{Ended, ExitKind, Snapshot, StateTimes, StolenByVm, Vcpu, VcpuId, Vm, VmKey},
 };
-
-/// A set of states; the bit is the state's index in [`STATES`].
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct StateSet(u64);
-
-const _: () = assert!(STATES.len() <= u64::BITS as usize, "a wider set of states is needed");
-
-impl StateSet {
-    fn of(times: &StateTimes) -> Self {
-        Self(times.iter().fold(0, |set, (state, _)| set | 1 << state as usize))
-    }
-
-    const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-
-    fn insert(&mut self, other: Self) {
-        self.0 |= other.0;
-    }
-
-    pub(super) fn iter(self) -> impl Iterator<Item = State> {
-        State::ALL.into_iter().filter(move |state| self.0 & 1 << *state as usize != 0)
-    }
-}
-
-/// Which of KVM's counts a VM has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct KvmSet(u32);
-
-const _: () = assert!(KVM_STATS.len() <= u32::BITS as usize, "a wider set of KVM's counts is needed");
-
-impl KvmSet {
-    fn of(counts: &KvmCounts) -> Self {
-        let known = (0..KVM_STATS.len()).filter(|stat| counts.at(*stat).is_some());
-        Self(known.fold(0, |set, stat| set | 1 << stat))
-    }
-
-    pub(super) const fn has(self, stat: usize) -> bool {
-        self.0 & 1 << stat != 0
-    }
-}
 
 /// The series of one vCPU.
 struct VcpuStream {
@@ -116,6 +74,7 @@ struct VmStream {
     start_unix_ns: u64,
     seen_unix_ns: u64,
     kvm: KvmSet,
+    helpers: HelperSet,
     thieves: Vec<ThiefStream>,
     exits: Vec<ExitStream>,
     generation: u64,
@@ -124,7 +83,7 @@ struct VmStream {
 impl VmStream {
     /// Whether nothing but values has changed.
     fn is_as(&self, vm: &Vm) -> bool {
-        self.tells(vm) && self.kvm == KvmSet::of(&vm.kvm)
+        self.tells(vm) && self.kvm == KvmSet::of(&vm.kvm) && self.helpers == HelperSet::of(&vm.helpers)
     }
 
     /// Whether `info` still tells what is known.
@@ -156,6 +115,7 @@ pub(super) struct VmRow {
     pub(super) thieves: Vec<ThiefStream>,
     /// In the order of the snapshot's exits.
     pub(super) exits: Vec<ExitStream>,
+    helpers: HelperSet,
 }
 
 /// Series of a vCPU that end.
@@ -196,6 +156,14 @@ pub(super) struct ExitEnd {
     pub(super) seen_unix_ns: u64,
 }
 
+/// Series of a VM's helper threads that end.
+pub(super) struct HelperEnd {
+    /// The VM, encoded.
+    pub(super) id: Arc<[u8]>,
+    pub(super) seen_unix_ns: u64,
+    pub(super) kinds: HelperSet,
+}
+
 /// The streams, and what the current snapshot makes of them.
 #[derive(Default)]
 pub(super) struct Streams {
@@ -211,6 +179,7 @@ pub(super) struct Streams {
     pub(super) vm_ends: Vec<VmEnd>,
     pub(super) thief_ends: Vec<ThiefEnd>,
     pub(super) exit_ends: Vec<ExitEnd>,
+    pub(super) helper_ends: Vec<HelperEnd>,
 }
 
 impl Streams {
@@ -220,6 +189,7 @@ impl Streams {
         self.vm_ends.clear();
         self.thief_ends.clear();
         self.exit_ends.clear();
+        self.helper_ends.clear();
         if !snapshot.ended.is_empty() || !self.refresh(snapshot) {
             self.rebuild(snapshot);
         }
@@ -299,6 +269,7 @@ impl Streams {
             start_unix_ns: vm.start_unix_ns,
             seen_unix_ns: vm.seen_unix_ns,
             kvm: KvmSet::default(),
+            helpers: HelperSet::default(),
             thieves: Vec::new(),
             exits: Vec::new(),
             generation,
@@ -306,6 +277,12 @@ impl Streams {
         stream.generation = generation;
         // Counts come when KVM was first read, and never go.
         stream.kvm = KvmSet::of(&vm.kvm);
+        let helpers = HelperSet::of(&vm.helpers);
+        let vanished = mem::replace(&mut stream.helpers, helpers).without(helpers);
+        if vanished != HelperSet::default() {
+            let VmStream { ref id, seen_unix_ns, .. } = *stream;
+            self.helper_ends.push(HelperEnd { id: id.clone(), seen_unix_ns, kinds: vanished });
+        }
         let thieves = thieves_of(vm, &stream.thieves);
         let before = mem::replace(&mut stream.thieves, thieves.clone());
         self.thief_ends.extend(before.into_iter().map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
@@ -327,7 +304,7 @@ impl Streams {
             self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns, seen_unix_ns, kvm });
         }
         let (id, info) = (stream.id.clone(), stream.info.clone());
-        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, thieves, exits });
+        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, thieves, exits, helpers });
     }
 
     fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
@@ -369,7 +346,7 @@ impl Streams {
     /// Ends every stream that the snapshot no longer has.
     fn end_unseen(&mut self) {
         let generation = self.generation;
-        let Self { vcpus, vms, vcpu_ends, vm_ends, thief_ends, exit_ends, .. } = self;
+        let Self { vcpus, vms, vcpu_ends, vm_ends, thief_ends, exit_ends, helper_ends, .. } = self;
         vcpus.retain(|_, stream| {
             let live = stream.generation == generation;
             if !live {
@@ -386,7 +363,8 @@ impl Streams {
             let live = stream.generation == generation;
             if !live {
                 let (id, info) = (Some(stream.id.clone()), Some(stream.info.clone()));
-                let VmStream { start_unix_ns, seen_unix_ns, kvm, .. } = *stream;
+                let VmStream { start_unix_ns, seen_unix_ns, kvm, helpers, .. } = *stream;
+                helper_ends.push(HelperEnd { id: stream.id.clone(), seen_unix_ns, kinds: helpers });
                 vm_ends.push(VmEnd { id, info, start_unix_ns, seen_unix_ns, kvm });
                 let thieves = mem::take(&mut stream.thieves).into_iter();
                 thief_ends.extend(thieves.map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
@@ -447,6 +425,15 @@ impl Streams {
                 self.vm_rows.iter().flat_map(|row| row.exits.iter().map(|exit| (row.id.clone(), exit.kind)));
             let mut settled: HashSet<_> = live.collect();
             self.exit_ends.retain(|end| settled.insert((end.id.clone(), end.exit.kind)));
+        }
+        if !self.helper_ends.is_empty() {
+            let mut settled: HashMap<Arc<[u8]>, HelperSet> =
+                self.vm_rows.iter().map(|row| (row.id.clone(), row.helpers)).collect();
+            for end in &mut self.helper_ends {
+                let kinds = settled.entry(end.id.clone()).or_default();
+                end.kinds = end.kinds.without(*kinds);
+                kinds.insert(end.kinds);
+            }
         }
     }
 }

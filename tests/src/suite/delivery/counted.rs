@@ -42,6 +42,7 @@ pub(super) struct Vm {
     distributions: BTreeMap<String, Histogram>,
     kvm: BTreeMap<String, u64>,
     stolen_by: Vec<Stolen>,
+    helpers: Vec<Helper>,
     vcpus: Vec<Vcpu>,
 }
 
@@ -51,6 +52,13 @@ struct Stolen {
     id: Option<String>,
     since_unix_ns: u64,
     ns: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Helper {
+    kind: String,
+    run_ns: u64,
+    run_delay_ns: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -167,6 +175,11 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
             let series = steal_series(&vm.id, &stolen.kind, stolen.id.as_deref());
             put(series, stolen.since_unix_ns, seconds(stolen.ns));
         }
+        for helper in &vm.helpers {
+            for (state, ns) in [("run", helper.run_ns), ("steal", helper.run_delay_ns)] {
+                put(helper_series(&vm.id, &helper.kind, state), vm.seen_unix_ns, seconds(ns));
+            }
+        }
         put(info_series(vm), 0, PointValue::Int(1));
         put(vcpu_count_series(&vm.id), vm.start_unix_ns, int(vcpus.len() as u64));
         put(uptime_series(&vm.id), 0, seconds(snapshot.at_unix_ns - vm.start_unix_ns));
@@ -218,6 +231,13 @@ fn steal_series(vm_id: &str, kind: &str, by: Option<&str>) -> Series {
     attributes.insert("hypervisor.steal.by.kind".to_owned(), text(kind));
     attributes.extend(by.map(|by| ("hypervisor.steal.by.vm".to_owned(), text(by))));
     series("hypervisor.vm.steal.time", "s", Kind::COUNTER, attributes)
+}
+
+fn helper_series(vm_id: &str, kind: &str, state: &str) -> Series {
+    let mut attributes = of_vm(vm_id);
+    attributes.insert("hypervisor.helper.kind".to_owned(), text(kind));
+    attributes.insert("hypervisor.helper.state".to_owned(), text(state));
+    series("hypervisor.vm.helper.time", "s", Kind::COUNTER, attributes)
 }
 
 /// The counters that are metrics of their own.

@@ -33,6 +33,7 @@ fn lines() -> Vec<Value> {
             "seen_unix_ns": 220, "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
             "kvm": {"exits": 9, "halt_wait_ns": 250_000_000},
             "stolen_by": thieves,
+            "helpers": [{"kind": "vhost", "threads": 1, "run_ns": 500_000_000, "run_delay_ns": 250_000_000}],
             "vcpus": [vcpu],
         })
     };
@@ -131,6 +132,12 @@ fn otlp() -> Value {
     let exits = series(exits, Some("220"), "asInt", ["9".into(), "9".into()]);
     let halt_wait = vec![id(), text("hypervisor.kvm.time.kind", "halt_wait")];
     let halt_wait = series(halt_wait, Some("220"), "asDouble", [0.25.into(), 0.25.into()]);
+    let helper = |state: &str, value: f64| {
+        let attributes =
+            vec![id(), text("hypervisor.helper.kind", "vhost"), text("hypervisor.helper.state", state)];
+        series(attributes, Some("220"), "asDouble", [value.into(), value.into()])
+    };
+    let helpers = [helper("run", 0.5), helper("steal", 0.25)].concat();
     let metrics = json!([
         counter("hypervisor.vcpu.time", "s", times),
         counter("hypervisor.vcpu.yields", "{yield}", count("5")),
@@ -143,6 +150,7 @@ fn otlp() -> Value {
         counter("hypervisor.vm.kvm.events", "{event}", exits),
         counter("hypervisor.vm.kvm.time", "s", halt_wait),
         counter("hypervisor.vm.steal.time", "s", thieves),
+        counter("hypervisor.vm.helper.time", "s", helpers),
         gauge("hypervisor.vm.info", "{vm}", series(info(), None, "asInt", ["1".into(), "1".into()])),
         level(
             "hypervisor.vm.vcpu.count",
@@ -184,7 +192,7 @@ fn target(points: &mut [Point]) -> &mut Point {
 fn what_a_collector_writes_by_the_specification_is_equal() {
     let deviations = compare(&points(), &read(&otlp()));
     assert!(deviations.is_empty(), "{}", summary(&deviations));
-    assert_eq!(points().len(), 3 * 23, "3 states, 4 counters, 15 of the VM and 1 of the host");
+    assert_eq!(points().len(), 3 * 25, "3 states, 4 counters, 17 of the VM and 1 of the host");
 }
 
 #[test]
