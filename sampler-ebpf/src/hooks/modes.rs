@@ -3,22 +3,32 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use sampler_ebpf::abi::{MODES, Mode, Modes};
 
-/// A switch between threads of which one or both run vCPUs: their modes, and whether they are inside a vCPU ioctl.
+/// A vCPU's thread at a switch.
+#[derive(Clone, Copy)]
+pub(super) struct Switched {
+    pub(super) modes: *mut Modes,
+    /// It is inside a vCPU ioctl.
+    pub(super) in_ioctl: bool,
+    /// How long it has had its CPU, ns; 0 of one that comes.
+    pub(super) stint_ns: u64,
+}
+
+/// A switch between threads of which one or both run vCPUs.
 #[inline(always)]
-pub(super) fn switch(leaves: Option<(*mut Modes, bool)>, comes: Option<(*mut Modes, bool)>) {
+pub(super) fn switch(leaves: Option<Switched>, comes: Option<Switched>) {
     // SAFETY: the pointers came from map look-ups that the verifier followed, and both threads' run queue is locked.
     unsafe {
-        let leaves = leaves.filter(|(modes, _)| heed(*modes));
-        let comes = comes.filter(|(modes, _)| heed(*modes));
+        let leaves = leaves.filter(|leaves| heed(leaves.modes));
+        let comes = comes.filter(|comes| heed(comes.modes));
         if leaves.is_none() && comes.is_none() {
             return;
         }
         let now = bpf_ktime_get_ns();
-        if let Some((modes, in_ioctl)) = leaves {
-            depart(modes, in_ioctl, now);
+        if let Some(leaves) = leaves {
+            depart(leaves, now);
         }
-        if let Some((modes, in_ioctl)) = comes {
-            arrive(modes, in_ioctl, now);
+        if let Some(comes) = comes {
+            arrive(comes, now);
         }
     }
 }
@@ -45,11 +55,17 @@ pub(super) unsafe fn heed(modes: *mut Modes) -> bool {
 /// # Safety
 /// As above.
 #[inline(always)]
-unsafe fn depart(modes: *mut Modes, in_ioctl: bool, now: u64) {
+unsafe fn depart(leaves: Switched, now: u64) {
+    let Switched { modes, in_ioctl, stint_ns } = leaves;
     // SAFETY: by contract, here and below.
     unsafe {
         begin(modes);
         let before = mode(modes);
+        let since = &raw mut (*modes).since_ns;
+        if since.read_volatile() == 0 && before != Mode::Untold as u32 {
+            // The kernel called no program when it was given its CPU, and nothing has happened since.
+            since.write_volatile(now.saturating_sub(stint_ns));
+        }
         if !in_ioctl && before != Mode::Untold as u32 {
             set_mode(modes, Mode::Vmm);
         }
@@ -69,7 +85,8 @@ unsafe fn depart(modes: *mut Modes, in_ioctl: bool, now: u64) {
 /// # Safety
 /// As above.
 #[inline(always)]
-unsafe fn arrive(modes: *mut Modes, in_ioctl: bool, now: u64) {
+unsafe fn arrive(comes: Switched, now: u64) {
+    let Switched { modes, in_ioctl, .. } = comes;
     // SAFETY: by contract.
     unsafe {
         begin(modes);

@@ -10,7 +10,7 @@ use sampler_ebpf::abi::{Counter, HookStats, Left, Member, Modes, NO_SLOT, SLOT_P
 
 use super::{
     lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
-    modes,
+    modes::{self, Switched},
     occupancy::{Followed, Lay, Looped, PATIENCE, Wait, strangers, vcpus},
     quota::{held_back, note_on, queue},
     slot::{amend, arrive, leave},
@@ -83,8 +83,16 @@ fn on_switch<A: Access, L: Lay>(ctx: &impl EbpfContext, preempted: u64, prev: Ob
         return between_strangers::<A>(cpu, prev, next);
     }
     modes::switch(
-        leaves.map(|known| (known.modes, notifier != 0)),
-        comes.map(|known| (known.modes, self::notifier::<A>(next) != 0)),
+        leaves.map(|known| Switched {
+            modes: known.modes,
+            in_ioctl: notifier != 0,
+            stint_ns: now.saturating_sub(A::u64(prev, Member::TaskLastArrival)),
+        }),
+        comes.map(|known| Switched {
+            modes: known.modes,
+            in_ioctl: self::notifier::<A>(next) != 0,
+            stint_ns: 0,
+        }),
     );
     let Some(occupancy) = occupancy(cpu) else { return };
     vcpus::<A>(occupancy, cpu, (prev, leaves.is_some()), (next, comes.is_some()), now);

@@ -5,10 +5,15 @@ use sampler_ebpf::abi::{MODES, Mode, Modes, WalkRecord};
 /// How often modes are read again that change meanwhile: a guest may be left a million times a second.
 const ATTEMPTS: u32 = 4;
 
-/// Copies the times by mode, what goes on included, as of a moment on `CLOCK_MONOTONIC` and of a thread that runs then or does
-/// not. Returns whether they held still for it.
+/// Copies the times by mode, what goes on included, as of a moment on `CLOCK_MONOTONIC` and of a thread that has had its CPU for
+/// so long then, or has none. Returns whether they held still for it.
 #[inline(always)]
-pub(super) fn read_modes(modes: *const Modes, record: *mut WalkRecord, now: u64, runs: bool) -> bool {
+pub(super) fn read_modes(
+    modes: *const Modes,
+    record: *mut WalkRecord,
+    now: u64,
+    stint_ns: Option<u64>,
+) -> bool {
     // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap; indices are inside the
     // arrays.
     unsafe {
@@ -25,9 +30,11 @@ pub(super) fn read_modes(modes: *const Modes, record: *mut WalkRecord, now: u64,
                 continue;
             }
             // Off its CPU it does nothing that would have to be told.
-            let is_told = told != 0 && (!runs || told == heeded && mode != Mode::Untold as u32);
-            if is_told && since != 0 {
-                ns[mode as usize % MODES] += now.saturating_sub(since);
+            let is_told = told != 0 && (stint_ns.is_none() || told == heeded && mode != Mode::Untold as u32);
+            if is_told {
+                // Without a begin the kernel called no program when the thread was given its CPU.
+                let goes_on = if since == 0 { stint_ns.unwrap_or(0) } else { now.saturating_sub(since) };
+                ns[mode as usize % MODES] += goes_on;
             }
             (&raw mut (*record).modes_ns).write_volatile(ns);
             (&raw mut (*record).modes_told).write_volatile(u32::from(is_told));

@@ -83,7 +83,7 @@ pub(super) fn read_thread(
             // It may wait long, and who has the CPU meanwhile is to be known.
             arm(now.cpu, PATIENCE);
         }
-        let held_still = read_modes(modes, record, now.monotonic_ns, before.runs());
+        let held_still = read_modes(modes, record, now.monotonic_ns, before.stint_ns(&now));
         if held_still && stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
             write(record, &before, &counters, &now);
             // SAFETY: as above.
@@ -128,6 +128,12 @@ impl Stamp {
     #[inline(always)]
     const fn runs(&self) -> bool {
         !self.waits() && self.on_cpu != 0
+    }
+
+    /// Length of the stint that is going on, ns.
+    #[inline(always)]
+    fn stint_ns(&self, now: &Now) -> Option<u64> {
+        self.runs().then(|| now.sched_ns.saturating_sub(self.last_arrival))
     }
 
     /// Length of the wait that is going on, ns.
