@@ -19,8 +19,9 @@ pub enum Mode {
 /// Values of [`Mode`].
 pub const MODES: usize = 4;
 
-/// The modes of one vCPU thread. Written by the programs on KVM's hooks and on the scheduler's, all of them on the thread's own
-/// CPU and none while another runs: they are called with preemption off, and at a switch with interrupts off.
+/// The modes of one vCPU thread. Written by the programs on KVM's hooks, which the thread itself calls, and by the scheduler's at
+/// its switches. Up to 6.19 tracepoints call programs with preemption off; later only those of `kvm_entry` and `kvm_exit` cannot
+/// be preempted. So a switch may find `seq` odd: it then leaves everything to the program that it cut, but for `away_ns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(128))]
 pub struct Modes {
@@ -38,7 +39,7 @@ pub struct Modes {
     pub ns: [u64; MODES],
     /// `CLOCK_MONOTONIC` of the exit that no entry has followed yet; 0 where there is none, ns.
     pub exit_ns: u64,
-    /// `CLOCK_MONOTONIC` when `KVM_RUN` was left; 0 inside it, ns.
+    /// `CLOCK_MONOTONIC` when `KVM_RUN` was left after that exit; 0 before, and once the guest was entered, ns.
     pub user_ns: u64,
     /// The row of that exit in `exits`.
     pub exit_row: u32,
@@ -46,14 +47,16 @@ pub struct Modes {
     pub is_cut: u32,
     /// The `told` that the programs have heeded: what they wrote under another is no longer true.
     pub heeded: u32,
-    /// Keeps the layout explicit.
-    pub _pad: u32,
+    /// 1 when the last exit was counted as one that went on to the VMM.
+    pub is_vmms: u32,
     /// Times that the modes could no longer be told.
     pub gaps: u64,
     /// Entries and exits without the other.
     pub unpaired: u64,
-    /// Keeps the layout explicit.
-    pub _pad2: [u64; 2],
+    /// `CLOCK_MONOTONIC` when `KVM_RUN` began; 0 once the guest was entered, and outside, ns.
+    pub inside_ns: u64,
+    /// Time off the CPU within a write, ns: the scheduler's program adds to it where it cuts another.
+    pub away_ns: u64,
     /// Exits, by the row of the processor's table of reasons.
     pub exits: [ExitCounts; EXIT_ROWS],
 }
@@ -115,10 +118,11 @@ impl Modes {
             exit_row: 0,
             is_cut: 0,
             heeded: 0,
-            _pad: 0,
+            is_vmms: 0,
             gaps: 0,
             unpaired: 0,
-            _pad2: [0; 2],
+            inside_ns: 0,
+            away_ns: 0,
             exits: [NO_EXITS; EXIT_ROWS],
         }
     }

@@ -13,7 +13,7 @@ use sampler_ebpf::abi::{
     SVM_EXITS, VMX_EXITS, bucket_of, exit_place, exit_rows,
 };
 
-use super::modes::{begin, bump, end, heed, mode, pass, set_mode};
+use super::modes::{begin, bump, end, heed, mode, pass, pass_preemptible, set_mode};
 use crate::{
     maps::{exit_offsets, modes, pid_entry},
     task::probe,
@@ -70,21 +70,25 @@ fn kvm_exit_with_reason(ctx: RawTracePointContext) -> i32 {
 fn kvm_userspace_exit(_ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
         // SAFETY: as above.
-        unsafe { leave_kvm(modes, now()) };
+        unsafe { leave_kvm(modes) };
     }
     0
 }
 
-/// `kvm_fpu(int load)`, x86: with 1 the begin of `KVM_RUN`. Where it is missing the time until the next entry is the VMM's.
+/// `kvm_fpu(int load)`, x86: 1 at the begin of `KVM_RUN` and 0 at its end; both also where a vCPU is reset inside it, and where
+/// its state is asked for. Where it is missing the time until the next entry is the VMM's.
 #[raw_tracepoint(tracepoint = "kvm_fpu")]
 fn kvm_fpu(ctx: RawTracePointContext) -> i32 {
-    let load: u64 = ctx.arg(0);
-    if load as u32 == 0 {
-        return 0;
-    }
     if let Some(modes) = mine() {
+        let load: u64 = ctx.arg(0);
         // SAFETY: as above.
-        unsafe { enter_kvm(modes, now()) };
+        unsafe {
+            if load as u32 == 0 {
+                not_entered(modes);
+            } else {
+                enter_kvm(modes);
+            }
+        }
     }
     0
 }
@@ -126,7 +130,7 @@ unsafe fn enter_guest(modes: *mut Modes, now: u64) {
             bump(&raw mut (*modes).unpaired, 1);
             set_mode(modes, Mode::Kernel);
         }
-        back_in_kvm(modes, now);
+        back_from_vmm(modes, now);
         pass(modes, Mode::Guest, now);
         (&raw mut (*modes).is_cut).write_volatile(0);
         let exit_ns = (&raw const (*modes).exit_ns).read_volatile();
@@ -165,6 +169,7 @@ unsafe fn leave_guest(modes: *mut Modes, now: u64, row: usize) {
         (&raw mut (*modes).is_cut).write_volatile(0);
         (&raw mut (*modes).exit_ns).write_volatile(now);
         (&raw mut (*modes).exit_row).write_volatile(row as u32);
+        (&raw mut (*modes).is_vmms).write_volatile(0);
         let count = &raw mut (*exit(modes)).count;
         count.write_volatile(count.read_volatile().wrapping_add(1));
         end(modes);
@@ -174,7 +179,7 @@ unsafe fn leave_guest(modes: *mut Modes, now: u64, row: usize) {
 /// # Safety
 /// As above.
 #[inline(always)]
-unsafe fn leave_kvm(modes: *mut Modes, now: u64) {
+unsafe fn leave_kvm(modes: *mut Modes) {
     // SAFETY: by contract.
     unsafe {
         begin(modes);
@@ -182,9 +187,12 @@ unsafe fn leave_kvm(modes: *mut Modes, now: u64) {
             bump(&raw mut (*modes).unpaired, 1);
             set_mode(modes, Mode::Kernel);
         }
-        pass(modes, Mode::Vmm, now);
-        (&raw mut (*modes).user_ns).write_volatile(now);
-        if (&raw const (*modes).exit_ns).read_volatile() != 0 {
+        let now = pass_preemptible(modes, Mode::Vmm);
+        let is_vmms = &raw mut (*modes).is_vmms;
+        // Not a second time where KVM_RUN returns again before the guest was entered.
+        if (&raw const (*modes).exit_ns).read_volatile() != 0 && is_vmms.read_volatile() == 0 {
+            is_vmms.write_volatile(1);
+            (&raw mut (*modes).user_ns).write_volatile(now);
             let count = &raw mut (*exit(modes)).user_count;
             count.write_volatile(count.read_volatile().wrapping_add(1));
         }
@@ -195,32 +203,51 @@ unsafe fn leave_kvm(modes: *mut Modes, now: u64) {
 /// # Safety
 /// As above.
 #[inline(always)]
-unsafe fn enter_kvm(modes: *mut Modes, now: u64) {
+unsafe fn enter_kvm(modes: *mut Modes) {
     // SAFETY: by contract.
     unsafe {
         begin(modes);
-        back_in_kvm(modes, now);
-        pass(modes, Mode::Kernel, now);
+        let now = pass_preemptible(modes, Mode::Kernel);
+        (&raw mut (*modes).inside_ns).write_volatile(now);
         end(modes);
     }
 }
 
-/// Ends the time outside `KVM_RUN` that an exit took.
+/// What looked like the begin of `KVM_RUN` ends without the guest having been entered: the VMM goes on with what it was about.
 ///
 /// # Safety
 /// As above.
 #[inline(always)]
-unsafe fn back_in_kvm(modes: *mut Modes, now: u64) {
+unsafe fn not_entered(modes: *mut Modes) {
+    // SAFETY: by contract.
+    unsafe {
+        if (&raw const (*modes).inside_ns).read_volatile() == 0 {
+            return;
+        }
+        begin(modes);
+        pass_preemptible(modes, Mode::Vmm);
+        (&raw mut (*modes).inside_ns).write_volatile(0);
+        end(modes);
+    }
+}
+
+/// Ends the time outside `KVM_RUN` that an exit took: where it began again, as far as that is told.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn back_from_vmm(modes: *mut Modes, now: u64) {
     // SAFETY: by contract.
     unsafe {
         let user_ns = (&raw const (*modes).user_ns).read_volatile();
+        let inside_ns = (&raw const (*modes).inside_ns).read_volatile();
+        (&raw mut (*modes).inside_ns).write_volatile(0);
         if user_ns == 0 {
             return;
         }
         (&raw mut (*modes).user_ns).write_volatile(0);
-        if (&raw const (*modes).exit_ns).read_volatile() != 0 {
-            bump(&raw mut (*exit(modes)).user_ns, now.saturating_sub(user_ns));
-        }
+        let until = if inside_ns == 0 { now } else { inside_ns };
+        bump(&raw mut (*exit(modes)).user_ns, until.saturating_sub(user_ns));
     }
 }
 

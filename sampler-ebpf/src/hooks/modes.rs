@@ -3,6 +3,9 @@
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use sampler_ebpf::abi::{MODES, Mode, Modes};
 
+/// How often a program that is preempted while it looks at the clock looks again.
+const TRIES: u32 = 3;
+
 /// A vCPU's thread at a switch.
 #[derive(Clone, Copy)]
 pub(super) struct Switched {
@@ -49,8 +52,7 @@ pub(super) unsafe fn heed(modes: *mut Modes) -> bool {
     }
 }
 
-/// The thread leaves its CPU: what it was doing there ends. Whether it is inside a vCPU ioctl (`in_ioctl`) is known at a switch
-/// for certain, so an end of `KVM_RUN` that was not told is found out here.
+/// The thread leaves its CPU: what it was doing there ends. Whether it is inside a vCPU ioctl is known at a switch for certain.
 ///
 /// # Safety
 /// As above.
@@ -59,20 +61,24 @@ unsafe fn depart(leaves: Switched, now: u64) {
     let Switched { modes, in_ioctl, stint_ns } = leaves;
     // SAFETY: by contract, here and below.
     unsafe {
+        if is_written(modes) {
+            // Counted back when it comes again.
+            let away = &raw mut (*modes).away_ns;
+            return away.write_volatile(away.read_volatile().wrapping_sub(now));
+        }
         begin(modes);
         let before = mode(modes);
         let since = &raw mut (*modes).since_ns;
-        if since.read_volatile() == 0 && before != Mode::Untold as u32 {
-            // The kernel called no program when it was given its CPU, and nothing has happened since.
-            since.write_volatile(now.saturating_sub(stint_ns));
-        }
-        if !in_ioctl && before != Mode::Untold as u32 {
-            set_mode(modes, Mode::Vmm);
+        if before != Mode::Untold as u32 {
+            // Where the kernel called no program when it was given its CPU, or when it left it before, what is known is older.
+            let arrived = now.saturating_sub(stint_ns);
+            let known = since.read_volatile();
+            since.write_volatile(if known > arrived { known } else { arrived });
         }
         // Never found in the guest: the host's kernel runs here.
         let next = if in_ioctl && before != Mode::Vmm as u32 { Mode::Kernel } else { Mode::Vmm };
         pass(modes, next, now);
-        (&raw mut (*modes).since_ns).write_volatile(0);
+        since.write_volatile(0);
         if before == Mode::Guest as u32 {
             (&raw mut (*modes).is_cut).write_volatile(1);
         }
@@ -89,12 +95,58 @@ unsafe fn arrive(comes: Switched, now: u64) {
     let Switched { modes, in_ioctl, .. } = comes;
     // SAFETY: by contract.
     unsafe {
+        if is_written(modes) {
+            return bump(&raw mut (*modes).away_ns, now);
+        }
         begin(modes);
         if mode(modes) == Mode::Untold as u32 {
             set_mode(modes, if in_ioctl { Mode::Kernel } else { Mode::Vmm });
         }
         (&raw mut (*modes).since_ns).write_volatile(now);
         end(modes);
+    }
+}
+
+/// Whether a program of the thread's own was cut in the middle of a write.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+unsafe fn is_written(modes: *const Modes) -> bool {
+    // SAFETY: by contract.
+    unsafe { (&raw const (*modes).seq).read_volatile() & 1 != 0 }
+}
+
+/// Ends what goes on and begins `next`, in a program that may be preempted, between [`begin`] and [`end`]. Returns the moment.
+///
+/// # Safety
+/// As above.
+#[inline(always)]
+pub(super) unsafe fn pass_preemptible(modes: *mut Modes, next: Mode) -> u64 {
+    // SAFETY: by contract; the helper has no preconditions.
+    unsafe {
+        let away_ns = &raw const (*modes).away_ns;
+        let since = &raw mut (*modes).since_ns;
+        let away = || away_ns.read_volatile();
+        // What it was away before that moment is not of what ends; what it is away after it not of what begins.
+        let (mut gone, mut now) = (away(), bpf_ktime_get_ns());
+        for _ in 0..TRIES {
+            let again = away();
+            if again == gone {
+                break;
+            }
+            (gone, now) = (again, bpf_ktime_get_ns());
+        }
+        let known = since.read_volatile();
+        if known != 0 {
+            since.write_volatile(known + gone);
+        }
+        pass(modes, next, now);
+        let late = away().wrapping_sub(gone);
+        if late != 0 {
+            since.write_volatile(now + late);
+        }
+        now
     }
 }
 
@@ -114,7 +166,9 @@ unsafe fn hush(modes: *mut Modes, told: u32) {
         (&raw mut (*modes).since_ns).write_volatile(0);
         (&raw mut (*modes).exit_ns).write_volatile(0);
         (&raw mut (*modes).user_ns).write_volatile(0);
+        (&raw mut (*modes).inside_ns).write_volatile(0);
         (&raw mut (*modes).is_cut).write_volatile(0);
+        (&raw mut (*modes).is_vmms).write_volatile(0);
         (&raw mut (*modes).heeded).write_volatile(told);
         end(modes);
     }
@@ -168,6 +222,7 @@ pub(super) unsafe fn bump(value: *mut u64, by: u64) {
 pub(super) unsafe fn begin(modes: *mut Modes) {
     // SAFETY: by contract.
     unsafe {
+        (&raw mut (*modes).away_ns).write_volatile(0);
         let seq = (&raw const (*modes).seq).read_volatile();
         (&raw mut (*modes).seq).write_volatile(seq | 1);
     }

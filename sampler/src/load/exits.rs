@@ -1,6 +1,6 @@
 //! Where the reasons of exits are, and what they mean: both follow from whose KVM runs the guests.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use aya::{
     Ebpf,
@@ -14,8 +14,8 @@ use crate::kernel::btf::{Btf, BtfError};
 /// Name that the section gets as a map.
 const MAP: &str = ".bss.exits";
 
-/// Where the kernel says which modules are loaded, or built in with parameters of their own.
-const MODULES: &str = "/sys/module";
+/// Where the kernel says which processor this is.
+const CPUINFO: &str = "/proc/cpuinfo";
 
 /// A processor's virtualisation, as KVM has a module for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,20 @@ pub enum Processor {
 
 impl Processor {
     const ALL: [Self; 2] = [Self::Vmx, Self::Svm];
+
+    /// Its flag in the kernel's list. Not which of the two modules is there: where both are built in, both are.
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::Vmx => "vmx",
+            Self::Svm => "svm",
+        }
+    }
+
+    /// By the text of `/proc/cpuinfo`: the first processor's flags.
+    fn of(cpuinfo: &str) -> Option<Self> {
+        let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")?.split_once(':'))?.1;
+        Self::ALL.into_iter().find(|processor| flags.split_whitespace().any(|flag| flag == processor.flag()))
+    }
 
     const fn module(self) -> &'static str {
         match self {
@@ -69,9 +83,7 @@ impl Processor {
 /// and does not pass reasons either, exits stay without.
 pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Option<Processor>, LoadError> {
     let mut offsets = ExitOffsets::UNSET;
-    let loaded =
-        |processor: &Processor| fs::exists(Path::new(MODULES).join(processor.module())).unwrap_or(false);
-    let processor = Processor::ALL.into_iter().find(loaded);
+    let processor = Processor::of(&fs::read_to_string(CPUINFO).unwrap_or_default());
     if let Some(processor) = processor {
         let with_module = btf.with_module(processor.module())?;
         if let Err(error) = processor.add_offsets(with_module.as_ref().unwrap_or(btf), &mut offsets) {
@@ -84,4 +96,18 @@ pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Option<Processor>, L
     let ExitOffsets { vmx_reason, svm_vmcb, svm_code, _pad } = offsets;
     map.set(0, &[vmx_reason, svm_vmcb, svm_code, _pad], 0).map_err(|e| error(e.to_string()))?;
     Ok(processor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_follows_from_its_flags() {
+        let text = |flags: &str| format!("processor\t: 0\nflags\t\t: fpu {flags} sse\nbugs\t\t: none\n");
+        assert_eq!(Processor::of(&text("vmx")), Some(Processor::Vmx));
+        assert_eq!(Processor::of(&text("svm")), Some(Processor::Svm));
+        assert_eq!(Processor::of(&text("vmx_not svm2")), None);
+        assert_eq!(Processor::of("flags"), None);
+    }
 }

@@ -98,15 +98,21 @@ impl OnCpu {
         let last = self.last;
         let whole = last.told && now.told && last.gaps == now.gaps;
         let added = |now: u64, before: u64| now.saturating_sub(before);
+        let guest = added(now.guest_ns, last.guest_ns);
+        let vmm = added(now.vmm_ns, last.vmm_ns);
+        let kernel = added(now.kernel_ns, last.kernel_ns);
+        let told_ns = guest + vmm + kernel;
+        let is_too_much = told_ns > run_ns + TOLERANCE_NS;
+        // Two clocks: run time is without interrupts where the kernel accounts them, and without what the host itself, if it is a
+        // guest, is denied. Then each part is smaller in the same ratio.
+        let fit = |ns: u64| if is_too_much { share(ns, run_ns, told_ns) } else { ns };
+        let [guest, vmm, kernel] = [guest, vmm, kernel].map(fit);
         let mut left = run_ns;
         let mut take = |told: u64| {
             let part = told.min(left);
             left -= part;
             (part, told - part)
         };
-        let guest = added(now.guest_ns, last.guest_ns);
-        let vmm = added(now.vmm_ns, last.vmm_ns);
-        let kernel = added(now.kernel_ns, last.kernel_ns);
         let poll = now.poll_ns.zip(last.poll_ns).map_or(0, |(now, last)| added(now, last));
         let mut step = Parts::default();
         (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
@@ -117,25 +123,30 @@ impl OnCpu {
             (step.poll_ns, early_poll) = take(poll + self.early_poll_ns);
             step.kernel_ns = left;
         } else {
-            let (kernel, _) = take(kernel);
-            step.poll_ns = poll.min(kernel);
-            step.kernel_ns = kernel - step.poll_ns;
+            // Polls are those of the whole interval: which of them were in the part that was told is not known.
+            (step.kernel_ns, _) = take(kernel);
             step.untold_ns = left;
             early_poll = 0;
         }
+        // A moment told before the run time had it; no more than readings are apart, and not across a gap.
+        let carried = if whole { TOLERANCE_NS } else { 0 };
+        self.early_guest_ns = self.early_guest_ns.min(carried);
+        self.early_vmm_ns = self.early_vmm_ns.min(carried);
         step.is_told = now.told || step.untold_ns < run_ns;
         self.early_poll_ns = early_poll.min(LONGEST_POLL_NS);
         self.step = step;
         self.total = self.total.plus(&step);
-        // Held where they were found lower: the same time is not to be added twice.
+        // Held where they were found lower: the same time is not to be added twice. But what went on when it was no longer told
+        // was never added for good.
+        let hold = |now: u64, last: u64| if whole { now.max(last) } else { now };
         self.last = ModeTimes {
-            guest_ns: last.guest_ns.max(now.guest_ns),
-            kernel_ns: last.kernel_ns.max(now.kernel_ns),
-            vmm_ns: last.vmm_ns.max(now.vmm_ns),
+            guest_ns: hold(now.guest_ns, last.guest_ns),
+            kernel_ns: hold(now.kernel_ns, last.kernel_ns),
+            vmm_ns: hold(now.vmm_ns, last.vmm_ns),
             poll_ns: now.poll_ns.or(last.poll_ns),
             ..*now
         };
-        self.early_guest_ns + self.early_vmm_ns > TOLERANCE_NS || early_poll > LONGEST_POLL_NS
+        is_too_much || early_poll > LONGEST_POLL_NS
     }
 
     /// Writes what the last interval was for.
@@ -147,6 +158,11 @@ impl OnCpu {
     pub(super) fn write_total(&self, times: &mut StateTimes) {
         self.total.write(times);
     }
+}
+
+fn share(ns: u64, of: u64, all: u64) -> u64 {
+    let part = u128::from(ns) * u128::from(of) / u128::from(all.max(1));
+    u64::try_from(part).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -189,10 +205,10 @@ mod tests {
         let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
         let after = ModeTimes { gaps: 1, told: false, ..told(300, 100, 50, 30) };
         account.advance(&after, 1_000);
-        assert_eq!(step(&account), [Some(300), Some(70), Some(50), Some(30), Some(550)]);
+        assert_eq!(step(&account), [Some(300), Some(100), Some(50), Some(0), Some(550)]);
         account.advance(&after, 1_000);
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
-        account.advance(&ModeTimes { told: true, ..told(400, 100, 50, 30) }, 1_000);
+        account.advance(&told(400, 100, 50, 30), 1_000);
         assert_eq!(
             step(&account),
             [Some(100), Some(0), Some(0), Some(0), Some(900)],
@@ -211,6 +227,32 @@ mod tests {
         assert_eq!(step(&account), [Some(0), Some(0), Some(0), Some(1_000_000), None]);
         account.advance(&told(1_510, 0, 0, 5_000_000), 1_000_000);
         assert_eq!(step(&account), [Some(0), Some(1_000_000), Some(0), Some(0), None], "no more is owed");
+    }
+
+    #[test]
+    fn more_than_the_run_time_is_made_to_fit_and_told() {
+        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        for second in 1..4 {
+            let now = told(second * 900_000_000, second * 50_000_000, second * 50_000_000, 0);
+            assert!(account.advance(&now, 800_000_000), "a fifth of the time is denied to the host itself");
+            assert_eq!(
+                step(&account),
+                [Some(720_000_000), Some(40_000_000), Some(40_000_000), Some(0), None]
+            );
+        }
+        assert!(!account.advance(&told(2_700_000_000, 450_000_000, 150_000_000, 0), 400_000_000));
+        assert_eq!(step(&account), [Some(0), Some(400_000_000), Some(0), Some(0), None], "nothing is owed");
+    }
+
+    #[test]
+    fn what_went_on_when_telling_ended_does_not_hide_what_comes_after() {
+        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        account.advance(&told(5_000_000, 0, 0, 0), 5_000_000);
+        // It was in the guest then, and that was never written down.
+        account.advance(&ModeTimes { told: false, gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
+        account.advance(&ModeTimes { gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
+        account.advance(&ModeTimes { gaps: 1, ..told(900_000, 0, 0, 0) }, 1_000_000);
+        assert_eq!(step(&account), [Some(900_000), Some(100_000), Some(0), Some(0), None]);
     }
 
     proptest! {

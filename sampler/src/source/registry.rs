@@ -174,7 +174,9 @@ impl Registry {
         let none = Arc::new(Exits::default());
         for thread in self.threads.values_mut() {
             let mut added = none.clone();
-            if let Some((exits, seq, counts)) = read(thread) {
+            // It could not be read: the next interval takes these in as well.
+            let is_torn = thread.interval.is_none() && thread.exit_counts.is_some();
+            if let Some((exits, seq, counts)) = (!is_torn).then(|| read(thread)).flatten() {
                 (thread.modes_seq, thread.exit_counts) = (seq, Some(counts));
                 if let Some(vm) = self.vms.get_mut(&thread.vm) {
                     vm.exits.add_all(&exits);

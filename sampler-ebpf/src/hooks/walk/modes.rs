@@ -32,9 +32,11 @@ pub(super) fn read_modes(
             // Off its CPU it does nothing that would have to be told.
             let is_told = told != 0 && (stint_ns.is_none() || told == heeded && mode != Mode::Untold as u32);
             if is_told {
-                // Without a begin the kernel called no program when the thread was given its CPU.
-                let goes_on = if since == 0 { stint_ns.unwrap_or(0) } else { now.saturating_sub(since) };
-                ns[mode as usize % MODES] += goes_on;
+                // Where the kernel called no program when the thread was given its CPU, or when it left it before, there is no
+                // begin, or an older one.
+                let stint_ns = stint_ns.unwrap_or(0);
+                let goes_on = now.saturating_sub(since);
+                ns[mode as usize % MODES] += if goes_on < stint_ns { goes_on } else { stint_ns };
             }
             (&raw mut (*record).modes_ns).write_volatile(ns);
             (&raw mut (*record).modes_told).write_volatile(u32::from(is_told));
