@@ -7,7 +7,7 @@
 //! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state and start; times in it are sampled and not used |
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
-//! | [`KvmTrace`] | tracefs: a histogram over the event `kvm_exit` | yes |
+//! | [`KvmTrace`] | tracefs: the event `kvm_exit`, in a buffer of its own | yes |
 //! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
 
 mod cgroup;

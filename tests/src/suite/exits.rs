@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hvsampler::model::{Exits, State};
 use hvsampler::source::Kvm;
-use sampler_ebpf::abi::{ExitRow, SVM_EXITS, VMX_EXITS};
+use sampler_ebpf::abi::{SVM_EXITS, VMX_EXITS};
 
 use super::linux_guest::{LinuxGuest, LinuxGuestConfig};
 use super::sampler;
@@ -48,14 +48,13 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     guest.set_stopped(false)?;
     let (mut all, mut reasons) = (0, 0);
     for (n, thread) in threads.iter().enumerate() {
-        let ours = by_number(&after[n].since(&before[n]))?;
-        let theirs = as_rows(&traced, thread.tid);
+        let added = after[n].since(&before[n]);
+        let (ours, theirs) = (by_name(&added), traced_of(&traced, thread.tid));
         context.detail(format!("{}: {ours:?}", thread.tid));
         ensure!(ours == theirs, "thread {}: {ours:?}, traced {theirs:?}", thread.tid);
         all += ours.values().sum::<u64>();
         reasons = reasons.max(ours.len());
         // At a stop every vCPU is between an exit and an entry, so the one before and the one now stand for each other.
-        let added = after[n].since(&before[n]);
         let told: u64 = added.iter().map(|(_, exits)| exits.latency.counts.iter().sum::<u64>()).sum();
         let count: u64 = added.iter().map(|(_, exits)| exits.count).sum();
         ensure!(told == count, "{count} exits, and the lengths of {told}");
@@ -100,26 +99,17 @@ fn ours(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<Vec<Exits>> {
     threads.iter().map(|thread| Ok((*vcpu_of(&snapshot, *thread)?.exits).clone())).collect()
 }
 
-fn rows() -> impl Iterator<Item = &'static ExitRow> {
-    SVM_EXITS.iter().chain(VMX_EXITS)
-}
-
-/// By the processor's number; `None` for those that are not told apart.
-fn by_number(exits: &Exits) -> anyhow::Result<BTreeMap<Option<u64>, u64>> {
-    let number = |raw: &str| {
-        let row = rows().find(|row| row.name == raw).with_context(|| format!("no reason is called {raw}"))?;
-        anyhow::Ok(u64::from(row.raw))
-    };
-    let with_count = exits.iter().filter(|(_, exits)| exits.count > 0);
-    with_count.map(|(kind, exits)| Ok((kind.raw.map(number).transpose()?, exits.count))).collect()
+/// By the kernel's name; `None` for those that are not told apart.
+fn by_name(exits: &Exits) -> BTreeMap<Option<&str>, u64> {
+    exits.iter().filter(|(_, exits)| exits.count > 0).map(|(kind, exits)| (kind.raw, exits.count)).collect()
 }
 
 /// What was traced of a thread, in the same way.
-fn as_rows(traced: &ExitCounts, tid: u32) -> BTreeMap<Option<u64>, u64> {
+fn traced_of(traced: &ExitCounts, tid: u32) -> BTreeMap<Option<&str>, u64> {
     let mut counts = BTreeMap::new();
-    for (&(_, reason), count) in traced.iter().filter(|((thread, _), _)| *thread == tid) {
-        let is_row = SVM_EXITS.iter().any(|row| u64::from(row.raw) == reason);
-        *counts.entry(is_row.then_some(reason)).or_default() += count;
+    for ((_, reason), count) in traced.iter().filter(|((thread, _), _)| *thread == tid) {
+        let is_row = SVM_EXITS.iter().chain(VMX_EXITS).any(|row| row.name == reason);
+        *counts.entry(is_row.then_some(reason.as_str())).or_default() += count;
     }
     counts
 }
