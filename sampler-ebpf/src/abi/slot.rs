@@ -131,7 +131,8 @@ pub struct WalkRecord {
     pub modes_gaps: u64,
     /// Entries into the guest and exits from it without the other.
     pub unpaired: u64,
-    /// 1 while the modes are told.
+    /// 1 while the modes are told, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at each attempt to read
+    /// them: then what the record has of them is the walk's before.
     pub modes_told: u32,
     /// Keeps the layout explicit.
     pub _pad: u32,
@@ -140,6 +141,11 @@ pub struct WalkRecord {
     pub kvm_generation: u64,
     /// What KVM has counted, in the order of [`KVM_STATS`]; what this kernel does not count stays 0.
     pub kvm: [u64; KVM_STATS.len()],
+}
+
+impl WalkRecord {
+    /// Of `modes_told`: they could not be read.
+    pub const MODES_TORN: u32 = 2;
 }
 
 /// What user space and the walk tell each other.

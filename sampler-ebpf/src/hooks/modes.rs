@@ -21,8 +21,10 @@ pub(super) struct Switched {
 pub(super) fn switch(leaves: Option<Switched>, comes: Option<Switched>) {
     // SAFETY: the pointers came from map look-ups that the verifier followed, and both threads' run queue is locked.
     unsafe {
-        let leaves = leaves.filter(|leaves| heed(leaves.modes));
-        let comes = comes.filter(|comes| heed(comes.modes));
+        // A write that is under way goes on as it began.
+        let is_heeded = |modes: *mut Modes| is_written(modes) || heed(modes);
+        let leaves = leaves.filter(|leaves| is_heeded(leaves.modes));
+        let comes = comes.filter(|comes| is_heeded(comes.modes));
         if leaves.is_none() && comes.is_none() {
             return;
         }
@@ -235,6 +237,6 @@ pub(super) unsafe fn end(modes: *mut Modes) {
     // SAFETY: by contract.
     unsafe {
         let seq = (&raw const (*modes).seq).read_volatile();
-        (&raw mut (*modes).seq).write_volatile(seq + 1);
+        (&raw mut (*modes).seq).write_volatile((seq | 1) + 1);
     }
 }

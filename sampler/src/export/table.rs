@@ -31,6 +31,8 @@ const LOSSES: &[Loss] = &[
     ("helper threads without room", |stats| stats.helpers_dropped),
     ("negative remainders", |stats| stats.negative_remainders),
     ("counters found lower", |stats| stats.counter_regressions),
+    ("exits or entries without the other", |stats| stats.unpaired),
+    ("guests that exit too often to be told of in full", |stats| stats.vms_lowered),
 ];
 
 /// Renders a snapshot. Every line ends with a newline; no character of it can do more to a terminal than print.

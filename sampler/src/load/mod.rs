@@ -17,6 +17,10 @@ pub use offsets::{ShapeError, resolve};
 
 use crate::kernel::btf::{Btf, BtfError, VMLINUX};
 
+/// The empty twin of the programs on KVM's hooks.
+const KVM_TWIN: Attach =
+    Attach::RawTracepoint { program: "empty_kvm_raw", tracepoint: "kvm_entry", reads: 0 };
+
 /// The empty twin of the scheduler program.
 const TWIN: Attach =
     Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch", helper: None };
@@ -143,7 +147,7 @@ pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
 /// What the kernel says of every program in the object.
 #[derive(Debug)]
 pub struct ProgramReport {
-    /// Every way of every hook, and the twin for benchmarks.
+    /// Every way of every hook, and the twins for benchmarks.
     pub ways: Vec<WayProbe>,
     /// Programs of the object that nothing attaches.
     pub unused: Vec<String>,
@@ -159,7 +163,7 @@ pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
     let mut ebpf = load_object(resolve(&btf)?, options)?;
     let aya_btf = AyaBtf::from_sys_fs()?;
     let of_hook = |hook: &'static Hook| hook.ways.iter().map(|way| (hook.name, *way));
-    let all = HOOKS.iter().flat_map(of_hook).chain([(attach::BASELINE, TWIN)]);
+    let all = HOOKS.iter().flat_map(of_hook).chain([TWIN, KVM_TWIN].map(|twin| (attach::BASELINE, twin)));
     let ways: Vec<_> =
         all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &btf, &aya_btf)).collect();
     let is_unused = |name: &String| !ways.iter().any(|probe| probe.way.program() == name);

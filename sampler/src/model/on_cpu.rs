@@ -20,6 +20,8 @@ pub struct ModeTimes {
     pub vmm_ns: u64,
     /// What the thread does is told at the moment.
     pub told: bool,
+    /// It could not be read: the times are those of an earlier reading.
+    pub torn: bool,
     /// Times that it no longer was.
     pub gaps: u64,
     /// Halt polls as KVM counts them, when they end, ns; `None` where that is not known.
@@ -95,6 +97,9 @@ impl OnCpu {
 
     /// Shares out the run time of an interval. Returns whether more was told than it has, by more than readings are apart.
     pub(super) fn advance(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
+        if now.torn || self.last.torn {
+            return self.skip(now, run_ns);
+        }
         let last = self.last;
         let whole = last.told && now.told && last.gaps == now.gaps;
         let added = |now: u64, before: u64| now.saturating_sub(before);
@@ -149,6 +154,16 @@ impl OnCpu {
         is_too_much || early_poll > LONGEST_POLL_NS
     }
 
+    /// Tells nothing of an interval at one end of which nothing could be read: what was told from there on is of both intervals
+    /// beside it.
+    fn skip(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
+        self.step = Parts { untold_ns: run_ns, ..Parts::default() };
+        self.total = self.total.plus(&self.step);
+        (self.early_guest_ns, self.early_vmm_ns, self.early_poll_ns) = (0, 0, 0);
+        self.last = if now.torn { ModeTimes { torn: true, ..self.last } } else { *now };
+        false
+    }
+
     /// Writes what the last interval was for.
     pub(super) fn write_step(&self, times: &mut StateTimes) {
         self.step.write(times);
@@ -172,7 +187,7 @@ mod tests {
     use super::*;
 
     fn told(guest_ns: u64, kernel_ns: u64, vmm_ns: u64, poll_ns: u64) -> ModeTimes {
-        ModeTimes { guest_ns, kernel_ns, vmm_ns, told: true, gaps: 0, poll_ns: Some(poll_ns) }
+        ModeTimes { guest_ns, kernel_ns, vmm_ns, told: true, torn: false, gaps: 0, poll_ns: Some(poll_ns) }
     }
 
     fn step(account: &OnCpu) -> [Option<u64>; 5] {
@@ -230,6 +245,18 @@ mod tests {
     }
 
     #[test]
+    fn of_what_could_not_be_read_nothing_is_told() {
+        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        account.advance(&told(500, 0, 0, 0), 1_000);
+        account.advance(&ModeTimes { torn: true, told: false, ..told(500, 0, 0, 0) }, 1_000);
+        assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
+        assert!(!account.advance(&told(2_300, 0, 0, 0), 1_000));
+        assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
+        account.advance(&told(3_000, 0, 0, 0), 1_000);
+        assert_eq!(step(&account), [Some(700), Some(300), Some(0), Some(0), None]);
+    }
+
+    #[test]
     fn more_than_the_run_time_is_made_to_fit_and_told() {
         let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
         for second in 1..4 {
@@ -265,6 +292,7 @@ mod tests {
             let mut all = 77;
             for (guest, kernel, vmm, poll, run, turn) in steps {
                 now.told = turn > 0;
+                now.torn = turn == 2;
                 now.gaps += u64::from(turn == 1);
                 if turn > 0 {
                     now.guest_ns += guest;

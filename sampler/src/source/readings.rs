@@ -63,7 +63,8 @@ fn mode_times(record: &WalkRecord, told: &Told) -> ModeTimes {
         guest_ns: ns(Mode::Guest),
         kernel_ns: ns(Mode::Kernel),
         vmm_ns: ns(Mode::Vmm),
-        told: record.modes_told != 0,
+        told: record.modes_told == 1,
+        torn: record.modes_told == WalkRecord::MODES_TORN,
         gaps: record.modes_gaps,
         poll_ns: has_kvm(record).then(polls).flatten(),
     }

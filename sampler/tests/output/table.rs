@@ -59,6 +59,28 @@ fn a_quota_that_ran_out_has_a_column() {
 }
 
 #[test]
+fn cpu_time_that_is_told_apart_has_a_column_for_each_part() {
+    let mut snapshot = hosts_of_all_kinds();
+    for vm in snapshot.vms.iter_mut().filter(|vm| &*vm.id != "400-5") {
+        for interval in vm.vcpus.iter_mut().filter_map(|vcpu| vcpu.interval.as_mut()) {
+            let run = interval.run_ns;
+            let parts = [(State::Kernel, run / 8), (State::Vmm, run / 16), (State::Poll, run / 32)];
+            let mut states = StateTimes::default();
+            states.set(State::Guest, run - parts.iter().map(|(_, ns)| ns).sum::<u64>());
+            parts.iter().for_each(|(state, ns)| states.set(*state, *ns));
+            for (state, ns) in interval.states.iter().filter(|(state, _)| *state != State::Run) {
+                states.set(state, ns);
+            }
+            interval.states = states;
+        }
+    }
+    // And a guest that is at level basic.
+    snapshot.sampler.vms_lowered = 1;
+    let options = TableOptions { vcpus: true, max_guests: None };
+    assert_file("tests/golden/table-told.txt", &render(&snapshot, options));
+}
+
+#[test]
 fn a_host_without_guests_says_so() {
     assert_file("tests/golden/table-empty.txt", &render(&snapshot(Vec::new()), TableOptions::default()));
 }

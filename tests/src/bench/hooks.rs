@@ -9,7 +9,7 @@ use hvsampler::{
 };
 use sampler_ebpf::abi::Event;
 
-use super::{machine, pingpong::Pair};
+use super::{exits, machine, median, pingpong::Pair};
 
 const ROUNDS: u32 = 2_000;
 const REPETITIONS: usize = 301;
@@ -27,10 +27,21 @@ enum Twin {
     /// Every switch is to or from the one vCPU.
     OneVcpu,
     BothVcpus,
+    /// The same at level full: what they do is told.
+    OneTold,
+    BothTold,
 }
 
-const TWINS: [Twin; 6] =
-    [Twin::Nothing, Twin::Empty, Twin::Strangers, Twin::Remembered, Twin::OneVcpu, Twin::BothVcpus];
+const TWINS: [Twin; 8] = [
+    Twin::Nothing,
+    Twin::Empty,
+    Twin::Strangers,
+    Twin::Remembered,
+    Twin::OneVcpu,
+    Twin::BothVcpus,
+    Twin::OneTold,
+    Twin::BothTold,
+];
 
 /// Runs the benchmark and prints its table.
 ///
@@ -55,7 +66,7 @@ pub fn run() -> Result<()> {
     }
     pair.end()?;
     print(&samples);
-    Ok(())
+    exits::run(options)
 }
 
 /// Lets the sampler see both threads inside their guests, and returns their ids and `task_struct`s.
@@ -103,18 +114,21 @@ impl Stage {
             Twin::Empty => attached(&mut self.empty, pair),
             Twin::Strangers => attached(&mut self.idle, pair),
             Twin::Remembered => {
-                self.play_as_vcpus(pair, ROUNDS / 40, 2)?;
+                self.play_as_vcpus(pair, ROUNDS / 40, 2, 0)?;
                 attached(self.ours.loaded(), pair)
             }
-            Twin::OneVcpu => self.play_as_vcpus(pair, ROUNDS, 1),
-            Twin::BothVcpus => self.play_as_vcpus(pair, ROUNDS, 2),
+            Twin::OneVcpu => self.play_as_vcpus(pair, ROUNDS, 1, 0),
+            Twin::BothVcpus => self.play_as_vcpus(pair, ROUNDS, 2, 0),
+            Twin::OneTold => self.play_as_vcpus(pair, ROUNDS, 1, 1),
+            Twin::BothTold => self.play_as_vcpus(pair, ROUNDS, 2, 1),
         }
     }
 
-    fn play_as_vcpus(&mut self, pair: &Pair, rounds: u32, vcpus: usize) -> Result<f64> {
+    fn play_as_vcpus(&mut self, pair: &Pair, rounds: u32, vcpus: usize, told: u32) -> Result<f64> {
         let before = self.ours.hook_stats().vcpu_switches;
         for (slot, &(tid, task)) in (1..).zip(self.threads.iter().take(vcpus)) {
             self.ours.assign(slot, &Event { tid, task, ..Event::default() });
+            self.ours.tell(slot, told);
         }
         self.ours.loaded().resume()?;
         let time = pair.play(rounds);
@@ -153,9 +167,6 @@ fn print(samples: &[Vec<f64>; TWINS.len()]) {
     println!("| the same where a vCPU ran lately | {:+.1} |", over(Twin::Remembered, Twin::Empty));
     println!("| ours over empty, one of both threads a vCPU | {:+.1} |", over(Twin::OneVcpu, Twin::Empty));
     println!("| ours over empty, both threads vCPUs | {:+.1} |", over(Twin::BothVcpus, Twin::Empty));
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    println!("| the same at level full, one of both a vCPU | {:+.1} |", over(Twin::OneTold, Twin::Empty));
+    println!("| the same at level full, both vCPUs | {:+.1} |", over(Twin::BothTold, Twin::Empty));
 }

@@ -1,6 +1,7 @@
 //! Prices, measured as matched twins in one run. They print; they never judge.
 
 pub mod agent;
+mod exits;
 pub mod hooks;
 mod pingpong;
 mod sink;
@@ -8,6 +9,11 @@ mod sink;
 use std::fs;
 
 use anyhow::{Context as _, Result};
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
 
 /// Kernel and CPU: without them no price means anything.
 fn machine() -> String {

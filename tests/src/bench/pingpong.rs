@@ -136,7 +136,7 @@ impl Player {
 }
 
 /// A guest that halts at once, each time it is entered.
-fn guest() -> Result<(VmFd, VcpuFd)> {
+pub(super) fn guest() -> Result<(VmFd, VcpuFd)> {
     const PAGE: usize = 4096;
     let vm = Kvm::new()?.create_vm()?;
     // The memory is one page of a file that was deleted at once; the VM keeps the mapping, the process frees it at its end.
@@ -198,7 +198,7 @@ fn pin(cpu: usize) -> Result<()> {
     Ok(())
 }
 
-fn gettid() -> u32 {
+pub(super) fn gettid() -> u32 {
     // SAFETY: the call has no preconditions.
     unsafe { libc::gettid() }.cast_unsigned()
 }

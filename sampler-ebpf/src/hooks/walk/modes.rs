@@ -6,14 +6,10 @@ use sampler_ebpf::abi::{MODES, Mode, Modes, WalkRecord};
 const ATTEMPTS: u32 = 4;
 
 /// Copies the times by mode, what goes on included, as of a moment on `CLOCK_MONOTONIC` and of a thread that has had its CPU for
-/// so long then, or has none. Returns whether they held still for it.
+/// so long then, or has none. One that is preempted in the middle of a write does not hold still for as long as it waits: its
+/// other times are to be shown all the same.
 #[inline(always)]
-pub(super) fn read_modes(
-    modes: *const Modes,
-    record: *mut WalkRecord,
-    now: u64,
-    stint_ns: Option<u64>,
-) -> bool {
+pub(super) fn read_modes(modes: *const Modes, record: *mut WalkRecord, now: u64, stint_ns: Option<u64>) {
     // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap; indices are inside the
     // arrays.
     unsafe {
@@ -42,8 +38,8 @@ pub(super) fn read_modes(
             (&raw mut (*record).modes_told).write_volatile(u32::from(is_told));
             (&raw mut (*record).modes_gaps).write_volatile(gaps);
             (&raw mut (*record).unpaired).write_volatile(unpaired);
-            return true;
+            return;
         }
-        false
+        (&raw mut (*record).modes_told).write_volatile(WalkRecord::MODES_TORN);
     }
 }

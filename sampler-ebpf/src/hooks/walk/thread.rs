@@ -83,8 +83,8 @@ pub(super) fn read_thread(
             // It may wait long, and who has the CPU meanwhile is to be known.
             arm(now.cpu, PATIENCE);
         }
-        let held_still = read_modes(modes, record, now.monotonic_ns, before.stint_ns(&now));
-        if held_still && stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
+        read_modes(modes, record, now.monotonic_ns, before.stint_ns(&now));
+        if stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
             write(record, &before, &counters, &now);
             // SAFETY: as above.
             unsafe {
