@@ -26,7 +26,7 @@ use sampler_ebpf::abi::{
 use filter::FilterBits;
 pub use mmap::{MapError, Mapped, Plain};
 
-use crate::load::Loaded;
+use crate::load::{self, Loaded};
 
 /// Why readings could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -260,11 +260,15 @@ impl Collector {
     }
 
     /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
-    /// 5.12 on, and 0 before, where nothing is skipped.
+    /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the others.
     #[must_use]
-    pub fn recursion_misses(&self) -> u64 {
-        let programs = self.loaded.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
-        programs.filter_map(|fd| misses(fd.as_fd())).sum()
+    pub fn recursion_misses(&self) -> [u64; 2] {
+        let mut all = [0, 0];
+        for (name, program) in self.loaded.ebpf.programs() {
+            let missed = program.fd().ok().and_then(|fd| misses(fd.as_fd())).unwrap_or(0);
+            all[usize::from(load::MAY_BE_PREEMPTED.contains(&name))] += missed;
+        }
+        all
     }
 
     /// The walks' statistics.

@@ -146,6 +146,10 @@ pub const HOOKS: &[Hook] = &[
     ),
 ];
 
+/// Programs that a thread can be preempted in, from 7.0 on: there tracepoints do not hold preemption off, and these are called
+/// with interrupts on. While one waits so, the kernel skips the same program for other threads of that CPU.
+pub const MAY_BE_PREEMPTED: &[&str] = &["kvm_userspace_exit", "kvm_fpu"];
+
 /// Raw tracepoints, for aya cannot attach typed ones of modules. What they pass is told apart by the programs.
 const fn kvm_hook(name: &'static str, gives: &'static str, ways: &'static [Attach], needed: bool) -> Hook {
     Hook { name, gives, ways, when: When::Guests, needed, shape: |_| Ok(()) }

@@ -12,7 +12,7 @@ use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 
 pub use attach::{AttachError, Attached, Probe, WayProbe};
 pub use exits::Processor;
-pub use hooks::{Attach, HOOKS, Hook, When};
+pub use hooks::{Attach, HOOKS, Hook, MAY_BE_PREEMPTED, When};
 pub use offsets::{ShapeError, resolve};
 
 use crate::kernel::btf::{Btf, BtfError, VMLINUX};

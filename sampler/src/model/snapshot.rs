@@ -256,8 +256,11 @@ sampler_stats! {
     Counter negative_remainders, "{reading}";
     /// Counters that were found lower than before and were held.
     Counter counter_regressions, "{reading}";
-    /// Runs of the scheduler program that the kernel skipped because it was running already.
+    /// Runs of the scheduler program, and of those at entries and exits, that the kernel skipped because they were running already.
     Counter recursion_misses, "{run}";
+    /// Begins and ends of KVM_RUN that were not told, because another thread had been preempted in that program on the same CPU, as can happen
+    /// from Linux 7.0 on: until the next hook the time was taken for what came before.
+    Counter preemption_misses, "{run}";
     /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or estimated.
     Counter unpaired, "{event}";
     /// VMs of which less was told from then on, because they left their guests too often.

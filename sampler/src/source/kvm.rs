@@ -401,7 +401,7 @@ impl Kvm {
         self.stats.slots_used = self.registry.slots_used();
         self.stats.slots_exhausted = self.registry.slots_exhausted();
         self.stats.threads_replaced = self.registry.threads_replaced();
-        self.stats.recursion_misses = self.collector.recursion_misses();
+        [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();
         self.stats
     }
 }

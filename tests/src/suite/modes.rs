@@ -126,12 +126,11 @@ fn judge(
     Ok(Told { run_ns: interval.run_ns, guest: share(guest), vmm: share(vmm), apart: share(apart) })
 }
 
-/// The states come to the wall time.
+/// The states come to the wall time, to a thousandth: of a vCPU that does not sleep what two readings are apart cannot be told from
+/// its time, and the next interval has it.
 pub(super) fn add_up(interval: &Interval) -> anyhow::Result<()> {
-    ensure!(
-        interval.states.sum() == interval.wall_ns,
-        "the states do not come to the wall time: {interval:?}"
-    );
+    let apart = interval.states.sum().abs_diff(interval.wall_ns);
+    ensure!(apart <= interval.wall_ns / 1000, "the states do not come to the wall time: {interval:?}");
     Ok(())
 }
 
