@@ -120,7 +120,9 @@ impl Rates {
         let mut rates = Self::default();
         for (state, percent) in rates.percent.iter_mut().enumerate() {
             let known: Vec<f64> = vcpus.iter().filter_map(|vcpu| vcpu.percent[state]).collect();
-            *percent = (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64);
+            // What a vCPU does not know of its CPU time it has in another of these states.
+            let of = if State::ALL[state].is_on_cpu() { vcpus.len() } else { known.len() };
+            *percent = (!known.is_empty()).then(|| known.iter().sum::<f64>() / of as f64);
         }
         rates.preemptions = vcpus.iter().map(|vcpu| vcpu.preemptions).sum();
         rates.exits = vcpus.iter().filter_map(|vcpu| vcpu.exits).reduce(|sum, exits| sum + exits);
@@ -238,7 +240,7 @@ impl<'a> Table<'a> {
             text,
             "\n{}: percent of one vCPU's wall time, averaged over the guest's vCPUs.\n\
              P99 WAIT: 99 of 100 waits for a CPU were not longer; the bound of a power of two of seconds.\n\
-             PREEMPT/s, EXITS/s: in one second, added up over the guest's vCPUs.\n\
+             PREEMPT/s, EXITS/s (as KVM counts them): in one second, added up over the guest's vCPUs.\n\
              STOLEN BY: who took most of the time that the guest waited, and its share of that time; a bare name is a guest.",
             states.join(", "),
         );

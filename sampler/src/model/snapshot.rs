@@ -252,7 +252,8 @@ sampler_stats! {
     Counter slots_exhausted, "{thread}";
     /// Slots in use.
     Level slots_used, "{slot}";
-    /// Readings whose states came to more than the wall time, by more than 50 microseconds.
+    /// Readings whose states came to more than the wall time, or what was told of the CPU time to more than the run time, by more than
+    /// 50 microseconds, or halt polls by more than a millisecond.
     Counter negative_remainders, "{reading}";
     /// Counters that were found lower than before and were held.
     Counter counter_regressions, "{reading}";
@@ -265,7 +266,7 @@ sampler_stats! {
     Counter unpaired, "{event}";
     /// VMs of which less was told from then on, because they left their guests too often.
     Counter levels_lowered, "{vm}";
-    /// VMs of which less is told than is allowed.
+    /// VMs that are at level basic because they left their guests too often.
     Level vms_lowered, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.
     Counter threads_replaced, "{thread}";

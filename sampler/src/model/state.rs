@@ -24,7 +24,7 @@ macro_rules! states {
 states! {
     Guest = "guest", "On a physical CPU, in the guest's own code.";
     Kernel = "kernel", "On a physical CPU, in the host's kernel for the guest: handling its exits.";
-    Vmm = "vmm", "On a physical CPU, in the VMM: emulating devices.";
+    Vmm = "vmm", "On a physical CPU, outside KVM_RUN: in the VMM, or in the host's kernel for it.";
     Poll = "poll", "On a physical CPU, in the host's kernel, polling for a wake-up of the halted guest.";
     Run = "run", "On a physical CPU, and not told for which of these.";
     Steal = "steal", "Runnable, waiting for a physical CPU that somebody else has.";
@@ -48,6 +48,12 @@ impl State {
         Self::Blocked,
         Self::Off,
     ];
+
+    /// Whether the thread has a CPU in it.
+    #[must_use]
+    pub const fn is_on_cpu(self) -> bool {
+        matches!(self, Self::Guest | Self::Kernel | Self::Vmm | Self::Poll | Self::Run)
+    }
 
     /// The state's row.
     #[must_use]

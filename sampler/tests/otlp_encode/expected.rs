@@ -203,7 +203,7 @@ impl Expected {
         metrics.push(sum(
             "hypervisor.vm.exit.vmm.time",
             "s",
-            "Part of that time which exits that went on to the VMM spent there.",
+            "Part of that time which exits that went on to the VMM spent outside KVM_RUN, asleep or waiting for a CPU included.",
             true,
             number(|totals| double(totals.vmm_ns)),
         ));

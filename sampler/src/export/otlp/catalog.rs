@@ -191,7 +191,7 @@ impl Catalog {
             vm_exit_vmm_time: Family::new(
                 "hypervisor.vm.exit.vmm.time",
                 "s",
-                "Part of that time which exits that went on to the VMM spent there.",
+                "Part of that time which exits that went on to the VMM spent outside KVM_RUN, asleep or waiting for a CPU included.",
                 Kind::Monotonic,
             ),
             vm_steal: Family::new(
