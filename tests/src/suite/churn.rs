@@ -174,7 +174,9 @@ impl Watch {
         }
         let shown = self.streams.values().filter(own).any(|stream| stream.shown);
         let ends = self.streams.values().filter(own).filter(|stream| stream.last_of_vm).count();
-        ensure!(ends == usize::from(shown), "the VM ended {ends} times");
+        // One that died in the middle of the only snapshot of its life was not shown either, and ends as its vCPUs do.
+        let told = if shown { ends == 1 } else { ends <= 1 };
+        ensure!(told, "the VM was shown: {shown}, and ended {ends} times");
         Ok(())
     }
 }
