@@ -1,15 +1,31 @@
 //! Attaching one hook, by the first of its ways that the kernel takes.
 
+use std::cell::OnceCell;
+
 use aya::{
     Btf as AyaBtf, Ebpf,
     programs::{BtfTracePoint, Iter, Program, ProgramError, RawTracePoint},
 };
 
 use super::hooks::{Attach, HOOKS, Hook, When};
-use crate::kernel::btf::Btf;
+use crate::kernel::btf::{Btf, VMLINUX};
 
 /// The kernel's own list of helpers.
 const FUNC_IDS: &str = "bpf_func_id";
+
+/// The kernel's types as aya reads them: many small pieces of memory, so only where a program is loaded by them.
+#[derive(Default)]
+pub(super) struct KernelTypes(OnceCell<AyaBtf>);
+
+impl KernelTypes {
+    fn get(&self) -> Result<&AyaBtf, String> {
+        if let Some(btf) = self.0.get() {
+            return Ok(btf);
+        }
+        let btf = AyaBtf::from_sys_fs().map_err(|error| format!("{VMLINUX}: {error}"))?;
+        Ok(self.0.get_or_init(|| btf))
+    }
+}
 
 /// A hook that is loaded, and at work unless it is paused.
 pub struct Attached {
@@ -84,13 +100,13 @@ pub(super) type Ways = fn(&'static Hook) -> &'static [Attach];
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
-    aya_btf: &AyaBtf,
+    types: &KernelTypes,
     when: When,
     ways: Ways,
 ) -> Result<Vec<Attached>, AttachError> {
     let mut attached = Vec::new();
     for hook in HOOKS.iter().filter(|hook| hook.when == when) {
-        match attach(ebpf, hook, ways(hook), btf, aya_btf) {
+        match attach(ebpf, hook, ways(hook), btf, types) {
             Ok((way, link)) => attached.push(Attached { hook: hook.name, way, link }),
             Err(reasons) if hook.needed => {
                 return Err(AttachError { hook: hook.name, gives: hook.gives, reasons });
@@ -101,8 +117,8 @@ pub(super) fn attach_all(
     Ok(attached)
 }
 
-pub(super) fn probe(ebpf: &mut Ebpf, hook: &'static Hook, btf: &Btf, aya_btf: &AyaBtf) -> Probe {
-    Probe { hook, result: attach(ebpf, hook, hook.ways, btf, aya_btf).map(|(way, _)| way) }
+pub(super) fn probe(ebpf: &mut Ebpf, hook: &'static Hook, btf: &Btf, types: &KernelTypes) -> Probe {
+    Probe { hook, result: attach(ebpf, hook, hook.ways, btf, types).map(|(way, _)| way) }
 }
 
 pub(super) fn probe_way(
@@ -110,9 +126,9 @@ pub(super) fn probe_way(
     hook: &'static str,
     way: Attach,
     btf: &Btf,
-    aya_btf: &AyaBtf,
+    types: &KernelTypes,
 ) -> WayProbe {
-    let result = load(ebpf, way, aya_btf).and_then(|()| {
+    let result = load(ebpf, way, types).and_then(|()| {
         let _link = link(ebpf, way)?;
         Ok(program(ebpf, way)?.info().ok().and_then(|info| info.verified_instruction_count()))
     });
@@ -123,9 +139,9 @@ pub(super) fn probe_way(
 pub(super) fn attach_baseline(
     ebpf: &mut Ebpf,
     way: Attach,
-    aya_btf: &AyaBtf,
+    types: &KernelTypes,
 ) -> Result<Attached, AttachError> {
-    let link = load(ebpf, way, aya_btf).and_then(|()| link(ebpf, way));
+    let link = load(ebpf, way, types).and_then(|()| link(ebpf, way));
     let refused = |reasons| AttachError { hook: BASELINE, gives: "a price to compare with", reasons };
     Ok(Attached { hook: BASELINE, way, link: link.map_err(refused)? })
 }
@@ -135,14 +151,14 @@ fn attach(
     hook: &Hook,
     ways: &[Attach],
     btf: &Btf,
-    aya_btf: &AyaBtf,
+    types: &KernelTypes,
 ) -> Result<(Attach, Option<Link>), String> {
     (hook.shape)(btf)?;
     let mut reasons = Vec::new();
     for way in ways {
         let loaded = match way.lacks(btf) {
             Some(helper) => Err(format!("the kernel has no {helper}")),
-            None => load(ebpf, *way, aya_btf),
+            None => load(ebpf, *way, types),
         };
         match loaded.and_then(|()| link(ebpf, *way)) {
             Ok(link) => return Ok((*way, link)),
@@ -157,7 +173,7 @@ fn program(ebpf: &mut Ebpf, way: Attach) -> Result<&mut Program, String> {
     ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))
 }
 
-fn load(ebpf: &mut Ebpf, way: Attach, btf: &AyaBtf) -> Result<(), String> {
+fn load(ebpf: &mut Ebpf, way: Attach, types: &KernelTypes) -> Result<(), String> {
     let program = program(ebpf, way)?;
     // A hook that comes and goes with the guests stays loaded.
     if program.fd().is_ok() {
@@ -165,12 +181,14 @@ fn load(ebpf: &mut Ebpf, way: Attach, btf: &AyaBtf) -> Result<(), String> {
     }
     let result = match way {
         Attach::BtfTracepoint { tracepoint, .. } => {
+            let btf = types.get()?;
             <&mut BtfTracePoint>::try_from(program).and_then(|program| program.load(tracepoint, btf))
         }
         Attach::RawTracepoint { .. } => {
             <&mut RawTracePoint>::try_from(program).and_then(|program| program.load())
         }
         Attach::Iterator { over, .. } => {
+            let btf = types.get()?;
             <&mut Iter>::try_from(program).and_then(|program| program.load(over, btf))
         }
     };

@@ -7,9 +7,10 @@ mod offsets;
 
 use std::path::Path;
 
-use aya::{Btf as AyaBtf, Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 
+use attach::KernelTypes;
 pub use attach::{AttachError, Attached, Probe, WayProbe};
 pub use exits::Processor;
 pub use hooks::{Attach, HOOKS, Hook, MAY_BE_PREEMPTED, When};
@@ -40,9 +41,6 @@ pub enum LoadError {
     /// The programs cannot be told where the reasons of exits are.
     #[error("section {0} of the eBPF object: {1}")]
     Section(&'static str, String),
-    /// aya could not read the kernel's types.
-    #[error("{VMLINUX}: {0}")]
-    AyaBtf(#[from] aya::BtfError),
     /// The object was refused: most often the maps could not be created.
     #[error("loading the eBPF object: {0}")]
     Object(#[from] EbpfError),
@@ -84,9 +82,9 @@ impl Loaded {
     pub fn attach_to_kvm(&mut self) -> Result<(), LoadError> {
         let btf = Btf::read(Path::new(VMLINUX))?;
         self.processor = exits::publish(&mut self.ebpf, &btf)?;
-        let (btf, aya_btf) = (with_kvm(btf)?, AyaBtf::from_sys_fs()?);
+        let (btf, types) = (with_kvm(btf)?, KernelTypes::default());
         self.attached_to_kvm =
-            attach::attach_all(&mut self.ebpf, &btf, &aya_btf, When::Guests, |hook| hook.ways)?;
+            attach::attach_all(&mut self.ebpf, &btf, &types, When::Guests, |hook| hook.ways)?;
         Ok(())
     }
 
@@ -129,7 +127,7 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
     let btf = Btf::read(Path::new(VMLINUX))?;
     let offsets = resolve(&btf)?;
     let mut ebpf = load_object(offsets, options)?;
-    let attached = attach::attach_all(&mut ebpf, &btf, &AyaBtf::from_sys_fs()?, When::Start, ways)?;
+    let attached = attach::attach_all(&mut ebpf, &btf, &KernelTypes::default(), When::Start, ways)?;
     Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
 }
 
@@ -140,8 +138,8 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
     let mut ebpf = load_object(resolve(&btf)?, options)?;
-    let aya_btf = AyaBtf::from_sys_fs()?;
-    Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &aya_btf)).collect())
+    let types = KernelTypes::default();
+    Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &types)).collect())
 }
 
 /// What the kernel says of every program in the object.
@@ -161,11 +159,10 @@ pub struct ProgramReport {
 pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
     let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
     let mut ebpf = load_object(resolve(&btf)?, options)?;
-    let aya_btf = AyaBtf::from_sys_fs()?;
+    let types = KernelTypes::default();
     let of_hook = |hook: &'static Hook| hook.ways.iter().map(|way| (hook.name, *way));
     let all = HOOKS.iter().flat_map(of_hook).chain([TWIN, KVM_TWIN].map(|twin| (attach::BASELINE, twin)));
-    let ways: Vec<_> =
-        all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &btf, &aya_btf)).collect();
+    let ways: Vec<_> = all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &btf, &types)).collect();
     let is_unused = |name: &String| !ways.iter().any(|probe| probe.way.program() == name);
     let unused = ebpf.programs().map(|(name, _)| name.to_owned()).filter(is_unused).collect();
     Ok(ProgramReport { ways, unused })
@@ -178,7 +175,7 @@ pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
 pub fn load_baseline(options: Options) -> Result<Loaded, LoadError> {
     let offsets = resolve(&Btf::read(Path::new(VMLINUX))?)?;
     let mut ebpf = load_object(offsets, options)?;
-    let attached = attach::attach_baseline(&mut ebpf, TWIN, &AyaBtf::from_sys_fs()?)?;
+    let attached = attach::attach_baseline(&mut ebpf, TWIN, &KernelTypes::default())?;
     Ok(Loaded { ebpf, attached: vec![attached], attached_to_kvm: Vec::new(), processor: None, offsets })
 }
 
