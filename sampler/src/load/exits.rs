@@ -79,9 +79,15 @@ impl Processor {
     }
 }
 
-/// Tells the programs where reasons are, and returns whose they are. Where a kernel does not publish the types of its modules
-/// and does not pass reasons either, exits stay without.
-pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Option<Processor>, LoadError> {
+/// Whose KVM runs the guests, and whether it is known where it keeps the reasons of exits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Published {
+    pub(super) processor: Option<Processor>,
+    pub(super) reasons: bool,
+}
+
+/// Tells the programs where reasons are. A kernel that does not publish the types of its modules may pass them instead.
+pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Published, LoadError> {
     let mut offsets = ExitOffsets::UNSET;
     let processor = Processor::of(&fs::read_to_string(CPUINFO).unwrap_or_default());
     if let Some(processor) = processor {
@@ -95,7 +101,7 @@ pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Option<Processor>, L
     let mut map: Array<&mut MapData, [u32; 4]> = Array::try_from(map).map_err(|e| error(e.to_string()))?;
     let ExitOffsets { vmx_reason, svm_vmcb, svm_code, _pad } = offsets;
     map.set(0, &[vmx_reason, svm_vmcb, svm_code, _pad], 0).map_err(|e| error(e.to_string()))?;
-    Ok(processor)
+    Ok(Published { processor, reasons: offsets != ExitOffsets::UNSET })
 }
 
 #[cfg(test)]

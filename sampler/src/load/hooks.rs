@@ -124,7 +124,7 @@ pub const HOOKS: &[Hook] = &[
         "the guest's own time, and why it was left",
         &[
             Attach::RawTracepoint { program: "kvm_exit_with_reason", tracepoint: "kvm_exit", reads: 3 },
-            Attach::RawTracepoint { program: "kvm_exit", tracepoint: "kvm_exit", reads: 2 },
+            Attach::RawTracepoint { program: READS_REASONS, tracepoint: "kvm_exit", reads: 2 },
         ],
         true,
     ),
@@ -145,6 +145,9 @@ pub const HOOKS: &[Hook] = &[
         false,
     ),
 ];
+
+/// The program on `kvm_exit` that has to find the reason by itself.
+pub(super) const READS_REASONS: &str = "kvm_exit";
 
 /// Programs that a thread can be preempted in, from 7.0 on: there tracepoints do not hold preemption off, and these are called
 /// with interrupts on. While one waits so, the kernel skips the same program for other threads of that CPU.

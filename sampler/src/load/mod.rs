@@ -13,6 +13,7 @@ use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 use attach::KernelTypes;
 pub use attach::{AttachError, Attached, Probe, WayProbe};
 pub use exits::Processor;
+use hooks::READS_REASONS;
 pub use hooks::{Attach, HOOKS, Hook, MAY_BE_PREEMPTED, When};
 pub use offsets::{ShapeError, resolve};
 
@@ -81,10 +82,18 @@ impl Loaded {
     /// When the kernel refuses one that the others are no use without; none is attached then.
     pub fn attach_to_kvm(&mut self) -> Result<(), LoadError> {
         let btf = Btf::read(Path::new(VMLINUX))?;
-        self.processor = exits::publish(&mut self.ebpf, &btf)?;
+        let published = exits::publish(&mut self.ebpf, &btf)?;
+        self.processor = published.processor;
         let (btf, types) = (with_kvm(btf)?, KernelTypes::default());
         self.attached_to_kvm =
             attach::attach_all(&mut self.ebpf, &btf, &types, When::Guests, |hook| hook.ways)?;
+        let reads = |attached: &Attached| attached.way.program() == READS_REASONS;
+        if !published.reasons && self.attached_to_kvm.iter().any(reads) {
+            tracing::warn!(
+                "why guests exit is not told: this kernel neither passes the reason nor publishes where its module for this \
+                 processor keeps it (BTF of modules); all exits are \"other\""
+            );
+        }
         Ok(())
     }
 

@@ -17,6 +17,19 @@ pub fn pid(id: u32) -> Option<Pid> {
     i32::try_from(id).ok().and_then(Pid::from_raw)
 }
 
+/// Version of the running kernel, its first two numbers.
+///
+/// # Errors
+/// When the kernel does not tell, or tells something else.
+pub fn kernel_version() -> io::Result<(u32, u32)> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse().ok());
+    numbers
+        .next()
+        .zip(numbers.next())
+        .ok_or_else(|| io::Error::other(format!("{release:?} is no version of a kernel")))
+}
+
 /// Path of the binary `name` in the directory of the running binary, whether or not it exists.
 ///
 /// # Errors

@@ -1,4 +1,5 @@
-//! Exits by thread and reason, as the kernel's own tracing has them: the event `kvm_exit`, in a buffer of ours.
+//! Entries into guests and exits from them, as the kernel's own tracing has them: the events `kvm_entry` and `kvm_exit`, in a buffer
+//! of ours.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,11 +10,20 @@ use super::mount::OwnMount;
 
 /// Where tracefs is when somebody has mounted it.
 const USUAL: &str = "/sys/kernel/tracing";
-/// Room for some hundred thousand exits on each CPU.
+/// Room for some hundred thousand events on each CPU.
 const BUFFER_KB: &str = "16384";
 
-/// Exits by thread id and by the kernel's name of the reason.
-pub type ExitCounts = BTreeMap<(u32, String), u64>;
+/// What was traced of one thread.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TracedThread {
+    /// Exits by the kernel's name of the reason.
+    pub exits: BTreeMap<String, u64>,
+    /// Time from each entry to the exit after it, us: the resolution of the trace.
+    pub guest_us: u64,
+}
+
+/// What was traced, by thread id.
+pub type Traced = BTreeMap<u32, TracedThread>;
 
 /// The buffer. Dropping it takes it away.
 #[derive(Debug)]
@@ -43,7 +53,11 @@ impl KvmTrace {
         })?;
         let trace = Self { instance, _mounted: mounted };
         write(&trace.instance.join("buffer_size_kb"), BUFFER_KB)?;
-        write(&trace.instance.join("events/kvm/kvm_exit/enable"), "1")?;
+        // As bpf_ktime_get_ns().
+        write(&trace.instance.join("trace_clock"), "mono")?;
+        for event in ["kvm_entry", "kvm_exit"] {
+            write(&trace.instance.join("events/kvm").join(event).join("enable"), "1")?;
+        }
         Ok(trace)
     }
 
@@ -51,7 +65,7 @@ impl KvmTrace {
     ///
     /// # Errors
     /// When a line is not understood, or the buffer had no room for all.
-    pub fn counts(&self) -> Result<ExitCounts, OracleError> {
+    pub fn traced(&self) -> Result<Traced, OracleError> {
         let path = self.instance.join("trace");
         let text = read(&path)?;
         parse(&text).map_err(|(what, line)| OracleError::format(&path, what, &line))
@@ -66,28 +80,49 @@ impl Drop for KvmTrace {
     }
 }
 
-fn parse(text: &str) -> Result<ExitCounts, (&'static str, String)> {
+fn parse(text: &str) -> Result<Traced, (&'static str, String)> {
     let written = text.lines().find_map(|line| line.split_once("entries-in-buffer/entries-written: "));
     let numbers = written.and_then(|(_, rest)| rest.split_whitespace().next()?.split_once('/'));
     if numbers.is_none_or(|(kept, written)| kept != written) {
-        return Err(("exits were dropped, or it is not told", text.lines().take(4).collect()));
+        return Err(("events were dropped, or it is not told", text.lines().take(4).collect()));
     }
-    let mut counts = ExitCounts::new();
+    let mut traced = Traced::new();
+    let mut entered: BTreeMap<u32, u64> = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
-        let entry = entry(line).ok_or_else(|| ("no exit", line.to_owned()))?;
-        *counts.entry(entry).or_default() += 1;
+        let event = event(line).ok_or_else(|| ("neither entry nor exit", line.to_owned()))?;
+        let Some(reason) = event.reason else {
+            entered.insert(event.tid, event.at_us);
+            continue;
+        };
+        let thread = traced.entry(event.tid).or_default();
+        *thread.exits.entry(reason).or_default() += 1;
+        if let Some(entered) = entered.remove(&event.tid) {
+            thread.guest_us += event.at_us.saturating_sub(entered);
+        }
     }
-    Ok(counts)
+    Ok(traced)
+}
+
+struct Event {
+    tid: u32,
+    at_us: u64,
+    /// Of an exit.
+    reason: Option<String>,
 }
 
 /// `       CPU 0/KVM-219     [001] d..1.    31.123456: kvm_exit:       vcpu 0 reason io rip 0x1000 info1 ...`
-fn entry(line: &str) -> Option<(u32, String)> {
-    let (head, tail) = line.split_once(" kvm_exit: ")?;
+fn event(line: &str) -> Option<Event> {
+    let exit = line.split_once(": kvm_exit: ");
+    let (head, tail) = exit.or_else(|| line.split_once(": kvm_entry: "))?;
     // The thread's name may hold anything.
-    let (task, _) = head.rsplit_once('[')?;
+    let (task, rest) = head.rsplit_once('[')?;
     let tid = task.trim_end().rsplit_once('-')?.1.parse().ok()?;
-    let (reason, _) = tail.split_once("reason ")?.1.split_once(" rip ")?;
-    Some((tid, reason.trim().to_owned()))
+    let (seconds, us) = rest.split_whitespace().last()?.split_once('.')?;
+    let at_us =
+        seconds.parse::<u64>().ok()? * 1_000_000 + us.parse::<u64>().ok().filter(|_| us.len() == 6)?;
+    let reason = || Some(tail.split_once("reason ")?.1.split_once(" rip ")?.0.trim().to_owned());
+    let reason = if exit.is_some() { Some(reason()?) } else { None };
+    Some(Event { tid, at_us, reason })
 }
 
 #[cfg(test)]
@@ -99,13 +134,19 @@ mod tests {
     #[test]
     fn lines_of_two_kernels_are_counted() {
         let text = format!(
-            "{HEAD}       CPU 0/KVM-219     [001] d..1.    31.1: kvm_exit:             vcpu 0 reason io rip 0x1 info1 0x0\n \
-             CPU-1 [x] -7/KVM-220   [002] ....    31.2: kvm_exit:             reason npf rip 0x1 info 0 0\n \
-             CPU-1 [x] -7/KVM-220   [002] ....    31.3: kvm_exit:             reason npf rip 0x2 info 0 0\n"
+            "{HEAD}       CPU 0/KVM-219     [001] d..1.    31.000001: kvm_entry:             vcpu 0, rip 0x1\n \
+             CPU-1 [x] -7/KVM-220   [002] ....    31.200000: kvm_exit:             reason npf rip 0x1 info 0 0\n \
+             CPU 0/KVM-219     [001] d..1.    32.000003: kvm_exit:             vcpu 0 reason io rip 0x1 info1 0x0\n \
+             CPU-1 [x] -7/KVM-220   [002] ....    31.300000: kvm_exit:             reason npf rip 0x2 info 0 0\n"
         );
-        let counts = parse(&text).unwrap();
-        let expected = [((219, "io".to_owned()), 1), ((220, "npf".to_owned()), 2)];
-        assert_eq!(counts, expected.into_iter().collect());
+        let thread = |reason: &str, count, guest_us| TracedThread {
+            exits: [(reason.to_owned(), count)].into(),
+            guest_us,
+        };
+        assert_eq!(
+            parse(&text).unwrap(),
+            [(219, thread("io", 1, 1_000_002)), (220, thread("npf", 2, 0))].into()
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state and start; times in it are sampled and not used |
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
-//! | [`KvmTrace`] | tracefs: the event `kvm_exit`, in a buffer of its own | yes |
+//! | [`KvmTrace`] | tracefs: the events `kvm_entry` and `kvm_exit`, in a buffer of its own | counts yes, times to a microsecond for each |
 //! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
 
 mod cgroup;
@@ -24,7 +24,7 @@ pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling};
 pub use error::OracleError;
 pub use guest_stat::{CpuTicks, GuestStat};
 pub use kvm_debugfs::KvmDebugfs;
-pub use kvm_trace::{ExitCounts, KvmTrace};
+pub use kvm_trace::{KvmTrace, Traced, TracedThread};
 pub use schedstat::{Schedstat, SchedstatFile};
 pub use task_stat::{TaskStat, TaskState};
 pub use task_status::Switches;

@@ -14,6 +14,7 @@ use hvsampler::source::{GuestFacts, Kvm, Levels};
 use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, Thieves, VcpuSlot};
 
 use crate::exactness::{CounterReader, Reading, Thread};
+use crate::host::kernel_version;
 
 /// Loads the programs, attaches them and takes in the guests that run already.
 pub(super) fn start() -> anyhow::Result<Kvm> {
@@ -118,7 +119,10 @@ pub(super) fn nothing_lost(stats: &SamplerStats) -> anyhow::Result<String> {
         ("recursion_misses", stats.recursion_misses),
         ("unpaired", stats.unpaired),
     ];
-    let lost: Vec<_> = losses.into_iter().filter(|(_, count)| *count > 0).collect();
+    // From 7.0 on a program can be preempted there, and is skipped meanwhile; before, never.
+    let preempted = if kernel_version()? < (7, 0) { stats.preemption_misses } else { 0 };
+    let losses = losses.into_iter().chain([("preemption_misses", preempted)]);
+    let lost: Vec<_> = losses.filter(|(_, count)| *count > 0).collect();
     ensure!(lost.is_empty(), "the sampler counts losses: {lost:?}");
     // Not counts but estimates, of the stint or wait that goes on: on a machine that is itself a guest the clocks that they
     // are made of can be apart by what that machine waits for its own CPU.

@@ -89,9 +89,6 @@ pub(super) fn halted_as_kvm_counts(_: &Context) -> anyhow::Result<Outcome> {
     };
     let ours = halted + wakeups.sum_ns;
     let apart = ours.abs_diff(kvm_wait) as f64 / interval.wall_ns as f64;
-    // KVM's count has its own work around each halt, which takes long on an emulated machine that is busy elsewhere.
-    let halts = kvm.get(KvmStat::HaltWakeups).unwrap_or_default();
-    let bound = 0.02 + halts as f64 * 50_000.0 / interval.wall_ns as f64;
     let told = format!(
         "halted {:.4} s and {:.4} s of waits after it, KVM counts {:.4} s: {:.3} % of the wall time apart",
         halted as f64 / 1e9,
@@ -99,7 +96,7 @@ pub(super) fn halted_as_kvm_counts(_: &Context) -> anyhow::Result<Outcome> {
         kvm_wait as f64 / 1e9,
         apart * 100.0
     );
-    ensure!(apart < bound, "{told}, in {halts} halts");
+    ensure!(apart < 0.02, "{told}");
     Ok(Outcome::Passed(told))
 }
 

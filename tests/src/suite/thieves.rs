@@ -144,10 +144,7 @@ pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
         }
     }
     ensure!(stolen > 0, "nothing was stolen");
-    // A kernel without bpf_loop looks at the last 128 stretches only, and a wait here may have more.
-    let looks_short = source.attached().iter().any(|hook| hook.way.program() == "sched_switch_btf_short");
-    let bound = if looks_short { 100 } else { 1000 };
-    ensure!(nobodys * bound <= stolen, "of {stolen} ns {nobodys} are nobody's: {by_name:?}");
+    ensure!(nobodys * 1000 <= stolen, "of {stolen} ns {nobodys} are nobody's: {by_name:?}");
     let last = snapshot(&mut source)?.sampler;
     sampler::nothing_lost(&last)?;
     Ok(Outcome::Passed(format!(
