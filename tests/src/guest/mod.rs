@@ -5,6 +5,7 @@
 
 mod process;
 mod ready;
+pub(crate) mod strays;
 
 pub(crate) use process::Starting;
 pub use process::{Ending, Guest, GuestConfig, GuestError, Guests, tiny_vmm};

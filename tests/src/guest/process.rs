@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead as _, BufReader};
+use std::mem;
 use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Signal, kill_process};
 
 use super::ready::{Ready, ReadyError, ReadyVcpu};
+use super::strays;
 use crate::host::{self, CpuList};
 use crate::oracle::{OracleError, TaskStat};
 use crate::vmm::Load;
@@ -124,6 +126,8 @@ pub struct Guest {
     child: Child,
     ready: Ready,
     start_ticks: u64,
+    /// vCPUs that were not asked to end yet.
+    watched: Vec<ReadyVcpu>,
 }
 
 /// A guest that was asked to start and may not be ready yet: lets many start at once.
@@ -138,7 +142,9 @@ impl Starting {
         let pid = self.child.id();
         let ready = read_ready(&mut self.child);
         match ready.and_then(|ready| Ok((TaskStat::of_process(pid)?.start_ticks, ready))) {
-            Ok((start_ticks, ready)) => Ok(Guest { child: self.child, ready, start_ticks }),
+            Ok((start_ticks, ready)) => {
+                Ok(Guest { child: self.child, watched: ready.vcpus.clone(), ready, start_ticks })
+            }
             Err(error) => {
                 let _ = self.child.kill();
                 let _ = self.child.wait();
@@ -203,6 +209,7 @@ impl Guest {
     /// # Errors
     /// When it does not end, or not in the way asked for.
     pub fn end(mut self, ending: Ending) -> Result<(), GuestError> {
+        self.look_for_strays();
         self.signal(if ending == Ending::Orderly { Signal::TERM } else { Signal::KILL })?;
         let status = self.child.wait().map_err(|source| self.control("cannot be waited for", source))?;
         if matches_ending(status, ending) {
@@ -219,6 +226,22 @@ impl Guest {
         host::ends_within(&self.child, limit).map_err(|source| self.control("cannot be waited for", source))
     }
 
+    /// Notes the vCPUs that ended before they were asked to. Once: after that they have been.
+    fn look_for_strays(&mut self) {
+        let pid = self.pid();
+        for ReadyVcpu { tid, .. } in mem::take(&mut self.watched) {
+            if !Path::new("/proc").join(format!("{pid}/task/{tid}")).exists() {
+                strays::note(format!("vCPU thread {tid} of guest {pid} ended by itself"));
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        self.look_for_strays();
+        // It fails only when the process has ended and was reaped.
+        let _ = self.child.kill();
+    }
+
     fn signal(&self, signal: Signal) -> Result<(), GuestError> {
         // The child is not reaped while `self` lives, so its id cannot be another process's.
         let pid = host::pid(self.child.id());
@@ -233,8 +256,8 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // SIGKILL ends a stopped process as well. Both calls fail only when it has ended and was reaped.
-        let _ = self.child.kill();
+        // SIGKILL ends a stopped process as well.
+        self.kill();
         let _ = self.child.wait();
     }
 }
@@ -262,7 +285,7 @@ impl Deref for Guests {
 impl Drop for Guests {
     fn drop(&mut self) {
         for guest in &mut self.0 {
-            let _ = guest.child.kill();
+            guest.kill();
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::exactness::{
 };
 use crate::host::CpuList;
 use crate::oracle::Schedstat;
-use crate::runner::{Context, Disturbed, Outcome};
+use crate::runner::{Context, Outcome};
 use crate::scenario::{
     Affinity, Contention, NiceChanges, Quota, Scale, Scenario, ScenarioError, StopContinue,
 };
@@ -88,7 +88,6 @@ pub(super) fn compare_all(
     let begin = distributions::begin(source.collector(), &threads);
     let reader = sampler::SlotReader(source.collector());
     let report = compare(&reader, &ProcOracle::default(), &threads, &plan)?;
-    undisturbed(&threads)?;
     let (report, missed) = match report.verdict(&plan) {
         Ok(report) => (report, String::new()),
         Err(failure) => owned_up(failure, &source, context)?,
@@ -97,16 +96,6 @@ pub(super) fn compare_all(
     let done = scenario.finish()?;
     sampler::nothing_lost(&source.snapshot()?.sampler)?;
     Ok(Outcome::Passed(format!("{report}{missed}; {distributed}; {done}")))
-}
-
-/// No scenario ends a thread while it is compared.
-fn undisturbed(threads: &[Thread]) -> anyhow::Result<()> {
-    let oracle = ProcOracle::default();
-    let gone = |thread: &&Thread| oracle.schedstat(**thread).is_err_and(|error| error.is_gone());
-    match threads.iter().find(gone) {
-        Some(thread) => Err(Disturbed(format!("vCPU thread {} ended by itself", thread.tid)).into()),
-        None => Ok(()),
-    }
 }
 
 /// The one disagreement that is not a wrong number: a switch for which the kernel called no program. Some kernels are
@@ -193,7 +182,6 @@ pub(super) fn snapshots(context: &Context) -> anyhow::Result<Outcome> {
 }
 
 fn counts(oracle: &ProcOracle, threads: &[Thread]) -> anyhow::Result<HashMap<Thread, Schedstat>> {
-    undisturbed(threads)?;
     threads.iter().map(|&thread| Ok((thread, oracle.schedstat(thread)?))).collect()
 }
 

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Signal, kill_process};
 
 use crate::exactness::Thread;
+use crate::guest::strays;
 use crate::host::{CpuList, pid, pin};
 use crate::oracle::{TaskStat, TaskState};
 use crate::runner::{Disturbed, Need};
@@ -165,6 +166,11 @@ impl LinuxGuest {
 
 impl Drop for LinuxGuest {
     fn drop(&mut self) {
+        if let Ok(Some(status)) = self.qemu.try_wait()
+            && !status.success()
+        {
+            strays::note(format!("QEMU {} ended by itself ({status})", self.pid()));
+        }
         // Both fail only when it has powered off and was reaped.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
