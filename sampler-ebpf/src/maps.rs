@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use sampler_ebpf::abi::{
     Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS, MAX_SLOTS,
-    Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Thieves, VMMS_PER_WORD, VcpuSlot, WalkRecord,
-    WalkStats,
+    Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Thieves, Timeline, VMMS_PER_WORD, VcpuSlot,
+    WalkRecord, WalkStats,
 };
 
 /// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
@@ -38,6 +38,15 @@ static THIEVES: Array<Thieves> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPAB
 /// What each slot's thread does with its CPU time, and why its guest was left.
 #[map]
 static MODES: Array<Modes> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// When each slot's thread ran and waited lately; written with the slot.
+#[map]
+static TIMELINES: Array<Timeline> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+
+/// Length of a timeline's tick as a power of two, ns. Not frozen: it follows the interval, which may change.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".bss.ticks")]
+static mut TICK_SHIFT: u32 = 0;
 
 /// Where the reasons of exits are. Not frozen as the other offsets: they are of a module that may be loaded late, or anew.
 #[unsafe(no_mangle)]
@@ -128,6 +137,19 @@ pub(crate) fn thieves(index: u16) -> Option<*mut Thieves> {
 #[inline(always)]
 pub(crate) fn modes(index: u16) -> Option<*mut Modes> {
     MODES.get_ptr_mut(u32::from(index))
+}
+
+/// A slot's timeline.
+#[inline(always)]
+pub(crate) fn timeline(index: u16) -> Option<*mut Timeline> {
+    TIMELINES.get_ptr_mut(u32::from(index))
+}
+
+/// Length of a timeline's tick as a power of two, ns.
+#[inline(always)]
+pub(crate) fn tick_shift() -> u32 {
+    // SAFETY: the static outlives every program run. Volatile, because user space changes it.
+    unsafe { (&raw const TICK_SHIFT).read_volatile() }
 }
 
 /// Where the reasons of exits are.

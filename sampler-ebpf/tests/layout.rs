@@ -6,7 +6,7 @@ use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 use sampler_ebpf::abi::{
     COUNTERS, Control, DISTRIBUTIONS, Event, HelperRecord, Histogram, HookStats, KVM_STATS, MAX_CPUS,
     MAX_HELPERS, MAX_SLOTS, MEMBERS, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Stretch, Thieves,
-    VcpuSlot, WalkRecord, WalkStats,
+    Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 
 macro_rules! describe {
@@ -25,9 +25,10 @@ fn layout_is_as_recorded() {
         VcpuSlot { seq, task, vcpu, on_cpu, cpu, counters, left_ns, left, fresh, asleep_ns, distributions }
         Histogram { sum_ns, counts }
         Thieves { who, ns, others_ns, idle_ns, unknown_ns, charged_ns }
+        Timeline { cells }
         Occupancy { written, who, stretches }
         Stretch { start_ns, who }
-        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, waiting_ns, asleep_ns, on_cpu, kvm_generation, kvm }
+        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns, asleep_ns, on_cpu, kvm_generation, kvm }
         HelperRecord { generation, start_boottime_ns, leader_start_boottime_ns, run_ns, run_delay_ns, running_ns, waiting_ns, tid, tgid, kernel, read, comm }
         Control { generation, clock_offset_ns, calibrated, helpers }
         HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }

@@ -25,6 +25,11 @@ pub struct Histogram {
     pub counts: [u64; BUCKETS],
 }
 
+impl Histogram {
+    /// Of nothing.
+    pub const EMPTY: Self = Self { sum_ns: 0, counts: [0; BUCKETS] };
+}
+
 /// The bucket of a duration. Without a loop or a table, for the programs.
 #[must_use]
 #[inline(always)]

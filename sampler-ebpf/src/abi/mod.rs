@@ -9,6 +9,7 @@ mod modes;
 mod offsets;
 mod slot;
 mod thieves;
+mod timeline;
 
 pub use counters::{
     COUNTERS, Counter, CounterRow, KVM_STATS, KvmStat, Unit, for_each_counter, for_each_kvm_stat,
@@ -31,3 +32,4 @@ pub use thieves::{
     Laying, MARK_SHIFT, MARKS, Occupancy, STRETCHES, Stretch, THIEVES, Thieves, WHO_IDLE, WHO_KERNEL,
     WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
 };
+pub use timeline::{CELLS, RUN, TICKS_PER_CELL, Timeline, WAIT, cell_of, changed, changes, tick_at};

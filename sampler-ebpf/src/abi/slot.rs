@@ -64,6 +64,27 @@ pub struct VcpuSlot {
     pub distributions: [Histogram; DISTRIBUTIONS.len()],
 }
 
+impl VcpuSlot {
+    /// Nobody's.
+    pub const EMPTY: Self = Self {
+        seq: 0,
+        task: 0,
+        vcpu: 0,
+        on_cpu: 0,
+        cpu: 0,
+        counters: [0; COUNTERS.len()],
+        left_ns: 0,
+        left: Left::Unknown as u32,
+        fresh: 0,
+        asleep_ns: [0; Left::SLEEPS],
+        quota_queue: 0,
+        quota_clock_ns: 0,
+        quota_noted_ns: 0,
+        throttled_ns: 0,
+        distributions: [Histogram::EMPTY; DISTRIBUTIONS.len()],
+    };
+}
+
 /// How a thread left its CPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -113,6 +134,8 @@ pub struct WalkRecord {
     pub counters: [u64; COUNTERS.len()],
     /// CPU time since the kernel last brought its count up to date, ns; 0 off the CPU.
     pub running_ns: u64,
+    /// The scheduler's clock when the thread was given a CPU last, ns.
+    pub arrived_ns: u64,
     /// Length of the wait that is going on, ns: not yet in the kernel's run delay; 0 when the thread does not wait.
     pub waiting_ns: u64,
     /// Part of that wait for which a CPU quota has held the thread back, ns.
@@ -144,6 +167,30 @@ pub struct WalkRecord {
 }
 
 impl WalkRecord {
+    /// No walk has written it.
+    pub const EMPTY: Self = Self {
+        generation: 0,
+        visited: 0,
+        monotonic_ns: 0,
+        sched_ns: 0,
+        counters: [0; COUNTERS.len()],
+        running_ns: 0,
+        arrived_ns: 0,
+        waiting_ns: 0,
+        held_back_ns: 0,
+        throttled_ns: 0,
+        asleep_ns: [0; Left::SLEEPS],
+        on_cpu: 0,
+        cpu: 0,
+        modes_ns: [0; MODES],
+        modes_gaps: 0,
+        unpaired: 0,
+        modes_told: 0,
+        _pad: 0,
+        kvm_generation: 0,
+        kvm: [0; KVM_STATS.len()],
+    };
+
     /// Of `modes_told`: they could not be read.
     pub const MODES_TORN: u32 = 2;
 }

@@ -8,4 +8,5 @@ mod occupancy;
 mod quota;
 mod sched;
 mod slot;
+mod timeline;
 mod walk;

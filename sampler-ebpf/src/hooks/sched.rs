@@ -13,7 +13,7 @@ use super::{
     modes::{self, Switched},
     occupancy::{Followed, Lay, Looped, PATIENCE, Wait, strangers, vcpus},
     quota::{held_back, note_on, queue},
-    slot::{amend, arrive, leave},
+    slot::{Departure, amend, arrive, leave},
 };
 use crate::{
     maps::{arm, armed, hook_stats, may_have_slot, occupancy, pid_entry, slot, thieves},
@@ -178,8 +178,8 @@ fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> O
         count(stats, |s| &raw mut s.stale_slots);
     }
     if let Some(Known { slot, thieves, .. }) = known {
-        let left = how_left(preempted, state, task, notifier);
-        let missed = leave::<A>(slot, thieves, task, cpu, left, now, |late| {
+        let departure = Departure { index, cpu, left: how_left(preempted, state, task, notifier), now };
+        let missed = leave::<A>(slot, thieves, task, departure, |late| {
             let Some(occupancy) = occupancy(cpu) else { return };
             // It ended when the thread was given this CPU.
             let arrival = A::u64(task, Member::TaskLastArrival);

@@ -9,7 +9,7 @@ use sampler_ebpf::abi::{
     Counter, Distribution, Left, Member, Thieves, VcpuSlot, bucket_of, for_each_counter,
 };
 
-use super::quota::note;
+use super::{quota::note, timeline::draw};
 use crate::task::{Access, Object};
 
 /// Notes that the slot's thread is given a CPU; `charge` charges its wait.
@@ -37,6 +37,19 @@ pub(super) fn amend(slot: *mut VcpuSlot, charge: impl FnOnce()) {
     }
 }
 
+/// How a slot's thread leaves its CPU.
+#[derive(Clone, Copy)]
+pub(super) struct Departure {
+    /// The slot's number.
+    pub(super) index: u16,
+    /// The CPU.
+    pub(super) cpu: u32,
+    /// How it leaves.
+    pub(super) left: Left,
+    /// The scheduler's clock, ns.
+    pub(super) now: u64,
+}
+
 /// Takes in the stint that ends now; `charge_late` charges a wait of this length right before it that was not charged. Returns the number of switches that the kernel made since the slot's last without
 /// calling the program: whole stints by the kernel's count of them, and the begin of this one.
 #[inline(always)]
@@ -44,9 +57,7 @@ pub(super) fn leave<A: Access>(
     slot: *mut VcpuSlot,
     thieves: *mut Thieves,
     task: Object,
-    cpu: u32,
-    left: Left,
-    now: u64,
+    Departure { index, cpu, left, now }: Departure,
     charge_late: impl FnOnce(u64),
 ) -> u64 {
     // SAFETY: as above.
@@ -62,6 +73,9 @@ pub(super) fn leave<A: Access>(
         };
         if stints <= 1 {
             distribute::<A>(slot, task, stints == 1);
+        }
+        if stints == 1 {
+            draw::<A>(slot, index, task, now);
         }
         let late = uncharged::<A>(slot, thieves, task);
         if late != 0 && !arrived && stints <= 1 {

@@ -89,6 +89,14 @@ impl Follower {
         self.source.set_levels(levels);
     }
 
+    /// Says how long the time between snapshots will be.
+    ///
+    /// # Errors
+    /// When the programs cannot be told.
+    pub fn set_interval(&mut self, interval: Duration) -> Result<(), SourceError> {
+        self.source.set_interval(interval)
+    }
+
     /// Asks anew what every guest is called.
     pub fn rediscover(&mut self) {
         self.source.vms().into_iter().for_each(|vm| {

@@ -100,6 +100,9 @@ impl<D: FnMut(Snapshot)> Loop<D> {
         while !self.stop.load(Ordering::Acquire) {
             let schedule = self.schedule.lock().map_or(FALLBACK, |schedule| *schedule);
             self.follower.set_levels(schedule.levels);
+            if let Err(error) = self.follower.set_interval(schedule.interval) {
+                tracing::error!(%error, "the interval is not known to the programs");
+            }
             if last != start {
                 next = next.min(last + schedule.interval).max(last);
             }

@@ -11,8 +11,8 @@ use std::{
 
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
-    Control, Event, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Thieves, VcpuSlot,
-    WalkRecord, WalkStats,
+    Control, Event, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Thieves, Timeline,
+    VcpuSlot, WalkRecord, WalkStats,
 };
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
@@ -71,6 +71,8 @@ unsafe impl Plain for HookStats {}
 unsafe impl Plain for WalkStats {}
 // SAFETY: as above.
 unsafe impl Plain for Thieves {}
+// SAFETY: as above.
+unsafe impl Plain for Timeline {}
 // SAFETY: as above.
 unsafe impl Plain for Modes {}
 // SAFETY: as above.

@@ -9,6 +9,7 @@ mod mmap;
 pub mod platform;
 pub mod procfs;
 mod ring;
+mod ticks;
 mod walk;
 
 use std::{
@@ -18,8 +19,8 @@ use std::{
 
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::{
-    ABSENT, Control, Event, HelperRecord, Histogram, HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT,
-    Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Stretch, Thieves, VMMS_PER_WORD, VcpuSlot, WHO_UNKNOWN,
+    ABSENT, Control, Event, HelperRecord, HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy,
+    PIDS_PER_BLOCK, PidBlock, STRETCHES, Stretch, Thieves, Timeline, VMMS_PER_WORD, VcpuSlot, WHO_UNKNOWN,
     WalkRecord, WalkStats,
 };
 
@@ -34,6 +35,9 @@ pub enum CollectError {
     /// A map of the programs is missing or cannot be mapped.
     #[error(transparent)]
     Map(#[from] MapError),
+    /// The programs cannot be told how long a tick is.
+    #[error("section .bss.ticks of the eBPF object: {0}")]
+    Ticks(String),
     /// A walk over all threads failed.
     #[error("walking over the kernel's threads: {0}")]
     Walk(String),
@@ -45,6 +49,7 @@ pub struct Collector {
     slots: Mapped<VcpuSlot>,
     thieves: Mapped<Thieves>,
     modes: Mapped<Modes>,
+    timelines: Mapped<Timeline>,
     occupancy: Mapped<Occupancy>,
     records: Mapped<WalkRecord>,
     pids: Mapped<PidBlock>,
@@ -69,6 +74,7 @@ impl Collector {
             slots: Mapped::open(ebpf, "SLOTS")?,
             thieves: Mapped::open(ebpf, "THIEVES")?,
             modes: Mapped::open(ebpf, "MODES")?,
+            timelines: Mapped::open(ebpf, "TIMELINES")?,
             occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
             records: Mapped::open(ebpf, "WALK")?,
             pids: Mapped::open(ebpf, "PIDS")?,
@@ -135,6 +141,23 @@ impl Collector {
         self.slots.read_with(index, || (self.slots.read(index), self.thieves.read(index)))
     }
 
+    /// A slot and when its thread ran and waited, as of one moment; `None` while they are being written.
+    #[must_use]
+    pub fn slot_and_timeline(&self, index: u16) -> Option<(VcpuSlot, Timeline)> {
+        let index = usize::from(index);
+        self.slots.read_with(index, || (self.slots.read(index), self.timelines.read(index)))
+    }
+
+    /// Sets the length of a timeline's tick as a power of two, ns. What was drawn before is of another grid.
+    ///
+    /// # Errors
+    /// When the programs cannot be told.
+    pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
+        ticks::publish(&mut self.loaded.ebpf, shift)?;
+        (0..self.timelines.len()).for_each(|index| self.timelines.write(index, Timeline::EMPTY));
+        Ok(())
+    }
+
     /// How often a slot's modes were written; where that is as before, so is what they hold.
     #[must_use]
     pub fn modes_seq(&self, index: u16) -> u64 {
@@ -198,7 +221,8 @@ impl Collector {
         self.slots.write(usize::from(index), new_slot(event));
         self.thieves.write(usize::from(index), Thieves::NONE);
         self.modes.write(usize::from(index), Modes::new(event.task));
-        self.records.write(usize::from(index), empty_record());
+        self.timelines.write(usize::from(index), Timeline::EMPTY);
+        self.records.write(usize::from(index), WalkRecord::EMPTY);
         self.set_pid(event.tid, index);
         // Last: the programs look at the table only where the filter lets them.
         self.filter.add(event.tid);
@@ -315,47 +339,13 @@ const fn place(tid: u32) -> (usize, usize) {
 
 const fn new_slot(event: &Event) -> VcpuSlot {
     VcpuSlot {
-        seq: 0,
         task: event.task,
         vcpu: event.vcpu,
-        on_cpu: 0,
-        cpu: 0,
         counters: event.counters,
         left_ns: event.sched_ns,
         left: event.left,
         fresh: 1,
-        asleep_ns: [0; _],
-        quota_queue: 0,
-        quota_clock_ns: 0,
-        quota_noted_ns: 0,
-        throttled_ns: 0,
-        distributions: [EMPTY_HISTOGRAM; _],
-    }
-}
-
-const EMPTY_HISTOGRAM: Histogram = Histogram { sum_ns: 0, counts: [0; _] };
-
-const fn empty_record() -> WalkRecord {
-    WalkRecord {
-        generation: 0,
-        visited: 0,
-        monotonic_ns: 0,
-        sched_ns: 0,
-        counters: [0; _],
-        running_ns: 0,
-        waiting_ns: 0,
-        held_back_ns: 0,
-        throttled_ns: 0,
-        asleep_ns: [0; _],
-        on_cpu: 0,
-        cpu: 0,
-        modes_ns: [0; _],
-        modes_gaps: 0,
-        unpaired: 0,
-        modes_told: 0,
-        _pad: 0,
-        kvm_generation: 0,
-        kvm: [0; _],
+        ..VcpuSlot::EMPTY
     }
 }
 

@@ -20,6 +20,7 @@ const NAMES: Duration = Duration::from_millis(200);
 /// When the programs cannot be put to work, or the kernel's threads cannot be walked over.
 pub fn run(args: &OnceArgs) -> Result<String> {
     let (mut follower, _bpf_log) = agent::start(0, Levels { most: args.level, ..Levels::default() })?;
+    follower.set_interval(args.interval)?;
     let begin = Instant::now();
     follower.snapshot()?;
     follower.follow_until(begin + args.interval);

@@ -14,8 +14,8 @@ use serde_json::ser::Formatter;
 
 use super::terminal;
 use crate::model::{
-    Distributions, Ended, ExitKind, ExitTotals, Exits, HelperTimes, Host, Interval, KvmCounts, SamplerStats,
-    Snapshot, StateTimes, Theft, ThiefKind, Vcpu, Vm, distribution,
+    CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperTimes, Host, Interval, KvmCounts,
+    SamplerStats, Snapshot, StateTimes, Theft, ThiefKind, Vcpu, Vm, distribution,
 };
 
 /// Value of `schema` in what [`once`] renders.
@@ -118,6 +118,7 @@ struct VmJson<'a> {
     exits: ExitsJson<'a>,
     distributions: DistributionsJson<'a>,
     stolen_by: Vec<StolenJson<'a>>,
+    co_stop: CoStopJson,
     helpers: Vec<HelperJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<VmIntervalJson<'a>>,
@@ -139,6 +140,7 @@ impl<'a> VmJson<'a> {
             exits: ExitsJson(&vm.exits),
             distributions: DistributionsJson(Cow::Borrowed(&vm.distributions)),
             stolen_by: StolenJson::all(vm),
+            co_stop: CoStopJson::of(vm.co_stop, vm.co_stop.ns),
             helpers: HelperJson::all(vm),
             interval: vm.stolen_by.as_deref().map(|thefts| VmIntervalJson::of(vm, thefts)),
             vcpus: List(&vm.vcpus, VcpuJson::of),
@@ -170,6 +172,19 @@ impl<'a> StolenJson<'a> {
             ns: by.ns,
         });
         kinds.chain(vms).collect()
+    }
+}
+
+/// Time in which some vCPUs of a VM ran while others waited for a CPU.
+#[derive(Serialize)]
+struct CoStopJson {
+    estimated_ns: u64,
+    tick_ns: u64,
+}
+
+impl CoStopJson {
+    const fn of(co_stop: CoStop, estimated_ns: u64) -> Self {
+        Self { estimated_ns, tick_ns: co_stop.tick_ns }
     }
 }
 
@@ -205,6 +220,8 @@ impl HelperJson {
 struct VmIntervalJson<'a> {
     run_delay_ns: u64,
     stolen_by: List<'a, Theft, TheftJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    co_stop: Option<CoStopJson>,
     helpers: Vec<HelperJson>,
 }
 
@@ -218,6 +235,7 @@ impl<'a> VmIntervalJson<'a> {
                 id: theft.thief.id.as_deref(),
                 ns: theft.ns,
             }),
+            co_stop: vm.co_stop.interval_ns.map(|ns| CoStopJson::of(vm.co_stop, ns)),
             helpers: HelperJson::of_interval(vm),
         }
     }

@@ -92,6 +92,8 @@ struct Rates {
     exits: Option<f64>,
     /// Waits for a CPU in the interval, of all vCPUs together.
     waits: Histogram,
+    /// Percent of the interval in which some vCPUs of a guest ran while others waited; none of a single vCPU.
+    co_stop: Option<f64>,
 }
 
 impl Rates {
@@ -105,6 +107,7 @@ impl Rates {
             preemptions: interval.counters[Counter::InvoluntarySwitches as usize] as f64 / seconds,
             exits: interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)).map(|exits| exits as f64 / seconds),
             waits: *vcpu.distributions_added().get(Distribution::Steal),
+            co_stop: None,
         };
         for (state, ns) in interval.states.iter() {
             rates.percent[state as usize] = Some(ns as f64 * 100.0 / wall);
@@ -128,6 +131,8 @@ impl Rates {
         rates.exits = vcpus.iter().filter_map(|vcpu| vcpu.exits).reduce(|sum, exits| sum + exits);
         rates.waits =
             vcpus.iter().fold(Histogram::default(), |sum, vcpu| distribution::plus(&sum, &vcpu.waits));
+        let wall = vm.vcpus.iter().filter_map(|vcpu| vcpu.interval).map(|interval| interval.wall_ns).max();
+        rates.co_stop = vm.co_stop.interval_ns.zip(wall).map(|(ns, wall)| ns as f64 * 100.0 / wall as f64);
         Some(rates)
     }
 
@@ -214,7 +219,11 @@ impl<'a> Table<'a> {
         for state in &self.states {
             let _ = write!(text, " {:>width$}", column_name(*state), width = column_width(*state));
         }
-        let _ = writeln!(text, " {:>9} {:>9} {:>9}  STOLEN BY", "P99 WAIT", "PREEMPT/s", "EXITS/s");
+        let _ = writeln!(
+            text,
+            " {:>8} {:>9} {:>9} {:>9}  STOLEN BY",
+            "CO-STOP%", "P99 WAIT", "PREEMPT/s", "EXITS/s"
+        );
     }
 
     fn write_row(&self, text: &mut String, name: &str, id: u32, vcpus: &str, rates: Option<&Rates>) {
@@ -227,7 +236,8 @@ impl<'a> Table<'a> {
         }
         let _ = write!(
             text,
-            " {:>9} {:>9} {:>9}",
+            " {:>8} {:>9} {:>9} {:>9}",
+            rates.and_then(|rates| rates.co_stop).map_or_else(dash, |percent| format!("{percent:.1}")),
             rates.and_then(|rates| distribution::quantile_bound(&rates.waits, 0.99)).map_or_else(dash, bound),
             number(rates.map(|rates| rates.preemptions), 0),
             number(rates.and_then(|rates| rates.exits), 0),
@@ -239,6 +249,7 @@ impl<'a> Table<'a> {
         let _ = writeln!(
             text,
             "\n{}: percent of one vCPU's wall time, averaged over the guest's vCPUs.\n\
+             CO-STOP%: percent of the interval in which a vCPU of the guest ran while another waited; an estimate.\n\
              P99 WAIT: 99 of 100 waits for a CPU were not longer; the bound of a power of two of seconds.\n\
              PREEMPT/s, EXITS/s (as KVM counts them): in one second, added up over the guest's vCPUs.\n\
              STOLEN BY: who took most of the time that the guest waited, and its share of that time; a bare name is a guest.",

@@ -3,6 +3,7 @@
 //! Pure: nothing here makes a system call, reads a clock or knows which source or exporter speaks.
 
 mod account;
+mod co_stop;
 pub mod distribution;
 mod exits;
 mod helper;
@@ -14,6 +15,7 @@ mod state;
 mod theft;
 
 pub use account::{Account, Faults, Reading, TOLERANCE_NS};
+pub use co_stop::CoStop;
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
 pub use helper::{HelperKind, HelperSum, HelperTimes, Helpers};

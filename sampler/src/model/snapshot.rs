@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sampler_ebpf::abi::COUNTERS;
 
 use super::{
+    co_stop::CoStop,
     distribution::Distributions,
     exits::Exits,
     helper::Helpers,
@@ -90,13 +91,16 @@ pub struct Vm {
     /// Why its vCPUs left the guest since the first was seen, those that ended included.
     pub exits: Exits,
     /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`, of `exits`,
-    /// of `stolen` and of `helpers`.
+    /// of `stolen`, of
+    /// `co_stop` and of `helpers`.
     pub seen_unix_ns: u64,
     /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
     pub stolen: Stolen,
     /// Who took how much of it in the interval, the one that took most first; sums to the steal of its vCPUs' intervals. Absent
     /// where no vCPU has an interval.
     pub stolen_by: Option<Vec<Theft>>,
+    /// Time in which some of its vCPUs ran while others waited for a CPU.
+    pub co_stop: CoStop,
     /// The threads that work for it and run no vCPU.
     pub helpers: Helpers,
     /// Its vCPUs, ordered by index and thread.

@@ -4,22 +4,25 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
+    time::Duration,
 };
 
 use sampler_ebpf::abi::{COUNTERS, Event, EventKind};
 
 use super::{
+    co_stop,
     helpers::{HelperSums, Walked},
     hooks::KvmHooks,
     levels::{self, Levels},
     readings::{self, Told},
-    registry::{Action, Departed, Followed, GuestFacts, Registry},
+    registry::{Action, Departed, GuestFacts, Registry},
+    shown,
     suspects::{KnownVm, TaskFacts, TaskNames, by_pid, suspect},
 };
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
-    model::{Account, Ended, Host, Level, SamplerStats, Snapshot, StateTimes, Vcpu, Vm, VmKey},
+    model::{Ended, Host, Level, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
 };
 
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
@@ -33,6 +36,9 @@ const MISSES: u32 = 2;
 /// Walks in a row that may find a thread's vCPU to be another's, or nobody's, before the thread is no longer followed: it may
 /// go on as something else.
 const STRANGERS: u32 = 3;
+
+/// Time between readings until [`Kvm::set_interval`] is called.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why no snapshot could be taken.
 pub type SourceError = CollectError;
@@ -49,6 +55,8 @@ pub struct Kvm {
     told: Told,
     hooks: KvmHooks,
     levels: Levels,
+    /// Length of a tick of the timelines as a power of two, ns.
+    tick_shift: u32,
     names: TaskNames,
     helpers: HelperSums,
     /// When the last reading was taken, Unix time in ns.
@@ -68,6 +76,7 @@ impl Kvm {
             told: Told::by(&collector),
             hooks: KvmHooks::default(),
             levels: Levels { most: Level::Basic, ..Levels::default() },
+            tick_shift: 0,
             collector,
             registry,
             clock,
@@ -80,6 +89,7 @@ impl Kvm {
             at_unix_ns: clock.unix_ns(),
             interval_ns: 0,
         };
+        source.set_interval(INTERVAL)?;
         source.look()?;
         Ok(source)
     }
@@ -103,6 +113,20 @@ impl Kvm {
             self.levels = levels;
             self.tell();
         }
+    }
+
+    /// Says how long the time between readings will be: the longer, the coarser what is looked at regularly.
+    ///
+    /// # Errors
+    /// When the programs cannot be told.
+    pub fn set_interval(&mut self, interval: Duration) -> Result<(), SourceError> {
+        let shift = co_stop::shift_for(interval);
+        if self.tick_shift != shift {
+            self.collector.set_tick(shift)?;
+            self.tick_shift = shift;
+            self.registry.vms_mut().for_each(|vm| vm.co_stop.restart());
+        }
+        Ok(())
     }
 
     /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
@@ -220,6 +244,7 @@ impl Kvm {
         }
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads(generation);
+        co_stop::observe(&self.collector, &mut self.registry, self.tick_shift);
         levels::adjust(&mut self.registry, self.levels, &mut self.stats);
         self.tell();
         self.read_helpers(began);
@@ -342,7 +367,7 @@ impl Kvm {
     fn shown_vms(&self) -> Vec<Vm> {
         let mut vcpus: BTreeMap<VmKey, Vec<Vcpu>> = BTreeMap::new();
         for thread in self.registry.threads() {
-            if let Some(vcpu) = vcpu(thread, self.clock) {
+            if let Some(vcpu) = shown::vcpu(thread, self.clock) {
                 vcpus.entry(thread.vm).or_default().push(vcpu);
             }
         }
@@ -363,6 +388,7 @@ impl Kvm {
                 exits: entry.exits.clone(),
                 stolen: entry.robbed.stolen().clone(),
                 stolen_by: entry.robbed.interval().map(<[_]>::to_vec),
+                co_stop: entry.co_stop.sum(),
                 helpers: self.helpers.of(key),
                 seen_unix_ns: self.clock.unix_of_boottime(entry.seen_boottime_ns),
                 vcpus,
@@ -383,7 +409,10 @@ impl Kvm {
             }
         }
         let departed = departed.into_iter();
-        departed.filter(|departed| !departed.replaced).filter_map(|departed| ended(departed, clock)).collect()
+        departed
+            .filter(|departed| !departed.replaced)
+            .filter_map(|departed| shown::ended(departed, clock))
+            .collect()
     }
 
     fn sampler_stats(&mut self) -> SamplerStats {
@@ -440,42 +469,5 @@ fn known_vms(registry: &Registry) -> impl Iterator<Item = KnownVm> + '_ {
     registry.vms().map(|(key, vm)| {
         let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).map(Into::into);
         KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
-    })
-}
-
-fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
-    let account = thread.account.as_ref()?;
-    let last = account.last();
-    Some(Vcpu {
-        thread: thread.id,
-        index: thread.index,
-        start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
-        counters: last.counters,
-        running_ns: last.running_ns,
-        waiting_ns: last.waiting_ns,
-        states: account.states(),
-        kvm: thread.kvm,
-        distributions: thread.distributions.clone(),
-        distributions_before: thread.distributions_before.clone(),
-        exits: thread.exits.clone(),
-        exits_added: thread.exits_added.clone(),
-        seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
-        interval: thread.interval,
-    })
-}
-
-fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
-    let Departed { thread, vm_id, vm_gone, last, .. } = departed;
-    let read = thread.account.as_ref().map(|account| account.last().counters);
-    // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
-    let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
-    Some(Ended {
-        vm_id: vm_id?,
-        thread: thread.id,
-        index: thread.index,
-        start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
-        counters,
-        states: thread.account.as_ref().map_or_else(StateTimes::default, Account::states),
-        vm_gone,
     })
 }

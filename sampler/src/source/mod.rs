@@ -1,5 +1,6 @@
 //! Sources that fill the model, one file each.
 
+mod co_stop;
 mod exits;
 mod helpers;
 mod hooks;
@@ -7,6 +8,7 @@ mod kvm;
 mod levels;
 mod readings;
 mod registry;
+mod shown;
 mod stolen;
 mod suspects;
 mod thieves;

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, Event, ExitCounts};
 
-use super::{levels::VmLevel, stolen::Robbed, thieves::Shares};
+use super::{co_stop::Progress, levels::VmLevel, stolen::Robbed, thieves::Shares};
 pub use entries::{Action, GuestFacts};
 pub(super) use entries::{Departed, Followed, VmEntry};
 
@@ -276,6 +276,11 @@ impl Registry {
         self.vms.get_mut(&key)
     }
 
+    /// The VMs.
+    pub fn vms_mut(&mut self) -> impl Iterator<Item = &mut VmEntry> {
+        self.vms.values_mut()
+    }
+
     /// The VMs' accounts of who took their time.
     pub fn robbed_mut(&mut self) -> impl Iterator<Item = (VmKey, &mut Robbed)> {
         self.vms.iter_mut().map(|(key, vm)| (*key, &mut vm.robbed))
@@ -319,6 +324,7 @@ impl Registry {
                 distributions: Distributions::default(),
                 kvm_counts: KvmCounts::default(),
                 robbed: Robbed::default(),
+                co_stop: Progress::default(),
                 level: VmLevel::default(),
                 exits: Exits::default(),
                 seen_boottime_ns: event.at_boottime_ns,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
-        KvmCounts, Level, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm, ThiefKind, Vcpu,
-        VcpuId, Vm, VmKey,
+        CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes,
+        Helpers, Host, KvmCounts, Level, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm,
+        ThiefKind, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -183,6 +183,7 @@ struct MomentVm {
     stolen: Stolen,
     exits: Exits,
     helpers: Helpers,
+    co_stop_ns: u64,
     threads: Threads,
 }
 
@@ -190,18 +191,10 @@ fn moment() -> impl Strategy<Value = Moment> {
     let threads = collection::vec(option::of((states(), counters())), THREADS as usize);
     let platform = sample::select(vec!["qemu", "unknown"]);
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
-    let rest = (kvm(), stolen(), exits(), helpers());
+    let rest = (kvm(), stolen(), exits(), helpers(), number());
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
-        |(name, uuid, platform, distributions, (kvm, stolen, exits, helpers), threads)| MomentVm {
-            name,
-            uuid,
-            platform,
-            distributions,
-            kvm,
-            stolen,
-            exits,
-            helpers,
-            threads,
+        |(name, uuid, platform, distributions, (kvm, stolen, exits, helpers, co_stop_ns), threads)| {
+            MomentVm { name, uuid, platform, distributions, kvm, stolen, exits, helpers, co_stop_ns, threads }
         },
     );
     let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
@@ -252,6 +245,7 @@ impl Moment {
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
                 stolen: vm.stolen,
                 stolen_by: None,
+                co_stop: CoStop { ns: vm.co_stop_ns, ..CoStop::default() },
                 helpers: vm.helpers,
                 vcpus: vcpus.collect(),
             });

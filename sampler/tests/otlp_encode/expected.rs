@@ -226,6 +226,16 @@ impl Expected {
             true,
             steal.collect(),
         ));
+        let id = |vm: &Vm| vec![string("hypervisor.vm.id", &vm.id)];
+        let co_stop = vms.iter().map(|vm| point(id(vm), vm.seen_unix_ns, double(vm.co_stop.ns)));
+        metrics.push(sum(
+            "hypervisor.vm.co_stop.time",
+            "s",
+            "Time in which at least one vCPU of the VM ran while at least one other was runnable and waited for a CPU. An \
+             estimate: looked at 480 to 960 times in each interval.",
+            true,
+            co_stop.collect(),
+        ));
         let helpers = vms.iter().flat_map(|vm| {
             vm.helpers.iter().flat_map(|(kind, sum)| {
                 [("run", sum.total.run_ns), ("steal", sum.total.run_delay_ns)].map(|(state, ns)| {
@@ -248,7 +258,6 @@ impl Expected {
         ));
         let info = vms.iter().map(|vm| point(info_attributes(vm), 0, integer(1))).collect();
         metrics.push(gauge("hypervisor.vm.info", "{vm}", "What is known of the VM; always 1.", info));
-        let id = |vm: &Vm| vec![string("hypervisor.vm.id", &vm.id)];
         let counts = vms.iter().map(|vm| point(id(vm), vm.start_unix_ns, integer(youngest(vm).len() as u64)));
         metrics.push(sum("hypervisor.vm.vcpu.count", "{vcpu}", "vCPUs of the VM.", false, counts.collect()));
         let uptime = vms.iter().map(|vm| point(id(vm), 0, double(at.saturating_sub(vm.start_unix_ns))));
@@ -306,6 +315,7 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
                 let attributes = steal_attributes(&ended.vm_id, kind, None);
                 series.push(("hypervisor.vm.steal.time", attributes, start));
             }
+            series.push(("hypervisor.vm.co_stop.time", id.clone(), start));
             series.push(("hypervisor.vm.vcpu.count", id.clone(), start));
             series.push(("hypervisor.vm.uptime", id, 0));
         }

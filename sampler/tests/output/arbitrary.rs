@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
-    Interval, KvmCounts, Level, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft, Thief, ThiefKind,
-    Vcpu, VcpuId, Vm, VmKey,
+    CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
+    Host, Interval, KvmCounts, Level, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft, Thief,
+    ThiefKind, Vcpu, VcpuId, Vm, VmKey,
 };
 use proptest::{collection, option, prelude::*, sample};
 use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
@@ -166,6 +166,14 @@ fn helpers() -> impl Strategy<Value = Helpers> {
     })
 }
 
+fn co_stop() -> impl Strategy<Value = CoStop> {
+    (number(), option::of(number()), 0..63_u32).prop_map(|(ns, interval_ns, shift)| CoStop {
+        ns,
+        interval_ns,
+        tick_ns: 1 << shift,
+    })
+}
+
 fn vm() -> impl Strategy<Value = Vm> {
     (
         any::<u32>(),
@@ -174,7 +182,7 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(text()),
         option::of(text()),
         collection::vec(vcpu(), 0..4),
-        (distributions(), stolen(), stolen_by(), kvm(), exits(), any::<bool>(), helpers()),
+        (distributions(), stolen(), stolen_by(), kvm(), exits(), any::<bool>(), helpers(), co_stop()),
     )
         .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, rest)| Vm {
             key: VmKey { pid, start_boottime_ns, nth: 0 },
@@ -190,6 +198,7 @@ fn vm() -> impl Strategy<Value = Vm> {
             seen_unix_ns: start_unix_ns,
             stolen: rest.1,
             stolen_by: rest.2,
+            co_stop: rest.7,
             helpers: rest.6,
             vcpus,
         })

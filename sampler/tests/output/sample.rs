@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interval,
-    KvmCounts, Level, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft, Thief, ThiefKind,
-    Vcpu, VcpuId, Vm, VmKey,
+    CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
+    Interval, KvmCounts, Level, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft, Thief,
+    ThiefKind, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
 
@@ -48,6 +48,7 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             vms: vec![StolenByVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
         },
         stolen_by: thieves(&vcpus),
+        co_stop: CoStop { ns: 7 * SECOND, interval_ns: co_stop(&vcpus), tick_ns: 1 << 20 },
         helpers: helpers(),
         vcpus,
     }
@@ -68,6 +69,12 @@ fn exits(factor: u64) -> Exits {
         exits.add(ExitKind { reason, raw }, &totals);
     }
     exits
+}
+
+/// Some of the time that the second of several waited.
+fn co_stop(vcpus: &[Vcpu]) -> Option<u64> {
+    let second = vcpus.get(1).and_then(|vcpu| vcpu.interval).map_or(0, |interval| interval.run_delay_ns / 2);
+    vcpus.first()?.interval.map(|_| second)
 }
 
 /// An emulator's thread, and a worker of vhost that came in the interval.

@@ -2,16 +2,10 @@
 //! of ours.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::error::{OracleError, read, write};
-use super::mount::OwnMount;
-
-/// Where tracefs is when somebody has mounted it.
-const USUAL: &str = "/sys/kernel/tracing";
-/// Room for some hundred thousand events on each CPU.
-const BUFFER_KB: &str = "16384";
+use super::error::OracleError;
+use super::trace::{Head, TraceBuffer, TracedEvent, events_of, head_of};
 
 /// What was traced of one thread.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,11 +21,7 @@ pub type Traced = BTreeMap<u32, TracedThread>;
 
 /// The buffer. Dropping it takes it away.
 #[derive(Debug)]
-pub struct KvmTrace {
-    instance: PathBuf,
-    // Unmounts when dropped, where it was mounted by us.
-    _mounted: Option<OwnMount>,
-}
+pub struct KvmTrace(TraceBuffer);
 
 impl KvmTrace {
     /// Starts recording; mounts tracefs on a directory of ours where nobody has mounted it.
@@ -39,26 +29,9 @@ impl KvmTrace {
     /// # Errors
     /// When it cannot be mounted, or the kernel has no such event.
     pub fn start(directory: &Path) -> Result<Self, OracleError> {
-        let usual = Path::new(USUAL);
-        let (root, mounted) = if usual.join("events").is_dir() {
-            (usual.to_owned(), None)
-        } else {
-            (directory.to_owned(), Some(OwnMount::of("tracefs", directory)?))
-        };
-        let instance = root.join("instances").join(format!("hvsampler-{}", std::process::id()));
-        fs::create_dir(&instance).map_err(|source| OracleError::Change {
-            path: instance.clone(),
-            action: "made",
-            source,
-        })?;
-        let trace = Self { instance, _mounted: mounted };
-        write(&trace.instance.join("buffer_size_kb"), BUFFER_KB)?;
+        let events = ["kvm/kvm_entry", "kvm/kvm_exit"].map(|name| TracedEvent { name, filter: None });
         // As bpf_ktime_get_ns().
-        write(&trace.instance.join("trace_clock"), "mono")?;
-        for event in ["kvm_entry", "kvm_exit"] {
-            write(&trace.instance.join("events/kvm").join(event).join("enable"), "1")?;
-        }
-        Ok(trace)
+        TraceBuffer::start(directory, "mono", &events).map(Self)
     }
 
     /// What was recorded so far.
@@ -66,29 +39,14 @@ impl KvmTrace {
     /// # Errors
     /// When a line is not understood, or the buffer had no room for all.
     pub fn traced(&self) -> Result<Traced, OracleError> {
-        let path = self.instance.join("trace");
-        let text = read(&path)?;
-        parse(&text).map_err(|(what, line)| OracleError::format(&path, what, &line))
-    }
-}
-
-impl Drop for KvmTrace {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir(&self.instance) {
-            eprintln!("the trace buffer {} stays: {error}", self.instance.display());
-        }
+        self.0.read(parse)
     }
 }
 
 fn parse(text: &str) -> Result<Traced, (&'static str, String)> {
-    let written = text.lines().find_map(|line| line.split_once("entries-in-buffer/entries-written: "));
-    let numbers = written.and_then(|(_, rest)| rest.split_whitespace().next()?.split_once('/'));
-    if numbers.is_none_or(|(kept, written)| kept != written) {
-        return Err(("events were dropped, or it is not told", text.lines().take(4).collect()));
-    }
     let mut traced = Traced::new();
     let mut entered: BTreeMap<u32, u64> = BTreeMap::new();
-    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+    for line in events_of(text)? {
         let event = event(line).ok_or_else(|| ("neither entry nor exit", line.to_owned()))?;
         let Some(reason) = event.reason else {
             entered.insert(event.tid, event.at_us);
@@ -114,12 +72,7 @@ struct Event {
 fn event(line: &str) -> Option<Event> {
     let exit = line.split_once(": kvm_exit: ");
     let (head, tail) = exit.or_else(|| line.split_once(": kvm_entry: "))?;
-    // The thread's name may hold anything.
-    let (task, rest) = head.rsplit_once('[')?;
-    let tid = task.trim_end().rsplit_once('-')?.1.parse().ok()?;
-    let (seconds, us) = rest.split_whitespace().last()?.split_once('.')?;
-    let at_us =
-        seconds.parse::<u64>().ok()? * 1_000_000 + us.parse::<u64>().ok().filter(|_| us.len() == 6)?;
+    let Head { tid, at_us } = head_of(head)?;
     let reason = || Some(tail.split_once("reason ")?.1.split_once(" rip ")?.0.trim().to_owned());
     let reason = if exit.is_some() { Some(reason()?) } else { None };
     Some(Event { tid, at_us, reason })

@@ -8,6 +8,7 @@
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
 //! | [`KvmTrace`] | tracefs: the events `kvm_entry` and `kvm_exit`, in a buffer of its own | counts yes, times to a microsecond for each |
+//! | [`SchedTrace`] | tracefs: the events `sched_switch` and `sched_wakeup`, in a buffer of its own | to a microsecond for each |
 //! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
 
 mod cgroup;
@@ -16,15 +17,18 @@ mod guest_stat;
 mod kvm_debugfs;
 mod kvm_trace;
 mod mount;
+mod sched_trace;
 mod schedstat;
 mod task_stat;
 mod task_status;
+mod trace;
 
 pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling};
 pub use error::OracleError;
 pub use guest_stat::{CpuTicks, GuestStat};
 pub use kvm_debugfs::KvmDebugfs;
 pub use kvm_trace::{KvmTrace, Traced, TracedThread};
+pub use sched_trace::{Activity, Change, SchedTrace};
 pub use schedstat::{Schedstat, SchedstatFile};
 pub use task_stat::{TaskStat, TaskState};
 pub use task_status::Switches;

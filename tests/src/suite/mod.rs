@@ -1,6 +1,7 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
 mod churn;
+mod co_stop;
 mod delivery;
 mod demo;
 mod distributions;
@@ -219,6 +220,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: thieves::LIMIT,
         run: thieves::many,
+    },
+    Test {
+        name: "co-stop.as-the-kernel-traces-it",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: co_stop::LIMIT,
+        run: co_stop::as_traced,
     },
     Test {
         name: "churn.500-guests",

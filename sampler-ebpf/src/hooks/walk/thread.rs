@@ -202,6 +202,7 @@ fn write(record: *mut WalkRecord, stamp: &Stamp, counters: &[u64; COUNTERS.len()
         (&raw mut (*record).counters).write_volatile(*counters);
         (&raw mut (*record).waiting_ns).write_volatile(stamp.waiting(now));
         (&raw mut (*record).running_ns).write_volatile(stamp.running(now));
+        (&raw mut (*record).arrived_ns).write_volatile(stamp.last_arrival);
         (&raw mut (*record).on_cpu).write_volatile(u32::from(stamp.runs()));
         (&raw mut (*record).cpu).write_volatile(now.cpu);
     }

@@ -121,6 +121,7 @@ pub(super) struct Catalog {
     pub(super) vm_exit_duration: Family,
     pub(super) vm_exit_vmm_time: Family,
     pub(super) vm_steal: Family,
+    pub(super) vm_co_stop: Family,
     pub(super) vm_helper: Family,
     pub(super) vm_info: Family,
     pub(super) vm_vcpu_count: Family,
@@ -200,6 +201,13 @@ impl Catalog {
                 "What was taken of the time of the VM's vCPUs while they waited for a CPU, by who had it, or by a CPU \
                  quota. Of kind vm with \
                  hypervisor.steal.by.vm: the VMs that take most, each since it is told apart; without it: the other VMs.",
+                Kind::Monotonic,
+            ),
+            vm_co_stop: Family::new(
+                "hypervisor.vm.co_stop.time",
+                "s",
+                "Time in which at least one vCPU of the VM ran while at least one other was runnable and waited for a CPU. An \
+                 estimate: looked at 480 to 960 times in each interval.",
                 Kind::Monotonic,
             ),
             vm_helper: Family::new(

@@ -150,6 +150,7 @@ impl<'a> Points<'a> {
         self.vm_kvm(sink);
         self.vm_exits(sink);
         self.vm_steal(sink);
+        self.vm_co_stop(sink);
         self.vm_helper(sink);
         self.vm_info(sink);
         self.vm_vcpu_count(sink);
@@ -279,6 +280,19 @@ impl<'a> Points<'a> {
         }
     }
 
+    fn vm_co_stop(&self, sink: &mut impl Sink<'a>) {
+        let family = &self.catalog.vm_co_stop;
+        for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
+            let value = Value::Double(seconds(vm.co_stop.ns));
+            sink.point(family, self.point(&row.id, vm.seen_unix_ns, value));
+        }
+        for end in &self.streams.vm_ends {
+            if let Some(id) = &end.id {
+                sink.point(family, self.point(id, end.seen_unix_ns, Value::Ended));
+            }
+        }
+    }
+
     fn vm_helper(&self, sink: &mut impl Sink<'a>) {
         let family = &self.catalog.vm_helper;
         let kinds = &self.catalog.helper_kinds;
@@ -360,7 +374,7 @@ impl<'a> Points<'a> {
 /// Points that a snapshot's values make, without those that end series; for counting what was never encoded.
 pub(crate) fn points_of(snapshot: &Snapshot, histograms: Histograms) -> u64 {
     let distributions = if histograms == Histograms::None { 0 } else { DISTRIBUTIONS.len() };
-    let per_vm = 3 + distributions + ThiefKind::ALL.len();
+    let per_vm = 4 + distributions + ThiefKind::ALL.len();
     let counters = COUNTERS.iter().filter(|row| row.metric.is_some()).count();
     let per_exit = if histograms == Histograms::None { 2 } else { 3 };
     let vm = |vm: &Vm| {

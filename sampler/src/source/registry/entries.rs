@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sampler_ebpf::abi::{COUNTERS, EXIT_ROWS, Event, ExitCounts};
 
-use super::super::{levels::VmLevel, stolen::Robbed, thieves::Shares};
+use super::super::{co_stop::Progress, levels::VmLevel, stolen::Robbed, thieves::Shares};
 use crate::model::{Account, Distributions, Exits, Interval, KvmCounts, VcpuId, VmKey};
 
 /// What is to be done to the tables that are shared with the programs.
@@ -119,6 +119,8 @@ pub struct VmEntry {
     pub kvm_counts: KvmCounts,
     /// Who took its vCPUs' time.
     pub robbed: Robbed,
+    /// How far its co-stop was told.
+    pub co_stop: Progress,
     /// How much is told of it.
     pub level: VmLevel,
     /// Why its vCPUs left the guest, those that ended included.

@@ -42,6 +42,7 @@ pub(super) struct Vm {
     distributions: BTreeMap<String, Histogram>,
     kvm: BTreeMap<String, u64>,
     stolen_by: Vec<Stolen>,
+    co_stop: CoStop,
     helpers: Vec<Helper>,
     vcpus: Vec<Vcpu>,
 }
@@ -52,6 +53,11 @@ struct Stolen {
     id: Option<String>,
     since_unix_ns: u64,
     ns: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct CoStop {
+    estimated_ns: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -175,6 +181,7 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
             let series = steal_series(&vm.id, &stolen.kind, stolen.id.as_deref());
             put(series, stolen.since_unix_ns, seconds(stolen.ns));
         }
+        put(co_stop_series(&vm.id), vm.seen_unix_ns, seconds(vm.co_stop.estimated_ns));
         for helper in &vm.helpers {
             for (state, ns) in [("run", helper.run_ns), ("steal", helper.run_delay_ns)] {
                 put(helper_series(&vm.id, &helper.kind, state), vm.seen_unix_ns, seconds(ns));
@@ -211,6 +218,7 @@ fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
     if ended.vm_gone {
         series.extend(DISTRIBUTIONS.iter().map(|row| (distribution_series(vm_id, row), *start)));
         series.extend(THIEVES.map(|kind| (steal_series(vm_id, kind, None), *start)));
+        series.push((co_stop_series(vm_id), *start));
         series.push((vcpu_count_series(vm_id), *start));
         series.push((uptime_series(vm_id), 0));
     }
@@ -289,6 +297,10 @@ fn info_series(vm: &Vm) -> Series {
     }
     attributes.insert("process.pid".to_owned(), Attribute::Int(vm.pid.into()));
     series("hypervisor.vm.info", "{vm}", Kind::Gauge, attributes)
+}
+
+fn co_stop_series(vm_id: &str) -> Series {
+    series("hypervisor.vm.co_stop.time", "s", Kind::COUNTER, of_vm(vm_id))
 }
 
 fn vcpu_count_series(vm_id: &str) -> Series {

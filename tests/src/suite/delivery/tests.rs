@@ -33,6 +33,7 @@ fn lines() -> Vec<Value> {
             "seen_unix_ns": 220, "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
             "kvm": {"exits": 9, "halt_wait_ns": 250_000_000},
             "stolen_by": thieves,
+            "co_stop": {"estimated_ns": 125_000_000, "tick_ns": 1_048_576},
             "helpers": [{"kind": "vhost", "threads": 1, "run_ns": 500_000_000, "run_delay_ns": 250_000_000}],
             "vcpus": [vcpu],
         })
@@ -132,6 +133,7 @@ fn otlp() -> Value {
     let exits = series(exits, Some("220"), "asInt", ["9".into(), "9".into()]);
     let halt_wait = vec![id(), text("hypervisor.kvm.time.kind", "halt_wait")];
     let halt_wait = series(halt_wait, Some("220"), "asDouble", [0.25.into(), 0.25.into()]);
+    let co_stop = series(vec![id()], Some("220"), "asDouble", [0.125.into(), 0.125.into()]);
     let helper = |state: &str, value: f64| {
         let attributes =
             vec![id(), text("hypervisor.helper.kind", "vhost"), text("hypervisor.helper.state", state)];
@@ -150,6 +152,7 @@ fn otlp() -> Value {
         counter("hypervisor.vm.kvm.events", "{event}", exits),
         counter("hypervisor.vm.kvm.time", "s", halt_wait),
         counter("hypervisor.vm.steal.time", "s", thieves),
+        counter("hypervisor.vm.co_stop.time", "s", co_stop),
         counter("hypervisor.vm.helper.time", "s", helpers),
         gauge("hypervisor.vm.info", "{vm}", series(info(), None, "asInt", ["1".into(), "1".into()])),
         level(
@@ -192,7 +195,7 @@ fn target(points: &mut [Point]) -> &mut Point {
 fn what_a_collector_writes_by_the_specification_is_equal() {
     let deviations = compare(&points(), &read(&otlp()));
     assert!(deviations.is_empty(), "{}", summary(&deviations));
-    assert_eq!(points().len(), 3 * 25, "3 states, 4 counters, 17 of the VM and 1 of the host");
+    assert_eq!(points().len(), 3 * 26, "3 states, 4 counters, 18 of the VM and 1 of the host");
 }
 
 #[test]
@@ -295,7 +298,7 @@ fn ends_follow_from_what_is_gone_and_from_what_is_named() {
     let named_only = &lines()[2..];
     assert_eq!(
         ends(named_only).len(),
-        3 + 4 + 5 + THIEVES.len(),
+        3 + 4 + 6 + THIEVES.len(),
         "it came and went between two snapshots; its info never was"
     );
 }

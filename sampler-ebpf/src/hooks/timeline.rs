@@ -1,0 +1,46 @@
+//! Drawing stints and the waits before them, for the co-stop of VMs.
+
+use sampler_ebpf::abi::{Counter, Left, Member, RUN, Timeline, VcpuSlot, WAIT, cell_of, changed, tick_at};
+
+use crate::{
+    maps::{tick_shift, timeline},
+    task::{Access, Object},
+};
+
+/// Draws the stint that ends now, and the wait before it, of a thread whose slot has its counts as of the departure before.
+#[inline(always)]
+pub(super) fn draw<A: Access>(slot: *const VcpuSlot, index: u16, task: Object, now: u64) {
+    // SAFETY: the pointer came from a map look-up that the verifier followed.
+    let (left, left_ns, before) = unsafe {
+        (
+            (&raw const (*slot).left).read_volatile(),
+            (&raw const (*slot).left_ns).read_volatile(),
+            (&raw const (*slot).counters[Counter::RunDelay as usize]).read_volatile(),
+        )
+    };
+    if left == Left::Unknown as u32 {
+        return;
+    }
+    let arrived = A::u64(task, Member::TaskLastArrival);
+    let waited = A::u64(task, Member::TaskRunDelay).wrapping_sub(before);
+    // Not before it left: clocks of two CPUs may be some nanoseconds apart.
+    let queued = arrived.saturating_sub(waited).max(left_ns);
+    let shift = tick_shift();
+    let [queued, arrived, left] = [queued, arrived, now].map(|ns| tick_at(ns, shift));
+    if queued == left {
+        return;
+    }
+    let Some(timeline) = timeline(index) else { return };
+    change(timeline, queued, WAIT);
+    change(timeline, arrived, WAIT | RUN);
+    change(timeline, left, RUN);
+}
+
+#[inline(always)]
+fn change(timeline: *mut Timeline, tick: u64, what: u64) {
+    // SAFETY: the pointer came from a map look-up that the verifier followed, and the index is inside the array.
+    unsafe {
+        let cell = (&raw mut (*timeline).cells).cast::<u64>().add(cell_of(tick));
+        cell.write_volatile(changed(cell.read_volatile(), tick, what));
+    }
+}

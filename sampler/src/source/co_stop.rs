@@ -1,0 +1,233 @@
+//! Co-stop: the time in which at least one vCPU of a VM ran while at least one sibling was ready to run and waited for a CPU.
+//!
+//! An estimate: looked at on a grid of moments, the ticks, as the scheduler program draws them ([`Timeline`]). Each tick at which
+//! both was true stands for its length. The grid is as fine as the timelines allow that are to reach back over an interval: 480 to 960
+//! ticks in each.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use sampler_ebpf::abi::{
+    CELLS, Counter, TICKS_PER_CELL, Timeline, VcpuSlot, WalkRecord, cell_of, changes, tick_at,
+};
+
+use super::registry::{Followed, Registry};
+use crate::{
+    collect::Collector,
+    model::{CoStop, VmKey},
+};
+
+/// Ticks that a window may have: those of a timeline, but for some cells that threads may have written over by the time that they
+/// are read.
+const MOST_TICKS: u64 = (CELLS as u64 - 4) * TICKS_PER_CELL;
+
+/// Length of a tick as a power of two, ns: the shortest with which a window takes an interval.
+pub(super) fn shift_for(interval: Duration) -> u32 {
+    let ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+    (0..63).find(|shift| MOST_TICKS << shift >= ns).unwrap_or(53)
+}
+
+/// How far a VM's co-stop was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    /// The tick that is next; `None` where nothing goes before.
+    next: Option<u64>,
+    sum: CoStop,
+}
+
+impl Progress {
+    /// What is to be shown.
+    pub(super) const fn sum(&self) -> CoStop {
+        self.sum
+    }
+
+    /// Goes on with another grid.
+    pub(super) const fn restart(&mut self) {
+        self.next = None;
+    }
+
+    /// Takes in that no vCPU waited up to this tick.
+    fn nobody_waited(&mut self, to: u64, shift: u32) {
+        self.take_in(to, shift, |_| 0);
+    }
+
+    /// Takes in what was so up to this tick: `count` says at how many ticks of a window.
+    fn take_in(&mut self, to: u64, shift: u32, count: impl FnOnce(Window) -> u64) {
+        self.sum.tick_ns = 1 << shift;
+        self.sum.interval_ns = self.next.map(|next| {
+            let window = Window { from: next.max(to.saturating_sub(MOST_TICKS)), to };
+            let (all, seen) = (to.saturating_sub(next), to.saturating_sub(window.from));
+            // What a late reading no longer finds is taken to have been as the rest.
+            let ticks = u128::from(count(window)) * u128::from(all) / u128::from(seen.max(1));
+            u64::try_from(ticks << shift).unwrap_or(u64::MAX)
+        });
+        self.sum.ns = self.sum.ns.saturating_add(self.sum.interval_ns.unwrap_or(0));
+        self.next = Some(self.next.map_or(to, |next| next.max(to)));
+    }
+}
+
+/// Brings the co-stop of all VMs up to date, once a walk's records were read.
+pub(super) fn observe(collector: &Collector, registry: &mut Registry, shift: u32) {
+    let mut all: BTreeMap<VmKey, Vec<Read>> = BTreeMap::new();
+    for thread in registry.threads() {
+        let reads = all.entry(thread.vm).or_default();
+        reads.extend(Read::of(collector, thread));
+    }
+    for (vm, reads) in all {
+        let Some(entry) = registry.vm_mut(vm) else { continue };
+        // As far as all are known.
+        let Some(to) = reads.iter().map(|read| read.record.sched_ns >> shift).min() else {
+            entry.co_stop.restart();
+            continue;
+        };
+        if reads.len() < 2 || reads.iter().all(|read| read.waited == Some(false)) {
+            entry.co_stop.nobody_waited(to, shift);
+            continue;
+        }
+        entry.co_stop.take_in(to, shift, |window| {
+            let mut drawing = Drawing::new(window, shift);
+            for read in &reads {
+                if let Some((slot, timeline)) = collector.slot_and_timeline(read.slot) {
+                    drawing.add(&slot, &timeline, &read.record);
+                }
+            }
+            drawing.both()
+        });
+    }
+}
+
+/// What was read of one thread.
+struct Read {
+    slot: u16,
+    record: WalkRecord,
+    /// Whether it waited in the interval, where it has one.
+    waited: Option<bool>,
+}
+
+impl Read {
+    /// `None` where the last walk could not read the thread.
+    fn of(collector: &Collector, thread: &Followed) -> Option<Self> {
+        thread.account.as_ref()?;
+        let record = collector.record(thread.slot);
+        let waited = thread.interval.map(|interval| interval.run_delay_ns > 0);
+        (record.generation == collector.walks()).then_some(Self { slot: thread.slot, record, waited })
+    }
+}
+
+/// Ticks from one on to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    from: u64,
+    to: u64,
+}
+
+/// Bits of the ticks of a window, by cell.
+type Bits = [u16; CELLS];
+
+/// At which ticks of a window any vCPU of a VM ran, and at which any waited.
+#[derive(Debug)]
+struct Drawing {
+    window: Window,
+    shift: u32,
+    ran: Bits,
+    waited: Bits,
+}
+
+impl Drawing {
+    const fn new(window: Window, shift: u32) -> Self {
+        Self { window, shift, ran: [0; CELLS], waited: [0; CELLS] }
+    }
+
+    /// Adds a thread: what its slot has of it, and what went on at the walk.
+    fn add(&mut self, slot: &VcpuSlot, timeline: &Timeline, record: &WalkRecord) {
+        self.add_timeline(timeline, tick_at(slot.left_ns, self.shift));
+        let now = record.sched_ns;
+        if record.waiting_ns > 0 {
+            self.set(|drawing| &mut drawing.waited, now.saturating_sub(record.waiting_ns), now);
+        }
+        if record.on_cpu != 0 {
+            let arrived = record.arrived_ns;
+            self.set(|drawing| &mut drawing.ran, arrived, now);
+            let since = |counter: Counter| {
+                record.counters[counter as usize].wrapping_sub(slot.counters[counter as usize])
+            };
+            // The wait before it is drawn when it ends.
+            if since(Counter::Timeslices) == 1 {
+                let queued = arrived.saturating_sub(since(Counter::RunDelay));
+                self.set(|drawing| &mut drawing.waited, queued, arrived);
+            }
+        }
+    }
+
+    /// Adds what is drawn of a thread that did nothing after this tick: backwards from there, for that is where it is known.
+    fn add_timeline(&mut self, timeline: &Timeline, end: u64) {
+        let (first, last) = (self.window.from / TICKS_PER_CELL, self.window.to / TICKS_PER_CELL);
+        let mut state = [0_u16; 2];
+        let drawn = end / TICKS_PER_CELL;
+        for number in (first..=last.max(drawn)).rev() {
+            let cell = timeline.cells[cell_of(number * TICKS_PER_CELL)];
+            if is_newer(cell, number, drawn) {
+                return;
+            }
+            let changes = changes(cell, number);
+            if number <= last {
+                let at = cell_of(number * TICKS_PER_CELL);
+                self.ran[at] |= before_changes_after(changes[0]) ^ state[0];
+                self.waited[at] |= before_changes_after(changes[1]) ^ state[1];
+            }
+            for (state, changes) in state.iter_mut().zip(changes) {
+                *state ^= if changes.count_ones().is_multiple_of(2) { 0 } else { u16::MAX };
+            }
+        }
+    }
+
+    /// Adds a stretch of time.
+    fn set(&mut self, into: impl Fn(&mut Self) -> &mut Bits, from_ns: u64, until_ns: u64) {
+        let Window { from, to } = self.window;
+        let (mut tick, until) =
+            (tick_at(from_ns, self.shift).max(from), tick_at(until_ns, self.shift).min(to));
+        while tick < until {
+            let end = (tick / TICKS_PER_CELL + 1) * TICKS_PER_CELL;
+            into(self)[cell_of(tick)] |= between(tick, until.min(end));
+            tick = end;
+        }
+    }
+
+    /// Ticks at which one ran and another waited.
+    fn both(&self) -> u64 {
+        let Window { from, to } = self.window;
+        let mut count = 0;
+        let mut tick = from;
+        while tick < to {
+            let end = (tick / TICKS_PER_CELL + 1) * TICKS_PER_CELL;
+            let at = cell_of(tick);
+            count += u64::from((self.ran[at] & self.waited[at] & between(tick, to.min(end))).count_ones());
+            tick = end;
+        }
+        count
+    }
+}
+
+/// Whether a cell was written over since it had this number; the last that was drawn is known.
+const fn is_newer(cell: u64, number: u64, drawn: u64) -> bool {
+    let ahead = ((cell >> 32) as u32).wrapping_sub(number as u32) as u64;
+    ahead != 0 && ahead <= drawn.saturating_sub(number)
+}
+
+/// For each tick of a cell whether the number of changes after it is odd.
+const fn before_changes_after(changes: u16) -> u16 {
+    let mut odd = changes >> 1;
+    odd ^= odd >> 1;
+    odd ^= odd >> 2;
+    odd ^= odd >> 4;
+    odd ^ odd >> 8
+}
+
+/// Bits of the ticks from one on to another of the same cell, or to its end.
+const fn between(from: u64, until: u64) -> u16 {
+    let ticks = until - from;
+    let bits = if ticks >= TICKS_PER_CELL { u16::MAX } else { (1 << ticks) - 1 };
+    bits << (from % TICKS_PER_CELL)
+}
+
+#[cfg(test)]
+mod tests;
