@@ -25,6 +25,8 @@ enum Name {
     Hooks,
     /// CPU, memory and start-up time of the whole service on a host with 200 guests.
     Agent,
+    /// CPU time of the eBPF programs of a host whose 1,600 vCPUs switch all the time, as the kernel measures it.
+    Host,
     /// Points per second of the OTLP encoder.
     Encode,
 }
@@ -34,6 +36,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     match args.name {
         Name::Hooks => kernel(workspace, "hooks", args)?,
         Name::Agent => kernel(workspace, "agent", args)?,
+        Name::Host => kernel(workspace, "host", args)?,
         Name::Encode => {
             let mut cargo = workspace.stable();
             cargo.args(["bench", "--locked", "--package", "hvsampler", "--bench", "encode"]);

@@ -73,9 +73,7 @@ pub(super) fn leave<A: Access>(
         };
         if stints <= 1 {
             distribute::<A>(slot, task, stints == 1);
-        }
-        if stints == 1 {
-            draw::<A>(slot, index, task, now);
+            draw::<A>(slot, index, task, stints, now);
         }
         let late = uncharged::<A>(slot, thieves, task);
         if late != 0 && !arrived && stints <= 1 {

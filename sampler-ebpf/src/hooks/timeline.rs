@@ -7,9 +7,10 @@ use crate::{
     task::{Access, Object},
 };
 
-/// Draws the stint that ends now, and the wait before it, of a thread whose slot has its counts as of the departure before.
+/// Draws the stint that ends now, and the wait before it, of a thread whose slot has its counts as of the departure before: `stints`
+/// have begun since. Of the stint in which a thread was first seen the begin alone is known.
 #[inline(always)]
-pub(super) fn draw<A: Access>(slot: *const VcpuSlot, index: u16, task: Object, now: u64) {
+pub(super) fn draw<A: Access>(slot: *const VcpuSlot, index: u16, task: Object, stints: u64, now: u64) {
     // SAFETY: the pointer came from a map look-up that the verifier followed.
     let (left, left_ns, before) = unsafe {
         (
@@ -18,13 +19,16 @@ pub(super) fn draw<A: Access>(slot: *const VcpuSlot, index: u16, task: Object, n
             (&raw const (*slot).counters[Counter::RunDelay as usize]).read_volatile(),
         )
     };
-    if left == Left::Unknown as u32 {
-        return;
-    }
     let arrived = A::u64(task, Member::TaskLastArrival);
-    let waited = A::u64(task, Member::TaskRunDelay).wrapping_sub(before);
-    // Not before it left: clocks of two CPUs may be some nanoseconds apart.
-    let queued = arrived.saturating_sub(waited).max(left_ns);
+    let queued = if left == Left::Unknown as u32 {
+        arrived
+    } else if stints == 1 {
+        let waited = A::u64(task, Member::TaskRunDelay).wrapping_sub(before);
+        // Not before it left, nor after it came: clocks of two CPUs may be apart.
+        arrived.saturating_sub(waited).max(left_ns).min(arrived)
+    } else {
+        return;
+    };
     let shift = tick_shift();
     let [queued, arrived, left] = [queued, arrived, now].map(|ns| tick_at(ns, shift));
     if queued == left {

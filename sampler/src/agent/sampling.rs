@@ -50,8 +50,13 @@ impl Sampling {
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let schedule = Arc::new(Mutex::new(schedule));
-        let mut sampler =
-            Loop { follower, deliver, stop: Arc::clone(&stop), schedule: Arc::clone(&schedule) };
+        let mut sampler = Loop {
+            follower,
+            deliver,
+            stop: Arc::clone(&stop),
+            schedule: Arc::clone(&schedule),
+            interval: None,
+        };
         let thread = Builder::new().name("sampling".into()).spawn(move || sampler.run(start_delay))?;
         Ok(Self { thread: Some(thread), stop, schedule })
     }
@@ -89,6 +94,8 @@ struct Loop<D> {
     deliver: D,
     stop: Arc<AtomicBool>,
     schedule: Arc<Mutex<Schedule>>,
+    /// Time between snapshots as the source was told last.
+    interval: Option<Duration>,
 }
 
 impl<D: FnMut(Snapshot)> Loop<D> {
@@ -100,9 +107,7 @@ impl<D: FnMut(Snapshot)> Loop<D> {
         while !self.stop.load(Ordering::Acquire) {
             let schedule = self.schedule.lock().map_or(FALLBACK, |schedule| *schedule);
             self.follower.set_levels(schedule.levels);
-            if let Err(error) = self.follower.set_interval(schedule.interval) {
-                tracing::error!(%error, "the interval is not known to the programs");
-            }
+            self.set_interval(schedule.interval);
             if last != start {
                 next = next.min(last + schedule.interval).max(last);
             }
@@ -123,6 +128,15 @@ impl<D: FnMut(Snapshot)> Loop<D> {
             self.follower.follow(LONGEST_WAIT.min(next - now));
         }
         self.snapshot();
+    }
+
+    fn set_interval(&mut self, interval: Duration) {
+        if self.interval.replace(interval) == Some(interval) {
+            return;
+        }
+        if let Err(error) = self.follower.set_interval(interval) {
+            tracing::error!(%error, "co-stop is looked at as often as before: the programs cannot be told of the interval");
+        }
     }
 
     fn snapshot(&mut self) {

@@ -132,7 +132,9 @@ impl Rates {
         rates.waits =
             vcpus.iter().fold(Histogram::default(), |sum, vcpu| distribution::plus(&sum, &vcpu.waits));
         let wall = vm.vcpus.iter().filter_map(|vcpu| vcpu.interval).map(|interval| interval.wall_ns).max();
-        rates.co_stop = vm.co_stop.interval_ns.zip(wall).map(|(ns, wall)| ns as f64 * 100.0 / wall as f64);
+        // The ticks of an interval may be longer than it by one.
+        let percent = |(ns, wall): (u64, u64)| (ns as f64 * 100.0 / wall as f64).min(100.0);
+        rates.co_stop = vm.co_stop.interval_ns.zip(wall).map(percent);
         Some(rates)
     }
 

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sampler_ebpf::abi::{
-    CELLS, Counter, TICKS_PER_CELL, Timeline, VcpuSlot, WalkRecord, cell_of, changes, tick_at,
+    CELLS, Counter, Left, TICKS_PER_CELL, Timeline, VcpuSlot, WalkRecord, cell_of, changes, tick_at,
 };
 
 use super::registry::{Followed, Registry};
@@ -27,14 +27,21 @@ pub(super) fn shift_for(interval: Duration) -> u32 {
 }
 
 /// How far a VM's co-stop was told.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The tick that is next; `None` where nothing goes before.
     next: Option<u64>,
+    /// When the VM was first seen, by the scheduler's clock, until something was told.
+    seen_ns: Option<u64>,
     sum: CoStop,
 }
 
 impl Progress {
+    /// Nothing was told yet of a VM that was first seen at this moment on the scheduler's clock.
+    pub const fn since(seen_ns: u64) -> Self {
+        Self { next: None, seen_ns: Some(seen_ns), sum: CoStop { ns: 0, interval_ns: None, tick_ns: 0 } }
+    }
+
     /// What is to be shown.
     pub(super) const fn sum(&self) -> CoStop {
         self.sum
@@ -43,56 +50,74 @@ impl Progress {
     /// Goes on with another grid.
     pub(super) const fn restart(&mut self) {
         self.next = None;
+        self.wait();
+    }
+
+    /// Leaves this interval to the next reading: not all of its vCPUs are known.
+    const fn wait(&mut self) {
+        self.sum.interval_ns = None;
     }
 
     /// Takes in that no vCPU waited up to this tick.
     fn nobody_waited(&mut self, to: u64, shift: u32) {
-        self.take_in(to, shift, |_| 0);
+        self.take_in(to, shift, |window| Counted { ticks: 0, of: window.ticks() });
     }
 
     /// Takes in what was so up to this tick: `count` says at how many ticks of a window.
-    fn take_in(&mut self, to: u64, shift: u32, count: impl FnOnce(Window) -> u64) {
+    fn take_in(&mut self, to: u64, shift: u32, count: impl FnOnce(Window) -> Counted) {
         self.sum.tick_ns = 1 << shift;
-        self.sum.interval_ns = self.next.map(|next| {
+        // In the first interval there is nothing to compare with; but what was since the VM was seen counts.
+        let is_first = self.seen_ns.is_some();
+        let next = self.seen_ns.take().map(|ns| tick_at(ns, shift)).or(self.next);
+        let added = next.map(|next| {
             let window = Window { from: next.max(to.saturating_sub(MOST_TICKS)), to };
-            let (all, seen) = (to.saturating_sub(next), to.saturating_sub(window.from));
+            let all = Window { from: next, to }.ticks();
+            let Counted { ticks, of } = count(window);
             // What a late reading no longer finds is taken to have been as the rest.
-            let ticks = u128::from(count(window)) * u128::from(all) / u128::from(seen.max(1));
+            let ticks = u128::from(ticks) * u128::from(all) / u128::from(of.max(1));
             u64::try_from(ticks << shift).unwrap_or(u64::MAX)
         });
-        self.sum.ns = self.sum.ns.saturating_add(self.sum.interval_ns.unwrap_or(0));
-        self.next = Some(self.next.map_or(to, |next| next.max(to)));
+        self.sum.ns = self.sum.ns.saturating_add(added.unwrap_or(0));
+        self.sum.interval_ns = added.filter(|_| !is_first);
+        self.next = Some(next.map_or(to, |next| next.max(to)));
     }
 }
 
 /// Brings the co-stop of all VMs up to date, once a walk's records were read.
 pub(super) fn observe(collector: &Collector, registry: &mut Registry, shift: u32) {
-    let mut all: BTreeMap<VmKey, Vec<Read>> = BTreeMap::new();
-    for thread in registry.threads() {
-        let reads = all.entry(thread.vm).or_default();
-        reads.extend(Read::of(collector, thread));
+    // Of a VM of which not all could be read, nothing.
+    let mut all: BTreeMap<VmKey, Option<Vec<Read>>> = BTreeMap::new();
+    for thread in registry.threads().filter(|thread| thread.account.is_some()) {
+        let reads = all.entry(thread.vm).or_insert_with(|| Some(Vec::new()));
+        *reads = reads.take().zip(Read::of(collector, thread)).map(|(mut reads, read)| {
+            reads.push(read);
+            reads
+        });
     }
     for (vm, reads) in all {
         let Some(entry) = registry.vm_mut(vm) else { continue };
-        // As far as all are known.
-        let Some(to) = reads.iter().map(|read| read.record.sched_ns >> shift).min() else {
-            entry.co_stop.restart();
-            continue;
-        };
-        if reads.len() < 2 || reads.iter().all(|read| read.waited == Some(false)) {
-            entry.co_stop.nobody_waited(to, shift);
-            continue;
+        match reads {
+            Some(reads) => observe_vm(collector, &mut entry.co_stop, &reads, shift),
+            None => entry.co_stop.wait(),
         }
-        entry.co_stop.take_in(to, shift, |window| {
-            let mut drawing = Drawing::new(window, shift);
-            for read in &reads {
-                if let Some((slot, timeline)) = collector.slot_and_timeline(read.slot) {
-                    drawing.add(&slot, &timeline, &read.record);
-                }
-            }
-            drawing.both()
-        });
     }
+}
+
+fn observe_vm(collector: &Collector, progress: &mut Progress, reads: &[Read], shift: u32) {
+    // As far as all are known.
+    let to = reads.iter().map(|read| read.record.sched_ns >> shift).min().unwrap_or(0);
+    if reads.len() < 2 || reads.iter().all(|read| read.waited == Some(false)) {
+        return progress.nobody_waited(to, shift);
+    }
+    let timelines: Option<Vec<_>> = reads.iter().map(|read| collector.slot_and_timeline(read.slot)).collect();
+    let Some(timelines) = timelines else { return progress.wait() };
+    progress.take_in(to, shift, |window| {
+        let mut drawing = Drawing::new(window, shift);
+        for (read, (slot, timeline)) in reads.iter().zip(&timelines) {
+            drawing.add(slot, timeline, &read.record);
+        }
+        drawing.both()
+    });
 }
 
 /// What was read of one thread.
@@ -106,7 +131,6 @@ struct Read {
 impl Read {
     /// `None` where the last walk could not read the thread.
     fn of(collector: &Collector, thread: &Followed) -> Option<Self> {
-        thread.account.as_ref()?;
         let record = collector.record(thread.slot);
         let waited = thread.interval.map(|interval| interval.run_delay_ns > 0);
         (record.generation == collector.walks()).then_some(Self { slot: thread.slot, record, waited })
@@ -118,6 +142,19 @@ impl Read {
 struct Window {
     from: u64,
     to: u64,
+}
+
+impl Window {
+    const fn ticks(self) -> u64 {
+        self.to.saturating_sub(self.from)
+    }
+}
+
+/// Ticks at which something was so, of those at which it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    ticks: u64,
+    of: u64,
 }
 
 /// Bits of the ticks of a window, by cell.
@@ -141,17 +178,24 @@ impl Drawing {
     fn add(&mut self, slot: &VcpuSlot, timeline: &Timeline, record: &WalkRecord) {
         self.add_timeline(timeline, tick_at(slot.left_ns, self.shift));
         let now = record.sched_ns;
+        let since = |counter: Counter| {
+            record.counters[counter as usize].wrapping_sub(slot.counters[counter as usize])
+        };
+        let is_drawn = slot.left != Left::Unknown as u32;
+        let stints = since(Counter::Timeslices);
         if record.waiting_ns > 0 {
-            self.set(|drawing| &mut drawing.waited, now.saturating_sub(record.waiting_ns), now);
+            // What was waited on other CPUs is counted already.
+            let before = if stints == 0 && is_drawn { since(Counter::RunDelay) } else { 0 };
+            let queued = now.saturating_sub(record.waiting_ns).saturating_sub(before);
+            self.set(|drawing| &mut drawing.waited, queued, now);
         }
         if record.on_cpu != 0 {
-            let arrived = record.arrived_ns;
+            // Where the kernel counts no arrival of a thread that was put off its CPU on its way to sleep, it came back later.
+            let is_same = stints == 0 && is_drawn && slot.left_ns < now;
+            let arrived = if is_same { record.arrived_ns.max(slot.left_ns) } else { record.arrived_ns };
             self.set(|drawing| &mut drawing.ran, arrived, now);
-            let since = |counter: Counter| {
-                record.counters[counter as usize].wrapping_sub(slot.counters[counter as usize])
-            };
             // The wait before it is drawn when it ends.
-            if since(Counter::Timeslices) == 1 {
+            if stints == 1 && is_drawn {
                 let queued = arrived.saturating_sub(since(Counter::RunDelay));
                 self.set(|drawing| &mut drawing.waited, queued, arrived);
             }
@@ -166,6 +210,8 @@ impl Drawing {
         for number in (first..=last.max(drawn)).rev() {
             let cell = timeline.cells[cell_of(number * TICKS_PER_CELL)];
             if is_newer(cell, number, drawn) {
+                // It went on meanwhile, and the beginning of the window is lost.
+                self.window.from = self.window.from.max((number + 1) * TICKS_PER_CELL);
                 return;
             }
             let changes = changes(cell, number);
@@ -193,17 +239,17 @@ impl Drawing {
     }
 
     /// Ticks at which one ran and another waited.
-    fn both(&self) -> u64 {
+    fn both(&self) -> Counted {
         let Window { from, to } = self.window;
-        let mut count = 0;
+        let mut ticks = 0;
         let mut tick = from;
         while tick < to {
             let end = (tick / TICKS_PER_CELL + 1) * TICKS_PER_CELL;
             let at = cell_of(tick);
-            count += u64::from((self.ran[at] & self.waited[at] & between(tick, to.min(end))).count_ones());
+            ticks += u64::from((self.ran[at] & self.waited[at] & between(tick, to.min(end))).count_ones());
             tick = end;
         }
-        count
+        Counted { ticks, of: self.window.ticks() }
     }
 }
 

@@ -216,9 +216,9 @@ impl Kvm {
         &self.registry
     }
 
-    /// How each hook was attached.
-    pub fn attached(&mut self) -> &[crate::load::Attached] {
-        &self.collector.loaded().attached
+    /// The programs, and how they are attached.
+    pub const fn loaded(&mut self) -> &mut crate::load::Loaded {
+        self.collector.loaded()
     }
 
     /// Reads every vCPU, and says what came of it.

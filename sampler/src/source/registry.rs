@@ -324,7 +324,7 @@ impl Registry {
                 distributions: Distributions::default(),
                 kvm_counts: KvmCounts::default(),
                 robbed: Robbed::default(),
-                co_stop: Progress::default(),
+                co_stop: Progress::since(event.sched_ns),
                 level: VmLevel::default(),
                 exits: Exits::default(),
                 seen_boottime_ns: event.at_boottime_ns,

@@ -7,17 +7,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::fleet::{self, GUESTS, VCPUS};
 use super::machine;
 use super::sink::Sink;
-use crate::guest::{Guest, GuestConfig, tiny_vmm};
 use crate::host;
 use crate::oracle::Schedstat;
 use crate::vmm::Load;
 
-const GUESTS: usize = 200;
-const VCPUS: u32 = 8;
-/// Guests that start side by side.
-const AT_ONCE: usize = 10;
+/// So that all values change.
+const LOAD: Load = Load::Half { burn: Duration::from_micros(20), sleep: Duration::from_millis(100) };
 const LENGTH: Duration = Duration::from_secs(20);
 /// Names are asked, memory has grown and connections stand by then.
 const WARM_UP: Duration = Duration::from_secs(5);
@@ -28,29 +26,13 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// When guests or the service do not start.
 pub fn run() -> Result<()> {
     println!("starting {GUESTS} guests of {VCPUS} vCPUs, each of which wakes up ten times a second");
-    let guests = guests()?;
+    let guests = fleet::start(LOAD)?;
     println!("interval  first export     CPU of the service      memory  sent per export");
     for interval in [Duration::from_secs(1), Duration::from_millis(100)] {
         measure(interval)?;
     }
     println!("{} vCPU threads, {}", guests.len() * VCPUS as usize, machine());
     Ok(())
-}
-
-/// Every vCPU wakes up ten times a second, so that all values change.
-fn guests() -> Result<Vec<Guest>> {
-    let binary = tiny_vmm()?;
-    let load = Load::Half { burn: Duration::from_micros(20), sleep: Duration::from_millis(100) };
-    let mut guests = Vec::new();
-    while guests.len() < GUESTS {
-        let names = (0..AT_ONCE).map(|n| format!("bench-{}", guests.len() + n));
-        let starting: Result<Vec<_>, _> =
-            names.map(|name| Guest::begin(&binary, &GuestConfig::new(name, VCPUS, load))).collect();
-        for guest in starting? {
-            guests.push(guest.wait()?);
-        }
-    }
-    Ok(guests)
 }
 
 fn measure(interval: Duration) -> Result<()> {

@@ -2,7 +2,9 @@
 
 pub mod agent;
 mod exits;
+mod fleet;
 pub mod hooks;
+pub mod host;
 mod pingpong;
 mod sink;
 

@@ -1,13 +1,14 @@
-//! Benchmarks that need the kernel: `sampler-bench hooks|agent`.
+//! Benchmarks that need the kernel: `sampler-bench hooks|agent|host`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let result = match std::env::args().nth(1).as_deref() {
         Some("hooks") => sampler_tests::bench::hooks::run(),
+        Some("host") => sampler_tests::bench::host::run(),
         Some("agent") => sampler_tests::bench::agent::run(),
         _ => {
-            eprintln!("usage: sampler-bench hooks|agent");
+            eprintln!("usage: sampler-bench hooks|agent|host");
             return ExitCode::from(2);
         }
     };

@@ -38,6 +38,7 @@ impl Thread {
             slot.counters[Counter::RunDelay as usize] += wait;
         }
         slot.left_ns = now;
+        slot.left = Left::Blocked as u32;
         Self { slot, timeline, waits, runs }
     }
 
@@ -77,7 +78,7 @@ proptest! {
         for thread in &threads {
             drawing.add(&thread.slot, &thread.timeline, &asleep((end + 1) << SHIFT));
         }
-        prop_assert_eq!(drawing.both(), counted(&threads, window));
+        prop_assert_eq!(drawing.both(), Counted { ticks: counted(&threads, window), of: window.ticks() });
     }
 }
 
@@ -96,7 +97,7 @@ fn what_goes_on_is_added_from_the_walk() {
     drawing.add(&runs.slot, &runs.timeline, &record);
     drawing.add(&waits.slot, &waits.timeline, &waiting);
     // The second ran at ticks 3 and 4 only, when nobody waited.
-    assert_eq!(drawing.both(), 60);
+    assert_eq!(drawing.both(), Counted { ticks: 60, of: 100 });
     assert_eq!(COUNTERS.len(), record.counters.len());
 }
 
@@ -112,7 +113,7 @@ fn a_thread_that_has_gone_on_since_the_walk_is_told_of_up_to_it() {
         record.counters = thread.slot.counters;
         drawing.add(&thread.slot, &thread.timeline, &record);
     }
-    assert_eq!(drawing.both(), 20);
+    assert_eq!(drawing.both(), Counted { ticks: 20, of: 50 });
 }
 
 #[test]
@@ -126,23 +127,58 @@ fn the_shortest_tick_is_taken_with_which_a_window_takes_the_interval() {
 
 #[test]
 fn ticks_that_a_late_reading_no_longer_finds_are_taken_to_be_as_the_rest() {
-    let mut progress = Progress::default();
-    progress.take_in(100, SHIFT, |_| unreachable!("nothing goes before"));
-    assert_eq!(progress.sum(), CoStop { ns: 0, interval_ns: None, tick_ns: 16 });
+    let mut progress = Progress::since(90 << SHIFT);
+    progress.take_in(100, SHIFT, |window| {
+        assert_eq!(window, Window { from: 90, to: 100 }, "from when it was seen");
+        Counted { ticks: 5, of: 10 }
+    });
+    assert_eq!(progress.sum(), CoStop { ns: 5 * 16, interval_ns: None, tick_ns: 16 });
     progress.take_in(200, SHIFT, |window| {
         assert_eq!(window, Window { from: 100, to: 200 });
-        25
+        Counted { ticks: 25, of: 100 }
     });
-    assert_eq!(progress.sum(), CoStop { ns: 25 * 16, interval_ns: Some(25 * 16), tick_ns: 16 });
+    assert_eq!(progress.sum(), CoStop { ns: 30 * 16, interval_ns: Some(25 * 16), tick_ns: 16 });
     let to = 200 + 2 * MOST_TICKS;
     progress.take_in(to, SHIFT, |window| {
         assert_eq!(window, Window { from: 200 + MOST_TICKS, to });
-        50
+        Counted { ticks: 25, of: MOST_TICKS / 2 }
     });
-    assert_eq!(progress.sum().interval_ns, Some(2 * 50 * 16));
+    assert_eq!(progress.sum().interval_ns, Some(4 * 25 * 16));
+    progress.wait();
+    assert_eq!(progress.sum().interval_ns, None);
     progress.restart();
     progress.nobody_waited(to + 7, SHIFT);
-    assert_eq!(progress.sum(), CoStop { ns: 125 * 16, interval_ns: None, tick_ns: 16 });
+    assert_eq!(progress.sum(), CoStop { ns: 130 * 16, interval_ns: None, tick_ns: 16 });
     progress.nobody_waited(to + 9, SHIFT);
     assert_eq!(progress.sum().interval_ns, Some(0));
+}
+
+#[test]
+fn a_wait_that_was_moved_between_cpus_is_waited_as_a_whole() {
+    let window = Window { from: 0, to: 50 };
+    let waits = Thread::new(0, &[(0, 0, 5 << SHIFT)]);
+    let mut record = WalkRecord { waiting_ns: 10 << SHIFT, ..asleep(50 << SHIFT) };
+    record.counters = waits.slot.counters;
+    record.counters[Counter::RunDelay as usize] += 20 << SHIFT;
+    let runs = Thread::new(0, &[(0, 0, 50 << SHIFT)]);
+    let mut drawing = Drawing::new(window, SHIFT);
+    drawing.add(&waits.slot, &waits.timeline, &record);
+    drawing.add(&runs.slot, &runs.timeline, &asleep(50 << SHIFT));
+    assert_eq!(drawing.both(), Counted { ticks: 30, of: 50 });
+}
+
+#[test]
+fn what_was_written_over_since_the_walk_is_not_taken_for_sleep() {
+    let window = Window { from: 0, to: MOST_TICKS };
+    // They ran and waited for the whole window, and a while after it one switched at every other tick.
+    let after = (0..40).map(|_| (0, 2 << SHIFT, 2 << SHIFT));
+    let turns: Vec<Turn> = std::iter::once((0, 0, MOST_TICKS << SHIFT)).chain(after).collect();
+    let runs = Thread::new(0, &turns);
+    let waits = Thread::new(0, &[(0, MOST_TICKS << SHIFT, 1)]);
+    let mut drawing = Drawing::new(window, SHIFT);
+    for thread in [&runs, &waits] {
+        drawing.add(&thread.slot, &thread.timeline, &asleep(MOST_TICKS << SHIFT));
+    }
+    let Counted { ticks, of } = drawing.both();
+    assert!(ticks == of && of < MOST_TICKS && of > MOST_TICKS - 200, "{ticks} of {of}");
 }

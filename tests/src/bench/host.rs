@@ -1,0 +1,149 @@
+//! What the programs cost a whole host whose vCPUs switch as often as its CPUs let them: the kernel's own measure of each program's
+//! time, over that of an empty one on the same switches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use aya::programs::ProgramInfo;
+use aya::sys::{Stats, enable_stats};
+use hvsampler::collect::Collector;
+use hvsampler::kernel::clock::Clock;
+use hvsampler::kernel::limits;
+use hvsampler::load::{self, Loaded, Options};
+use hvsampler::model::{Host, Level};
+use hvsampler::source::{GuestFacts, Kvm, Levels};
+
+use super::fleet::{self, GUESTS, VCPUS};
+use super::machine;
+use crate::vmm::Load;
+
+/// More wake-ups than two CPUs can serve.
+const LOAD: Load = Load::Half { burn: Duration::from_micros(2), sleep: Duration::from_millis(5) };
+const LENGTH: u32 = 20;
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The switches of vCPU threads in a second to which the sum is scaled.
+const SWITCHES: f64 = 200_000.0;
+
+/// Runs the benchmark and prints its tables.
+///
+/// # Errors
+/// When guests do not start or the programs cannot be loaded.
+pub fn run() -> Result<()> {
+    let guests = fleet::start(LOAD)?;
+    // The kernel measures as long as this is open.
+    let _measuring = enable_stats(Stats::RunTime).context("the kernel does not measure programs")?;
+    let options =
+        Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
+    let mut empty = load::load_baseline(options)?;
+    let mut source =
+        Kvm::start(Collector::new(load::load(options)?)?, Arc::new(Host::default()), Clock::start())?;
+    for level in [Level::Basic, Level::Full] {
+        source.set_levels(Levels { most: level, ..Levels::DEFAULT });
+        follow(&mut source, 5)?;
+        let before = Moment::take(&mut source, &mut empty)?;
+        follow(&mut source, LENGTH)?;
+        Moment::take(&mut source, &mut empty)?.print_since(&before, level);
+    }
+    println!("{GUESTS} guests of {VCPUS} vCPUs, {} in all; {}", guests.len() * VCPUS as usize, machine());
+    Ok(())
+}
+
+/// Takes snapshots as the service does.
+fn follow(source: &mut Kvm, intervals: u32) -> Result<()> {
+    for _ in 0..intervals {
+        source.drain();
+        for vm in source.take_unidentified() {
+            source.identify(vm, GuestFacts::default());
+        }
+        source.snapshot()?;
+        thread::sleep(INTERVAL);
+    }
+    Ok(())
+}
+
+/// What a program has cost.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    runs: u64,
+    time: Duration,
+}
+
+impl Cost {
+    fn of(info: &ProgramInfo) -> Self {
+        Self { runs: info.run_count(), time: info.run_time() }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self { runs: self.runs - before.runs, time: self.time - before.time }
+    }
+
+    fn ns(self) -> f64 {
+        self.time.as_nanos() as f64 / self.runs.max(1) as f64
+    }
+}
+
+struct Moment {
+    at: Instant,
+    vcpu_switches: u64,
+    programs: BTreeMap<String, Cost>,
+    empty: Cost,
+}
+
+impl Moment {
+    fn take(source: &mut Kvm, empty: &mut Loaded) -> Result<Self> {
+        let vcpu_switches = source.collector().hook_stats().vcpu_switches;
+        let costs = costs(source.loaded())?;
+        let empty = costs_of_empty(empty)?;
+        Ok(Self { at: Instant::now(), vcpu_switches, programs: costs, empty })
+    }
+
+    fn print_since(&self, before: &Self, level: Level) {
+        let seconds = (self.at - before.at).as_secs_f64();
+        let empty = self.empty.since(before.empty).ns();
+        let switches = (self.vcpu_switches - before.vcpu_switches) as f64 / seconds;
+        println!("level {}: {switches:.0} switches of vCPU threads in a second", level.key());
+        println!("| program | runs in a second | ns each | over the empty one | of one core |");
+        println!("|---|---|---|---|---|");
+        let (mut sum, mut over) = (0.0, 0.0);
+        for (name, cost) in &self.programs {
+            let cost = cost.since(before.programs.get(name).copied().unwrap_or_default());
+            if cost.runs == 0 {
+                continue;
+            }
+            let rate = cost.runs as f64 / seconds;
+            let (all, above) = (rate * cost.ns(), rate * (cost.ns() - empty));
+            println!(
+                "| {name} | {rate:.0} | {:.0} | {:+.0} | {:.2} % |",
+                cost.ns(),
+                cost.ns() - empty,
+                all / 1e7
+            );
+            (sum, over) = (sum + all, over + above);
+        }
+        println!(
+            "all: {:.2} % of one core, {:.2} % over empty ones; for {SWITCHES:.0} switches {:.2} % and {:.2} %\n",
+            sum / 1e7,
+            over / 1e7,
+            sum / 1e7 * SWITCHES / switches,
+            over / 1e7 * SWITCHES / switches,
+        );
+    }
+}
+
+fn costs(loaded: &mut Loaded) -> Result<BTreeMap<String, Cost>> {
+    let mut costs = BTreeMap::new();
+    for (name, program) in loaded.ebpf.programs() {
+        // One that is not loaded was not needed.
+        if program.fd().is_ok() {
+            costs.insert(name.to_owned(), Cost::of(&program.info()?));
+        }
+    }
+    Ok(costs)
+}
+
+fn costs_of_empty(empty: &mut Loaded) -> Result<Cost> {
+    costs(empty)?.into_values().next().context("the empty program is not loaded")
+}
