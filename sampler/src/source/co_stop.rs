@@ -58,6 +58,11 @@ impl Progress {
         self.sum.interval_ns = None;
     }
 
+    /// Whether the last reading left nothing to the next.
+    const fn is_up_to_date(&self) -> bool {
+        self.sum.interval_ns.is_some()
+    }
+
     /// Takes in that no vCPU waited up to this tick.
     fn nobody_waited(&mut self, to: u64, shift: u32) {
         self.take_in(to, shift, |window| Counted { ticks: 0, of: window.ticks() });
@@ -106,7 +111,9 @@ pub(super) fn observe(collector: &Collector, registry: &mut Registry, shift: u32
 fn observe_vm(collector: &Collector, progress: &mut Progress, reads: &[Read], shift: u32) {
     // As far as all are known.
     let to = reads.iter().map(|read| read.record.sched_ns >> shift).min().unwrap_or(0);
-    if reads.len() < 2 || reads.iter().all(|read| read.waited == Some(false)) {
+    // What was left to this reading may be of an interval in which others waited.
+    let nobody_waited = || progress.is_up_to_date() && reads.iter().all(|read| read.waited == Some(false));
+    if reads.len() < 2 || nobody_waited() {
         return progress.nobody_waited(to, shift);
     }
     let timelines: Option<Vec<_>> = reads.iter().map(|read| collector.slot_and_timeline(read.slot)).collect();
