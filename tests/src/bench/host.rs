@@ -20,9 +20,9 @@ use super::fleet::{self, GUESTS, VCPUS};
 use super::machine;
 use crate::vmm::Load;
 
-/// More wake-ups than two CPUs can serve.
-const LOAD: Load = Load::Half { burn: Duration::from_micros(2), sleep: Duration::from_millis(5) };
-const LENGTH: u32 = 20;
+/// About as many wake-ups as two CPUs can serve beside the start of more guests.
+const LOAD: Load = Load::Half { burn: Duration::from_micros(2), sleep: Duration::from_millis(25) };
+const LENGTH: u32 = 10;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The switches of vCPU threads in a second to which the sum is scaled.
 const SWITCHES: f64 = 200_000.0;

@@ -1,6 +1,7 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
 mod churn;
+mod clock;
 mod co_stop;
 mod delivery;
 mod demo;
@@ -227,6 +228,14 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: co_stop::LIMIT,
         run: co_stop::as_traced,
+    },
+    Test {
+        name: "clock.is-set-while-we-sample",
+        // Of the lab's machine nobody else needs the clock.
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: clock::LIMIT,
+        run: clock::steps,
     },
     Test {
         name: "churn.500-guests",
