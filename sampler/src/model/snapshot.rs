@@ -91,8 +91,7 @@ pub struct Vm {
     /// Why its vCPUs left the guest since the first was seen, those that ended included.
     pub exits: Exits,
     /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`, of `exits`,
-    /// of `stolen`, of
-    /// `co_stop` and of `helpers`.
+    /// of `stolen`, of `co_stop` and of `helpers`.
     pub seen_unix_ns: u64,
     /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
     pub stolen: Stolen,

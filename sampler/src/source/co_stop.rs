@@ -23,7 +23,7 @@ const MOST_TICKS: u64 = (CELLS as u64 - 4) * TICKS_PER_CELL;
 /// Length of a tick as a power of two, ns: the shortest with which a window takes an interval.
 pub(super) fn shift_for(interval: Duration) -> u32 {
     let ns = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
-    (0..63).find(|shift| MOST_TICKS << shift >= ns).unwrap_or(53)
+    ns.div_ceil(MOST_TICKS).next_power_of_two().trailing_zeros()
 }
 
 /// How far a VM's co-stop was told.
@@ -94,10 +94,10 @@ pub(super) fn observe(collector: &Collector, registry: &mut Registry, shift: u32
     let mut all: BTreeMap<VmKey, Option<Vec<Read>>> = BTreeMap::new();
     for thread in registry.threads().filter(|thread| thread.account.is_some()) {
         let reads = all.entry(thread.vm).or_insert_with(|| Some(Vec::new()));
-        *reads = reads.take().zip(Read::of(collector, thread)).map(|(mut reads, read)| {
-            reads.push(read);
-            reads
-        });
+        match (reads.as_mut(), Read::of(collector, thread)) {
+            (Some(reads), Some(read)) => reads.push(read),
+            _ => *reads = None,
+        }
     }
     for (vm, reads) in all {
         let Some(entry) = registry.vm_mut(vm) else { continue };
