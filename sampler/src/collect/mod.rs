@@ -61,6 +61,7 @@ pub struct Collector {
     events: RingBuf<MapData>,
     filter: FilterBits,
     generation: u64,
+    passes: u64,
 }
 
 impl Collector {
@@ -87,6 +88,7 @@ impl Collector {
             loaded,
             filter: FilterBits::default(),
             generation: 0,
+            passes: 0,
         })
     }
 
@@ -114,18 +116,35 @@ impl Collector {
     }
 
     /// Visits every thread: announces vCPUs that are not followed yet and brings the records of those that
-    /// are up to date. Returns the walk's number, which [`WalkRecord::generation`] of each visited thread equals.
+    /// are up to date. Returns the walk's number, which [`WalkRecord::generation`] of each thread equals that was read.
     ///
     /// # Errors
     /// When the kernel does not let the iterator run.
     pub fn walk(&mut self) -> Result<u64, CollectError> {
         self.generation += 1;
+        self.pass()?;
+        Ok(self.generation)
+    }
+
+    /// Another pass of the last walk: announces those that are new by now, and reads those that it has not read.
+    ///
+    /// # Errors
+    /// As [`Self::walk`].
+    pub fn pass(&mut self) -> Result<(), CollectError> {
         let mut control = self.control.read(0);
         control.generation = self.generation;
         control.helpers = 0;
         self.control.write(0, control);
-        walk::run(&mut self.loaded.ebpf)?;
-        Ok(self.generation)
+        self.passes += 1;
+        walk::run(&mut self.loaded.ebpf)
+    }
+
+    /// Whether the last walk has read all of a slot's thread.
+    #[must_use]
+    pub fn is_read(&self, index: u16) -> bool {
+        let index = usize::from(index);
+        self.records.first_word(index) == self.generation
+            && self.records.read(index).modes_told != WalkRecord::MODES_TORN
     }
 
     /// The slot of a thread as the scheduler program left it, or `None` while it is being written.
@@ -277,10 +296,16 @@ impl Collector {
         )
     }
 
-    /// Walks so far.
+    /// Number of the last walk.
     #[must_use]
-    pub const fn walks(&self) -> u64 {
+    pub const fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Passes over all threads so far; most walks come to one.
+    #[must_use]
+    pub const fn passes(&self) -> u64 {
+        self.passes
     }
 
     /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from

@@ -233,7 +233,7 @@ macro_rules! sampler_stats {
 sampler_stats! {
     /// Snapshots taken.
     Counter snapshots, "{snapshot}";
-    /// Walks over all threads.
+    /// Walks over all threads: one for each snapshot, and up to two more for threads that it could not read.
     Counter walks, "{walk}";
     /// Threads visited by those walks.
     Counter walked_threads, "{thread}";

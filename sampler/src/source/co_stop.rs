@@ -140,7 +140,7 @@ impl Read {
     fn of(collector: &Collector, thread: &Followed) -> Option<Self> {
         let record = collector.record(thread.slot);
         let waited = thread.interval.map(|interval| interval.run_delay_ns > 0);
-        (record.generation == collector.walks()).then_some(Self { slot: thread.slot, record, waited })
+        (record.generation == collector.generation()).then_some(Self { slot: thread.slot, record, waited })
     }
 }
 

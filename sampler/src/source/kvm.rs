@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -28,6 +29,13 @@ use crate::{
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
 /// identity. Nothing is lost meanwhile: the counts are the kernel's and cumulative.
 const PATIENCE: u32 = 2;
+
+/// Passes of a walk at most.
+const PASSES: u32 = 3;
+
+/// Time that a thread has before another pass to get on with what it was read in the middle of. Longer than the kernel needs for
+/// any switch, and than most times for which a host denies a CPU to a machine of its own.
+const PAUSE: Duration = Duration::from_millis(4);
 
 /// Walks in a row that may miss a thread before it is given up: one may fall between a thread's leaving the
 /// table of processes and its last switch.
@@ -236,14 +244,9 @@ impl Kvm {
     /// When the walk fails.
     pub fn read(&mut self) -> Result<(), SourceError> {
         self.drain();
-        let (mut generation, mut began) = self.walk()?;
-        self.drain();
-        if self.registry.threads().any(|thread| thread.account.is_none()) {
-            // The walk found threads that it had no slots for yet, or births came in meanwhile.
-            (generation, began) = self.walk()?;
-        }
+        let began = self.walk()?;
         let monotonic_ns = self.clock.monotonic_ns();
-        self.read_threads(generation);
+        self.read_threads();
         co_stop::observe(&self.collector, &mut self.registry, self.tick_shift);
         levels::adjust(&mut self.registry, self.levels, &mut self.stats);
         self.tell();
@@ -257,12 +260,35 @@ impl Kvm {
         Ok(())
     }
 
-    /// Walks, with the VMs that are known by now marked. Returns the walk's number, and when it began by `CLOCK_BOOTTIME`.
-    fn walk(&mut self) -> Result<(u64, u64), SourceError> {
+    /// Walks, in as many passes as it takes to read all, up to [`PASSES`]. Returns when the last began, by `CLOCK_BOOTTIME`.
+    fn walk(&mut self) -> Result<u64, SourceError> {
+        let mut began = self.pass(Collector::walk)?;
+        for _ in 1..PASSES {
+            let unread = self.registry.threads().filter(|thread| !self.collector.is_read(thread.slot));
+            match unread.map(|thread| thread.account.is_some()).max() {
+                None => break,
+                // New threads, which have their slots by now.
+                Some(false) => {}
+                // Some switched at each attempt to read them, or are in the middle of a switch on a CPU that the host of this host
+                // has taken away.
+                Some(true) => thread::sleep(PAUSE),
+            }
+            began = self.pass(Collector::pass)?;
+        }
+        Ok(began)
+    }
+
+    /// One pass, with the VMs that are known by now marked.
+    fn pass<T>(
+        &mut self,
+        walk: impl FnOnce(&mut Collector) -> Result<T, SourceError>,
+    ) -> Result<u64, SourceError> {
         let changes = self.helpers.mark(self.registry.vms().map(|(key, _)| *key));
         changes.into_iter().for_each(|(pid, is_vmm)| self.collector.mark_vmm(pid, is_vmm));
         let began = self.clock.boottime_ns();
-        Ok((self.collector.walk()?, began))
+        walk(&mut self.collector)?;
+        self.drain();
+        Ok(began)
     }
 
     /// The snapshot of the last reading.
@@ -281,7 +307,8 @@ impl Kvm {
     }
 
     /// Advances the account of every thread that the walk found; gives up those that it misses for good.
-    fn read_threads(&mut self, generation: u64) {
+    fn read_threads(&mut self) {
+        let generation = self.collector.generation();
         let Self { collector, registry, stats, last_monotonic_ns, told, hooks, .. } = self;
         let mut lost = Vec::new();
         for thread in registry.threads_mut() {
@@ -417,7 +444,7 @@ impl Kvm {
 
     fn sampler_stats(&mut self) -> SamplerStats {
         let (hook, walk) = (self.collector.hook_stats(), self.collector.walk_stats());
-        self.stats.walks = self.collector.walks();
+        self.stats.walks = self.collector.passes();
         self.stats.walked_threads = walk.threads;
         self.stats.walk_torn = walk.torn;
         self.stats.helpers_dropped = walk.helpers_dropped;

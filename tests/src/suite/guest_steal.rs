@@ -17,8 +17,8 @@ use crate::vmm::{Load, VcpuConfig, Vm, VmConfig};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(240);
 /// What the guest does: burn, then sleep and print what it has counted; twice, so that differences are compared as well.
-const PHASES: &str = "phases=busy:6,idle:3,busy:5,idle:3";
-const FIGHT: Duration = Duration::from_secs(3);
+const PHASES: &str = "phases=busy:4,idle:2,busy:4,idle:2";
+const FIGHT: Duration = Duration::from_secs(2);
 /// A guest's clock tick, 100 a second.
 const TICK_NS: i64 = 10_000_000;
 const TOLERANCE_TICKS: i64 = 2;

@@ -12,7 +12,7 @@ use hvsampler::source::{Kvm, TaskFacts, telling_unit};
 
 use super::sampler;
 use crate::exactness::{Oracle as _, ProcOracle, Thread};
-use crate::guest::{Guest, GuestConfig};
+use crate::guest::{Guest, GuestConfig, Guests};
 use crate::host::{self, CpuList};
 use crate::runner::{Context, Outcome};
 use crate::vmm::Load;
@@ -60,9 +60,9 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
     let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
     let cpu = CpuList::one(allowed.numbers()[0])?;
     let start = |name: &str| Guest::start(&binary, &GuestConfig::new(name, 1, Load::Busy).on(&cpu));
-    let guests = [start("victim")?, start("other")?];
+    let guests: Guests = [start("victim")?, start("other")?].into_iter().collect();
     let hog = Hog::start("while :; do :; done", &cpu)?;
-    let [victim, other] = guests.each_ref().map(|guest| Thread { pid: guest.pid(), tid: guest.tids()[0] });
+    let [victim, other] = [0, 1].map(|n: usize| Thread { pid: guests[n].pid(), tid: guests[n].tids()[0] });
     let hog_thread = Thread { pid: hog.0.id(), tid: hog.0.id() };
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &[victim, other])?;
@@ -120,8 +120,7 @@ pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
     let (burn, sleep) = (Duration::from_millis(2), Duration::from_millis(3));
     let load = |n: u32| if n.is_multiple_of(3) { Load::Half { burn, sleep } } else { Load::Busy };
     let start = |n: u32| Guest::start(&binary, &GuestConfig::new(format!("many-{n}"), 1, load(n)).on(&cpus));
-    let guests: Vec<Guest> =
-        (0..if context.in_lab() { 8 } else { 40 }).map(start).collect::<Result<_, _>>()?;
+    let guests: Guests = (0..if context.in_lab() { 8 } else { 40 }).map(start).collect::<Result<_, _>>()?;
     let threads: Vec<_> =
         guests.iter().map(|guest| Thread { pid: guest.pid(), tid: guest.tids()[0] }).collect();
     let hog =

@@ -20,7 +20,7 @@ use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats}
 use self::{
     helper::list_helper,
     kvm::read_kvm_stats,
-    thread::{Known, read_thread},
+    thread::{Known, is_read, read_thread},
 };
 use super::lifecycle::{Seen, announce, halted, notifier, runs_vcpu};
 use crate::{
@@ -71,7 +71,9 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
         let Some(slot) = slot(index) else { return };
         // SAFETY: as above.
         if unsafe { (&raw const (*slot).task).read_volatile() } == task as u64 {
-            if let (Some(record), Some(modes)) = (walk_record(index), modes(index)) {
+            if let (Some(record), Some(modes)) = (walk_record(index), modes(index))
+                && !is_read(control, record)
+            {
                 read_thread(control, stats, Known { slot, modes }, record, task);
                 read_kvm_stats(control, slot, record, task);
             }

@@ -55,7 +55,7 @@ pub(super) struct Known {
     pub(super) modes: *const Modes,
 }
 
-/// Reads a thread into its record; what switches at each attempt is left for the next walk.
+/// Reads a thread into its record; what switches at each attempt is left for the next pass or walk.
 #[inline(always)]
 pub(super) fn read_thread(
     control: *const Control,
@@ -65,9 +65,12 @@ pub(super) fn read_thread(
     task: Object,
 ) {
     // SAFETY: all pointers came from map look-ups that the verifier followed; walks do not overlap.
+    let generation = unsafe { (&raw const (*control).generation).read_volatile() };
+    // SAFETY: as above.
     unsafe {
-        let generation = (&raw const (*control).generation).read_volatile();
         (&raw mut (*record).visited).write_volatile(generation);
+        // What is written below holds only once it is whole.
+        (&raw mut (*record).generation).write_volatile(0);
     }
     for _ in 0..ATTEMPTS {
         let before = stamp(task);
@@ -87,14 +90,21 @@ pub(super) fn read_thread(
         if stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
             write(record, &before, &counters, &now);
             // SAFETY: as above.
-            unsafe {
-                let generation = (&raw const (*control).generation).read_volatile();
-                (&raw mut (*record).generation).write_volatile(generation);
-            }
-            return;
+            return unsafe { (&raw mut (*record).generation).write_volatile(generation) };
         }
     }
     count(stats, |s| &raw mut s.torn);
+}
+
+/// Whether an earlier pass of the same walk has read all of a thread.
+#[inline(always)]
+pub(super) fn is_read(control: *const Control, record: *const WalkRecord) -> bool {
+    // SAFETY: the pointers came from map look-ups that the verifier followed; walks do not overlap.
+    unsafe {
+        (&raw const (*record).generation).read_volatile()
+            == (&raw const (*control).generation).read_volatile()
+            && (&raw const (*record).modes_told).read_volatile() != WalkRecord::MODES_TORN
+    }
 }
 
 /// The moment of a reading.
