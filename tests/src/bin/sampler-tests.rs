@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
-use sampler_tests::runner::{Selection, Set, Test, run, run_one};
+use sampler_tests::runner::{Need, Selection, Set, Test, run, run_one};
 use sampler_tests::suite::TESTS;
 use sampler_tests::vmm::Unused;
 
@@ -53,7 +53,14 @@ fn main() -> ExitCode {
 
 fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if let (Some(name), Some(directory)) = (&arguments.run_one, &arguments.directory) {
-        run_one(TESTS, name, directory, arguments.parent_pid)?;
+        let test = TESTS
+            .iter()
+            .find(|test| test.name == name)
+            .with_context(|| format!("there is no test {name}"))?;
+        // Without KVM its tests are skipped, each with the reason.
+        let keeps_awake = std::env::var_os("HVS_LAB").is_some() && !test.needs.contains(&Need::IdleKvm);
+        let _kvm_stays_awake = if keeps_awake { Unused::create().ok() } else { None };
+        run_one(test, directory, arguments.parent_pid)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Arguments { set, filter, except, .. } = arguments.clone();
@@ -72,8 +79,6 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         command.arg("--parent-pid").arg(std::process::id().to_string());
         command
     };
-    // Without KVM its tests are skipped, each with the reason.
-    let _kvm_stays_awake = if set == Set::Lab { Unused::create().ok() } else { None };
     let tally = run(TESTS, &selection, &command, &mut std::io::stdout())?;
     Ok(if tally.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

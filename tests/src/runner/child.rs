@@ -18,11 +18,9 @@ const VERDICT: &str = "verdict.json";
 /// Runs a test in this process and leaves its verdict in `directory` for the runner.
 ///
 /// # Errors
-/// When there is no such test or the verdict cannot be written.
-pub fn run_one(tests: &[Test], name: &str, directory: &Path, parent: u32) -> anyhow::Result<()> {
+/// When the verdict cannot be written.
+pub fn run_one(test: &Test, directory: &Path, parent: u32) -> anyhow::Result<()> {
     end_with_parent(Some(parent)).context("cannot tie this process to the runner")?;
-    let test =
-        tests.iter().find(|test| test.name == name).with_context(|| format!("there is no test {name}"))?;
     let scratch = directory.join("scratch");
     fs::create_dir(&scratch).with_context(|| format!("{} cannot be made", scratch.display()))?;
     let verdict = explained(verdict_of(test, &Context::new(scratch)), strays::noted());

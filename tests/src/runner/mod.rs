@@ -21,7 +21,7 @@ mod verdict;
 
 pub use child::run_one;
 pub use context::Context;
-pub use needs::{Need, required_file};
+pub use needs::{LAB_MODULES, Need, required_file};
 pub use run::{Selection, run};
 pub use verdict::{Tally, Verdict};
 

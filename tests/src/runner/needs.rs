@@ -10,6 +10,9 @@ use crate::host::CpuList;
 use crate::oracle::Hierarchy;
 use crate::vmm;
 
+/// Where the lab's machine has the files of KVM's modules.
+pub const LAB_MODULES: &str = "/run/lab-modules";
+
 /// Something that a machine may lack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -17,6 +20,8 @@ pub enum Need {
     Root,
     /// `/dev/kvm`.
     Kvm,
+    /// KVM's modules, which can be unloaded, with the files to load them again.
+    IdleKvm,
     /// Loading eBPF programs: the superuser and the kernel's own BTF.
     Bpf,
     /// A cgroup hierarchy with the cpu controller; a lab kernel can mount one.
@@ -42,6 +47,9 @@ impl Need {
         match self {
             Self::Root => (!is_root()).then(|| "needs root".to_owned()),
             Self::Kvm => vmm::available().err().map(|error| error.to_string()),
+            Self::IdleKvm => {
+                ["/sys/module/kvm_amd/refcnt", LAB_MODULES].iter().find_map(|path| absent(Path::new(path)))
+            }
             Self::Bpf => Self::Root.missing().or_else(|| absent(Path::new("/sys/kernel/btf/vmlinux"))),
             Self::CpuQuota => Self::Root.missing().or_else(missing_quota),
             Self::Cpus(needed) => missing_cpus(needed),

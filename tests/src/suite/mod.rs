@@ -17,6 +17,7 @@ mod modes;
 mod oracle;
 mod programs;
 mod qemu;
+mod reload;
 mod sampler;
 mod states;
 mod thieves;
@@ -236,6 +237,14 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: clock::LIMIT,
         run: clock::steps,
+    },
+    Test {
+        name: "kvm.is-reloaded-while-we-sample",
+        // The lab's machine lets KVM go, and uses no other module for it. Last, for a failure may leave it without.
+        sets: &[Set::Lab],
+        needs: &[Need::IdleKvm, Need::Kvm, Need::Bpf],
+        limit: reload::LIMIT,
+        run: reload::while_we_sample,
     },
     Test {
         name: "churn.500-guests",

@@ -37,6 +37,9 @@ mount -t tracefs tracefs /root/sys/kernel/tracing
 mount -t bpf bpf /root/sys/fs/bpf
 mount -t cgroup2 cgroup2 /root/sys/fs/cgroup
 ifconfig lo 127.0.0.1 up
+# For a test that reloads KVM.
+mkdir /root/run/lab-modules
+cp /modules/kvm*.ko /root/run/lab-modules
 [ -e /dev/kvm ] || fault "no /dev/kvm"
 cp /command /root/run/lab-command
 
