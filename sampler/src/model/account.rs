@@ -165,9 +165,12 @@ impl Account {
             self.throttled_early_ns = known - throttled;
             throttled
         });
-        let spent = run_ns + run_delay_ns + self.debt_ns;
+        let debt_before_ns = self.debt_ns;
+        let spent = run_ns + run_delay_ns + debt_before_ns;
         let asleep_ns = wall_ns.saturating_sub(spent);
         self.debt_ns = spent.saturating_sub(wall_ns);
+        // A thread that never sleeps never pays back: what was told once is not told again.
+        let owes_more = self.debt_ns > TOLERANCE_NS && self.debt_ns > debt_before_ns;
         let mut halted_before = self.last.halted_ns;
         let measured_ns = grow(reading.halted_ns, &mut halted_before);
         let halted_ns = measured_ns.min(asleep_ns);
@@ -178,8 +181,7 @@ impl Account {
             *self.throttled_ns.get_or_insert(0) += throttled_ns;
         }
         let too_much_told = self.on_cpu.advance(&reading.modes, run_ns);
-        faults.negative_remainder =
-            self.debt_ns > TOLERANCE_NS || measured_ns > asleep_ns + TOLERANCE_NS || too_much_told;
+        faults.negative_remainder = owes_more || measured_ns > asleep_ns + TOLERANCE_NS || too_much_told;
         let counters = std::array::from_fn(|n| {
             faults.regression |= reading.counters[n] < self.last.counters[n];
             reading.counters[n].saturating_sub(self.last.counters[n])
@@ -285,6 +287,10 @@ mod tests {
         assert_eq!(account.states().sum(), 2_000_000);
         let (_, faults) = account.advance(reading(3_000_000, 3_010_000, 0, 0, 0));
         assert!(faults.negative_remainder);
+        let (_, faults) = account.advance(reading(4_000_000, 4_010_000, 0, 0, 0));
+        assert!(!faults.negative_remainder, "it stands, and was told");
+        let (_, faults) = account.advance(reading(5_000_000, 5_010_001, 0, 0, 0));
+        assert!(faults.negative_remainder, "it grows");
     }
 
     #[test]

@@ -256,7 +256,7 @@ sampler_stats! {
     /// Slots in use.
     Level slots_used, "{slot}";
     /// Readings whose states came to more than the wall time, or what was told of the CPU time to more than the run time, by more than
-    /// 50 microseconds, or halt polls by more than a millisecond.
+    /// 50 microseconds, or halt polls by more than a millisecond. What a thread that never sleeps cannot make up for is told once.
     Counter negative_remainders, "{reading}";
     /// Counters that were found lower than before and were held.
     Counter counter_regressions, "{reading}";
