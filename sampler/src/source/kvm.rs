@@ -106,6 +106,9 @@ impl Kvm {
     pub fn drain(&mut self) {
         let Self { collector, registry, events, .. } = self;
         collector.drain(|event| events.push(event));
+        if events.is_empty() {
+            return;
+        }
         for event in events.drain(..) {
             dispatch(collector, registry, &event);
         }
