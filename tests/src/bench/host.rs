@@ -22,7 +22,11 @@ use crate::vmm::Load;
 
 /// About as many wake-ups as two CPUs can serve beside the start of more guests.
 const LOAD: Load = Load::Half { burn: Duration::from_micros(2), sleep: Duration::from_millis(25) };
-const LENGTH: u32 = 10;
+/// Turns of each level, and snapshots in each turn: the levels are measured in turns, for the load is not the same all the time.
+const TURNS: u32 = 4;
+const LENGTH: u32 = 5;
+/// Snapshots until all guests are at the level.
+const SETTLING: u32 = 2;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The switches of vCPU threads in a second to which the sum is scaled.
 const SWITCHES: f64 = 200_000.0;
@@ -40,13 +44,18 @@ pub fn run() -> Result<()> {
     let mut empty = load::load_baseline(options)?;
     let mut source =
         Kvm::start(Collector::new(load::load(options)?)?, Arc::new(Host::default()), Clock::start())?;
-    for level in [Level::Basic, Level::Full] {
-        source.set_levels(Levels { most: level, ..Levels::DEFAULT });
-        follow(&mut source, 5)?;
-        let before = Moment::take(&mut source, &mut empty)?;
-        follow(&mut source, LENGTH)?;
-        Moment::take(&mut source, &mut empty)?.print_since(&before, level);
+    let mut sums = [(Level::Basic, Sum::default()), (Level::Full, Sum::default())];
+    follow(&mut source, 5)?;
+    for _ in 0..TURNS {
+        for (level, sum) in &mut sums {
+            source.set_levels(Levels { most: *level, ..Levels::DEFAULT });
+            follow(&mut source, SETTLING)?;
+            let before = Moment::take(&mut source, &mut empty)?;
+            follow(&mut source, LENGTH)?;
+            sum.add(&before, &Moment::take(&mut source, &mut empty)?);
+        }
     }
+    sums.iter().for_each(|(level, sum)| sum.print(*level));
     println!("{GUESTS} guests of {VCPUS} vCPUs, {} in all; {}", guests.len() * VCPUS as usize, machine());
     Ok(())
 }
@@ -80,6 +89,11 @@ impl Cost {
         Self { runs: self.runs - before.runs, time: self.time - before.time }
     }
 
+    fn add(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.time += other.time;
+    }
+
     fn ns(self) -> f64 {
         self.time.as_nanos() as f64 / self.runs.max(1) as f64
     }
@@ -99,20 +113,37 @@ impl Moment {
         let empty = costs_of_empty(empty)?;
         Ok(Self { at: Instant::now(), vcpu_switches, programs: costs, empty })
     }
+}
 
-    fn print_since(&self, before: &Self, level: Level) {
-        let seconds = (self.at - before.at).as_secs_f64();
-        let empty = self.empty.since(before.empty).ns();
-        let switches = (self.vcpu_switches - before.vcpu_switches) as f64 / seconds;
+/// What all turns of a level have come to.
+#[derive(Default)]
+struct Sum {
+    wall: Duration,
+    vcpu_switches: u64,
+    programs: BTreeMap<String, Cost>,
+    empty: Cost,
+}
+
+impl Sum {
+    fn add(&mut self, from: &Moment, to: &Moment) {
+        self.wall += to.at - from.at;
+        self.vcpu_switches += to.vcpu_switches - from.vcpu_switches;
+        self.empty.add(to.empty.since(from.empty));
+        for (name, cost) in &to.programs {
+            let before = from.programs.get(name).copied().unwrap_or_default();
+            self.programs.entry(name.clone()).or_default().add(cost.since(before));
+        }
+    }
+
+    fn print(&self, level: Level) {
+        let seconds = self.wall.as_secs_f64();
+        let empty = self.empty.ns();
+        let switches = self.vcpu_switches as f64 / seconds;
         println!("level {}: {switches:.0} switches of vCPU threads in a second", level.key());
         println!("| program | runs in a second | ns each | over the empty one | of one core |");
         println!("|---|---|---|---|---|");
         let (mut sum, mut over) = (0.0, 0.0);
-        for (name, cost) in &self.programs {
-            let cost = cost.since(before.programs.get(name).copied().unwrap_or_default());
-            if cost.runs == 0 {
-                continue;
-            }
+        for (name, cost) in self.programs.iter().filter(|(_, cost)| cost.runs > 0) {
             let rate = cost.runs as f64 / seconds;
             let (all, above) = (rate * cost.ns(), rate * (cost.ns() - empty));
             println!(
