@@ -126,7 +126,10 @@ struct Json<'a> {
 fn hooks() -> Vec<CheckItem> {
     const UNKNOWN_KERNEL: &str = "run a kernel that the README lists, or report this one with its BTF";
     match load::probe(agent::options(0)) {
-        Ok(probes) => probes.into_iter().map(hook).collect(),
+        Ok(probes) => {
+            let reasons = probes.iter().find_map(reasons);
+            probes.into_iter().map(hook).chain(reasons).collect()
+        }
         Err(error) => vec![CheckItem::fail("eBPF programs", error.to_string(), UNKNOWN_KERNEL)],
     }
 }
@@ -146,6 +149,21 @@ fn hook(probe: Probe) -> CheckItem {
             "nothing to do: the sampler works without it",
         ),
     }
+}
+
+/// Whether the hook on exits tells why; nothing where there is none.
+fn reasons(probe: &Probe) -> Option<CheckItem> {
+    const NAME: &str = "reasons of exits";
+    let way = *probe.result.as_ref().ok()?;
+    (probe.hook.name == load::KVM_EXIT).then(|| match load::tells_reasons(way) {
+        Ok(true) => CheckItem::ok(NAME, "why guests exit"),
+        Ok(false) => CheckItem::warn(
+            NAME,
+            "the kernel neither passes them nor publishes where its module for this processor keeps them: all exits are \"other\"",
+            "load kvm_amd or kvm_intel; if they are, a kernel with CONFIG_DEBUG_INFO_BTF_MODULES",
+        ),
+        Err(error) => CheckItem::warn(NAME, error.to_string(), "report this kernel with its BTF"),
+    })
 }
 
 fn check_guests(root: &Root) -> CheckItem {

@@ -86,8 +86,8 @@ pub(super) struct Published {
     pub(super) reasons: bool,
 }
 
-/// Tells the programs where reasons are. A kernel that does not publish the types of its modules may pass them instead.
-pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Published, LoadError> {
+/// Where reasons are. A kernel that does not publish the types of its modules may pass them instead.
+fn find(btf: &Btf) -> Result<(Option<Processor>, ExitOffsets), BtfError> {
     let mut offsets = ExitOffsets::UNSET;
     let processor = Processor::of(&fs::read_to_string(CPUINFO).unwrap_or_default());
     if let Some(processor) = processor {
@@ -96,6 +96,17 @@ pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Published, LoadError
             tracing::debug!(%error, "where this kernel keeps the reasons of exits is not known");
         }
     }
+    Ok((processor, offsets))
+}
+
+/// Whether reasons can be found without being passed.
+pub(super) fn are_published(btf: &Btf) -> Result<bool, BtfError> {
+    Ok(find(btf)?.1 != ExitOffsets::UNSET)
+}
+
+/// Tells the programs where reasons are.
+pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Published, LoadError> {
+    let (processor, offsets) = find(btf)?;
     let error = |error: String| LoadError::Section(MAP, error);
     let map = ebpf.map_mut(MAP).ok_or_else(|| error("missing".to_owned()))?;
     let mut map: Array<&mut MapData, [u32; 4]> = Array::try_from(map).map_err(|e| error(e.to_string()))?;

@@ -120,7 +120,7 @@ pub const HOOKS: &[Hook] = &[
         true,
     ),
     kvm_hook(
-        "kvm_exit",
+        KVM_EXIT,
         "the guest's own time, and why it was left",
         &[
             Attach::RawTracepoint { program: "kvm_exit_with_reason", tracepoint: "kvm_exit", reads: 3 },
@@ -145,6 +145,9 @@ pub const HOOKS: &[Hook] = &[
         false,
     ),
 ];
+
+/// Name of the hook that tells why guests exit.
+pub const KVM_EXIT: &str = "kvm_exit";
 
 /// The program on `kvm_exit` that has to find the reason by itself.
 pub(super) const READS_REASONS: &str = "kvm_exit";

@@ -14,7 +14,7 @@ use attach::KernelTypes;
 pub use attach::{AttachError, Attached, Probe, WayProbe};
 pub use exits::Processor;
 use hooks::READS_REASONS;
-pub use hooks::{Attach, HOOKS, Hook, MAY_BE_PREEMPTED, When};
+pub use hooks::{Attach, HOOKS, Hook, KVM_EXIT, MAY_BE_PREEMPTED, When};
 pub use offsets::{ShapeError, resolve};
 
 use crate::kernel::btf::{Btf, BtfError, VMLINUX};
@@ -149,6 +149,15 @@ pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     let mut ebpf = load_object(resolve(&btf)?, options)?;
     let types = KernelTypes::default();
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &types)).collect())
+}
+
+/// Whether a hook that can be attached in this way tells why guests exit: the kernel passes the reason, or publishes where the
+/// processor's module of KVM keeps it, which takes that module to be loaded.
+///
+/// # Errors
+/// When the kernel's types cannot be read.
+pub fn tells_reasons(way: Attach) -> Result<bool, LoadError> {
+    Ok(way.program() != READS_REASONS || exits::are_published(&Btf::read(Path::new(VMLINUX))?)?)
 }
 
 /// What the kernel says of every program in the object.
