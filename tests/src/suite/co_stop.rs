@@ -46,12 +46,21 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     // Until each has been seen to do something.
     thread::sleep(INTERVAL);
     // The time of the readings is somewhere in that of the snapshots, during which the test may wait for a CPU.
-    let mut begin = (monotonic_us(), 0);
-    source.snapshot()?;
-    begin.1 = monotonic_us();
+    let mut begin = (0, 0);
+    // What could not be read is left to the next interval: the first must begin where the one before it ended, and the last must
+    // have all.
+    let is_complete = |snapshot: &Snapshot| snapshot.vms.iter().all(|vm| vm.co_stop.interval_ns.is_some());
+    for n in 0.. {
+        begin.0 = monotonic_us();
+        let snapshot = source.snapshot()?;
+        begin.1 = monotonic_us();
+        if is_complete(&snapshot) {
+            break;
+        }
+        ensure!(n < 3, "a guest that is known has no interval");
+    }
     let mut sums = BTreeMap::new();
     let mut end = (0, 0);
-    // What could not be read is left to the next interval: the last must have all.
     let mut complete = false;
     for n in 0..INTERVALS + 3 {
         if n >= INTERVALS && complete {
@@ -60,7 +69,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         thread::sleep(INTERVAL);
         end.0 = monotonic_us();
         let snapshot = source.snapshot()?;
-        complete = snapshot.vms.iter().all(|vm| vm.co_stop.interval_ns.is_some());
+        complete = is_complete(&snapshot);
         for vm in &snapshot.vms {
             ensure!(vm.co_stop.tick_ns <= 1 << 20, "{:?}", vm.co_stop);
             *sums.entry(vm.key.pid).or_insert(0) += vm.co_stop.interval_ns.unwrap_or(0);
