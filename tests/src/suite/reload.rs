@@ -30,7 +30,7 @@ const MODULES: [&str; 2] = ["kvm", "kvm_amd"];
 /// A sampler that was started on a host without KVM tells all of a guest once there is one, lets the modules go with it, and tells all
 /// of the next guest, which runs on modules that were loaded anew.
 pub(super) fn while_we_sample(context: &Context) -> anyhow::Result<Outcome> {
-    unload()?;
+    unload(|| {})?;
     let mut source = sampler::start()?;
     source.snapshot()?;
     let mut told = Vec::new();
@@ -38,8 +38,7 @@ pub(super) fn while_we_sample(context: &Context) -> anyhow::Result<Outcome> {
         MODULES.into_iter().try_for_each(load)?;
         told.push(judge_a_guest(context, &mut source).with_context(|| format!("load {}", round + 1))?);
         // As the sampling thread does when the ring has news.
-        source.drain();
-        unload()?;
+        unload(|| source.drain())?;
     }
     MODULES.into_iter().try_for_each(load)?;
     sampler::nothing_lost(&source.snapshot()?.sampler)?;
@@ -79,11 +78,12 @@ fn load(module: &str) -> anyhow::Result<()> {
     finit_module(file, c"", 0).with_context(|| format!("{} cannot be loaded", path.display()))
 }
 
-/// Takes the modules out, as soon as their last users are gone.
-fn unload() -> anyhow::Result<()> {
+/// Takes the modules out, as soon as their last users are gone; `meanwhile` is done again and again.
+fn unload(mut meanwhile: impl FnMut()) -> anyhow::Result<()> {
     for module in MODULES.into_iter().rev() {
         let name = CString::new(module)?;
         let end = Instant::now() + PATIENCE;
+        meanwhile();
         while let Err(error) = delete_module(&name, libc::O_NONBLOCK) {
             let users = || fs::read_to_string(format!("/sys/module/{module}/refcnt")).unwrap_or_default();
             let is_in_use = error == Errno::AGAIN || error == Errno::BUSY;
@@ -93,6 +93,7 @@ fn unload() -> anyhow::Result<()> {
                 users().trim()
             );
             thread::sleep(Duration::from_millis(10));
+            meanwhile();
         }
     }
     Ok(())
