@@ -116,14 +116,13 @@ impl Collector {
     }
 
     /// Visits every thread: announces vCPUs that are not followed yet and brings the records of those that
-    /// are up to date. Returns the walk's number, which [`WalkRecord::generation`] of each thread equals that was read.
+    /// are up to date. [`WalkRecord::generation`] of each thread that was read is the walk's number then.
     ///
     /// # Errors
     /// When the kernel does not let the iterator run.
-    pub fn walk(&mut self) -> Result<u64, CollectError> {
+    pub fn walk(&mut self) -> Result<(), CollectError> {
         self.generation += 1;
-        self.pass()?;
-        Ok(self.generation)
+        self.pass()
     }
 
     /// Another pass of the last walk: announces those that are new by now, and reads those that it has not read.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use sampler_ebpf::abi::{COUNTERS, Event, EventKind};
+use sampler_ebpf::abi::{Event, EventKind};
 
 use super::{
     co_stop,
@@ -33,8 +33,7 @@ const PATIENCE: u32 = 2;
 /// Passes of a walk at most.
 const PASSES: u32 = 3;
 
-/// Time that a thread has before another pass to get on with what it was read in the middle of. Longer than the kernel needs for
-/// any switch, and than most times for which a host denies a CPU to a machine of its own.
+/// Time that a thread has before another pass to get on with what it was read in the middle of: far more than a switch takes.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// Walks in a row that may miss a thread before it is given up: one may fall between a thread's leaving the
@@ -282,10 +281,7 @@ impl Kvm {
     }
 
     /// One pass, with the VMs that are known by now marked.
-    fn pass<T>(
-        &mut self,
-        walk: impl FnOnce(&mut Collector) -> Result<T, SourceError>,
-    ) -> Result<u64, SourceError> {
+    fn pass(&mut self, walk: fn(&mut Collector) -> Result<(), SourceError>) -> Result<u64, SourceError> {
         let changes = self.helpers.mark(self.registry.vms().map(|(key, _)| *key));
         changes.into_iter().for_each(|(pid, is_vmm)| self.collector.mark_vmm(pid, is_vmm));
         let began = self.clock.boottime_ns();
@@ -476,14 +472,8 @@ fn dispatch(collector: &Collector, registry: &mut Registry, event: &Event) {
     if event.kind == EventKind::VcpuSeen as u32 {
         registry.seen(event);
     } else if event.kind == EventKind::ThreadGone as u32 {
-        registry.gone(event, |slot| last_counts(collector, slot, event.task));
+        registry.gone(event, |slot| readings::last_counts(collector, slot, event.task));
     }
-}
-
-/// What the scheduler program recorded at a thread's very last switch: its counts for ever.
-fn last_counts(collector: &Collector, slot: u16, task: u64) -> Option<[u64; COUNTERS.len()]> {
-    let slot = collector.slot(slot)?;
-    (slot.task == task && slot.fresh == 0).then_some(slot.counters)
 }
 
 fn apply(collector: &mut Collector, action: Action) {

@@ -1,6 +1,6 @@
 //! What a walk and the programs say of one thread, taken into what is known of it.
 
-use sampler_ebpf::abi::{Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, WalkRecord};
+use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, WalkRecord};
 
 use super::{
     exits::{ExitKinds, added},
@@ -149,4 +149,10 @@ pub(super) fn exits(
     let none = [ExitCounts::default(); EXIT_ROWS];
     let added = added(&modes.exits, thread.exit_counts.as_deref().unwrap_or(&none), kinds);
     Some((added, modes.seq, Box::new(modes.exits)))
+}
+
+/// What the scheduler program recorded at a thread's very last switch: its counts for ever.
+pub(super) fn last_counts(collector: &Collector, slot: u16, task: u64) -> Option<[u64; COUNTERS.len()]> {
+    let slot = collector.slot(slot)?;
+    (slot.task == task && slot.fresh == 0).then_some(slot.counters)
 }

@@ -21,7 +21,7 @@ use crate::vmm::Load;
 
 /// Time for the test.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_secs(4);
 /// What the modules' users may take to be gone: detached hooks are freed after a grace period.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// In the order in which they are loaded.
