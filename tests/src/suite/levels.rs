@@ -16,7 +16,7 @@ use crate::vmm::Load;
 
 /// Time for one of these tests.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
-const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_secs(2);
 
 /// A guest that leaves for the VMM all the time is told of at level basic from the first interval on in which it was too much;
 /// its neighbour is not.
