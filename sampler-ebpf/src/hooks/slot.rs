@@ -6,7 +6,7 @@
 //! the stint's end; the begin of a stint needs no more than a mark.
 
 use sampler_ebpf::abi::{
-    Counter, Distribution, Left, Member, Thieves, VcpuSlot, bucket_of, for_each_counter,
+    COUNTERS, Counter, Distribution, Left, Member, Thieves, VcpuSlot, bucket_of, for_each_counter,
 };
 
 use super::{quota::note, timeline::draw};
@@ -63,8 +63,8 @@ pub(super) fn leave<A: Access>(
     // SAFETY: as above.
     unsafe {
         begin(slot);
-        let before = (&raw const (*slot).counters[Counter::Timeslices as usize]).read_volatile();
-        let stints = A::u64(task, Member::TaskPcount).wrapping_sub(before);
+        let counts = Counts::read::<A>(task);
+        let stints = counts.since(slot, Counter::Timeslices);
         let arrived = (&raw const (*slot).on_cpu).read_volatile() != 0;
         let missed = if (&raw const (*slot).fresh).read_volatile() != 0 {
             0
@@ -72,10 +72,10 @@ pub(super) fn leave<A: Access>(
             stints.saturating_sub(1) + u64::from(!arrived)
         };
         if stints <= 1 {
-            distribute::<A>(slot, task, stints == 1);
-            draw::<A>(slot, index, task, stints, now);
+            distribute(slot, &counts, stints == 1);
+            draw(slot, index, &counts, stints, now);
         }
-        let late = uncharged::<A>(slot, thieves, task);
+        let late = uncharged(slot, thieves, &counts);
         if late != 0 && !arrived && stints <= 1 {
             charge_late(late);
         } else if late != 0 {
@@ -90,12 +90,46 @@ pub(super) fn leave<A: Access>(
         (&raw mut (*slot).left).write_volatile(left as u32);
         (&raw mut (*slot).left_ns).write_volatile(now);
         note::<A>(slot, task, now);
-        for_each_counter(|counter, member| {
-            let value = A::u64(task, member);
-            (&raw mut (*slot).counters[counter as usize]).write_volatile(value);
-        });
+        counts.write(slot);
         end(slot);
         missed
+    }
+}
+
+/// What the kernel has counted of a thread that leaves its CPU, each read once: a typed load is checked each time, and costs as
+/// much as ten of the program's own.
+pub(super) struct Counts {
+    counters: [u64; COUNTERS.len()],
+    /// When it was given the CPU, on the scheduler's clock, ns.
+    pub(super) arrived_ns: u64,
+}
+
+impl Counts {
+    #[inline(always)]
+    fn read<A: Access>(task: Object) -> Self {
+        let mut counters = [0; COUNTERS.len()];
+        for_each_counter(|counter, member| counters[counter as usize] = A::u64(task, member));
+        Self { counters, arrived_ns: A::u64(task, Member::TaskLastArrival) }
+    }
+
+    /// What came to a counter since the slot was written last.
+    #[inline(always)]
+    pub(super) fn since(&self, slot: *const VcpuSlot, counter: Counter) -> u64 {
+        // SAFETY: the pointer came from a map look-up that the verifier followed.
+        let before = unsafe { (&raw const (*slot).counters[counter as usize]).read_volatile() };
+        self.counters[counter as usize].wrapping_sub(before)
+    }
+
+    /// # Safety
+    /// `slot` points to a slot that nobody else writes now.
+    #[inline(always)]
+    unsafe fn write(&self, slot: *mut VcpuSlot) {
+        for_each_counter(|counter, _| {
+            // SAFETY: by contract.
+            unsafe {
+                (&raw mut (*slot).counters[counter as usize]).write_volatile(self.counters[counter as usize]);
+            }
+        });
     }
 }
 
@@ -106,27 +140,23 @@ pub(super) fn leave<A: Access>(
 /// # Safety
 /// `slot` points to a slot that nobody else writes now.
 #[inline(always)]
-unsafe fn distribute<A: Access>(slot: *mut VcpuSlot, task: Object, credited: bool) {
+unsafe fn distribute(slot: *mut VcpuSlot, counts: &Counts, credited: bool) {
     // SAFETY: by contract.
     unsafe {
         let left = (&raw const (*slot).left).read_volatile();
         if left == Left::Unknown as u32 {
             return;
         }
-        let run = A::u64(task, Member::TaskSumExecRuntime);
-        let ran = run.wrapping_sub((&raw const (*slot).counters[Counter::Run as usize]).read_volatile());
-        add(slot, Distribution::Stint, ran);
+        add(slot, Distribution::Stint, counts.since(slot, Counter::Run));
         if !credited {
             return;
         }
-        let delay = A::u64(task, Member::TaskRunDelay);
-        let waited =
-            delay.wrapping_sub((&raw const (*slot).counters[Counter::RunDelay as usize]).read_volatile());
+        let waited = counts.since(slot, Counter::RunDelay);
         add(slot, Distribution::Steal, waited);
         let Some(sleep) = Left::sleep(left) else { return };
         add(slot, Distribution::WakeupLatency, waited);
         let left_ns = (&raw const (*slot).left_ns).read_volatile();
-        let asleep = asleep(left_ns, A::u64(task, Member::TaskLastArrival), waited);
+        let asleep = asleep(left_ns, counts.arrived_ns, waited);
         let total = &raw mut (*slot).asleep_ns[sleep];
         total.write_volatile(total.read_volatile() + asleep);
     }
@@ -135,15 +165,10 @@ unsafe fn distribute<A: Access>(slot: *mut VcpuSlot, task: Object, credited: boo
 /// What the kernel added to the run delay and nobody was charged with, ns: the wait before an arrival for which the kernel
 /// called no program.
 #[inline(always)]
-fn uncharged<A: Access>(slot: *const VcpuSlot, thieves: *const Thieves, task: Object) -> u64 {
-    // SAFETY: the pointers came from map look-ups that the verifier followed.
-    let (before, charged) = unsafe {
-        (
-            (&raw const (*slot).counters[Counter::RunDelay as usize]).read_volatile(),
-            (&raw const (*thieves).charged_ns).read_volatile(),
-        )
-    };
-    A::u64(task, Member::TaskRunDelay).wrapping_sub(before).saturating_sub(charged)
+fn uncharged(slot: *const VcpuSlot, thieves: *const Thieves, counts: &Counts) -> u64 {
+    // SAFETY: the pointer came from a map look-up that the verifier followed.
+    let charged = unsafe { (&raw const (*thieves).charged_ns).read_volatile() };
+    counts.since(slot, Counter::RunDelay).saturating_sub(charged)
 }
 
 /// Time asleep of a thread that was off its CPU from `left_ns` until `until_ns` and waited for one in between.

@@ -1,29 +1,22 @@
 //! Drawing stints and the waits before them, for the co-stop of VMs.
 
-use sampler_ebpf::abi::{Counter, Left, Member, RUN, Timeline, VcpuSlot, WAIT, cell_of, changed, tick_at};
+use sampler_ebpf::abi::{Counter, Left, RUN, Timeline, VcpuSlot, WAIT, cell_of, changed, tick_at};
 
-use crate::{
-    maps::{tick_shift, timeline},
-    task::{Access, Object},
-};
+use super::slot::Counts;
+use crate::maps::{tick_shift, timeline};
 
 /// Draws the stint that ends now, and the wait before it, of a thread whose slot has its counts as of the departure before: `stints`
 /// have begun since. Of the stint in which a thread was first seen the begin alone is known.
 #[inline(always)]
-pub(super) fn draw<A: Access>(slot: *const VcpuSlot, index: u16, task: Object, stints: u64, now: u64) {
+pub(super) fn draw(slot: *const VcpuSlot, index: u16, counts: &Counts, stints: u64, now: u64) {
     // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let (left, left_ns, before) = unsafe {
-        (
-            (&raw const (*slot).left).read_volatile(),
-            (&raw const (*slot).left_ns).read_volatile(),
-            (&raw const (*slot).counters[Counter::RunDelay as usize]).read_volatile(),
-        )
-    };
-    let arrived = A::u64(task, Member::TaskLastArrival);
+    let (left, left_ns) =
+        unsafe { ((&raw const (*slot).left).read_volatile(), (&raw const (*slot).left_ns).read_volatile()) };
+    let arrived = counts.arrived_ns;
     let queued = if left == Left::Unknown as u32 {
         arrived
     } else if stints == 1 {
-        let waited = A::u64(task, Member::TaskRunDelay).wrapping_sub(before);
+        let waited = counts.since(slot, Counter::RunDelay);
         // Not before it left, nor after it came: clocks of two CPUs may be apart.
         arrived.saturating_sub(waited).max(left_ns).min(arrived)
     } else {
