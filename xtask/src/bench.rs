@@ -23,6 +23,8 @@ pub(crate) struct Args {
 enum Name {
     /// ns per event of each eBPF hook, against an empty program of the same type.
     Hooks,
+    /// The part of `hooks` that is of an exit from the guest and the entry after it, alone.
+    Exits,
     /// CPU, memory and start-up time of the whole service on a host with 200 guests.
     Agent,
     /// CPU time of the eBPF programs of a host whose 1,600 vCPUs switch all the time, as the kernel measures it.
@@ -35,6 +37,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     setup::ensure(workspace, &[Purpose::Build])?;
     match args.name {
         Name::Hooks => kernel(workspace, "hooks", args)?,
+        Name::Exits => kernel(workspace, "exits", args)?,
         Name::Agent => kernel(workspace, "agent", args)?,
         Name::Host => kernel(workspace, "host", args)?,
         Name::Encode => {

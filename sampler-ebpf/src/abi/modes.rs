@@ -27,8 +27,11 @@ pub const MODES: usize = 4;
 pub struct Modes {
     /// Writes begun plus writes ended: odd while one goes on.
     pub seq: u64,
-    /// Address of the thread's `task_struct`. User space writes it when it gives the slot out.
-    pub task: u64,
+    /// The thread, as `bpf_get_current_pid_tgid` has it: process id in the upper half, thread id in the lower one. The programs on
+    /// KVM's hooks know it by nothing else, for each further helper that they call costs as much as all they write. Were a thread id
+    /// used again within its process, the end of the thread before would have cleared it from the pid table. User space writes it
+    /// when it gives the slot out.
+    pub thread: u64,
     /// `CLOCK_MONOTONIC` when the mode began, or when the thread was given its CPU in it; 0 off a CPU, ns.
     pub since_ns: u64,
     /// A [`Mode`] as a number.
@@ -101,14 +104,20 @@ impl ExitOffsets {
 }
 
 impl Modes {
+    /// The `thread` of a thread.
+    #[must_use]
+    pub const fn thread_of(tgid: u32, tid: u32) -> u64 {
+        (tgid as u64) << 32 | tid as u64
+    }
+
     /// Nothing is known of the thread, and nothing to be told.
     #[must_use]
-    pub const fn new(task: u64) -> Self {
+    pub const fn new(tgid: u32, tid: u32) -> Self {
         const NO_EXITS: ExitCounts =
             ExitCounts { count: 0, user_count: 0, ns: 0, user_ns: 0, counts: [0; EXIT_BUCKETS] };
         Self {
             seq: 0,
-            task,
+            thread: Self::thread_of(tgid, tid),
             since_ns: 0,
             mode: Mode::Untold as u32,
             told: 0,

@@ -4,7 +4,7 @@
 //! it is follows from the current thread, not from what is passed: on arm64 that is no vCPU.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
@@ -96,16 +96,16 @@ fn kvm_fpu(ctx: RawTracePointContext) -> i32 {
 /// The modes of the current thread, if they are to be told.
 #[inline(always)]
 fn mine() -> Option<*mut Modes> {
-    let pid = bpf_get_current_pid_tgid() as u32;
+    let thread = bpf_get_current_pid_tgid();
     // SAFETY: the pointers came from map look-ups that the verifier followed; the helper has no preconditions.
     unsafe {
-        let index = pid_entry(pid)?.read_volatile();
+        let index = pid_entry(thread as u32)?.read_volatile();
         if index == NO_SLOT || index == SLOT_PENDING {
             return None;
         }
         let modes = modes(index)?;
         // Those of another thread that had this id are not this one's.
-        if (&raw const (*modes).task).read_volatile() != bpf_get_current_task() || !heed(modes) {
+        if (&raw const (*modes).thread).read_volatile() != thread || !heed(modes) {
             return None;
         }
         Some(modes)

@@ -238,7 +238,7 @@ impl Collector {
     pub fn assign(&mut self, index: u16, event: &Event) {
         self.slots.write(usize::from(index), new_slot(event));
         self.thieves.write(usize::from(index), Thieves::NONE);
-        self.modes.write(usize::from(index), Modes::new(event.task));
+        self.modes.write(usize::from(index), Modes::new(event.tgid, event.tid));
         self.timelines.write(usize::from(index), Timeline::EMPTY);
         self.records.write(usize::from(index), WalkRecord::EMPTY);
         self.set_pid(event.tid, index);

@@ -1,6 +1,8 @@
 //! What a walk and the programs say of one thread, taken into what is known of it.
 
-use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, WalkRecord};
+use sampler_ebpf::abi::{
+    COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, Modes, WalkRecord,
+};
 
 use super::{
     exits::{ExitKinds, added},
@@ -145,7 +147,8 @@ pub(super) fn exits(
     if collector.modes_seq(thread.slot) == thread.modes_seq {
         return None;
     }
-    let modes = collector.modes(thread.slot).filter(|modes| modes.task == thread.task)?;
+    let is_its_own = |modes: &Modes| modes.thread == Modes::thread_of(thread.vm.pid, thread.id.tid);
+    let modes = collector.modes(thread.slot).filter(is_its_own)?;
     let none = [ExitCounts::default(); EXIT_ROWS];
     let added = added(&modes.exits, thread.exit_counts.as_deref().unwrap_or(&none), kinds);
     Some((added, modes.seq, Box::new(modes.exits)))

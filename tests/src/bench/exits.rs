@@ -18,20 +18,32 @@ use aya::{
 };
 use hvsampler::{
     collect::Collector,
-    kernel::clock::Clock,
+    kernel::{clock::Clock, limits},
     load::{self, Loaded, Options},
     source::Kvm,
 };
 use kvm_ioctls::VcpuExit;
 use sampler_ebpf::abi::{Event, Member};
 
-use super::pingpong::{gettid, guest};
+use super::{
+    machine,
+    pingpong::{gettid, guest},
+};
 
 const REPETITIONS: usize = 101;
 const RUNS: u64 = 500;
 const SLOT: u16 = 1;
 /// `KVM_ISA_SVM`: the longer way to a reason.
 const ISA: u64 = 2;
+
+/// Runs this benchmark alone.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_alone() -> Result<()> {
+    println!("{}", machine());
+    run(Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() })
+}
 
 /// Runs the benchmark and prints its table.
 ///
@@ -53,7 +65,7 @@ pub(super) fn run(options: Options) -> Result<()> {
     let _stats = enable_stats(Stats::RunTime)?;
     let mut samples: [Vec<f64>; 4] = Default::default();
     for n in 0..REPETITIONS {
-        ours.assign(SLOT, &Event { tid, task, ..Event::default() });
+        ours.assign(SLOT, &Event { tid, tgid: std::process::id(), task, ..Event::default() });
         ours.tell(SLOT, u32::try_from(n)? + 1);
         samples[0].push(pair(ours.loaded(), ["kvm_entry", "kvm_exit"], task)?);
         ours.tell(SLOT, 0);

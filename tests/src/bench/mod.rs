@@ -1,7 +1,7 @@
 //! Prices, measured as matched twins in one run. They print; they never judge.
 
 pub mod agent;
-mod exits;
+pub mod exits;
 mod fleet;
 pub mod hooks;
 pub mod host;

@@ -1,14 +1,15 @@
-//! Benchmarks that need the kernel: `sampler-bench hooks|agent|host`.
+//! Benchmarks that need the kernel: `sampler-bench hooks|exits|agent|host`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let result = match std::env::args().nth(1).as_deref() {
         Some("hooks") => sampler_tests::bench::hooks::run(),
+        Some("exits") => sampler_tests::bench::exits::run_alone(),
         Some("host") => sampler_tests::bench::host::run(),
         Some("agent") => sampler_tests::bench::agent::run(),
         _ => {
-            eprintln!("usage: sampler-bench hooks|agent|host");
+            eprintln!("usage: sampler-bench hooks|exits|agent|host");
             return ExitCode::from(2);
         }
     };
