@@ -31,6 +31,8 @@ pub struct Registry {
     slots_exhausted: u64,
     threads_replaced: u64,
     slots: u32,
+    /// Threads that came since [`Self::tell`] was called.
+    new: Vec<u32>,
 }
 
 impl Registry {
@@ -50,6 +52,7 @@ impl Registry {
             slots_exhausted: 0,
             threads_replaced: 0,
             slots,
+            new: Vec::new(),
         }
     }
 
@@ -197,11 +200,21 @@ impl Registry {
 
     /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of each that changes.
     pub fn tell(&mut self, told: impl Fn(&VmEntry) -> bool, mut change: impl FnMut(u16, bool)) {
-        for thread in self.threads.values_mut() {
-            let told = self.vms.get(&thread.vm).is_some_and(&told);
-            if thread.told != told {
-                thread.told = told;
-                change(thread.slot, told);
+        let mut is_changed = false;
+        for vm in self.vms.values_mut() {
+            let told = told(vm);
+            is_changed |= vm.told != told;
+            vm.told = told;
+        }
+        let new = std::mem::take(&mut self.new);
+        // Thousands of threads may come one by one: each is not to cost a look at all.
+        if is_changed {
+            self.threads.values_mut().for_each(|thread| tell_thread(&self.vms, thread, &mut change));
+        } else {
+            for tid in new {
+                if let Some(thread) = self.threads.get_mut(&tid) {
+                    tell_thread(&self.vms, thread, &mut change);
+                }
             }
         }
     }
@@ -326,6 +339,7 @@ impl Registry {
                 robbed: Robbed::default(),
                 co_stop: Progress::since(event.sched_ns),
                 level: VmLevel::default(),
+                told: false,
                 exits: Exits::default(),
                 seen_boottime_ns: event.at_boottime_ns,
                 kvm: event.kvm,
@@ -362,6 +376,7 @@ impl Registry {
             strange: 0,
         };
         self.threads.insert(event.tid, thread);
+        self.new.push(event.tid);
         self.actions.push(Action::Assign { slot, event: *event });
     }
 
@@ -392,6 +407,14 @@ impl Registry {
             .map(key)
             .find(|key| self.vms.get(key).is_none_or(|vm| vm.kvm == event.kvm))
             .unwrap_or_else(|| key(u32::MAX))
+    }
+}
+
+fn tell_thread(vms: &BTreeMap<VmKey, VmEntry>, thread: &mut Followed, change: &mut impl FnMut(u16, bool)) {
+    let told = vms.get(&thread.vm).is_some_and(|vm| vm.told);
+    if thread.told != told {
+        thread.told = told;
+        change(thread.slot, told);
     }
 }
 

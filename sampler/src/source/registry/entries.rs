@@ -123,6 +123,8 @@ pub struct VmEntry {
     pub co_stop: Progress,
     /// How much is told of it.
     pub level: VmLevel,
+    /// What its vCPUs do with their CPU time is told.
+    pub(super) told: bool,
     /// Why its vCPUs left the guest, those that ended included.
     pub exits: Exits,
     /// `CLOCK_BOOTTIME` when the first of its vCPUs was seen, ns.
