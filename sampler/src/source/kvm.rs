@@ -147,12 +147,11 @@ impl Kvm {
         if !wanted {
             registry.tell(|_| false, |slot, told| hooks.tell(collector, slot, told));
         }
-        if hooks.attach_if(wanted, collector) {
-            registry.tell(
-                |vm| vm.level.level(*levels) == Level::Full,
-                |slot, told| hooks.tell(collector, slot, told),
-            );
-        }
+        let can_tell = hooks.attach_if(wanted, collector);
+        registry.tell(
+            |vm| can_tell && vm.level.level(*levels) == Level::Full,
+            |slot, told| hooks.tell(collector, slot, told),
+        );
     }
 
     /// Walks over all threads without reading the vCPUs: only to find those that are not followed yet.
