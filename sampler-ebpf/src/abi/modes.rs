@@ -28,9 +28,10 @@ pub struct Modes {
     /// Writes begun plus writes ended: odd while one goes on.
     pub seq: u64,
     /// The thread, as `bpf_get_current_pid_tgid` has it: process id in the upper half, thread id in the lower one. The programs on
-    /// KVM's hooks know it by nothing else, for each further helper that they call costs as much as all they write. Were a thread id
-    /// used again within its process, the end of the thread before would have cleared it from the pid table. User space writes it
-    /// when it gives the slot out.
+    /// KVM's hooks know it by nothing else, for each further helper that they call costs as much as all they write. Both ids may be
+    /// used again: the end of the thread before clears the pid table. Where that was not seen, the next switch or walk finds that
+    /// [`super::VcpuSlot::task`] is another's; what is told until then is of a thread that has ended. User space writes it when it
+    /// gives the slot out.
     pub thread: u64,
     /// `CLOCK_MONOTONIC` when the mode began, or when the thread was given its CPU in it; 0 off a CPU, ns.
     pub since_ns: u64,

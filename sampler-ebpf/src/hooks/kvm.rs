@@ -104,7 +104,7 @@ fn mine() -> Option<*mut Modes> {
             return None;
         }
         let modes = modes(index)?;
-        // Those of another thread that had this id are not this one's.
+        // Those of another process's thread that had this id are not this one's.
         if (&raw const (*modes).thread).read_volatile() != thread || !heed(modes) {
             return None;
         }

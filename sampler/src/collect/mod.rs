@@ -176,6 +176,12 @@ impl Collector {
         Ok(())
     }
 
+    /// Whose a slot is: the address of its thread's `task_struct`. User space alone writes it.
+    #[must_use]
+    pub fn task(&self, index: u16) -> u64 {
+        self.slots.read(usize::from(index)).task
+    }
+
     /// How often a slot's modes were written; where that is as before, so is what they hold.
     #[must_use]
     pub fn modes_seq(&self, index: u16) -> u64 {

@@ -1,8 +1,6 @@
 //! What a walk and the programs say of one thread, taken into what is known of it.
 
-use sampler_ebpf::abi::{
-    COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, Modes, WalkRecord,
-};
+use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, WalkRecord};
 
 use super::{
     exits::{ExitKinds, added},
@@ -147,8 +145,8 @@ pub(super) fn exits(
     if collector.modes_seq(thread.slot) == thread.modes_seq {
         return None;
     }
-    let is_its_own = |modes: &Modes| modes.thread == Modes::thread_of(thread.vm.pid, thread.id.tid);
-    let modes = collector.modes(thread.slot).filter(is_its_own)?;
+    // Not by the modes' own thread: another may have the same ids.
+    let modes = collector.modes(thread.slot).filter(|_| collector.task(thread.slot) == thread.task)?;
     let none = [ExitCounts::default(); EXIT_ROWS];
     let added = added(&modes.exits, thread.exit_counts.as_deref().unwrap_or(&none), kinds);
     Some((added, modes.seq, Box::new(modes.exits)))

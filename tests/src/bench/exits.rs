@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     RawTracePointRunOptions, TestRun as _,
     maps::{Array, MapData},
@@ -68,6 +68,9 @@ pub(super) fn run(options: Options) -> Result<()> {
         ours.assign(SLOT, &Event { tid, tgid: std::process::id(), task, ..Event::default() });
         ours.tell(SLOT, u32::try_from(n)? + 1);
         samples[0].push(pair(ours.loaded(), ["kvm_entry", "kvm_exit"], task)?);
+        let exits: Option<u64> =
+            ours.modes(SLOT).map(|modes| modes.exits.iter().map(|exits| u64::from(exits.count)).sum());
+        ensure!(exits == Some(RUNS), "{exits:?} exits were counted of {RUNS}");
         ours.tell(SLOT, 0);
         samples[1].push(pair(ours.loaded(), ["kvm_entry", "kvm_exit"], task)?);
         ours.release(SLOT, tid);

@@ -167,5 +167,35 @@ fn no_sequence_of_events_leaks_a_slot() {
         let by_vm: u64 = registry.vms().map(|(_, vm)| u64::from(vm.threads)).sum();
         assert_eq!(followed, by_vm, "every followed thread belongs to exactly one VM");
         assert!(registry.vms().all(|(_, vm)| vm.threads > 0), "a VM without threads is gone");
+        if random.u8(0..4) == 0 {
+            let least = random.u32(0..6);
+            registry.tell(|vm| vm.threads > least, |_, _| {});
+            for thread in registry.threads() {
+                let told = registry.vm(thread.vm).is_some_and(|vm| vm.threads > least);
+                assert_eq!(thread.told, told, "each thread is told as its VM");
+            }
+        }
     }
+}
+
+#[test]
+fn what_changes_is_told_and_nothing_else() {
+    let mut registry = Registry::new(16);
+    let tell = |registry: &mut Registry, told: bool| {
+        let mut changes = Vec::new();
+        registry.tell(|_| told, |slot, told| changes.push((slot, told)));
+        changes
+    };
+    registry.seen(&seen(1, 11, 1, 0));
+    registry.seen(&seen(1, 12, 2, 1));
+    assert_eq!(tell(&mut registry, false), [], "nothing is told of a thread that came");
+    assert_eq!(tell(&mut registry, true), [(1, true), (2, true)]);
+    assert_eq!(tell(&mut registry, true), []);
+    registry.seen(&seen(1, 13, 3, 2));
+    registry.seen(&seen(1, 14, 4, 3));
+    registry.lost(14);
+    assert_eq!(tell(&mut registry, true), [(3, true)], "it came to a VM that is told; one came and went");
+    registry.seen(&seen(1, 15, 5, 2));
+    assert_eq!(tell(&mut registry, true), [(5, true)], "it runs another's vCPU now");
+    assert_eq!(tell(&mut registry, false), [(1, false), (2, false), (5, false)]);
 }
