@@ -102,6 +102,10 @@ pub(super) fn adjust(registry: &mut Registry, levels: Levels, stats: &mut Sample
     stats.vms_lowered = registry.vms().filter(|(_, vm)| vm.level.is_lowered()).count() as u64;
 }
 
+/// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being found: a handful of exits
+/// within a millisecond is no rate.
+const LEAST_NS: u64 = 100_000_000;
+
 /// Of each VM how often its busiest vCPU left the guest in a second of the interval, and the interval's length, ns.
 fn rates(registry: &Registry) -> BTreeMap<VmKey, (u64, u64)> {
     let mut rates: BTreeMap<VmKey, (u64, u64)> = BTreeMap::new();
@@ -112,7 +116,7 @@ fn rates(registry: &Registry) -> BTreeMap<VmKey, (u64, u64)> {
         let told = thread.exits_added.as_deref();
         let by_hooks = told.map_or(0, |exits| exits.iter().map(|(_, exits)| exits.count).sum());
         let exits = by_kvm.max(by_hooks);
-        let rate = exits as f64 * 1e9 / interval.wall_ns as f64;
+        let rate = exits as f64 * 1e9 / interval.wall_ns.max(LEAST_NS) as f64;
         let (most, wall_ns) = rates.entry(thread.vm).or_default();
         (*most, *wall_ns) = ((*most).max(rate as u64), (*wall_ns).max(interval.wall_ns));
     }
