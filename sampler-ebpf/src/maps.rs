@@ -7,7 +7,7 @@ use aya_ebpf::{
 };
 use sampler_ebpf::abi::{
     Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS, MAX_SLOTS,
-    Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Thieves, Timeline, VMMS_PER_WORD, VcpuSlot,
+    Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot,
     WalkRecord, WalkStats,
 };
 
@@ -33,7 +33,7 @@ static SLOTS: Array<VcpuSlot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABL
 
 /// Who took each slot's time; written with the slot.
 #[map]
-static THIEVES: Array<Thieves> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+static SHARES: Array<SlotShares> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
 
 /// What each slot's thread does with its CPU time, and why its guest was left.
 #[map]
@@ -127,10 +127,10 @@ pub(crate) fn slot(index: u16) -> Option<*mut VcpuSlot> {
     SLOTS.get_ptr_mut(u32::from(index))
 }
 
-/// A slot's table of thieves.
+/// A slot's table of shares.
 #[inline(always)]
-pub(crate) fn thieves(index: u16) -> Option<*mut Thieves> {
-    THIEVES.get_ptr_mut(u32::from(index))
+pub(crate) fn shares(index: u16) -> Option<*mut SlotShares> {
+    SHARES.get_ptr_mut(u32::from(index))
 }
 
 /// A slot's modes.

@@ -6,7 +6,7 @@ use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 use sampler_ebpf::abi::{
     COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, HelperRecord, Histogram, HookStats,
     KVM_STATS, MAX_CPUS, MAX_HELPERS, MAX_SLOTS, MEMBERS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK,
-    PidBlock, Stretch, Thieves, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    PidBlock, SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 
 macro_rules! describe {
@@ -24,14 +24,14 @@ fn layout_is_as_recorded() {
     describe! { text,
         VcpuSlot { seq, task, vcpu, on_cpu, cpu, counters, left_ns, left, fresh, asleep_ns, quota_queue, quota_clock_ns, quota_noted_ns, throttled_ns, distributions }
         Histogram { sum_ns, counts }
-        Thieves { who, ns, others_ns, idle_ns, unknown_ns, charged_ns }
+        SlotShares { who, ns, others_ns, idle_ns, unknown_ns, charged_ns }
         Timeline { cells }
-        Modes { seq, thread, since_ns, mode, told, ns, exit_ns, user_ns, exit_row, is_cut, heeded, is_vmms, gaps, unpaired, inside_ns, away_ns, exits }
+        Modes { seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, epoch_seen, is_vmms, gaps, unpaired, inside_ns, away_ns, exits }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
         Occupancy { written, who, stretches }
         Stretch { start_ns, who }
-        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns, held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired, modes_told, kvm_generation, kvm }
+        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns, held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired, modes_observed, kvm_generation, kvm }
         HelperRecord { generation, start_boottime_ns, leader_start_boottime_ns, run_ns, run_delay_ns, running_ns, waiting_ns, tid, tgid, kernel, read, comm }
         Control { generation, clock_offset_ns, calibrated, helpers }
         HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }

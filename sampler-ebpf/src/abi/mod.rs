@@ -1,5 +1,6 @@
 //! Plain structs and tables, shared by the programs and by user space.
 
+mod attribution;
 mod counters;
 mod event;
 mod exits;
@@ -8,9 +9,12 @@ mod histogram;
 mod modes;
 mod offsets;
 mod slot;
-mod thieves;
 mod timeline;
 
+pub use attribution::{
+    Laying, MARK_SHIFT, MARKS, Occupancy, SHARES, STRETCHES, SlotShares, Stretch, WHO_IDLE, WHO_KERNEL,
+    WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
+};
 pub use counters::{
     COUNTERS, Counter, CounterRow, KVM_STATS, KvmStat, Unit, for_each_counter, for_each_kvm_stat,
 };
@@ -27,9 +31,5 @@ pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use slot::{
     Control, FILTER_BITS, Filter, HookStats, Left, MAX_CPUS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,
     SLOT_PENDING, VcpuSlot, WalkRecord, WalkStats,
-};
-pub use thieves::{
-    Laying, MARK_SHIFT, MARKS, Occupancy, STRETCHES, Stretch, THIEVES, Thieves, WHO_IDLE, WHO_KERNEL,
-    WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
 };
 pub use timeline::{CELLS, RUN, TICKS_PER_CELL, Timeline, WAIT, cell_of, changed, changes, tick_at};

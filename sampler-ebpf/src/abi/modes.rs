@@ -7,7 +7,7 @@ use super::exits::EXIT_ROWS;
 #[repr(u32)]
 pub enum Mode {
     /// No hook has told yet, or they were told not to tell.
-    Untold = 0,
+    Unobserved = 0,
     /// In the host's kernel on the vCPU's behalf: inside `KVM_RUN`, and not in the guest.
     Kernel = 1,
     /// The guest's own code, between `kvm_entry` and `kvm_exit`.
@@ -38,7 +38,7 @@ pub struct Modes {
     /// A [`Mode`] as a number.
     pub mode: u32,
     /// Not 0 while the modes are to be told: which time. Written by user space alone.
-    pub told: u32,
+    pub epoch: u32,
     /// CPU time in each [`Mode`], without what goes on, ns.
     pub ns: [u64; MODES],
     /// `CLOCK_MONOTONIC` of the exit that no entry has followed yet; 0 where there is none, ns.
@@ -49,8 +49,8 @@ pub struct Modes {
     pub exit_row: u32,
     /// 1 from a switch that came between an exit and its `kvm_exit`, which KVM for AMD calls late up to 6.1.
     pub is_cut: u32,
-    /// The `told` that the programs have heeded: what they wrote under another is no longer true.
-    pub heeded: u32,
+    /// The `told` that the programs have epoch_seen: what they wrote under another is no longer true.
+    pub epoch_seen: u32,
     /// 1 when the last exit was counted as one that went on to the VMM.
     pub is_vmms: u32,
     /// Times that the modes could no longer be told.
@@ -120,14 +120,14 @@ impl Modes {
             seq: 0,
             thread: Self::thread_of(tgid, tid),
             since_ns: 0,
-            mode: Mode::Untold as u32,
-            told: 0,
+            mode: Mode::Unobserved as u32,
+            epoch: 0,
             ns: [0; MODES],
             exit_ns: 0,
             user_ns: 0,
             exit_row: 0,
             is_cut: 0,
-            heeded: 0,
+            epoch_seen: 0,
             is_vmms: 0,
             gaps: 0,
             unpaired: 0,

@@ -156,7 +156,7 @@ pub struct WalkRecord {
     pub unpaired: u64,
     /// 1 while the modes are told, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at each attempt to read
     /// them: then what the record has of them is the walk's before.
-    pub modes_told: u32,
+    pub modes_observed: u32,
     /// Keeps the layout explicit.
     pub _pad: u32,
     /// Number of the last walk if it read what KVM counts of the vCPU; 0 when it did not, because the vCPU is no longer the
@@ -185,13 +185,13 @@ impl WalkRecord {
         modes_ns: [0; MODES],
         modes_gaps: 0,
         unpaired: 0,
-        modes_told: 0,
+        modes_observed: 0,
         _pad: 0,
         kvm_generation: 0,
         kvm: [0; KVM_STATS.len()],
     };
 
-    /// Of `modes_told`: they could not be read.
+    /// Of `modes_observed`: they could not be read.
     pub const MODES_TORN: u32 = 2;
 }
 

@@ -13,7 +13,7 @@ use sampler_ebpf::abi::{
     SVM_EXITS, VMX_EXITS, bucket_of, exit_place, exit_rows,
 };
 
-use super::modes::{begin, bump, end, heed, mode, pass, pass_preemptible, set_mode};
+use super::modes::{begin, bump, end, is_observed, mode, pass, pass_preemptible, set_mode};
 use crate::{
     maps::{exit_offsets, modes, pid_entry},
     task::probe,
@@ -105,7 +105,7 @@ fn mine() -> Option<*mut Modes> {
         }
         let modes = modes(index)?;
         // Those of another process's thread that had this id are not this one's.
-        if (&raw const (*modes).thread).read_volatile() != thread || !heed(modes) {
+        if (&raw const (*modes).thread).read_volatile() != thread || !is_observed(modes) {
             return None;
         }
         Some(modes)
@@ -157,7 +157,7 @@ unsafe fn leave_guest(modes: *mut Modes, now: u64, row: usize) {
         begin(modes);
         let mode = mode(modes);
         let is_cut = (&raw const (*modes).is_cut).read_volatile() != 0;
-        if mode != Mode::Guest as u32 && mode != Mode::Untold as u32 && !is_cut {
+        if mode != Mode::Guest as u32 && mode != Mode::Unobserved as u32 && !is_cut {
             bump(&raw mut (*modes).unpaired, 1);
             if mode == Mode::Kernel as u32 && (&raw const (*modes).exit_ns).read_volatile() != 0 {
                 // KVM for Intel up to 5.10 tells every exit, but of entries only the first where it handles exits at once

@@ -22,9 +22,9 @@ pub(super) fn switch(leaves: Option<Switched>, comes: Option<Switched>) {
     // SAFETY: the pointers came from map look-ups that the verifier followed, and both threads' run queue is locked.
     unsafe {
         // A write that is under way goes on as it began.
-        let is_heeded = |modes: *mut Modes| is_written(modes) || heed(modes);
-        let leaves = leaves.filter(|leaves| is_heeded(leaves.modes));
-        let comes = comes.filter(|comes| is_heeded(comes.modes));
+        let is_observed_now = |modes: *mut Modes| is_written(modes) || is_observed(modes);
+        let leaves = leaves.filter(|leaves| is_observed_now(leaves.modes));
+        let comes = comes.filter(|comes| is_observed_now(comes.modes));
         if leaves.is_none() && comes.is_none() {
             return;
         }
@@ -43,14 +43,14 @@ pub(super) fn switch(leaves: Option<Switched>, comes: Option<Switched>) {
 /// # Safety
 /// `modes` belongs to a thread which nobody else writes about now, here and below.
 #[inline(always)]
-pub(super) unsafe fn heed(modes: *mut Modes) -> bool {
+pub(super) unsafe fn is_observed(modes: *mut Modes) -> bool {
     // SAFETY: by contract, here and below.
     unsafe {
-        let told = (&raw const (*modes).told).read_volatile();
-        if told != (&raw const (*modes).heeded).read_volatile() {
-            hush(modes, told);
+        let epoch = (&raw const (*modes).epoch).read_volatile();
+        if epoch != (&raw const (*modes).epoch_seen).read_volatile() {
+            reset(modes, epoch);
         }
-        told != 0
+        epoch != 0
     }
 }
 
@@ -71,7 +71,7 @@ unsafe fn depart(leaves: Switched, now: u64) {
         begin(modes);
         let before = mode(modes);
         let since = &raw mut (*modes).since_ns;
-        if before != Mode::Untold as u32 {
+        if before != Mode::Unobserved as u32 {
             // Where the kernel called no program when it was given its CPU, or when it left it before, what is known is older.
             let arrived = now.saturating_sub(stint_ns);
             let known = since.read_volatile();
@@ -101,7 +101,7 @@ unsafe fn arrive(comes: Switched, now: u64) {
             return bump(&raw mut (*modes).away_ns, now);
         }
         begin(modes);
-        if mode(modes) == Mode::Untold as u32 {
+        if mode(modes) == Mode::Unobserved as u32 {
             set_mode(modes, if in_ioctl { Mode::Kernel } else { Mode::Vmm });
         }
         (&raw mut (*modes).since_ns).write_volatile(now);
@@ -157,12 +157,12 @@ pub(super) unsafe fn pass_preemptible(modes: *mut Modes, next: Mode) -> u64 {
 /// # Safety
 /// As above.
 #[inline(always)]
-unsafe fn hush(modes: *mut Modes, told: u32) {
+unsafe fn reset(modes: *mut Modes, epoch: u32) {
     // SAFETY: by contract.
     unsafe {
         begin(modes);
-        if mode(modes) != Mode::Untold as u32 {
-            set_mode(modes, Mode::Untold);
+        if mode(modes) != Mode::Unobserved as u32 {
+            set_mode(modes, Mode::Unobserved);
             bump(&raw mut (*modes).gaps, 1);
         }
         (&raw mut (*modes).since_ns).write_volatile(0);
@@ -171,7 +171,7 @@ unsafe fn hush(modes: *mut Modes, told: u32) {
         (&raw mut (*modes).inside_ns).write_volatile(0);
         (&raw mut (*modes).is_cut).write_volatile(0);
         (&raw mut (*modes).is_vmms).write_volatile(0);
-        (&raw mut (*modes).heeded).write_volatile(told);
+        (&raw mut (*modes).epoch_seen).write_volatile(epoch);
         end(modes);
     }
 }

@@ -8,7 +8,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_loop;
 use sampler_ebpf::abi::{
-    Laying, MARKS, Member, Occupancy, STRETCHES, Stretch, THIEVES, Thieves, WHO_IDLE, WHO_KERNEL,
+    Laying, MARKS, Member, Occupancy, SHARES, STRETCHES, SlotShares, Stretch, WHO_IDLE, WHO_KERNEL,
     WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
 };
 
@@ -19,7 +19,7 @@ use crate::{
 
 /// An entry of nobody; the idle thread has a sum of its own.
 const WHO_FREE: Who = WHO_IDLE;
-/// Entries that a process may have in a table of thieves: where it hashes to, and the next ones.
+/// Entries that a process may have in a table of shares: where it hashes to, and the next ones.
 const PROBES: u32 = 4;
 /// `PF_KTHREAD`, the same from 2.6.27 to 7.2.
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -138,7 +138,7 @@ pub(super) struct Wait {
     /// What the CPU remembers.
     pub(super) occupancy: *const Occupancy,
     /// The waiting vCPU's table.
-    pub(super) thieves: *mut Thieves,
+    pub(super) shares: *mut SlotShares,
     /// Begin, ns.
     pub(super) from_ns: u64,
     /// End, ns.
@@ -146,7 +146,7 @@ pub(super) struct Wait {
 }
 
 /// How a wait is laid over the stretches.
-pub(super) trait Lay {
+pub(super) trait Overlay {
     /// Charges a wait.
     fn charge(wait: Wait);
     /// Charges a wait whose end was not seen, when the stint after it ends.
@@ -154,9 +154,9 @@ pub(super) trait Lay {
 }
 
 /// By `bpf_loop`, over all stretches; from 5.17 on.
-pub(super) struct Looped;
+pub(super) struct BpfLoop;
 
-impl Lay for Looped {
+impl Overlay for BpfLoop {
     #[inline(always)]
     fn charge(wait: Wait) {
         let mut charge = Charge::new(wait);
@@ -188,9 +188,9 @@ unsafe extern "C" fn step(back: u32, charge: *mut c_void) -> i64 {
 }
 
 /// By a loop that the verifier follows to its end, over the last stretches alone.
-pub(super) struct Followed;
+pub(super) struct Unrolled;
 
-impl Lay for Followed {
+impl Overlay for Unrolled {
     #[inline(always)]
     fn charge(wait: Wait) {
         let mut charge = Charge::new(wait);
@@ -206,7 +206,7 @@ impl Lay for Followed {
     #[inline(always)]
     fn charge_late(wait: Wait) {
         // SAFETY: the pointer came from a map look-up that the verifier followed.
-        unsafe { add(wait.thieves, WHO_UNKNOWN, wait.until_ns - wait.from_ns, wait.until_ns) };
+        unsafe { add(wait.shares, WHO_UNKNOWN, wait.until_ns - wait.from_ns, wait.until_ns) };
     }
 }
 
@@ -227,7 +227,7 @@ impl Charge {
 
     #[inline(always)]
     fn step(&mut self, back: u64) -> bool {
-        let Wait { occupancy, thieves, until_ns, .. } = self.wait;
+        let Wait { occupancy, shares, until_ns, .. } = self.wait;
         // SAFETY: both pointers came from map look-ups that the verifier followed; indices are inside the arrays.
         self.laying.step(
             back,
@@ -238,38 +238,38 @@ impl Charge {
                     (&raw const (*stretch).who).read_volatile(),
                 )
             },
-            |who, ns| unsafe { add(thieves, who, ns, until_ns) },
+            |who, ns| unsafe { add(shares, who, ns, until_ns) },
         )
     }
 
     #[inline(always)]
     fn finish(&self) {
         // SAFETY: as above.
-        self.laying.rest(|who, ns| unsafe { add(self.wait.thieves, who, ns, self.wait.until_ns) });
+        self.laying.rest(|who, ns| unsafe { add(self.wait.shares, who, ns, self.wait.until_ns) });
     }
 }
 
 /// Adds to what a process took, at a moment of the scheduler's clock.
 ///
 /// # Safety
-/// `thieves` points to a table that nobody else writes now.
+/// `shares` points to a table that nobody else writes now.
 #[inline(never)]
-unsafe fn add(thieves: *mut Thieves, who: Who, ns: u64, now: u64) {
+unsafe fn add(shares: *mut SlotShares, who: Who, ns: u64, now: u64) {
     // SAFETY: by contract; indices are inside the arrays.
     unsafe {
-        bump(&raw mut (*thieves).charged_ns, ns);
+        bump(&raw mut (*shares).charged_ns, ns);
         if who == WHO_IDLE {
-            return bump(&raw mut (*thieves).idle_ns, ns);
+            return bump(&raw mut (*shares).idle_ns, ns);
         }
         if who == WHO_UNKNOWN {
-            return bump(&raw mut (*thieves).unknown_ns, ns);
+            return bump(&raw mut (*shares).unknown_ns, ns);
         }
         let home = who.wrapping_mul(0x9E37_79B1) >> 26;
-        let (entries, all_taken) = (&raw mut (*thieves).who, &raw mut (*thieves).ns);
-        let all_others = &raw mut (*thieves).others_ns;
-        let entry = |at: u32| entries.cast::<u32>().add(at as usize % THIEVES);
+        let (entries, all_taken) = (&raw mut (*shares).who, &raw mut (*shares).ns);
+        let all_others = &raw mut (*shares).others_ns;
+        let entry = |at: u32| entries.cast::<u32>().add(at as usize % SHARES);
         let others = |who: Who| all_others.cast::<u64>().add(mark_of(who) % MARKS);
-        let taken = |at: u32| all_taken.cast::<u64>().add(at as usize % THIEVES);
+        let taken = |at: u32| all_taken.cast::<u64>().add(at as usize % SHARES);
         for at in home..home + PROBES {
             let found = entry(at).read_volatile();
             // Its own, or free, where nothing was taken yet. One way for both: the verifier follows each, in each stretch.

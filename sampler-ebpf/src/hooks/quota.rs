@@ -4,7 +4,7 @@
 //! that stands still meanwhile, or one that runs only then. Between a thread's departure and its arrival the latter has moved
 //! by the time that a quota, its own group's or one above, has held the queue back that it waits on.
 
-use sampler_ebpf::abi::{ABSENT, Member, Thieves, VcpuSlot};
+use sampler_ebpf::abi::{ABSENT, Member, SlotShares, VcpuSlot};
 
 use crate::{
     maps::offset,
@@ -158,7 +158,7 @@ fn part_between(before: Moment, now: Moment, waited: u64) -> u64 {
 #[inline(always)]
 pub(super) unsafe fn held_back<A: Access>(
     slot: *mut VcpuSlot,
-    thieves: *mut Thieves,
+    shares: *mut SlotShares,
     queue: Object,
     waited: u64,
     now: u64,
@@ -168,7 +168,7 @@ pub(super) unsafe fn held_back<A: Access>(
     unsafe {
         let throttled = &raw mut (*slot).throttled_ns;
         throttled.write_volatile(throttled.read_volatile() + held);
-        let charged = &raw mut (*thieves).charged_ns;
+        let charged = &raw mut (*shares).charged_ns;
         charged.write_volatile(charged.read_volatile() + held);
         // For a moment the kernel has the wait go on still: a walk is not to find this part a second time.
         (&raw mut (*slot).quota_queue).write_volatile(0);

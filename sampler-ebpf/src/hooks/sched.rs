@@ -6,17 +6,19 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use sampler_ebpf::abi::{Counter, HookStats, Left, Member, Modes, NO_SLOT, SLOT_PENDING, Thieves, VcpuSlot};
+use sampler_ebpf::abi::{
+    Counter, HookStats, Left, Member, Modes, NO_SLOT, SLOT_PENDING, SlotShares, VcpuSlot,
+};
 
 use super::{
     lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
     modes::{self, Switched},
-    occupancy::{Followed, Lay, Looped, PATIENCE, Wait, strangers, vcpus},
+    occupancy::{BpfLoop, Overlay, PATIENCE, Unrolled, Wait, strangers, vcpus},
     quota::{held_back, note_on, queue},
     slot::{Departure, amend, arrive, leave},
 };
 use crate::{
-    maps::{arm, armed, hook_stats, may_have_slot, occupancy, pid_entry, slot, thieves},
+    maps::{arm, armed, hook_stats, may_have_slot, occupancy, pid_entry, shares, slot},
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
 
@@ -25,21 +27,21 @@ use crate::{
 /// The fourth argument came with 5.18 and was backported by some: not used.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch_btf(ctx: BtfTracePointContext) -> i32 {
-    on_switch::<Typed, Looped>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    on_switch::<Typed, BpfLoop>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// The same for a kernel without `bpf_loop`.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch_btf_short(ctx: BtfTracePointContext) -> i32 {
-    on_switch::<Typed, Followed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    on_switch::<Typed, Unrolled>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// The same for a kernel that refuses `tp_btf`.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
-    on_switch::<Probed, Followed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    on_switch::<Probed, Unrolled>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
@@ -47,26 +49,26 @@ fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
 /// thread's own lock held where it is woken up on another CPU
 #[btf_tracepoint(function = "sched_migrate_task")]
 fn sched_migrate_btf(ctx: BtfTracePointContext) -> i32 {
-    on_migrate::<Typed, Looped>(ctx.arg(0), ctx.arg(1));
+    on_migrate::<Typed, BpfLoop>(ctx.arg(0), ctx.arg(1));
     0
 }
 
 /// The same for a kernel without `bpf_loop`.
 #[btf_tracepoint(function = "sched_migrate_task")]
 fn sched_migrate_btf_short(ctx: BtfTracePointContext) -> i32 {
-    on_migrate::<Typed, Followed>(ctx.arg(0), ctx.arg(1));
+    on_migrate::<Typed, Unrolled>(ctx.arg(0), ctx.arg(1));
     0
 }
 
 /// The same for a kernel that refuses `tp_btf`.
 #[raw_tracepoint(tracepoint = "sched_migrate_task")]
 fn sched_migrate_raw(ctx: RawTracePointContext) -> i32 {
-    on_migrate::<Probed, Followed>(ctx.arg(0), ctx.arg(1));
+    on_migrate::<Probed, Unrolled>(ctx.arg(0), ctx.arg(1));
     0
 }
 
 #[inline(always)]
-fn on_switch<A: Access, L: Lay>(ctx: &impl EbpfContext, preempted: u64, prev: Object, next: Object) {
+fn on_switch<A: Access, L: Overlay>(ctx: &impl EbpfContext, preempted: u64, prev: Object, next: Object) {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let (pid, next_pid) = (A::u32(prev, Member::TaskPid), A::u32(next, Member::TaskPid));
@@ -98,15 +100,15 @@ fn on_switch<A: Access, L: Lay>(ctx: &impl EbpfContext, preempted: u64, prev: Ob
     vcpus::<A>(occupancy, cpu, (prev, leaves.is_some()), (next, comes.is_some()), now);
     // Last, and with nothing left to be done after it: a verifier that follows the loop in there does so once for each
     // state that still matters.
-    if let Some(Known { slot, thieves, .. }) = comes {
+    if let Some(Known { slot, shares, .. }) = comes {
         let queued = A::u64(next, Member::TaskLastQueued);
         arrive(slot, cpu, || {
             if queued != 0 {
                 // SAFETY: the pointers came from map look-ups that the verifier followed.
                 let held = unsafe {
-                    held_back::<A>(slot, thieves, queue::<A>(next), now.saturating_sub(queued), now)
+                    held_back::<A>(slot, shares, queue::<A>(next), now.saturating_sub(queued), now)
                 };
-                L::charge(Wait { occupancy, thieves, from_ns: queued + held, until_ns: now });
+                L::charge(Wait { occupancy, shares, from_ns: queued + held, until_ns: now });
             }
         });
     }
@@ -122,13 +124,13 @@ fn between_strangers<A: Access>(cpu: u32, prev: Object, next: Object) {
 
 /// A thread that waits is moved to another CPU: the wait so far was on this one, and the kernel has just credited it.
 #[inline(always)]
-fn on_migrate<A: Access, L: Lay>(task: Object, to: u64) {
-    let Some(Known { slot, thieves, .. }) = followed(task, A::u32(task, Member::TaskPid)) else { return };
+fn on_migrate<A: Access, L: Overlay>(task: Object, to: u64) {
+    let Some(Known { slot, shares, .. }) = followed(task, A::u32(task, Member::TaskPid)) else { return };
     // SAFETY: the pointers came from map look-ups that the verifier followed.
     let (before, known_stints, charged) = unsafe {
         let counter = |at: Counter| (&raw const (*slot).counters[at as usize]).read_volatile();
         let before = counter(Counter::RunDelay);
-        (before, counter(Counter::Timeslices), (&raw const (*thieves).charged_ns).read_volatile())
+        (before, counter(Counter::Timeslices), (&raw const (*shares).charged_ns).read_volatile())
     };
     // It will wait there, and may wait long.
     arm(to as u32, PATIENCE);
@@ -142,11 +144,11 @@ fn on_migrate<A: Access, L: Lay>(task: Object, to: u64) {
     amend(slot, || {
         // SAFETY: the pointers came from map look-ups that the verifier followed.
         let held = unsafe {
-            let held = held_back::<A>(slot, thieves, queue::<A>(task), waited, now);
+            let held = held_back::<A>(slot, shares, queue::<A>(task), waited, now);
             note_on::<A>(slot, task, to, now);
             held
         };
-        L::charge(Wait { occupancy, thieves, from_ns: now.saturating_sub(waited - held), until_ns: now });
+        L::charge(Wait { occupancy, shares, from_ns: now.saturating_sub(waited - held), until_ns: now });
     });
 }
 
@@ -163,7 +165,7 @@ struct Leaving {
 
 /// Returns what is kept of the thread, if it is a vCPU's that is followed.
 #[inline(always)]
-fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Known> {
+fn switch_out<A: Access, L: Overlay>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Known> {
     let &Leaving { cpu, preempted, task, pid, notifier, now } = leaving;
     if notifier == 0 && !may_have_slot(pid) {
         return None;
@@ -177,17 +179,17 @@ fn switch_out<A: Access, L: Lay>(ctx: &impl EbpfContext, leaving: &Leaving) -> O
     if known.is_none() && index != NO_SLOT && index != SLOT_PENDING {
         count(stats, |s| &raw mut s.stale_slots);
     }
-    if let Some(Known { slot, thieves, .. }) = known {
+    if let Some(Known { slot, shares, .. }) = known {
         let departure = Departure { index, cpu, left: how_left(preempted, state, task, notifier), now };
-        let missed = leave::<A>(slot, thieves, task, departure, |late| {
+        let missed = leave::<A>(slot, shares, task, departure, |late| {
             let Some(occupancy) = occupancy(cpu) else { return };
             // It ended when the thread was given this CPU.
             let arrival = A::u64(task, Member::TaskLastArrival);
             // SAFETY: the pointers came from map look-ups that the verifier followed.
-            let held = unsafe { held_back::<A>(slot, thieves, queue::<A>(task), late, now) };
+            let held = unsafe { held_back::<A>(slot, shares, queue::<A>(task), late, now) };
             L::charge_late(Wait {
                 occupancy,
-                thieves,
+                shares,
                 from_ns: arrival.saturating_sub(late - held),
                 until_ns: arrival,
             });
@@ -231,7 +233,7 @@ fn how_left(preempted: bool, state: u64, task: Object, notifier: u64) -> Left {
 #[derive(Clone, Copy)]
 struct Known {
     slot: *mut VcpuSlot,
-    thieves: *mut Thieves,
+    shares: *mut SlotShares,
     modes: *mut Modes,
 }
 
@@ -256,7 +258,7 @@ fn own_slot(index: u16, task: Object) -> Option<Known> {
     if unsafe { (&raw const (*slot).task).read_volatile() } != task as u64 {
         return None;
     }
-    Some(Known { slot, thieves: thieves(index)?, modes: crate::maps::modes(index)? })
+    Some(Known { slot, shares: shares(index)?, modes: crate::maps::modes(index)? })
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@
 //! the stint's end; the begin of a stint needs no more than a mark.
 
 use sampler_ebpf::abi::{
-    COUNTERS, Counter, Distribution, Left, Member, Thieves, VcpuSlot, bucket_of, for_each_counter,
+    COUNTERS, Counter, Distribution, Left, Member, SlotShares, VcpuSlot, bucket_of, for_each_counter,
 };
 
 use super::{quota::note, timeline::draw};
@@ -55,7 +55,7 @@ pub(super) struct Departure {
 #[inline(always)]
 pub(super) fn leave<A: Access>(
     slot: *mut VcpuSlot,
-    thieves: *mut Thieves,
+    shares: *mut SlotShares,
     task: Object,
     Departure { index, cpu, left, now }: Departure,
     charge_late: impl FnOnce(u64),
@@ -75,15 +75,15 @@ pub(super) fn leave<A: Access>(
             distribute(slot, &counts, stints == 1);
             draw(slot, index, &counts, stints, now);
         }
-        let late = uncharged(slot, thieves, &counts);
+        let late = uncharged(slot, shares, &counts);
         if late != 0 && !arrived && stints <= 1 {
             charge_late(late);
         } else if late != 0 {
             // When it was, and on which CPU, is not known.
-            let unknown = &raw mut (*thieves).unknown_ns;
+            let unknown = &raw mut (*shares).unknown_ns;
             unknown.write_volatile(unknown.read_volatile() + late);
         }
-        (&raw mut (*thieves).charged_ns).write_volatile(0);
+        (&raw mut (*shares).charged_ns).write_volatile(0);
         (&raw mut (*slot).on_cpu).write_volatile(0);
         (&raw mut (*slot).cpu).write_volatile(cpu);
         (&raw mut (*slot).fresh).write_volatile(0);
@@ -165,9 +165,9 @@ unsafe fn distribute(slot: *mut VcpuSlot, counts: &Counts, credited: bool) {
 /// What the kernel added to the run delay and nobody was charged with, ns: the wait before an arrival for which the kernel
 /// called no program.
 #[inline(always)]
-fn uncharged(slot: *const VcpuSlot, thieves: *const Thieves, counts: &Counts) -> u64 {
+fn uncharged(slot: *const VcpuSlot, shares: *const SlotShares, counts: &Counts) -> u64 {
     // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let charged = unsafe { (&raw const (*thieves).charged_ns).read_volatile() };
+    let charged = unsafe { (&raw const (*shares).charged_ns).read_volatile() };
     counts.since(slot, Counter::RunDelay).saturating_sub(charged)
 }
 

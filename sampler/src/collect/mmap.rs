@@ -11,8 +11,8 @@ use std::{
 
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
-    Control, Event, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Thieves, Timeline,
-    VcpuSlot, WalkRecord, WalkStats,
+    Control, Event, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, SlotShares,
+    Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
@@ -70,7 +70,7 @@ unsafe impl Plain for HookStats {}
 // SAFETY: as above.
 unsafe impl Plain for WalkStats {}
 // SAFETY: as above.
-unsafe impl Plain for Thieves {}
+unsafe impl Plain for SlotShares {}
 // SAFETY: as above.
 unsafe impl Plain for Timeline {}
 // SAFETY: as above.
@@ -260,11 +260,11 @@ impl Mapped<Modes> {
     ///
     /// # Panics
     /// When the index is beyond the end.
-    pub fn tell(&mut self, index: usize, told: u32) {
+    pub fn set_epoch(&mut self, index: usize, epoch: u32) {
         // SAFETY: a field of a value inside the mapping.
-        let word = unsafe { &raw mut (*self.at(index)).told };
+        let word = unsafe { &raw mut (*self.at(index)).epoch };
         // SAFETY: as above; aligned, for the value is.
-        unsafe { word.write_volatile(told) };
+        unsafe { word.write_volatile(epoch) };
     }
 }
 

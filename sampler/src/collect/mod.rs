@@ -20,7 +20,7 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::{
     ABSENT, Control, Event, HelperRecord, HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy,
-    PIDS_PER_BLOCK, PidBlock, STRETCHES, Stretch, Thieves, Timeline, VMMS_PER_WORD, VcpuSlot, WHO_UNKNOWN,
+    PIDS_PER_BLOCK, PidBlock, STRETCHES, SlotShares, Stretch, Timeline, VMMS_PER_WORD, VcpuSlot, WHO_UNKNOWN,
     WalkRecord, WalkStats,
 };
 
@@ -47,7 +47,7 @@ pub enum CollectError {
 pub struct Collector {
     loaded: Loaded,
     slots: Mapped<VcpuSlot>,
-    thieves: Mapped<Thieves>,
+    shares: Mapped<SlotShares>,
     modes: Mapped<Modes>,
     timelines: Mapped<Timeline>,
     occupancy: Mapped<Occupancy>,
@@ -73,7 +73,7 @@ impl Collector {
         let ebpf = &mut loaded.ebpf;
         Ok(Self {
             slots: Mapped::open(ebpf, "SLOTS")?,
-            thieves: Mapped::open(ebpf, "THIEVES")?,
+            shares: Mapped::open(ebpf, "SHARES")?,
             modes: Mapped::open(ebpf, "MODES")?,
             timelines: Mapped::open(ebpf, "TIMELINES")?,
             occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
@@ -143,7 +143,7 @@ impl Collector {
     pub fn is_read(&self, index: u16) -> bool {
         let index = usize::from(index);
         self.records.first_word(index) == self.generation
-            && self.records.read(index).modes_told != WalkRecord::MODES_TORN
+            && self.records.read(index).modes_observed != WalkRecord::MODES_TORN
     }
 
     /// The slot of a thread as the scheduler program left it, or `None` while it is being written.
@@ -154,9 +154,9 @@ impl Collector {
 
     /// A slot and who took its time, as of one moment; `None` while they are being written.
     #[must_use]
-    pub fn slot_and_thieves(&self, index: u16) -> Option<(VcpuSlot, Thieves)> {
+    pub fn slot_and_shares(&self, index: u16) -> Option<(VcpuSlot, SlotShares)> {
         let index = usize::from(index);
-        self.slots.read_with(index, || (self.slots.read(index), self.thieves.read(index)))
+        self.slots.read_with(index, || (self.slots.read(index), self.shares.read(index)))
     }
 
     /// A slot and when its thread ran and waited, as of one moment; `None` while they are being written.
@@ -195,8 +195,8 @@ impl Collector {
     }
 
     /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no longer.
-    pub fn tell(&mut self, index: u16, told: u32) {
-        self.modes.tell(usize::from(index), told);
+    pub fn set_epoch(&mut self, index: u16, epoch: u32) {
+        self.modes.set_epoch(usize::from(index), epoch);
     }
 
     /// Who had a CPU lately; `None` beyond the last CPU. Stretches that the CPU wrote over meanwhile are nobody's.
@@ -243,7 +243,7 @@ impl Collector {
     /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner is left.
     pub fn assign(&mut self, index: u16, event: &Event) {
         self.slots.write(usize::from(index), new_slot(event));
-        self.thieves.write(usize::from(index), Thieves::NONE);
+        self.shares.write(usize::from(index), SlotShares::NONE);
         self.modes.write(usize::from(index), Modes::new(event.tgid, event.tid));
         self.timelines.write(usize::from(index), Timeline::EMPTY);
         self.records.write(usize::from(index), WalkRecord::EMPTY);

@@ -15,7 +15,7 @@ use serde_json::ser::Formatter;
 use super::terminal;
 use crate::model::{
     CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperTimes, Host, Interval, KvmCounts,
-    SamplerStats, Snapshot, StateTimes, Theft, ThiefKind, Vcpu, Vm, distribution,
+    OccupantKind, SamplerStats, Share, Snapshot, StateTimes, Vcpu, Vm, distribution,
 };
 
 /// Value of `schema` in what [`once`] renders.
@@ -117,7 +117,7 @@ struct VmJson<'a> {
     kvm: Kvm<'a>,
     exits: ExitsJson<'a>,
     distributions: DistributionsJson<'a>,
-    stolen_by: Vec<StolenJson<'a>>,
+    steal_by: Vec<AttributedJson<'a>>,
     co_stop: CoStopJson,
     helpers: Vec<HelperJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -139,10 +139,10 @@ impl<'a> VmJson<'a> {
             kvm: Kvm(&vm.kvm),
             exits: ExitsJson(&vm.exits),
             distributions: DistributionsJson(Cow::Borrowed(&vm.distributions)),
-            stolen_by: StolenJson::all(vm),
+            steal_by: AttributedJson::all(vm),
             co_stop: CoStopJson::of(vm.co_stop, vm.co_stop.ns),
             helpers: HelperJson::all(vm),
-            interval: vm.stolen_by.as_deref().map(|thefts| VmIntervalJson::of(vm, thefts)),
+            interval: vm.shares.as_deref().map(|shares| VmIntervalJson::of(vm, shares)),
             vcpus: List(&vm.vcpus, VcpuJson::of),
         }
     }
@@ -150,23 +150,23 @@ impl<'a> VmJson<'a> {
 
 /// One series of what was taken of a VM's time.
 #[derive(Serialize)]
-struct StolenJson<'a> {
+struct AttributedJson<'a> {
     kind: &'static str,
     id: Option<&'a str>,
     since_unix_ns: u64,
     ns: u64,
 }
 
-impl<'a> StolenJson<'a> {
+impl<'a> AttributedJson<'a> {
     fn all(vm: &'a Vm) -> Vec<Self> {
-        let kinds = ThiefKind::ALL.into_iter().zip(vm.stolen.kinds).map(|(kind, ns)| Self {
+        let kinds = OccupantKind::ALL.into_iter().zip(vm.attributed.kinds).map(|(kind, ns)| Self {
             kind: kind.key(),
             id: None,
             since_unix_ns: vm.seen_unix_ns,
             ns,
         });
-        let vms = vm.stolen.vms.iter().map(|by| Self {
-            kind: ThiefKind::Vm.key(),
+        let vms = vm.attributed.vms.iter().map(|by| Self {
+            kind: OccupantKind::Vm.key(),
             id: Some(&by.id),
             since_unix_ns: by.since_unix_ns,
             ns: by.ns,
@@ -219,21 +219,21 @@ impl HelperJson {
 #[derive(Serialize)]
 struct VmIntervalJson<'a> {
     run_delay_ns: u64,
-    stolen_by: List<'a, Theft, TheftJson<'a>>,
+    steal_by: List<'a, Share, ShareJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     co_stop: Option<CoStopJson>,
     helpers: Vec<HelperJson>,
 }
 
 impl<'a> VmIntervalJson<'a> {
-    fn of(vm: &Vm, thefts: &'a [Theft]) -> Self {
+    fn of(vm: &Vm, shares: &'a [Share]) -> Self {
         Self {
-            run_delay_ns: thefts.iter().map(|theft| theft.ns).sum(),
-            stolen_by: List(thefts, |theft| TheftJson {
-                kind: theft.thief.kind.key(),
-                name: theft.thief.name.as_deref(),
-                id: theft.thief.id.as_deref(),
-                ns: theft.ns,
+            run_delay_ns: shares.iter().map(|share| share.ns).sum(),
+            steal_by: List(shares, |share| ShareJson {
+                kind: share.occupant.kind.key(),
+                name: share.occupant.name.as_deref(),
+                id: share.occupant.id.as_deref(),
+                ns: share.ns,
             }),
             co_stop: vm.co_stop.interval_ns.map(|ns| CoStopJson::of(vm.co_stop, ns)),
             helpers: HelperJson::of_interval(vm),
@@ -242,7 +242,7 @@ impl<'a> VmIntervalJson<'a> {
 }
 
 #[derive(Serialize)]
-struct TheftJson<'a> {
+struct ShareJson<'a> {
     kind: &'static str,
     name: Option<&'a str>,
     id: Option<&'a str>,

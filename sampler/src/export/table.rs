@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sampler_ebpf::abi::{Counter, Distribution, Histogram, KvmStat};
 
 use super::terminal;
-use crate::model::{STATES, SamplerStats, Snapshot, State, Thief, ThiefKind, Vcpu, Vm, distribution};
+use crate::model::{Occupant, OccupantKind, STATES, SamplerStats, Snapshot, State, Vcpu, Vm, distribution};
 
 /// Columns that a guest's name may take.
 const MAX_NAME_COLUMNS: usize = 32;
@@ -200,7 +200,7 @@ impl<'a> Table<'a> {
         for row in &self.rows {
             let id = row.vm.key.pid;
             self.write_row(text, &row.name, id, &row.vm.vcpus.len().to_string(), row.rates.as_ref());
-            let _ = writeln!(text, "  {}", worst_thief(row.vm).unwrap_or_else(dash));
+            let _ = writeln!(text, "  {}", worst_occupant(row.vm).unwrap_or_else(dash));
             if self.vcpus {
                 for vcpu in &row.vm.vcpus {
                     let rates = Rates::of_vcpu(vcpu);
@@ -280,15 +280,15 @@ fn display_name(vm: &Vm) -> String {
 }
 
 /// Who took most of a guest's steal in the interval; `None` where nothing was taken.
-fn worst_thief(vm: &Vm) -> Option<String> {
-    let thefts = vm.stolen_by.as_deref()?;
-    let worst = thefts.first()?;
-    let all: u64 = thefts.iter().map(|theft| theft.ns).sum();
-    let Thief { kind, id, name } = &worst.thief;
+fn worst_occupant(vm: &Vm) -> Option<String> {
+    let shares = vm.shares.as_deref()?;
+    let worst = shares.first()?;
+    let all: u64 = shares.iter().map(|share| share.ns).sum();
+    let Occupant { kind, id, name } = &worst.occupant;
     let who = match kind {
-        ThiefKind::Vm if *id == Some(vm.id.clone()) => "itself".to_owned(),
-        ThiefKind::Vm if id.is_none() && name.as_deref() == Some("others") => "other guests".to_owned(),
-        ThiefKind::Vm => name
+        OccupantKind::Vm if *id == Some(vm.id.clone()) => "itself".to_owned(),
+        OccupantKind::Vm if id.is_none() && name.as_deref() == Some("others") => "other guests".to_owned(),
+        OccupantKind::Vm => name
             .as_ref()
             .or(id.as_ref())
             .map_or_else(|| "a guest".to_owned(), |name| terminal::fit(name, MAX_NAME_COLUMNS)),

@@ -3,6 +3,7 @@
 //! Pure: nothing here makes a system call, reads a clock or knows which source or exporter speaks.
 
 mod account;
+mod attribution;
 mod co_stop;
 pub mod distribution;
 mod exits;
@@ -12,9 +13,9 @@ mod level;
 mod on_cpu;
 mod snapshot;
 mod state;
-mod theft;
 
 pub use account::{Account, Faults, Reading, TOLERANCE_NS};
+pub use attribution::{Attributed, AttributedVm, Ledger, Occupant, OccupantKind, Share};
 pub use co_stop::CoStop;
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
@@ -26,4 +27,3 @@ pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey,
 };
 pub use state::{STATES, State, StateRow, StateTimes};
-pub use theft::{Ledger, Stolen, StolenByVm, Theft, Thief, ThiefKind};

@@ -19,7 +19,7 @@ pub struct ModeTimes {
     /// In the VMM, ns.
     pub vmm_ns: u64,
     /// What the thread does is told at the moment.
-    pub told: bool,
+    pub observed: bool,
     /// It could not be read: the times are those of an earlier reading.
     pub torn: bool,
     /// Times that it no longer was.
@@ -36,9 +36,9 @@ struct Parts {
     vmm_ns: u64,
     poll_ns: u64,
     /// For any of them: nobody told.
-    untold_ns: u64,
+    unobserved_ns: u64,
     /// Somebody told of a part at least.
-    is_told: bool,
+    is_observed: bool,
 }
 
 impl Parts {
@@ -48,20 +48,20 @@ impl Parts {
             kernel_ns: self.kernel_ns + other.kernel_ns,
             vmm_ns: self.vmm_ns + other.vmm_ns,
             poll_ns: self.poll_ns + other.poll_ns,
-            untold_ns: self.untold_ns + other.untold_ns,
-            is_told: self.is_told || other.is_told,
+            unobserved_ns: self.unobserved_ns + other.unobserved_ns,
+            is_observed: self.is_observed || other.is_observed,
         }
     }
 
     fn write(&self, times: &mut StateTimes) {
-        if self.is_told {
+        if self.is_observed {
             times.set(State::Guest, self.guest_ns);
             times.set(State::Kernel, self.kernel_ns);
             times.set(State::Vmm, self.vmm_ns);
             times.set(State::Poll, self.poll_ns);
         }
-        if !self.is_told || self.untold_ns > 0 {
-            times.set(State::Run, self.untold_ns);
+        if !self.is_observed || self.unobserved_ns > 0 {
+            times.set(State::Run, self.unobserved_ns);
         }
     }
 }
@@ -101,16 +101,16 @@ impl OnCpu {
             return self.skip(now, run_ns);
         }
         let last = self.last;
-        let whole = last.told && now.told && last.gaps == now.gaps;
+        let whole = last.observed && now.observed && last.gaps == now.gaps;
         let added = |now: u64, before: u64| now.saturating_sub(before);
         let guest = added(now.guest_ns, last.guest_ns);
         let vmm = added(now.vmm_ns, last.vmm_ns);
         let kernel = added(now.kernel_ns, last.kernel_ns);
-        let told_ns = guest + vmm + kernel;
-        let is_too_much = told_ns > run_ns + TOLERANCE_NS;
+        let observed_ns = guest + vmm + kernel;
+        let is_too_much = observed_ns > run_ns + TOLERANCE_NS;
         // Two clocks: run time is without interrupts where the kernel accounts them, and without what the host itself, if it is a
         // guest, is denied. Then each part is smaller in the same ratio.
-        let fit = |ns: u64| if is_too_much { share(ns, run_ns, told_ns) } else { ns };
+        let fit = |ns: u64| if is_too_much { share(ns, run_ns, observed_ns) } else { ns };
         let [guest, vmm, kernel] = [guest, vmm, kernel].map(fit);
         let mut left = run_ns;
         let mut take = |told: u64| {
@@ -130,14 +130,14 @@ impl OnCpu {
         } else {
             // Polls are those of the whole interval: which of them were in the part that was told is not known.
             (step.kernel_ns, _) = take(kernel);
-            step.untold_ns = left;
+            step.unobserved_ns = left;
             early_poll = 0;
         }
         // A moment told before the run time had it; no more than readings are apart, and not across a gap.
         let carried = if whole { TOLERANCE_NS } else { 0 };
         self.early_guest_ns = self.early_guest_ns.min(carried);
         self.early_vmm_ns = self.early_vmm_ns.min(carried);
-        step.is_told = now.told || step.untold_ns < run_ns;
+        step.is_observed = now.observed || step.unobserved_ns < run_ns;
         self.early_poll_ns = early_poll.min(LONGEST_POLL_NS);
         self.step = step;
         self.total = self.total.plus(&step);
@@ -157,7 +157,7 @@ impl OnCpu {
     /// Tells nothing of an interval at one end of which nothing could be read: what was told from there on is of both intervals
     /// beside it.
     fn skip(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
-        self.step = Parts { untold_ns: run_ns, ..Parts::default() };
+        self.step = Parts { unobserved_ns: run_ns, ..Parts::default() };
         self.total = self.total.plus(&self.step);
         (self.early_guest_ns, self.early_vmm_ns, self.early_poll_ns) = (0, 0, 0);
         self.last = if now.torn { ModeTimes { torn: true, ..self.last } } else { *now };
@@ -187,7 +187,15 @@ mod tests {
     use super::*;
 
     fn told(guest_ns: u64, kernel_ns: u64, vmm_ns: u64, poll_ns: u64) -> ModeTimes {
-        ModeTimes { guest_ns, kernel_ns, vmm_ns, told: true, torn: false, gaps: 0, poll_ns: Some(poll_ns) }
+        ModeTimes {
+            guest_ns,
+            kernel_ns,
+            vmm_ns,
+            observed: true,
+            torn: false,
+            gaps: 0,
+            poll_ns: Some(poll_ns),
+        }
     }
 
     fn step(account: &OnCpu) -> [Option<u64>; 5] {
@@ -218,7 +226,7 @@ mod tests {
     #[test]
     fn around_a_gap_only_what_was_told_is_told_apart() {
         let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
-        let after = ModeTimes { gaps: 1, told: false, ..told(300, 100, 50, 30) };
+        let after = ModeTimes { gaps: 1, observed: false, ..told(300, 100, 50, 30) };
         account.advance(&after, 1_000);
         assert_eq!(step(&account), [Some(300), Some(100), Some(50), Some(0), Some(550)]);
         account.advance(&after, 1_000);
@@ -248,7 +256,7 @@ mod tests {
     fn of_what_could_not_be_read_nothing_is_told() {
         let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
         account.advance(&told(500, 0, 0, 0), 1_000);
-        account.advance(&ModeTimes { torn: true, told: false, ..told(500, 0, 0, 0) }, 1_000);
+        account.advance(&ModeTimes { torn: true, observed: false, ..told(500, 0, 0, 0) }, 1_000);
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
         assert!(!account.advance(&told(2_300, 0, 0, 0), 1_000));
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
@@ -276,7 +284,7 @@ mod tests {
         let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
         account.advance(&told(5_000_000, 0, 0, 0), 5_000_000);
         // It was in the guest then, and that was never written down.
-        account.advance(&ModeTimes { told: false, gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
+        account.advance(&ModeTimes { observed: false, gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
         account.advance(&ModeTimes { gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
         account.advance(&ModeTimes { gaps: 1, ..told(900_000, 0, 0, 0) }, 1_000_000);
         assert_eq!(step(&account), [Some(900_000), Some(100_000), Some(0), Some(0), None]);
@@ -291,7 +299,7 @@ mod tests {
             let mut account = OnCpu::open(&now, 77);
             let mut all = 77;
             for (guest, kernel, vmm, poll, run, turn) in steps {
-                now.told = turn > 0;
+                now.observed = turn > 0;
                 now.torn = turn == 2;
                 now.gaps += u64::from(turn == 1);
                 if turn > 0 {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sampler_ebpf::abi::COUNTERS;
 
 use super::{
+    attribution::{Attributed, Share},
     co_stop::CoStop,
     distribution::Distributions,
     exits::Exits,
@@ -12,7 +13,6 @@ use super::{
     kvm_counts::KvmCounts,
     level::Level,
     state::StateTimes,
-    theft::{Stolen, Theft},
 };
 
 /// The host that the sampler runs on; read once at start.
@@ -91,13 +91,13 @@ pub struct Vm {
     /// Why its vCPUs left the guest since the first was seen, those that ended included.
     pub exits: Exits,
     /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`, of `exits`,
-    /// of `stolen`, of `co_stop` and of `helpers`.
+    /// of `attributed`, of `co_stop` and of `helpers`.
     pub seen_unix_ns: u64,
     /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
-    pub stolen: Stolen,
+    pub attributed: Attributed,
     /// Who took how much of it in the interval, the one that took most first; sums to the steal of its vCPUs' intervals. Absent
     /// where no vCPU has an interval.
-    pub stolen_by: Option<Vec<Theft>>,
+    pub shares: Option<Vec<Share>>,
     /// Time in which some of its vCPUs ran while others waited for a CPU.
     pub co_stop: CoStop,
     /// The threads that work for it and run no vCPU.
@@ -190,7 +190,7 @@ pub enum SamplerKind {
     /// It only rises.
     Counter,
     /// It rises and falls.
-    Level,
+    UpDown,
 }
 
 /// One of the [`SamplerStats`], for exporters.
@@ -254,7 +254,7 @@ sampler_stats! {
     /// vCPU threads that found no free slot.
     Counter slots_exhausted, "{thread}";
     /// Slots in use.
-    Level slots_used, "{slot}";
+    UpDown slots_used, "{slot}";
     /// Readings whose states came to more than the wall time, or what was told of the CPU time to more than the run time, by more than
     /// 50 microseconds, or halt polls by more than a millisecond. What a thread that never sleeps cannot make up for is told once.
     Counter negative_remainders, "{reading}";
@@ -270,7 +270,7 @@ sampler_stats! {
     /// VMs of which less was told from then on, because they left their guests too often.
     Counter levels_lowered, "{vm}";
     /// VMs that are at level basic because they left their guests too often.
-    Level vms_lowered, "{vm}";
+    UpDown vms_lowered, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.
     Counter threads_replaced, "{thread}";
     /// Threads that a walk could not read because they switched at each attempt.
@@ -280,7 +280,7 @@ sampler_stats! {
     /// Questions to a guest's platform that found the queue full.
     Counter questions_refused, "{question}";
     /// Questions to a guest's platform that wait for their answer: one that stays is a VMM that hangs.
-    Level questions_waiting, "{question}";
+    UpDown questions_waiting, "{question}";
     /// Snapshots that were not printed as JSON because nobody read the ones before.
     Counter lines_skipped, "{snapshot}";
 }

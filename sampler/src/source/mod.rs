@@ -1,19 +1,5 @@
-//! Sources that fill the model, one file each.
+//! Sources that fill the model, one folder each.
 
-mod co_stop;
-mod exits;
-mod helpers;
-mod hooks;
 mod kvm;
-mod levels;
-mod readings;
-mod registry;
-mod shown;
-mod stolen;
-mod suspects;
-mod thieves;
 
-pub use kvm::{Kvm, SourceError};
-pub use levels::Levels;
-pub use registry::{Action, GuestFacts, Registry};
-pub use suspects::{TaskFacts, telling_unit};
+pub use kvm::{Action, GuestFacts, Kvm, Levels, Registry, SourceError, TaskFacts, telling_unit};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes,
-        Helpers, Host, KvmCounts, Level, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm,
-        ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+        Attributed, AttributedVm, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind,
+        HelperSum, HelperTimes, Helpers, Host, KvmCounts, Level, OccupantKind, SamplerStats, Snapshot, State,
+        StateTimes, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -118,19 +118,19 @@ fn kvm() -> impl Strategy<Value = KvmCounts> {
         .prop_map(move |counts| KvmCounts::new(counts.try_into().unwrap(), &kept))
 }
 
-/// Thieves come and go, and begin anew.
-fn stolen() -> impl Strategy<Value = Stolen> {
-    let by = (0_u64..3, number()).prop_map(|(since, ns)| StolenByVm {
+/// SlotShares come and go, and begin anew.
+fn attributed() -> impl Strategy<Value = Attributed> {
+    let by = (0_u64..3, number()).prop_map(|(since, ns)| AttributedVm {
         id: "".into(),
         since_unix_ns: since * 1_000,
         ns,
     });
     let vms = collection::vec(option::of(by), 3).prop_map(|vms| {
         let named = (0..).zip(vms).filter_map(|(n, by)| Some((n, by?)));
-        named.map(|(n, by)| StolenByVm { id: format!("thief-{n}").into(), ..by }).collect()
+        named.map(|(n, by)| AttributedVm { id: format!("occupant-{n}").into(), ..by }).collect()
     });
-    (collection::vec(number(), ThiefKind::ALL.len()), vms)
-        .prop_map(|(kinds, vms)| Stolen { kinds: kinds.try_into().unwrap(), vms })
+    (collection::vec(number(), OccupantKind::ALL.len()), vms)
+        .prop_map(|(kinds, vms)| Attributed { kinds: kinds.try_into().unwrap(), vms })
 }
 
 /// Kinds come as a guest goes on.
@@ -180,7 +180,7 @@ struct MomentVm {
     platform: &'static str,
     distributions: Distributions,
     kvm: KvmCounts,
-    stolen: Stolen,
+    attributed: Attributed,
     exits: Exits,
     helpers: Helpers,
     co_stop_ns: u64,
@@ -191,10 +191,21 @@ fn moment() -> impl Strategy<Value = Moment> {
     let threads = collection::vec(option::of((states(), counters())), THREADS as usize);
     let platform = sample::select(vec!["qemu", "unknown"]);
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
-    let rest = (kvm(), stolen(), exits(), helpers(), number());
+    let rest = (kvm(), attributed(), exits(), helpers(), number());
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
-        |(name, uuid, platform, distributions, (kvm, stolen, exits, helpers, co_stop_ns), threads)| {
-            MomentVm { name, uuid, platform, distributions, kvm, stolen, exits, helpers, co_stop_ns, threads }
+        |(name, uuid, platform, distributions, (kvm, attributed, exits, helpers, co_stop_ns), threads)| {
+            MomentVm {
+                name,
+                uuid,
+                platform,
+                distributions,
+                kvm,
+                attributed,
+                exits,
+                helpers,
+                co_stop_ns,
+                threads,
+            }
         },
     );
     let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
@@ -243,8 +254,8 @@ impl Moment {
                 level: Level::Full,
                 exits: vm.exits,
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
-                stolen: vm.stolen,
-                stolen_by: None,
+                attributed: vm.attributed,
+                shares: None,
                 co_stop: CoStop { ns: vm.co_stop_ns, ..CoStop::default() },
                 helpers: vm.helpers,
                 vcpus: vcpus.collect(),

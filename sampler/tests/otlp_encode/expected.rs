@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use hvsampler::{
     export::settings::ExportSettings,
-    model::{ExitKind, ExitTotals, Host, STATES, Snapshot, State, StateTimes, ThiefKind, Vcpu, Vm},
+    model::{ExitKind, ExitTotals, Host, OccupantKind, STATES, Snapshot, State, StateTimes, Vcpu, Vm},
 };
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -208,12 +208,16 @@ impl Expected {
             number(|totals| double(totals.vmm_ns)),
         ));
         let steal = vms.iter().flat_map(|vm| {
-            let kinds = ThiefKind::ALL
+            let kinds = OccupantKind::ALL
                 .iter()
-                .zip(vm.stolen.kinds)
+                .zip(vm.attributed.kinds)
                 .map(|(kind, ns)| point(steal_attributes(&vm.id, *kind, None), vm.seen_unix_ns, double(ns)));
-            let vms = vm.stolen.vms.iter().map(|by| {
-                point(steal_attributes(&vm.id, ThiefKind::Vm, Some(&by.id)), by.since_unix_ns, double(by.ns))
+            let vms = vm.attributed.vms.iter().map(|by| {
+                point(
+                    steal_attributes(&vm.id, OccupantKind::Vm, Some(&by.id)),
+                    by.since_unix_ns,
+                    double(by.ns),
+                )
             });
             kinds.chain(vms).collect::<Vec<_>>()
         });
@@ -311,7 +315,7 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
             for row in DISTRIBUTIONS {
                 series.push((row.metric, id.clone(), start));
             }
-            for kind in ThiefKind::ALL {
+            for kind in OccupantKind::ALL {
                 let attributes = steal_attributes(&ended.vm_id, kind, None);
                 series.push(("hypervisor.vm.steal.time", attributes, start));
             }
@@ -350,7 +354,7 @@ fn time_attributes(vm_id: &str, index: u32, state: State) -> Vec<KeyValue> {
     attributes
 }
 
-fn steal_attributes(vm_id: &str, kind: ThiefKind, by: Option<&str>) -> Vec<KeyValue> {
+fn steal_attributes(vm_id: &str, kind: OccupantKind, by: Option<&str>) -> Vec<KeyValue> {
     let mut attributes =
         vec![string("hypervisor.vm.id", vm_id), string("hypervisor.steal.by.kind", kind.key())];
     attributes.extend(by.map(|by| string("hypervisor.steal.by.vm", by)));

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
-    Host, Interval, KvmCounts, Level, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft, Thief,
-    ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+    Attributed, AttributedVm, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind,
+    HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, Level, Occupant, OccupantKind, Share,
+    Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
 use proptest::{collection, option, prelude::*, sample};
 use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
@@ -126,26 +126,26 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
     )
 }
 
-fn stolen() -> impl Strategy<Value = Stolen> {
-    let by = (text(), any::<[u64; 2]>()).prop_map(|(id, [since_unix_ns, ns])| StolenByVm {
+fn attributed() -> impl Strategy<Value = Attributed> {
+    let by = (text(), any::<[u64; 2]>()).prop_map(|(id, [since_unix_ns, ns])| AttributedVm {
         id: id.into(),
         since_unix_ns,
         ns,
     });
-    (any::<[u64; ThiefKind::ALL.len()]>(), collection::vec(by, 0..3))
-        .prop_map(|(kinds, vms)| Stolen { kinds, vms })
+    (any::<[u64; OccupantKind::ALL.len()]>(), collection::vec(by, 0..3))
+        .prop_map(|(kinds, vms)| Attributed { kinds, vms })
 }
 
-fn stolen_by() -> impl Strategy<Value = Option<Vec<Theft>>> {
-    let kind = sample::select(ThiefKind::ALL.to_vec());
+fn shares() -> impl Strategy<Value = Option<Vec<Share>>> {
+    let kind = sample::select(OccupantKind::ALL.to_vec());
     // A day at most, so that sums fit.
-    let theft = (kind, option::of(text()), option::of(text()), 0..86_400_000_000_000_u64).prop_map(
-        |(kind, id, name, ns)| Theft {
-            thief: Thief { kind, id: id.map(Into::into), name: name.map(Into::into) },
+    let share = (kind, option::of(text()), option::of(text()), 0..86_400_000_000_000_u64).prop_map(
+        |(kind, id, name, ns)| Share {
+            occupant: Occupant { kind, id: id.map(Into::into), name: name.map(Into::into) },
             ns,
         },
     );
-    option::of(collection::vec(theft, 0..4))
+    option::of(collection::vec(share, 0..4))
 }
 
 fn helpers() -> impl Strategy<Value = Helpers> {
@@ -182,7 +182,7 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(text()),
         option::of(text()),
         collection::vec(vcpu(), 0..4),
-        (distributions(), stolen(), stolen_by(), kvm(), exits(), any::<bool>(), helpers(), co_stop()),
+        (distributions(), attributed(), shares(), kvm(), exits(), any::<bool>(), helpers(), co_stop()),
     )
         .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, rest)| Vm {
             key: VmKey { pid, start_boottime_ns, nth: 0 },
@@ -196,8 +196,8 @@ fn vm() -> impl Strategy<Value = Vm> {
             level: if rest.5 { Level::Full } else { Level::Basic },
             exits: rest.4,
             seen_unix_ns: start_unix_ns,
-            stolen: rest.1,
-            stolen_by: rest.2,
+            attributed: rest.1,
+            shares: rest.2,
             co_stop: rest.7,
             helpers: rest.6,
             vcpus,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
-    Interval, KvmCounts, Level, SamplerStats, Snapshot, State, StateTimes, Stolen, StolenByVm, Theft, Thief,
-    ThiefKind, Vcpu, VcpuId, Vm, VmKey,
+    Attributed, AttributedVm, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum,
+    HelperTimes, Helpers, Host, Interval, KvmCounts, Level, Occupant, OccupantKind, SamplerStats, Share,
+    Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
 
@@ -43,11 +43,11 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         kvm: KvmCounts::new([7; KVM_STATS.len()], &[true; KVM_STATS.len()]),
         level: Level::Full,
         exits: exits(30),
-        stolen: Stolen {
+        attributed: Attributed {
             kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, SECOND],
-            vms: vec![StolenByVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
+            vms: vec![AttributedVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
         },
-        stolen_by: thieves(&vcpus),
+        shares: occupants(&vcpus),
         co_stop: CoStop { ns: 7 * SECOND, interval_ns: co_stop(&vcpus), tick_ns: 1 << 20 },
         helpers: helpers(),
         vcpus,
@@ -88,16 +88,19 @@ fn helpers() -> Helpers {
 }
 
 /// Of what was taken another VM took three quarters and a process of the host the rest.
-fn thieves(vcpus: &[Vcpu]) -> Option<Vec<Theft>> {
+fn occupants(vcpus: &[Vcpu]) -> Option<Vec<Share>> {
     let intervals: Vec<_> = vcpus.iter().filter_map(|vcpu| vcpu.interval).collect();
     let steal: u64 = intervals.iter().map(|interval| interval.run_delay_ns).sum();
-    let thief =
-        |kind, id: Option<&str>, name: &str| Thief { kind, id: id.map(Arc::from), name: Some(name.into()) };
-    let thefts = [
-        Theft { thief: thief(ThiefKind::Vm, Some("77-5"), "loud"), ns: steal - steal / 4 },
-        Theft { thief: thief(ThiefKind::Host, None, "backup.service"), ns: steal / 4 },
+    let occupant = |kind, id: Option<&str>, name: &str| Occupant {
+        kind,
+        id: id.map(Arc::from),
+        name: Some(name.into()),
+    };
+    let shares = [
+        Share { occupant: occupant(OccupantKind::Vm, Some("77-5"), "loud"), ns: steal - steal / 4 },
+        Share { occupant: occupant(OccupantKind::Host, None, "backup.service"), ns: steal / 4 },
     ];
-    (!intervals.is_empty()).then(|| thefts.into_iter().filter(|theft| theft.ns > 0).collect())
+    (!intervals.is_empty()).then(|| shares.into_iter().filter(|share| share.ns > 0).collect())
 }
 
 /// A vCPU that in two seconds ran, waited and slept so many ms, and was preempted so often.

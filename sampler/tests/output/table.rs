@@ -5,7 +5,7 @@ use hvsampler::{
         table::{TableOptions, render},
         terminal,
     },
-    model::{Snapshot, State, StateTimes, Theft, Thief, ThiefKind},
+    model::{Occupant, OccupantKind, Share, Snapshot, State, StateTimes},
 };
 use proptest::prelude::*;
 
@@ -51,8 +51,8 @@ fn a_quota_that_ran_out_has_a_column() {
         interval.states.set(State::Throttled, throttled);
         interval.run_delay_ns += throttled;
         if throttled > 0 {
-            let thief = Thief { kind: ThiefKind::Quota, id: None, name: None };
-            vm.stolen_by.as_mut().unwrap().insert(0, Theft { thief, ns: throttled });
+            let occupant = Occupant { kind: OccupantKind::Quota, id: None, name: None };
+            vm.shares.as_mut().unwrap().insert(0, Share { occupant, ns: throttled });
         }
     }
     assert_file("tests/golden/table-throttled.txt", &render(&snapshot, TableOptions::default()));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
-    KvmCounts, Level, Snapshot, State, StateTimes, Stolen, StolenByVm, Vcpu, VcpuId, Vm, VmKey,
+    Attributed, AttributedVm, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum,
+    HelperTimes, Helpers, Host, KvmCounts, Level, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
@@ -83,13 +83,13 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         level: Level::Full,
         exits: exits(vm),
         seen_unix_ns: START + 1_000,
-        stolen: Stolen {
+        attributed: Attributed {
             kinds: std::array::from_fn(|n| u64::from(vm) + n as u64),
             vms: (0..3)
-                .map(|by| StolenByVm { id: format!("by-{by}").into(), since_unix_ns: START, ns: by })
+                .map(|by| AttributedVm { id: format!("by-{by}").into(), since_unix_ns: START, ns: by })
                 .collect(),
         },
-        stolen_by: None,
+        shares: None,
         co_stop: CoStop { ns: u64::from(vm) * 1_000_003, ..CoStop::default() },
         helpers: helpers(u64::from(vm)),
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),

@@ -66,12 +66,12 @@ pub(super) fn run(options: Options) -> Result<()> {
     let mut samples: [Vec<f64>; 4] = Default::default();
     for n in 0..REPETITIONS {
         ours.assign(SLOT, &Event { tid, tgid: std::process::id(), task, ..Event::default() });
-        ours.tell(SLOT, u32::try_from(n)? + 1);
+        ours.set_epoch(SLOT, u32::try_from(n)? + 1);
         samples[0].push(pair(ours.loaded(), ["kvm_entry", "kvm_exit"], task)?);
         let exits: Option<u64> =
             ours.modes(SLOT).map(|modes| modes.exits.iter().map(|exits| u64::from(exits.count)).sum());
         ensure!(exits == Some(RUNS), "{exits:?} exits were counted of {RUNS}");
-        ours.tell(SLOT, 0);
+        ours.set_epoch(SLOT, 0);
         samples[1].push(pair(ours.loaded(), ["kvm_entry", "kvm_exit"], task)?);
         ours.release(SLOT, tid);
         samples[2].push(pair(ours.loaded(), ["kvm_entry", "kvm_exit"], task)?);

@@ -124,11 +124,11 @@ impl Stage {
         }
     }
 
-    fn play_as_vcpus(&mut self, pair: &Pair, rounds: u32, vcpus: usize, told: u32) -> Result<f64> {
+    fn play_as_vcpus(&mut self, pair: &Pair, rounds: u32, vcpus: usize, epoch: u32) -> Result<f64> {
         let before = self.ours.hook_stats().vcpu_switches;
         for (slot, &(tid, task)) in (1..).zip(self.threads.iter().take(vcpus)) {
             self.ours.assign(slot, &Event { tid, tgid: std::process::id(), task, ..Event::default() });
-            self.ours.tell(slot, told);
+            self.ours.set_epoch(slot, epoch);
         }
         self.ours.loaded().resume()?;
         let time = pair.play(rounds);

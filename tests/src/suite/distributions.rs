@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use hvsampler::collect::Collector;
 use hvsampler::model::distribution::count;
-use sampler_ebpf::abi::{Counter, Distribution, Left, Thieves, VcpuSlot};
+use sampler_ebpf::abi::{Counter, Distribution, Left, SlotShares, VcpuSlot};
 
 use super::sampler::SlotReader;
 use crate::exactness::Thread;
 
 /// Slots of threads at one moment, each as of its last switch.
-pub(super) type Slots = Vec<(Thread, (VcpuSlot, Thieves))>;
+pub(super) type Slots = Vec<(Thread, (VcpuSlot, SlotShares))>;
 
 /// Where the distributions of threads stand, as soon as all have switched; those that do not within a while are left out.
 pub(super) fn begin(collector: &Collector, threads: &[Thread]) -> Slots {
@@ -22,7 +22,7 @@ pub(super) fn begin(collector: &Collector, threads: &[Thread]) -> Slots {
     loop {
         let slots: Slots = threads
             .iter()
-            .filter_map(|thread| Some((*thread, reader.slot_and_thieves(thread.tid)?)))
+            .filter_map(|thread| Some((*thread, reader.slot_and_shares(thread.tid)?)))
             .collect();
         if slots.len() == threads.len() || Instant::now() > end {
             return slots;
@@ -39,7 +39,7 @@ pub(super) fn add_up(collector: &Collector, begin: &Slots, missed_before: u64) -
     let (mut waits, mut stints, mut asleep, mut wall, mut worst) = (0, 0, 0, 0, 0.0_f64);
     let (mut incomplete, mut charged, mut unknown) = (0_u64, 0_u64, 0_u64);
     for (watched, before) in begin {
-        let Some(after) = reader.slot_and_thieves(watched.tid) else { continue };
+        let Some(after) = reader.slot_and_shares(watched.tid) else { continue };
         let added = Added::between(before, &after);
         ensure!(
             added.steal.0 <= added.run_delay
@@ -55,7 +55,7 @@ pub(super) fn add_up(collector: &Collector, begin: &Slots, missed_before: u64) -
         incomplete += u64::from(!whole);
         ensure!(
             added.charged == added.run_delay,
-            "thread {}: the shares of thieves and quota do not add up: {added:?}",
+            "thread {}: the shares of occupants and quota do not add up: {added:?}",
             watched.tid
         );
         (charged, unknown) = (charged + added.charged, unknown + added.unknown);
@@ -105,23 +105,24 @@ struct Added {
     timeslices: u64,
     asleep: u64,
     wall: u64,
-    /// Of the run delay, by the thieves' table and the quota.
+    /// Of the run delay, by the occupants' table and the quota.
     charged: u64,
     /// Of that, nobody's.
     unknown: u64,
 }
 
-/// What a table of thieves, and the quota, hold of the waits up to the thread's last switch-out.
-fn charged(slot: &VcpuSlot, thieves: &Thieves) -> u64 {
-    let shares =
-        thieves.ns.iter().chain(&thieves.others_ns).sum::<u64>() + thieves.idle_ns + thieves.unknown_ns;
-    shares + slot.throttled_ns - thieves.charged_ns
+/// What a table of occupants, and the quota, hold of the waits up to the thread's last switch-out.
+fn charged(slot: &VcpuSlot, occupants: &SlotShares) -> u64 {
+    let shares = occupants.ns.iter().chain(&occupants.others_ns).sum::<u64>()
+        + occupants.idle_ns
+        + occupants.unknown_ns;
+    shares + slot.throttled_ns - occupants.charged_ns
 }
 
 impl Added {
     fn between(
-        (before, thieves_before): &(VcpuSlot, Thieves),
-        (after, thieves_after): &(VcpuSlot, Thieves),
+        (before, thieves_before): &(VcpuSlot, SlotShares),
+        (after, thieves_after): &(VcpuSlot, SlotShares),
     ) -> Self {
         let distribution = |which: Distribution| {
             let (before, after) =

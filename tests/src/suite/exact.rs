@@ -8,7 +8,7 @@ use hvsampler::model::Snapshot;
 use hvsampler::source::Kvm;
 use sampler_ebpf::abi::Counter;
 
-use super::{distributions, sampler, thieves};
+use super::{attribution, distributions, sampler};
 use crate::exactness::{
     Failure, Mismatch, MismatchKind, Oracle as _, Plan, ProcOracle, Report, Thread, compare,
 };
@@ -157,7 +157,7 @@ pub(super) fn snapshots(context: &Context) -> anyhow::Result<Outcome> {
         let snapshot = source.snapshot()?;
         let after = counts(&oracle, &threads)?;
         rounds += 1;
-        thieves::all_add_up(&snapshot)?;
+        attribution::all_add_up(&snapshot)?;
         let shown = shown(&snapshot);
         for thread in &threads {
             if before[thread] != after[thread] {

@@ -1,5 +1,6 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
+mod attribution;
 mod churn;
 mod clock;
 mod co_stop;
@@ -20,7 +21,6 @@ mod qemu;
 mod reload;
 mod sampler;
 mod states;
-mod thieves;
 mod throttled;
 mod vmm;
 
@@ -213,15 +213,15 @@ pub static TESTS: &[Test] = &[
         name: "steal.by-whom",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
-        limit: thieves::LIMIT,
-        run: thieves::by_whom,
+        limit: attribution::LIMIT,
+        run: attribution::by_whom,
     },
     Test {
         name: "steal.many-guests",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
-        limit: thieves::LIMIT,
-        run: thieves::many,
+        limit: attribution::LIMIT,
+        run: attribution::many,
     },
     Test {
         name: "co-stop.as-the-kernel-traces-it",

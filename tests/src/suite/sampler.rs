@@ -11,7 +11,7 @@ use hvsampler::kernel::limits;
 use hvsampler::load::{self, Loaded, Options};
 use hvsampler::model::{Host, SamplerStats};
 use hvsampler::source::{GuestFacts, Kvm, Levels};
-use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, Thieves, VcpuSlot};
+use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, SlotShares, VcpuSlot};
 
 use crate::exactness::{CounterReader, Reading, Thread};
 use crate::host::kernel_version;
@@ -86,8 +86,8 @@ impl SlotReader<'_> {
 
 impl SlotReader<'_> {
     /// The same with who took its thread's time.
-    pub(super) fn slot_and_thieves(&self, tid: u32) -> Option<(VcpuSlot, Thieves)> {
-        self.0.slot_and_thieves(self.index(tid)?).filter(|(slot, _)| slot.fresh == 0)
+    pub(super) fn slot_and_shares(&self, tid: u32) -> Option<(VcpuSlot, SlotShares)> {
+        self.0.slot_and_shares(self.index(tid)?).filter(|(slot, _)| slot.fresh == 0)
     }
 }
 

@@ -4,10 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hvsampler::model::{Snapshot, State, ThiefKind, Vm};
+use hvsampler::model::{OccupantKind, Snapshot, State, Vm};
 use hvsampler::source::Kvm;
 
-use super::{sampler, thieves};
+use super::{attribution, sampler};
 use crate::exactness::Thread;
 use crate::guest::{Guest, GuestConfig};
 use crate::host::CpuList;
@@ -51,16 +51,16 @@ fn judge(context: &Context, limited: &CpuGroup, of_guest: &CpuGroup, beside: boo
     thread::sleep(INTERVAL);
     let (taken, after) = at_the_end_of_a_throttling(&mut source, limited)?;
     sampler::nothing_lost(&taken.sampler)?;
-    thieves::all_add_up(&taken)?;
+    attribution::all_add_up(&taken)?;
     let vm = taken.vms.iter().find(|vm| vm.key.pid == guest.pid()).context("the guest is missing")?;
     let interval = vm.vcpus[0].interval.context("no interval")?;
     ensure!(
         interval.states.sum() == interval.wall_ns,
         "the states do not come to the wall time: {interval:?}"
     );
-    for theft in vm.stolen_by.iter().flatten() {
-        let name = theft.thief.name.as_deref().unwrap_or("-");
-        context.detail(format!("{} {name} took {:.4} s", theft.thief.kind.key(), theft.ns as f64 / 1e9));
+    for share in vm.shares.iter().flatten() {
+        let name = share.occupant.name.as_deref().unwrap_or("-");
+        context.detail(format!("{} {name} took {:.4} s", share.occupant.kind.key(), share.ns as f64 / 1e9));
     }
     let throttled = interval.states.get(State::Throttled).context("this kernel does not tell")?;
     let steal = interval.states.get(State::Steal).unwrap_or_default();
@@ -69,20 +69,20 @@ fn judge(context: &Context, limited: &CpuGroup, of_guest: &CpuGroup, beside: boo
         throttled.abs_diff(counted) <= counted / 50 + ENDS_NS,
         "throttled {throttled} ns, the group counts {counted} ns: {interval:?}"
     );
-    ensure!(taken_by(vm, |kind, _| kind == ThiefKind::Quota) == throttled, "{:?}", vm.stolen_by);
+    ensure!(taken_by(vm, |kind, _| kind == OccupantKind::Quota) == throttled, "{:?}", vm.shares);
     if let Some(other) = &other {
         let id = taken.vms.iter().find(|vm| vm.key.pid == other.pid()).map(|vm| vm.id.clone());
-        let by_other = taken_by(vm, |kind, by| kind == ThiefKind::Vm && by == id.as_deref());
+        let by_other = taken_by(vm, |kind, by| kind == OccupantKind::Vm && by == id.as_deref());
         ensure!(steal > interval.wall_ns / 10, "the other guest took {steal} ns alone: {interval:?}");
         // Other processes of the machine want the CPU as well, and more of it where it is emulated.
         let rest = steal / if context.in_lab() { 20 } else { 50 };
-        ensure!(steal.abs_diff(by_other) <= rest, "of {steal} ns {by_other}: {:?}", vm.stolen_by);
-        let nobodys = taken_by(vm, |kind, _| kind == ThiefKind::Unattributed);
-        ensure!(nobodys <= steal / 100, "of {steal} ns {nobodys} are nobody's: {:?}", vm.stolen_by);
+        ensure!(steal.abs_diff(by_other) <= rest, "of {steal} ns {by_other}: {:?}", vm.shares);
+        let nobodys = taken_by(vm, |kind, _| kind == OccupantKind::Unattributed);
+        ensure!(nobodys <= steal / 100, "of {steal} ns {nobodys} are nobody's: {:?}", vm.shares);
     } else {
         // An emulated machine is slow in all that its kernel does meanwhile.
         let near_nothing = interval.wall_ns / if context.in_lab() { 20 } else { 50 };
-        ensure!(steal < near_nothing, "nobody else wants the CPU: {interval:?}, {:?}", vm.stolen_by);
+        ensure!(steal < near_nothing, "nobody else wants the CPU: {interval:?}, {:?}", vm.shares);
     }
     Ok(format!(
         "throttled {:.4} s, counted {:.4} s, stolen {:.4} s of {:.3} s",
@@ -101,14 +101,14 @@ fn at_the_end_of_a_throttling(source: &mut Kvm, group: &CpuGroup) -> anyhow::Res
     loop {
         let counted = group.throttling()?.throttled_ns;
         if counted != before {
-            return Ok((thieves::snapshot(source)?, counted));
+            return Ok((attribution::snapshot(source)?, counted));
         }
         ensure!(start.elapsed() < PATIENCE, "the quota did not run out in {PATIENCE:?}");
         thread::sleep(Duration::from_micros(200));
     }
 }
 
-fn taken_by(vm: &Vm, is: impl Fn(ThiefKind, Option<&str>) -> bool) -> u64 {
-    let thefts = vm.stolen_by.iter().flatten();
-    thefts.filter(|theft| is(theft.thief.kind, theft.thief.id.as_deref())).map(|theft| theft.ns).sum()
+fn taken_by(vm: &Vm, is: impl Fn(OccupantKind, Option<&str>) -> bool) -> u64 {
+    let shares = vm.shares.iter().flatten();
+    shares.filter(|share| is(share.occupant.kind, share.occupant.id.as_deref())).map(|share| share.ns).sum()
 }

@@ -17,8 +17,8 @@ pub(super) fn read_modes(modes: *const Modes, record: *mut WalkRecord, now: u64,
             let seq = (&raw const (*modes).seq).read_volatile();
             let mode = (&raw const (*modes).mode).read_volatile();
             let since = (&raw const (*modes).since_ns).read_volatile();
-            let told = (&raw const (*modes).told).read_volatile();
-            let heeded = (&raw const (*modes).heeded).read_volatile();
+            let epoch = (&raw const (*modes).epoch).read_volatile();
+            let epoch_seen = (&raw const (*modes).epoch_seen).read_volatile();
             let mut ns = (&raw const (*modes).ns).read_volatile();
             let gaps = (&raw const (*modes).gaps).read_volatile();
             let unpaired = (&raw const (*modes).unpaired).read_volatile();
@@ -26,8 +26,9 @@ pub(super) fn read_modes(modes: *const Modes, record: *mut WalkRecord, now: u64,
                 continue;
             }
             // Off its CPU it does nothing that would have to be told.
-            let is_told = told != 0 && (stint_ns.is_none() || told == heeded && mode != Mode::Untold as u32);
-            if is_told {
+            let is_observed =
+                epoch != 0 && (stint_ns.is_none() || epoch == epoch_seen && mode != Mode::Unobserved as u32);
+            if is_observed {
                 // Where the kernel called no program when the thread was given its CPU, or when it left it before, there is no
                 // begin, or an older one.
                 let stint_ns = stint_ns.unwrap_or(0);
@@ -35,11 +36,11 @@ pub(super) fn read_modes(modes: *const Modes, record: *mut WalkRecord, now: u64,
                 ns[mode as usize % MODES] += if goes_on < stint_ns { goes_on } else { stint_ns };
             }
             (&raw mut (*record).modes_ns).write_volatile(ns);
-            (&raw mut (*record).modes_told).write_volatile(u32::from(is_told));
+            (&raw mut (*record).modes_observed).write_volatile(u32::from(is_observed));
             (&raw mut (*record).modes_gaps).write_volatile(gaps);
             (&raw mut (*record).unpaired).write_volatile(unpaired);
             return;
         }
-        (&raw mut (*record).modes_told).write_volatile(WalkRecord::MODES_TORN);
+        (&raw mut (*record).modes_observed).write_volatile(WalkRecord::MODES_TORN);
     }
 }

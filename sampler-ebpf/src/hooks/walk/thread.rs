@@ -103,7 +103,7 @@ pub(super) fn is_read(control: *const Control, record: *const WalkRecord) -> boo
     unsafe {
         (&raw const (*record).generation).read_volatile()
             == (&raw const (*control).generation).read_volatile()
-            && (&raw const (*record).modes_told).read_volatile() != WalkRecord::MODES_TORN
+            && (&raw const (*record).modes_observed).read_volatile() != WalkRecord::MODES_TORN
     }
 }
 

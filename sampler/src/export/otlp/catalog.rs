@@ -3,7 +3,7 @@
 use sampler_ebpf::abi::{COUNTERS, CounterRow, DISTRIBUTIONS, KVM_STATS, Unit};
 
 use super::wire::{self, AnyValue};
-use crate::model::{ExitKind, HelperKind, STATES, ThiefKind};
+use crate::model::{ExitKind, HelperKind, OccupantKind, STATES};
 
 /// Field of `NumberDataPoint` that holds its attributes.
 pub(super) const POINT_ATTRIBUTES: u8 = 7;
@@ -129,8 +129,8 @@ pub(super) struct Catalog {
     pub(super) vm_count: Family,
     /// The attribute `hypervisor.vcpu.state` of each row of [`STATES`], encoded.
     pub(super) states: Vec<Box<[u8]>>,
-    /// The attribute `hypervisor.steal.by.kind` of each of [`ThiefKind::ALL`], encoded.
-    pub(super) thief_kinds: Vec<Box<[u8]>>,
+    /// The attribute `hypervisor.steal.by.kind` of each of [`OccupantKind::ALL`], encoded.
+    pub(super) occupant_kinds: Vec<Box<[u8]>>,
     /// Kind and state of each of [`HelperKind::ALL`], encoded: first of running, then of waiting.
     pub(super) helper_kinds: Vec<[Box<[u8]>; 2]>,
 }
@@ -150,9 +150,9 @@ impl Catalog {
             wire::put_attribute(&mut bytes, POINT_ATTRIBUTES, "hypervisor.vcpu.state", AnyValue::String(key));
             bytes.into()
         };
-        let thief_kind = |kind: ThiefKind| {
+        let occupant_kind = |kind: OccupantKind| {
             let mut bytes = Vec::new();
-            put_thief_kind(&mut bytes, kind);
+            put_occupant_kind(&mut bytes, kind);
             bytes.into()
         };
         let states: Vec<_> = STATES.iter().map(|row| format!("{}: {}", row.key, row.help)).collect();
@@ -238,7 +238,7 @@ impl Catalog {
             ),
             vm_count: Family::new("hypervisor.vm.count", "{vm}", "VMs on the host.", Kind::UpDown),
             states: STATES.iter().map(|row| state(row.key)).collect(),
-            thief_kinds: ThiefKind::ALL.into_iter().map(thief_kind).collect(),
+            occupant_kinds: OccupantKind::ALL.into_iter().map(occupant_kind).collect(),
             helper_kinds: HelperKind::ALL.into_iter().map(helper_kind).collect(),
         }
     }
@@ -266,7 +266,7 @@ fn helps(times: bool) -> String {
     helps.join(" ")
 }
 
-fn put_thief_kind(bytes: &mut Vec<u8>, kind: ThiefKind) {
+fn put_occupant_kind(bytes: &mut Vec<u8>, kind: OccupantKind) {
     wire::put_attribute(bytes, POINT_ATTRIBUTES, "hypervisor.steal.by.kind", AnyValue::String(kind.key()));
 }
 
@@ -294,9 +294,9 @@ fn helper_kind(kind: HelperKind) -> [Box<[u8]>; 2] {
 }
 
 /// Attributes of what a VM took that is told apart, encoded.
-pub(super) fn thief_attributes(id: &str) -> Vec<u8> {
+pub(super) fn occupant_attributes(id: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
-    put_thief_kind(&mut bytes, ThiefKind::Vm);
+    put_occupant_kind(&mut bytes, OccupantKind::Vm);
     wire::put_attribute(&mut bytes, POINT_ATTRIBUTES, "hypervisor.steal.by.vm", AnyValue::String(id));
     bytes
 }

@@ -26,7 +26,7 @@ use super::{
     resource::{Resource, SCHEMA_URL, VERSION},
     settings::Histograms,
 };
-use crate::model::{Snapshot, ThiefKind, Vcpu, Vm};
+use crate::model::{OccupantKind, Snapshot, Vcpu, Vm};
 
 /// Bytes that a request stays below before compression. Receivers commonly refuse more than 4 MiB.
 pub const MAX_REQUEST_BYTES: usize = 3 << 20;
@@ -258,14 +258,14 @@ impl<'a> Points<'a> {
 
     fn vm_steal(&self, sink: &mut impl Sink<'a>) {
         let family = &self.catalog.vm_steal;
-        let kinds = &self.catalog.thief_kinds;
+        let kinds = &self.catalog.occupant_kinds;
         for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
-            for (kind, ns) in kinds.iter().zip(vm.stolen.kinds) {
+            for (kind, ns) in kinds.iter().zip(vm.attributed.kinds) {
                 sink.point(family, self.pair([&row.id, kind], vm.seen_unix_ns, Value::Double(seconds(ns))));
             }
-            for (thief, by) in row.thieves.iter().zip(&vm.stolen.vms) {
+            for (occupant, by) in row.occupants.iter().zip(&vm.attributed.vms) {
                 let value = Value::Double(seconds(by.ns));
-                sink.point(family, self.pair([&row.id, &thief.attributes], by.since_unix_ns, value));
+                sink.point(family, self.pair([&row.id, &occupant.attributes], by.since_unix_ns, value));
             }
         }
         for end in &self.streams.vm_ends {
@@ -274,9 +274,9 @@ impl<'a> Points<'a> {
                 sink.point(family, self.pair([id, kind], end.seen_unix_ns, Value::Ended));
             }
         }
-        for end in &self.streams.thief_ends {
-            let attributes: [&[u8]; 2] = [&end.id, &end.thief.attributes];
-            sink.point(family, self.pair(attributes, end.thief.since_unix_ns, Value::Ended));
+        for end in &self.streams.occupant_ends {
+            let attributes: [&[u8]; 2] = [&end.id, &end.occupant.attributes];
+            sink.point(family, self.pair(attributes, end.occupant.since_unix_ns, Value::Ended));
         }
     }
 
@@ -374,14 +374,14 @@ impl<'a> Points<'a> {
 /// Points that a snapshot's values make, without those that end series; for counting what was never encoded.
 pub(crate) fn points_of(snapshot: &Snapshot, histograms: Histograms) -> u64 {
     let distributions = if histograms == Histograms::None { 0 } else { DISTRIBUTIONS.len() };
-    let per_vm = 4 + distributions + ThiefKind::ALL.len();
+    let per_vm = 4 + distributions + OccupantKind::ALL.len();
     let counters = COUNTERS.iter().filter(|row| row.metric.is_some()).count();
     let per_exit = if histograms == Histograms::None { 2 } else { 3 };
     let vm = |vm: &Vm| {
         let states = |vcpu: &Vcpu| vcpu.states.iter().count();
         per_vm
             + vm.kvm.iter().count()
-            + vm.stolen.vms.len()
+            + vm.attributed.vms.len()
             + vm.exits.iter().len() * per_exit
             + 2 * vm.helpers.iter().count()
             + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()

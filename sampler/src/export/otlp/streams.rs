@@ -15,13 +15,13 @@ use foldhash::fast::RandomState;
 use sampler_ebpf::abi::COUNTERS;
 
 use super::{
-    catalog::{POINT_ATTRIBUTES, exit_attributes, thief_attributes},
+    catalog::{POINT_ATTRIBUTES, exit_attributes, occupant_attributes},
     sets::{HelperSet, KvmSet, StateSet},
     wire::{AnyValue, put_attribute},
 };
 use crate::{
     export::resource::bounded,
-    model::{Ended, ExitKind, Snapshot, StateTimes, StolenByVm, Vcpu, VcpuId, Vm, VmKey},
+    model::{AttributedVm, Ended, ExitKind, Snapshot, StateTimes, Vcpu, VcpuId, Vm, VmKey},
 };
 
 /// The series of one vCPU.
@@ -43,8 +43,8 @@ impl VcpuStream {
 
 /// The series of what one VM took of another.
 #[derive(Clone)]
-pub(super) struct ThiefStream {
-    /// Identity of the thief.
+pub(super) struct OccupantStream {
+    /// Identity of the occupant.
     by: Arc<str>,
     /// Encoded.
     pub(super) attributes: Arc<[u8]>,
@@ -75,7 +75,7 @@ struct VmStream {
     seen_unix_ns: u64,
     kvm: KvmSet,
     helpers: HelperSet,
-    thieves: Vec<ThiefStream>,
+    occupants: Vec<OccupantStream>,
     exits: Vec<ExitStream>,
     generation: u64,
 }
@@ -112,7 +112,7 @@ pub(super) struct VmRow {
     /// vCPUs that are exported.
     pub(super) vcpus: usize,
     /// In the order of the snapshot's VMs that are told apart.
-    pub(super) thieves: Vec<ThiefStream>,
+    pub(super) occupants: Vec<OccupantStream>,
     /// In the order of the snapshot's exits.
     pub(super) exits: Vec<ExitStream>,
     helpers: HelperSet,
@@ -142,10 +142,10 @@ pub(super) struct VmEnd {
 }
 
 /// Series of what one VM took of another that end.
-pub(super) struct ThiefEnd {
+pub(super) struct OccupantEnd {
     /// The victim, encoded.
     pub(super) id: Arc<[u8]>,
-    pub(super) thief: ThiefStream,
+    pub(super) occupant: OccupantStream,
 }
 
 /// Series of a VM's exits of one kind that end.
@@ -177,7 +177,7 @@ pub(super) struct Streams {
     pub(super) vm_rows: Vec<VmRow>,
     pub(super) vcpu_ends: Vec<VcpuEnd>,
     pub(super) vm_ends: Vec<VmEnd>,
-    pub(super) thief_ends: Vec<ThiefEnd>,
+    pub(super) occupant_ends: Vec<OccupantEnd>,
     pub(super) exit_ends: Vec<ExitEnd>,
     pub(super) helper_ends: Vec<HelperEnd>,
 }
@@ -187,7 +187,7 @@ impl Streams {
     pub(super) fn update(&mut self, snapshot: &Snapshot) {
         self.vcpu_ends.clear();
         self.vm_ends.clear();
-        self.thief_ends.clear();
+        self.occupant_ends.clear();
         self.exit_ends.clear();
         self.helper_ends.clear();
         if !snapshot.ended.is_empty() || !self.refresh(snapshot) {
@@ -206,8 +206,8 @@ impl Streams {
             if vm.key != vm_row.key || !self.vms.get(&vm.key).is_some_and(|stream| stream.is_as(vm)) {
                 return false;
             }
-            let thieves = vm_row.thieves.iter().map(|thief| (&thief.by, thief.since_unix_ns));
-            if !thieves.eq(vm.stolen.vms.iter().map(|by| (&by.id, by.since_unix_ns))) {
+            let occupants = vm_row.occupants.iter().map(|occupant| (&occupant.by, occupant.since_unix_ns));
+            if !occupants.eq(vm.attributed.vms.iter().map(|by| (&by.id, by.since_unix_ns))) {
                 return false;
             }
             if !vm_row.exits.iter().map(|exit| exit.kind).eq(vm.exits.iter().map(|(kind, _)| kind)) {
@@ -270,7 +270,7 @@ impl Streams {
             seen_unix_ns: vm.seen_unix_ns,
             kvm: KvmSet::default(),
             helpers: HelperSet::default(),
-            thieves: Vec::new(),
+            occupants: Vec::new(),
             exits: Vec::new(),
             generation,
         });
@@ -283,9 +283,10 @@ impl Streams {
             let VmStream { ref id, seen_unix_ns, .. } = *stream;
             self.helper_ends.push(HelperEnd { id: id.clone(), seen_unix_ns, kinds: vanished });
         }
-        let thieves = thieves_of(vm, &stream.thieves);
-        let before = mem::replace(&mut stream.thieves, thieves.clone());
-        self.thief_ends.extend(before.into_iter().map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
+        let occupants = thieves_of(vm, &stream.occupants);
+        let before = mem::replace(&mut stream.occupants, occupants.clone());
+        self.occupant_ends
+            .extend(before.into_iter().map(|occupant| OccupantEnd { id: stream.id.clone(), occupant }));
         let exits = exits_of(vm, &stream.exits);
         let before = mem::replace(&mut stream.exits, exits.clone());
         let seen_unix_ns = stream.seen_unix_ns;
@@ -304,7 +305,7 @@ impl Streams {
             self.vm_ends.push(VmEnd { id: None, info: Some(before), start_unix_ns, seen_unix_ns, kvm });
         }
         let (id, info) = (stream.id.clone(), stream.info.clone());
-        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, thieves, exits, helpers });
+        self.vm_rows.push(VmRow { key: vm.key, id, info, vcpus, occupants, exits, helpers });
     }
 
     fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
@@ -346,7 +347,7 @@ impl Streams {
     /// Ends every stream that the snapshot no longer has.
     fn end_unseen(&mut self) {
         let generation = self.generation;
-        let Self { vcpus, vms, vcpu_ends, vm_ends, thief_ends, exit_ends, helper_ends, .. } = self;
+        let Self { vcpus, vms, vcpu_ends, vm_ends, occupant_ends, exit_ends, helper_ends, .. } = self;
         vcpus.retain(|_, stream| {
             let live = stream.generation == generation;
             if !live {
@@ -366,8 +367,9 @@ impl Streams {
                 let VmStream { start_unix_ns, seen_unix_ns, kvm, helpers, .. } = *stream;
                 helper_ends.push(HelperEnd { id: stream.id.clone(), seen_unix_ns, kinds: helpers });
                 vm_ends.push(VmEnd { id, info, start_unix_ns, seen_unix_ns, kvm });
-                let thieves = mem::take(&mut stream.thieves).into_iter();
-                thief_ends.extend(thieves.map(|thief| ThiefEnd { id: stream.id.clone(), thief }));
+                let occupants = mem::take(&mut stream.occupants).into_iter();
+                occupant_ends
+                    .extend(occupants.map(|occupant| OccupantEnd { id: stream.id.clone(), occupant }));
                 let exits = mem::take(&mut stream.exits).into_iter();
                 exit_ends.extend(exits.map(|exit| ExitEnd { id: stream.id.clone(), exit, seen_unix_ns }));
             }
@@ -413,12 +415,15 @@ impl Streams {
                 end.info.take_if(|info| !settled.insert(info.clone()));
             }
         }
-        if !self.thief_ends.is_empty() {
-            let series = |id: &Arc<[u8]>, thief: &ThiefStream| (id.clone(), thief.attributes.clone());
-            let live =
-                self.vm_rows.iter().flat_map(|row| row.thieves.iter().map(|thief| series(&row.id, thief)));
+        if !self.occupant_ends.is_empty() {
+            let series =
+                |id: &Arc<[u8]>, occupant: &OccupantStream| (id.clone(), occupant.attributes.clone());
+            let live = self
+                .vm_rows
+                .iter()
+                .flat_map(|row| row.occupants.iter().map(|occupant| series(&row.id, occupant)));
             let mut settled: HashSet<_> = live.collect();
-            self.thief_ends.retain(|end| settled.insert(series(&end.id, &end.thief)));
+            self.occupant_ends.retain(|end| settled.insert(series(&end.id, &end.occupant)));
         }
         if !self.exit_ends.is_empty() {
             let live =
@@ -438,17 +443,18 @@ impl Streams {
     }
 }
 
-/// The thieves that are told apart, with the attributes that were encoded for them before.
-fn thieves_of(vm: &Vm, before: &[ThiefStream]) -> Vec<ThiefStream> {
-    let stream = |by: &StolenByVm| {
-        let known = before.iter().find(|thief| thief.by == by.id).map(|thief| thief.attributes.clone());
-        ThiefStream {
+/// The occupants that are told apart, with the attributes that were encoded for them before.
+fn thieves_of(vm: &Vm, before: &[OccupantStream]) -> Vec<OccupantStream> {
+    let stream = |by: &AttributedVm| {
+        let known =
+            before.iter().find(|occupant| occupant.by == by.id).map(|occupant| occupant.attributes.clone());
+        OccupantStream {
             by: by.id.clone(),
-            attributes: known.unwrap_or_else(|| thief_attributes(bounded(&by.id)).into()),
+            attributes: known.unwrap_or_else(|| occupant_attributes(bounded(&by.id)).into()),
             since_unix_ns: by.since_unix_ns,
         }
     };
-    vm.stolen.vms.iter().map(stream).collect()
+    vm.attributed.vms.iter().map(stream).collect()
 }
 
 /// The exits, with the attributes that were encoded for them before.

@@ -129,7 +129,7 @@ fn sampler_instruments(meter: &Meter, read: &Read) {
         let value = move || read().sampler.rows().get(index).map_or(0, |row| row.value);
         let register = match row.kind {
             SamplerKind::Counter => counter,
-            SamplerKind::Level => level,
+            SamplerKind::UpDown => level,
         };
         register(meter, name, row.unit, row.help, value);
     }

@@ -41,14 +41,14 @@ pub(super) struct Vm {
     seen_unix_ns: u64,
     distributions: BTreeMap<String, Histogram>,
     kvm: BTreeMap<String, u64>,
-    stolen_by: Vec<Stolen>,
+    steal_by: Vec<Attributed>,
     co_stop: CoStop,
     helpers: Vec<Helper>,
     vcpus: Vec<Vcpu>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-struct Stolen {
+struct Attributed {
     kind: String,
     id: Option<String>,
     since_unix_ns: u64,
@@ -177,9 +177,9 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
                 }
             }
         }
-        for stolen in &vm.stolen_by {
-            let series = steal_series(&vm.id, &stolen.kind, stolen.id.as_deref());
-            put(series, stolen.since_unix_ns, seconds(stolen.ns));
+        for taken in &vm.steal_by {
+            let series = steal_series(&vm.id, &taken.kind, taken.id.as_deref());
+            put(series, taken.since_unix_ns, seconds(taken.ns));
         }
         put(co_stop_series(&vm.id), vm.seen_unix_ns, seconds(vm.co_stop.estimated_ns));
         for helper in &vm.helpers {
@@ -217,7 +217,7 @@ fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
     let mut series: Vec<_> = states.chain(counters).collect();
     if ended.vm_gone {
         series.extend(DISTRIBUTIONS.iter().map(|row| (distribution_series(vm_id, row), *start)));
-        series.extend(THIEVES.map(|kind| (steal_series(vm_id, kind, None), *start)));
+        series.extend(SHARES.map(|kind| (steal_series(vm_id, kind, None), *start)));
         series.push((co_stop_series(vm_id), *start));
         series.push((vcpu_count_series(vm_id), *start));
         series.push((uptime_series(vm_id), 0));
@@ -225,8 +225,8 @@ fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
     series
 }
 
-/// The kinds of thieves, each of which has a series of every VM.
-const THIEVES: [&str; 7] = ["vm", "helper", "host", "kernel", "irq", "quota", "unattributed"];
+/// The kinds of occupants, each of which has a series of every VM.
+const SHARES: [&str; 7] = ["vm", "helper", "host", "kernel", "irq", "quota", "unattributed"];
 
 fn kvm_series(vm_id: &str, metric: &str, unit: &str, attribute: &str, value: &str) -> Series {
     let mut attributes = of_vm(vm_id);

@@ -6,7 +6,7 @@ use super::compare::{Deviation, compare, summary};
 use super::point::{Point, PointValue};
 use super::{counted, received};
 
-const THIEVES: [&str; 7] = ["vm", "helper", "host", "kernel", "irq", "quota", "unattributed"];
+const SHARES: [&str; 7] = ["vm", "helper", "host", "kernel", "irq", "quota", "unattributed"];
 
 const HOST_START: u64 = 500;
 const NAME: &str = "a\"b\\\nü";
@@ -19,7 +19,7 @@ fn lines() -> Vec<Value> {
         let nothing = json!({"count": 0, "sum_ns": 0, "zero_count": 0, "buckets": []});
         let buckets = json!([{"index": -3, "count": 2}, {"index": -1, "count": 1}]);
         let waits = json!({"count": 4, "sum_ns": 800_000_000, "zero_count": 1, "buckets": buckets});
-        let thieves: Vec<_> = THIEVES
+        let occupants: Vec<_> = SHARES
             .iter()
             .map(|kind| json!({"kind": kind, "id": null, "since_unix_ns": 220, "ns": 250_000_000}))
             .collect();
@@ -32,7 +32,7 @@ fn lines() -> Vec<Value> {
             "id": "7-1", "name": NAME, "uuid": null, "platform": "unknown", "pid": 70, "start_unix_ns": 200,
             "seen_unix_ns": 220, "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
             "kvm": {"exits": 9, "halt_wait_ns": 250_000_000},
-            "stolen_by": thieves,
+            "steal_by": occupants,
             "co_stop": {"estimated_ns": 125_000_000, "tick_ns": 1_048_576},
             "helpers": [{"kind": "vhost", "threads": 1, "run_ns": 500_000_000, "run_delay_ns": 250_000_000}],
             "vcpus": [vcpu],
@@ -124,11 +124,11 @@ fn otlp() -> Value {
         |at: &str, value: &str| json!({"timeUnixNano": at, "startTimeUnixNano": "500", "asInt": value});
     let run = time("run", [9_007_199.254_740_993, 9_007_199.254_740_994]);
     let times = [run, time("steal", [1e-9, 1e-9]), time("off", [2e-9, 2e-9])].concat();
-    let thief = |kind: &&str| {
+    let occupant = |kind: &&str| {
         let attributes = vec![id(), text("hypervisor.steal.by.kind", kind)];
         series(attributes, Some("220"), "asDouble", [0.25.into(), 0.25.into()])
     };
-    let thieves: Vec<_> = THIEVES.iter().flat_map(thief).collect();
+    let occupants: Vec<_> = SHARES.iter().flat_map(occupant).collect();
     let exits = vec![id(), text("hypervisor.kvm.event", "exits")];
     let exits = series(exits, Some("220"), "asInt", ["9".into(), "9".into()]);
     let halt_wait = vec![id(), text("hypervisor.kvm.time.kind", "halt_wait")];
@@ -151,7 +151,7 @@ fn otlp() -> Value {
         distribution("hypervisor.vcpu.run.duration", json!({"sum": 0})),
         counter("hypervisor.vm.kvm.events", "{event}", exits),
         counter("hypervisor.vm.kvm.time", "s", halt_wait),
-        counter("hypervisor.vm.steal.time", "s", thieves),
+        counter("hypervisor.vm.steal.time", "s", occupants),
         counter("hypervisor.vm.co_stop.time", "s", co_stop),
         counter("hypervisor.vm.helper.time", "s", helpers),
         gauge("hypervisor.vm.info", "{vm}", series(info(), None, "asInt", ["1".into(), "1".into()])),
@@ -298,7 +298,7 @@ fn ends_follow_from_what_is_gone_and_from_what_is_named() {
     let named_only = &lines()[2..];
     assert_eq!(
         ends(named_only).len(),
-        3 + 4 + 6 + THIEVES.len(),
+        3 + 4 + 6 + SHARES.len(),
         "it came and went between two snapshots; its info never was"
     );
 }

@@ -1,13 +1,13 @@
 //! What snapshots show of threads, from what is known of them.
 
-use super::registry::{Departed, Followed};
+use super::registry::{Departed, Thread};
 use crate::{
     kernel::clock::Clock,
     model::{Account, Ended, StateTimes, Vcpu},
 };
 
 /// `None` before the first reading.
-pub(super) fn vcpu(thread: &Followed, clock: Clock) -> Option<Vcpu> {
+pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     let account = thread.account.as_ref()?;
     let last = account.last();
     Some(Vcpu {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hvsampler::collect::procfs::ProcFs;
-use hvsampler::model::{Snapshot, Theft, ThiefKind, Vm};
+use hvsampler::model::{OccupantKind, Share, Snapshot, Vm};
 use hvsampler::source::{Kvm, TaskFacts, telling_unit};
 
 use super::sampler;
@@ -72,7 +72,7 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
         let [other, hog] = [other, hog_thread].map(|thread| oracle.schedstat(thread));
         anyhow::Ok([other?.run_ns, hog?.run_ns])
     };
-    // A machine that is busy elsewhere may let time go by between two readings: what a thief ran from snapshot to snapshot is
+    // A machine that is busy elsewhere may let time go by between two readings: what a occupant ran from snapshot to snapshot is
     // more than the inner two say, and less than the outer two.
     let outer = ran()?;
     snapshot(&mut source)?;
@@ -84,22 +84,23 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
     all_add_up(&taken)?;
     let vm = |pid| taken.vms.iter().find(|vm| vm.key.pid == pid).context("a guest is missing");
     let (victim, other) = (vm(victim.pid)?, vm(other.pid)?);
-    let thefts = victim.stolen_by.as_deref().context("the victim has no interval")?;
-    let by_other =
-        |theft: &&Theft| theft.thief.kind == ThiefKind::Vm && theft.thief.id == Some(other.id.clone());
-    let hog_name = name_of(hog_thread.pid).map(|facts| facts.unit.unwrap_or(facts.comm));
-    let by_hog = |theft: &&Theft| {
-        theft.thief.kind == ThiefKind::Host && theft.thief.name.as_deref() == hog_name.as_deref()
+    let shares = victim.shares.as_deref().context("the victim has no interval")?;
+    let by_other = |share: &&Share| {
+        share.occupant.kind == OccupantKind::Vm && share.occupant.id == Some(other.id.clone())
     };
-    let took = [thefts.iter().find(by_other), thefts.iter().find(by_hog)];
+    let hog_name = name_of(hog_thread.pid).map(|facts| facts.unit.unwrap_or(facts.comm));
+    let by_hog = |share: &&Share| {
+        share.occupant.kind == OccupantKind::Host && share.occupant.name.as_deref() == hog_name.as_deref()
+    };
+    let took = [shares.iter().find(by_other), shares.iter().find(by_hog)];
     let mut told = Vec::new();
     for (n, name) in ["the other guest", "the hog"].into_iter().enumerate() {
-        let took = took[n].with_context(|| format!("{name} is no thief: {thefts:?}"))?.ns;
+        let took = took[n].with_context(|| format!("{name} is no occupant: {shares:?}"))?.ns;
         let [least, most] = [inner, outer].map(|(before, after)| after[n] - before[n]);
         let apart = most / 50 + ENDS_NS;
         ensure!(
             (least.saturating_sub(apart)..=most + apart).contains(&took),
-            "{name} took {took} ns, and ran {least} to {most} ns: {thefts:?}"
+            "{name} took {took} ns, and ran {least} to {most} ns: {shares:?}"
         );
         told.push(format!(
             "{name} took {:.3} s of {:.3} s that it ran",
@@ -137,9 +138,9 @@ pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
         let taken = snapshot(&mut source)?;
         let (all, unattributed) = all_add_up(&taken)?;
         (stolen, nobodys) = (stolen + all, nobodys + unattributed);
-        for theft in taken.vms.iter().flat_map(|vm| vm.stolen_by.iter().flatten()) {
-            let name = theft.thief.name.as_deref().filter(|_| theft.thief.kind != ThiefKind::Vm);
-            *by_name.entry((theft.thief.kind.key(), name.map(str::to_owned))).or_insert(0) += theft.ns;
+        for share in taken.vms.iter().flat_map(|vm| vm.shares.iter().flatten()) {
+            let name = share.occupant.name.as_deref().filter(|_| share.occupant.kind != OccupantKind::Vm);
+            *by_name.entry((share.occupant.kind.key(), name.map(str::to_owned))).or_insert(0) += share.ns;
         }
     }
     ensure!(stolen > 0, "nothing was stolen");
@@ -177,19 +178,19 @@ pub(super) fn all_add_up(snapshot: &Snapshot) -> anyhow::Result<(u64, u64)> {
     for vm in &snapshot.vms {
         let intervals = || vm.vcpus.iter().filter_map(|vcpu| vcpu.interval);
         let steal: u64 = intervals().map(|interval| interval.run_delay_ns).sum();
-        let Some(thefts) = &vm.stolen_by else {
+        let Some(shares) = &vm.shares else {
             ensure!(intervals().next().is_none(), "{}: nobody is said to have taken {steal} ns", name(vm));
             continue;
         };
-        let parts: u64 = thefts.iter().map(|theft| theft.ns).sum();
+        let parts: u64 = shares.iter().map(|share| share.ns).sum();
         ensure!(
             parts == steal,
-            "{}: the parts come to {parts} ns, the steal is {steal} ns: {thefts:?}",
+            "{}: the parts come to {parts} ns, the steal is {steal} ns: {shares:?}",
             name(vm)
         );
         all += steal;
-        let nobodys = thefts.iter().filter(|theft| theft.thief.kind == ThiefKind::Unattributed);
-        unattributed += nobodys.map(|theft| theft.ns).sum::<u64>();
+        let nobodys = shares.iter().filter(|share| share.occupant.kind == OccupantKind::Unattributed);
+        unattributed += nobodys.map(|share| share.ns).sum::<u64>();
     }
     Ok((all, unattributed))
 }

@@ -13,7 +13,7 @@ pub(super) struct KvmHooks {
     state: State,
     kinds: ExitKinds,
     /// Numbers given out with which modes are told: each once.
-    told: u32,
+    epoch: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ enum State {
 
 impl Default for KvmHooks {
     fn default() -> Self {
-        Self { state: State::Detached, kinds: ExitKinds::new(&[]), told: 0 }
+        Self { state: State::Detached, kinds: ExitKinds::new(&[]), epoch: 0 }
     }
 }
 
@@ -67,10 +67,10 @@ impl KvmHooks {
     }
 
     /// Lets a thread's modes be told, or not.
-    pub(super) fn tell(&mut self, collector: &mut Collector, slot: u16, told: bool) {
-        if told {
-            self.told = self.told.checked_add(1).unwrap_or(1);
+    pub(super) fn observe(&mut self, collector: &mut Collector, slot: u16, observed: bool) {
+        if observed {
+            self.epoch = self.epoch.checked_add(1).unwrap_or(1);
         }
-        collector.tell(slot, if told { self.told } else { 0 });
+        collector.set_epoch(slot, if observed { self.epoch } else { 0 });
     }
 }

@@ -1,16 +1,16 @@
-//! From tables of thieves to shares: what was added to a thread's table since it was read last, and to whom a wait that goes
+//! From tables of occupants to shares: what was added to a thread's table since it was read last, and to whom a wait that goes
 //! on is to be charged.
 
 use sampler_ebpf::abi::{
-    Laying, MARK_SHIFT, MARKS, Occupancy, STRETCHES, Thieves, WHO_IDLE, WHO_PID, WHO_UNKNOWN, Who, mark_of,
-    who_of,
+    Laying, MARK_SHIFT, MARKS, Occupancy, STRETCHES, SlotShares, WHO_IDLE, WHO_PID, WHO_UNKNOWN, Who,
+    mark_of, who_of,
 };
 
 use crate::model::Ledger;
 
 /// Who is charged, as the scheduler program tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Culprit {
+pub enum RawOccupant {
     /// A process or kernel thread, with its marks.
     Process(Who),
     /// The CPU was idle: the wait is the way from the wake-up to the switch.
@@ -21,7 +21,7 @@ pub enum Culprit {
     Nobody,
 }
 
-impl Culprit {
+impl RawOccupant {
     const fn of(who: Who) -> Self {
         match who {
             WHO_IDLE => Self::Idle,
@@ -47,25 +47,25 @@ pub struct Wait {
     pub held_back_ns: u64,
 }
 
-/// What is known of one thread's thieves at a reading.
+/// What is known of one thread's occupants at a reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shares {
-    table: Thieves,
+pub struct ThreadShares {
+    table: SlotShares,
     /// Run delay that the kernel counts and the table lacks, of a wait whose end no program saw. The next switch-out puts it
     /// into the table.
     lacking_ns: u64,
     /// The wait that goes on, which is not in the table yet, and its parts.
     wait: Option<Wait>,
-    pending: Vec<(Culprit, u64)>,
+    pending: Vec<(RawOccupant, u64)>,
 }
 
-impl Shares {
+impl ThreadShares {
     /// A thread that nobody has taken anything from.
-    pub const NONE: Self = Self::new(Thieves::NONE, 0);
+    pub const NONE: Self = Self::new(SlotShares::NONE, 0);
 
     /// What a table holds, which lacks so much of the kernel's count.
     #[must_use]
-    pub const fn new(table: Thieves, lacking_ns: u64) -> Self {
+    pub const fn new(table: SlotShares, lacking_ns: u64) -> Self {
         Self { table, lacking_ns, wait: None, pending: Vec::new() }
     }
 
@@ -83,29 +83,29 @@ impl Shares {
             self.add(*who, *ns);
         }
         match occupancy {
-            None => self.add(Culprit::Nobody, wait.until_ns.saturating_sub(from_ns)),
+            None => self.add(RawOccupant::Nobody, wait.until_ns.saturating_sub(from_ns)),
             Some(occupancy) => {
                 let stretch = |at: usize| (occupancy.stretches[at].start_ns, occupancy.stretches[at].who);
                 let mut laying = Laying { from_ns, until_ns: wait.until_ns, written: occupancy.written };
                 (0..STRETCHES as u64)
-                    .all(|back| laying.step(back, stretch, |who, ns| self.add(Culprit::of(who), ns)));
-                laying.rest(|who, ns| self.add(Culprit::of(who), ns));
+                    .all(|back| laying.step(back, stretch, |who, ns| self.add(RawOccupant::of(who), ns)));
+                laying.rest(|who, ns| self.add(RawOccupant::of(who), ns));
             }
         }
         self.wait = Some(wait);
         self
     }
 
-    fn add(&mut self, who: Culprit, ns: u64) {
+    fn add(&mut self, who: RawOccupant, ns: u64) {
         if ns == 0 {
             return;
         }
-        let known = |pending: &[(Culprit, u64)], who| pending.iter().position(|(other, _)| *other == who);
+        let known = |pending: &[(RawOccupant, u64)], who| pending.iter().position(|(other, _)| *other == who);
         let who = match who {
-            Culprit::Process(process)
+            RawOccupant::Process(process)
                 if self.pending.len() >= MAX_PENDING && known(&self.pending, who).is_none() =>
             {
-                Culprit::Others(process & !WHO_PID)
+                RawOccupant::Others(process & !WHO_PID)
             }
             who => who,
         };
@@ -122,14 +122,14 @@ impl Shares {
     }
 
     /// Charges what was added since `before`.
-    pub fn charge(&self, before: &Self, ledger: &mut Ledger<Culprit>) {
+    pub fn charge(&self, before: &Self, ledger: &mut Ledger<RawOccupant>) {
         for (who, ns) in &self.pending {
             ledger.charge(*who, signed(*ns));
         }
         for (who, ns) in &before.pending {
             ledger.charge(*who, -signed(*ns));
         }
-        ledger.charge(Culprit::Nobody, difference(self.lacking_ns, before.lacking_ns));
+        ledger.charge(RawOccupant::Nobody, difference(self.lacking_ns, before.lacking_ns));
         let (now, before) = (&self.table, &before.table);
         let mut others: [i64; MARKS] =
             std::array::from_fn(|mark| difference(now.others_ns[mark], before.others_ns[mark]));
@@ -137,11 +137,11 @@ impl Shares {
             // Few move: only into the place of one that lost its own.
             let had = if who_of(before.who[at]) == who { before.ns[at] } else { had(before, who) };
             if ns >= had {
-                ledger.charge(Culprit::Process(who), difference(ns, had));
+                ledger.charge(RawOccupant::Process(who), difference(ns, had));
             } else {
                 // It lost its entry and came back: what it had is among the others now.
                 others[mark_of(who)] -= signed(had);
-                ledger.charge(Culprit::Process(who), signed(ns));
+                ledger.charge(RawOccupant::Process(who), signed(ns));
             }
         }
         for (at, (who, ns)) in entries(before) {
@@ -150,20 +150,20 @@ impl Shares {
             }
         }
         for (mark, ns) in (0..).zip(others) {
-            ledger.charge(Culprit::Others(mark << MARK_SHIFT), ns);
+            ledger.charge(RawOccupant::Others(mark << MARK_SHIFT), ns);
         }
-        ledger.charge(Culprit::Idle, difference(now.idle_ns, before.idle_ns));
-        ledger.charge(Culprit::Nobody, difference(now.unknown_ns, before.unknown_ns));
+        ledger.charge(RawOccupant::Idle, difference(now.idle_ns, before.idle_ns));
+        ledger.charge(RawOccupant::Nobody, difference(now.unknown_ns, before.unknown_ns));
     }
 }
 
 /// Place, process and time of each entry that is not free.
-fn entries(table: &Thieves) -> impl Iterator<Item = (usize, (Who, u64))> + '_ {
+fn entries(table: &SlotShares) -> impl Iterator<Item = (usize, (Who, u64))> + '_ {
     let all = table.who.iter().map(|entry| who_of(*entry)).zip(table.ns).enumerate();
     all.filter(|(_, (who, _))| *who != WHO_IDLE)
 }
 
-fn had(table: &Thieves, who: Who) -> u64 {
+fn had(table: &SlotShares, who: Who) -> u64 {
     entries(table).find(|(_, (other, _))| *other == who).map_or(0, |(_, (_, ns))| ns)
 }
 
@@ -181,8 +181,8 @@ mod tests {
 
     use super::*;
 
-    fn table(entries: &[(usize, Who, u64)], others_ns: u64) -> Shares {
-        let mut shares = Shares::NONE;
+    fn table(entries: &[(usize, Who, u64)], others_ns: u64) -> ThreadShares {
+        let mut shares = ThreadShares::NONE;
         for (at, who, ns) in entries {
             shares.table.who[*at] = *who;
             shares.table.ns[*at] = *ns;
@@ -191,7 +191,7 @@ mod tests {
         shares
     }
 
-    fn charged(before: &Shares, now: &Shares) -> Vec<(Culprit, u64)> {
+    fn charged(before: &ThreadShares, now: &ThreadShares) -> Vec<(RawOccupant, u64)> {
         let mut ledger = Ledger::default();
         now.charge(before, &mut ledger);
         ledger.settle(u64::MAX / 2).0
@@ -201,7 +201,7 @@ mod tests {
     fn what_was_added_is_charged() {
         let before = table(&[(3, 7, 100), (4, 8, 50)], 0);
         let now = table(&[(3, entry_at(7, 3 << 30), 130), (4, 8, 50), (5, 9, 20)], 0);
-        assert_eq!(charged(&before, &now), [(Culprit::Process(7), 30), (Culprit::Process(9), 20)]);
+        assert_eq!(charged(&before, &now), [(RawOccupant::Process(7), 30), (RawOccupant::Process(9), 20)]);
     }
 
     #[test]
@@ -209,7 +209,8 @@ mod tests {
         let before = table(&[(3, 7, 100), (4, 8, 50)], 10);
         // 8 took 5 more, then lost its place to 9; 7 lost its own and came back elsewhere.
         let now = table(&[(4, 9, 20), (6, 7, 40)], 10 + 55 + 100);
-        let expected = [(Culprit::Process(7), 40), (Culprit::Process(9), 20), (Culprit::Others(0), 5)];
+        let expected =
+            [(RawOccupant::Process(7), 40), (RawOccupant::Process(9), 20), (RawOccupant::Others(0), 5)];
         assert_eq!(charged(&before, &now), expected);
     }
 
@@ -225,23 +226,26 @@ mod tests {
             occupancy.stretches[at] = Stretch { start_ns, who, _pad: 0 };
         }
         let wait = |until_ns| Wait { cpu: 0, queued_ns: 50, until_ns, held_back_ns: 0 };
-        let waiting = Shares::NONE.waiting(wait(300), Some(&occupancy), None);
+        let waiting = ThreadShares::NONE.waiting(wait(300), Some(&occupancy), None);
         let parts = [
-            (Culprit::Process(7), 100),
-            (Culprit::Process(8), 50),
-            (Culprit::Idle, 50),
-            (Culprit::Nobody, 50),
+            (RawOccupant::Process(7), 100),
+            (RawOccupant::Process(8), 50),
+            (RawOccupant::Idle, 50),
+            (RawOccupant::Nobody, 50),
         ];
-        assert_eq!(charged(&Shares::NONE, &waiting), parts);
+        assert_eq!(charged(&ThreadShares::NONE, &waiting), parts);
         // The switch charges the same, and some more.
         let mut after = table(&[(0, 7, 100), (1, 8, 90)], 0);
         (after.table.idle_ns, after.table.unknown_ns) = (50, 50);
-        assert_eq!(charged(&waiting, &after), [(Culprit::Process(8), 40)]);
-        assert_eq!(Shares::NONE.waiting(wait(60), None, None).pending, [(Culprit::Nobody, 10)]);
-        assert_eq!(charged(&Shares::NONE, &Shares::new(Thieves::NONE, 7)), [(Culprit::Nobody, 7)]);
+        assert_eq!(charged(&waiting, &after), [(RawOccupant::Process(8), 40)]);
+        assert_eq!(ThreadShares::NONE.waiting(wait(60), None, None).pending, [(RawOccupant::Nobody, 10)]);
+        assert_eq!(
+            charged(&ThreadShares::NONE, &ThreadShares::new(SlotShares::NONE, 7)),
+            [(RawOccupant::Nobody, 7)]
+        );
         // By now the CPU remembers nothing of the wait's begin.
         occupancy.stretches[0].who = 9;
-        let longer = Shares::NONE.waiting(wait(320), Some(&occupancy), Some(&waiting));
-        assert_eq!(charged(&waiting, &longer), [(Culprit::Process(8), 20)]);
+        let longer = ThreadShares::NONE.waiting(wait(320), Some(&occupancy), Some(&waiting));
+        assert_eq!(charged(&waiting, &longer), [(RawOccupant::Process(8), 20)]);
     }
 }

@@ -61,7 +61,7 @@ pub const fn mark_of(who: Who) -> usize {
 }
 
 /// Processes in a vCPU's table. With 40 VMs on two CPUs a table of 16 lost 44 % to `others_ns`.
-pub const THIEVES: usize = 64;
+pub const SHARES: usize = 64;
 
 /// What was taken of one vCPU's time, by process. Written with its slot, under the slot's `seq`.
 ///
@@ -69,11 +69,11 @@ pub const THIEVES: usize = 64;
 /// one of these or the slot's `throttled_ns`, each nanosecond once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct Thieves {
+pub struct SlotShares {
     /// Who, with the time of the last charge ([`entry_at`]); 0 where the entry is free.
-    pub who: [u32; THIEVES],
+    pub who: [u32; SHARES],
     /// What each took, ns.
-    pub ns: [u64; THIEVES],
+    pub ns: [u64; SHARES],
     /// Taken by those that have no entry, or lost it to another, by [`mark_of`], ns.
     pub others_ns: [u64; MARKS],
     /// Waits while the CPU was idle: on their way from the wake-up to running, ns.
@@ -84,11 +84,11 @@ pub struct Thieves {
     pub charged_ns: u64,
 }
 
-impl Thieves {
+impl SlotShares {
     /// Nothing was taken.
     pub const NONE: Self = Self {
-        who: [WHO_IDLE; THIEVES],
-        ns: [0; THIEVES],
+        who: [WHO_IDLE; SHARES],
+        ns: [0; SHARES],
         others_ns: [0; MARKS],
         idle_ns: 0,
         unknown_ns: 0,

@@ -109,7 +109,7 @@ fn refused_threads_that_died_without_a_word_keep_no_live_one_from_the_free_slots
     registry.gone(&gone(&seen(10, 11, 1, 0)), |_| None);
     registry.offer_again();
     let offered = [Action::Forget { tid: 21 }, Action::Forget { tid: 31 }];
-    assert_eq!(registry.take_actions()[1..], offered, "thread 21 may be dead: nobody would have told");
+    assert_eq!(registry.take_actions()[1..], offered, "thread 21 may be dead: nobody would have observed");
     registry.seen(&seen(30, 31, 1, 0));
     assert_eq!(tids(&registry), [31]);
 }
@@ -169,10 +169,10 @@ fn no_sequence_of_events_leaks_a_slot() {
         assert!(registry.vms().all(|(_, vm)| vm.threads > 0), "a VM without threads is gone");
         if random.u8(0..4) == 0 {
             let least = random.u32(0..6);
-            registry.tell(|vm| vm.threads > least, |_, _| {});
+            registry.sync_observed(|vm| vm.threads > least, |_, _| {});
             for thread in registry.threads() {
-                let told = registry.vm(thread.vm).is_some_and(|vm| vm.threads > least);
-                assert_eq!(thread.told, told, "each thread is told as its VM");
+                let observed = registry.vm(thread.vm).is_some_and(|vm| vm.threads > least);
+                assert_eq!(thread.observed, observed, "each thread is observed as its VM");
             }
         }
     }
@@ -181,21 +181,21 @@ fn no_sequence_of_events_leaks_a_slot() {
 #[test]
 fn what_changes_is_told_and_nothing_else() {
     let mut registry = Registry::new(16);
-    let tell = |registry: &mut Registry, told: bool| {
+    let sync = |registry: &mut Registry, observed: bool| {
         let mut changes = Vec::new();
-        registry.tell(|_| told, |slot, told| changes.push((slot, told)));
+        registry.sync_observed(|_| observed, |slot, observed| changes.push((slot, observed)));
         changes
     };
     registry.seen(&seen(1, 11, 1, 0));
     registry.seen(&seen(1, 12, 2, 1));
-    assert_eq!(tell(&mut registry, false), [], "nothing is told of a thread that came");
-    assert_eq!(tell(&mut registry, true), [(1, true), (2, true)]);
-    assert_eq!(tell(&mut registry, true), []);
+    assert_eq!(sync(&mut registry, false), [], "nothing is observed of a thread that came");
+    assert_eq!(sync(&mut registry, true), [(1, true), (2, true)]);
+    assert_eq!(sync(&mut registry, true), []);
     registry.seen(&seen(1, 13, 3, 2));
     registry.seen(&seen(1, 14, 4, 3));
     registry.lost(14);
-    assert_eq!(tell(&mut registry, true), [(3, true)], "it came to a VM that is told; one came and went");
+    assert_eq!(sync(&mut registry, true), [(3, true)], "it came to a VM that is observed; one came and went");
     registry.seen(&seen(1, 15, 5, 2));
-    assert_eq!(tell(&mut registry, true), [(5, true)], "it runs another's vCPU now");
-    assert_eq!(tell(&mut registry, false), [(1, false), (2, false), (5, false)]);
+    assert_eq!(sync(&mut registry, true), [(5, true)], "it runs another's vCPU now");
+    assert_eq!(sync(&mut registry, false), [(1, false), (2, false), (5, false)]);
 }

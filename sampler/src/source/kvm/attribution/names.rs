@@ -8,10 +8,10 @@ use std::{
 use sampler_ebpf::abi::{WHO_KERNEL, WHO_PID, WHO_VCPU, Who};
 
 use super::{
-    stolen::{Suspect, unattributed},
-    thieves::Culprit,
+    account::{Named, unattributed},
+    table::RawOccupant,
 };
-use crate::model::{Thief, ThiefKind, VmKey};
+use crate::model::{Occupant, OccupantKind, VmKey};
 
 /// Processes whose names are remembered at a time.
 const MAX_NAMES: usize = 4096;
@@ -32,7 +32,7 @@ pub struct TaskFacts {
 }
 
 #[derive(Clone, Debug)]
-struct Named {
+struct KnownTask {
     /// Absent until the answer comes, and where there is none.
     facts: Option<TaskFacts>,
     kernel: bool,
@@ -44,15 +44,15 @@ struct Named {
 
 /// The names of processes, asked for as they are needed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TaskNames {
-    named: BTreeMap<u32, Named>,
+pub(in super::super) struct TaskNames {
+    named: BTreeMap<u32, KnownTask>,
     unasked: Vec<u32>,
     round: u64,
 }
 
 impl TaskNames {
     /// Forgets whom nobody asked for lately.
-    pub(super) fn next_round(&mut self) {
+    pub(in super::super) fn next_round(&mut self) {
         self.round += 1;
         let round = self.round;
         self.named.retain(|_, named| named.wanted + if named.kernel { KEPT_KERNEL } else { KEPT } >= round);
@@ -64,7 +64,7 @@ impl TaskNames {
         if !self.named.contains_key(&pid) && self.named.len() >= MAX_NAMES {
             return None;
         }
-        let unknown = Named { facts: None, kernel, wanted: round, asked: u64::MAX };
+        let unknown = KnownTask { facts: None, kernel, wanted: round, asked: u64::MAX };
         let named = self.named.entry(pid).or_insert(unknown);
         if named.asked == u64::MAX || (!kernel && named.asked + FRESH <= round) {
             named.asked = round;
@@ -75,8 +75,8 @@ impl TaskNames {
     }
 
     /// Asks for the name of whoever will be named soon.
-    pub(super) fn want(&mut self, culprit: Culprit, vms: &VmsByPid) {
-        if let Culprit::Process(who) = culprit
+    pub(in super::super) fn want(&mut self, raw: RawOccupant, vms: &VmsByPid) {
+        if let RawOccupant::Process(who) = raw
             && who & WHO_VCPU == 0
             && !vms.contains_key(&(who & WHO_PID))
         {
@@ -85,86 +85,91 @@ impl TaskNames {
     }
 
     /// The question could not be asked: the next snapshot asks it again.
-    pub(super) fn refused(&mut self, pid: u32) {
+    pub(in super::super) fn refused(&mut self, pid: u32) {
         self.named.remove(&pid);
     }
 
     /// Processes whose names are to be asked for since the last call.
-    pub(super) fn take_unasked(&mut self) -> Vec<u32> {
+    pub(in super::super) fn take_unasked(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.unasked)
     }
 
     /// What a process is called, or that it is gone.
-    pub(super) fn answer(&mut self, pid: u32, facts: Option<TaskFacts>) {
+    pub(in super::super) fn answer(&mut self, pid: u32, facts: Option<TaskFacts>) {
         if let Some(named) = self.named.get_mut(&pid) {
             named.facts = facts;
         }
     }
 }
 
-/// A VM as a suspect.
+/// A VM that may be an occupant.
 #[derive(Clone, Debug)]
-pub(super) struct KnownVm {
+pub(in super::super) struct KnownVm {
     /// Its key.
-    pub(super) key: VmKey,
+    pub(in super::super) key: VmKey,
     /// Identity in exported series, if it was shown.
-    pub(super) id: Option<Arc<str>>,
+    pub(in super::super) id: Option<Arc<str>>,
     /// What the platform calls it.
-    pub(super) name: Option<Arc<str>>,
+    pub(in super::super) name: Option<Arc<str>>,
     /// It has ended since the snapshot before.
-    pub(super) ended: bool,
+    pub(in super::super) ended: bool,
 }
 
 /// All VMs by process. Of a process that runs several the first stands for all: who had a CPU is known by process.
-pub(super) type VmsByPid = BTreeMap<u32, KnownVm>;
+pub(in super::super) type VmsByPid = BTreeMap<u32, KnownVm>;
 
-/// Who a culprit is to the VM that it took time from.
-pub(super) fn suspect(culprit: Culprit, victim: VmKey, vms: &VmsByPid, names: &mut TaskNames) -> Suspect {
-    let who = match culprit {
-        Culprit::Process(who) => who,
-        Culprit::Idle => return other(ThiefKind::Kernel, Some("wake-up")),
-        Culprit::Others(mark) => return others(mark),
-        Culprit::Nobody => return unattributed(None),
+/// Who a raw is to the VM that it took time from.
+pub(in super::super) fn name(
+    raw: RawOccupant,
+    victim: VmKey,
+    vms: &VmsByPid,
+    names: &mut TaskNames,
+) -> Named {
+    let who = match raw {
+        RawOccupant::Process(who) => who,
+        RawOccupant::Idle => return other(OccupantKind::Kernel, Some("wake-up")),
+        RawOccupant::Others(mark) => return others(mark),
+        RawOccupant::Nobody => return unattributed(None),
     };
     let pid = who & WHO_PID;
     if who & WHO_KERNEL == 0 {
         return match vms.get(&pid) {
             Some(vm) => of_vmm(vm, victim, who & WHO_VCPU != 0),
             // A vCPU of a VM that is not known any more.
-            None if who & WHO_VCPU != 0 => other(ThiefKind::Vm, None),
+            None if who & WHO_VCPU != 0 => other(OccupantKind::Vm, None),
             None => other(
-                ThiefKind::Host,
+                OccupantKind::Host,
                 names.get(who).map(|facts| facts.unit.as_ref().unwrap_or(&facts.comm).as_str()),
             ),
         };
     }
-    let Some(facts) = names.get(who) else { return other(ThiefKind::Kernel, None) };
+    let Some(facts) = names.get(who) else { return other(OccupantKind::Kernel, None) };
     if let Some(vm) = served(&facts.comm).and_then(|pid| vms.get(&pid)) {
         return of_vmm(vm, victim, false);
     }
-    let kind = if is_interrupt(&facts.comm) { ThiefKind::Irq } else { ThiefKind::Kernel };
+    let kind = if is_interrupt(&facts.comm) { OccupantKind::Irq } else { OccupantKind::Kernel };
     other(kind, Some(stem(&facts.comm)))
 }
 
 /// Those that are known by their kind alone.
-fn others(mark: Who) -> Suspect {
+fn others(mark: Who) -> Named {
     match mark {
-        WHO_VCPU => other(ThiefKind::Vm, Some("others")),
-        WHO_KERNEL => other(ThiefKind::Kernel, Some("others")),
-        _ => other(ThiefKind::Host, Some("others")),
+        WHO_VCPU => other(OccupantKind::Vm, Some("others")),
+        WHO_KERNEL => other(OccupantKind::Kernel, Some("others")),
+        _ => other(OccupantKind::Host, Some("others")),
     }
 }
 
-fn of_vmm(vm: &KnownVm, victim: VmKey, vcpu: bool) -> Suspect {
+fn of_vmm(vm: &KnownVm, victim: VmKey, vcpu: bool) -> Named {
     if vm.key.pid == victim.pid && !vcpu {
-        return other(ThiefKind::Helper, None);
+        return other(OccupantKind::Helper, None);
     }
-    let thief = Thief { kind: ThiefKind::Vm, id: vm.id.clone(), name: vm.name.clone() };
-    Suspect { thief, vm: (!vm.ended).then_some(vm.key) }
+    let occupant = Occupant { kind: OccupantKind::Vm, id: vm.id.clone(), name: vm.name.clone() };
+    Named { occupant, vm: (!vm.ended).then_some(vm.key) }
 }
 
-fn other(kind: ThiefKind, name: Option<&str>) -> Suspect {
-    Suspect { thief: Thief { kind, id: None, name: name.map(Arc::from) }, vm: None }
+fn other(kind: OccupantKind, name: Option<&str>) -> Named {
+    Named { occupant: Occupant { kind, id: None, name: name.map(Arc::from) }, vm: None }
 }
 
 /// The VMM that a kernel thread works for: `vhost-PID` before 6.4, `kvm-pit/PID`.
@@ -191,7 +196,7 @@ pub fn telling_unit(cgroup: &str) -> Option<String> {
 }
 
 /// The processes of these VMs.
-pub(super) fn by_pid(vms: impl Iterator<Item = KnownVm>) -> VmsByPid {
+pub(in super::super) fn by_pid(vms: impl Iterator<Item = KnownVm>) -> VmsByPid {
     let mut by_pid = VmsByPid::new();
     let mut seen = BTreeSet::new();
     for vm in vms {
@@ -220,38 +225,39 @@ mod tests {
         by_pid([vm(10, false), vm(11, false), vm(12, true)].into_iter())
     }
 
-    fn ask(who: Who, comm: &str, unit: Option<&str>) -> (ThiefKind, Option<Arc<str>>, Option<Arc<str>>) {
+    fn ask(who: Who, comm: &str, unit: Option<&str>) -> (OccupantKind, Option<Arc<str>>, Option<Arc<str>>) {
         let mut names = TaskNames::default();
-        suspect(Culprit::Process(who), key(10), &vms(), &mut names);
+        name(RawOccupant::Process(who), key(10), &vms(), &mut names);
         for pid in names.take_unasked() {
             names.answer(pid, Some(TaskFacts { comm: comm.into(), unit: unit.map(Into::into) }));
         }
-        let Thief { kind, id, name } = suspect(Culprit::Process(who), key(10), &vms(), &mut names).thief;
+        let Occupant { kind, id, name } =
+            name(RawOccupant::Process(who), key(10), &vms(), &mut names).occupant;
         (kind, id, name)
     }
 
     #[test]
     fn each_is_called_what_it_is() {
         let (id, name) = (Some("id-11".into()), Some("vm-11".into()));
-        assert_eq!(ask(11 | WHO_VCPU, "", None), (ThiefKind::Vm, id.clone(), name.clone()));
-        assert_eq!(ask(11, "", None), (ThiefKind::Vm, id.clone(), name.clone()), "another VM's helper");
-        assert_eq!(ask(10, "", None), (ThiefKind::Helper, None, None));
-        assert_eq!(ask(10 | WHO_VCPU, "", None).0, ThiefKind::Vm, "a sibling");
-        assert_eq!(ask(99 | WHO_VCPU, "", None), (ThiefKind::Vm, None, None), "gone");
-        assert_eq!(ask(5, "cc1", None), (ThiefKind::Host, None, Some("cc1".into())));
+        assert_eq!(ask(11 | WHO_VCPU, "", None), (OccupantKind::Vm, id.clone(), name.clone()));
+        assert_eq!(ask(11, "", None), (OccupantKind::Vm, id.clone(), name.clone()), "another VM's helper");
+        assert_eq!(ask(10, "", None), (OccupantKind::Helper, None, None));
+        assert_eq!(ask(10 | WHO_VCPU, "", None).0, OccupantKind::Vm, "a sibling");
+        assert_eq!(ask(99 | WHO_VCPU, "", None), (OccupantKind::Vm, None, None), "gone");
+        assert_eq!(ask(5, "cc1", None), (OccupantKind::Host, None, Some("cc1".into())));
         assert_eq!(ask(5, "cc1", Some("build.service")).2, Some("build.service".into()));
         let kernel = |comm| ask(5 | WHO_KERNEL, comm, None);
-        assert_eq!(kernel("kworker/0:1-events"), (ThiefKind::Kernel, None, Some("kworker".into())));
-        assert_eq!(kernel("ksoftirqd/1").0, ThiefKind::Irq);
-        assert_eq!(kernel("vhost-11"), (ThiefKind::Vm, id, name));
-        assert_eq!(kernel("vhost-10").0, ThiefKind::Helper);
-        assert_eq!(kernel("vhost-77"), (ThiefKind::Kernel, None, Some("vhost-77".into())));
+        assert_eq!(kernel("kworker/0:1-events"), (OccupantKind::Kernel, None, Some("kworker".into())));
+        assert_eq!(kernel("ksoftirqd/1").0, OccupantKind::Irq);
+        assert_eq!(kernel("vhost-11"), (OccupantKind::Vm, id, name));
+        assert_eq!(kernel("vhost-10").0, OccupantKind::Helper);
+        assert_eq!(kernel("vhost-77"), (OccupantKind::Kernel, None, Some("vhost-77".into())));
     }
 
     #[test]
-    fn a_vm_that_ended_is_named_but_is_not_to_be_told_apart() {
-        let ended = suspect(Culprit::Process(12), key(10), &vms(), &mut TaskNames::default());
-        assert_eq!((ended.thief.name.as_deref(), ended.vm), (Some("vm-12"), None));
+    fn a_vm_that_ended_is_named_but_gets_no_series() {
+        let ended = name(RawOccupant::Process(12), key(10), &vms(), &mut TaskNames::default());
+        assert_eq!((ended.occupant.name.as_deref(), ended.vm), (Some("vm-12"), None));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, WalkRecord};
 
 use super::{
+    attribution::table::{ThreadShares, Wait},
     exits::{ExitKinds, added},
-    registry::Followed,
-    thieves::{Shares, Wait},
+    registry::Thread,
 };
 use crate::{
     collect::Collector,
@@ -14,33 +14,33 @@ use crate::{
 
 /// What this kernel tells at all.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct Features {
     kvm_stats: [bool; KVM_STATS.len()],
     throttled: bool,
 }
 
-impl Told {
-    pub(super) fn by(collector: &Collector) -> Self {
+impl Features {
+    pub(super) fn of(collector: &Collector) -> Self {
         Self { kvm_stats: collector.kvm_stats_kept(), throttled: collector.tells_throttled() }
     }
 }
 
 /// Takes a walk's record in. Returns whether the vCPU that the thread was seen to run is still its own.
 pub(super) fn read(
-    thread: &mut Followed,
+    thread: &mut Thread,
     record: &WalkRecord,
-    told: &Told,
+    features: &Features,
     last_monotonic_ns: Option<u64>,
     stats: &mut SamplerStats,
 ) -> bool {
-    read_thread(thread, reading(record, told), last_monotonic_ns, stats);
-    read_kvm_counts(thread, record, &told.kvm_stats);
+    read_thread(thread, reading(record, features), last_monotonic_ns, stats);
+    read_kvm_counts(thread, record, &features.kvm_stats);
     stats.unpaired += record.unpaired.saturating_sub(thread.unpaired);
     thread.unpaired = record.unpaired;
     has_kvm(record)
 }
 
-fn reading(record: &WalkRecord, told: &Told) -> Reading {
+fn reading(record: &WalkRecord, features: &Features) -> Reading {
     let throttled_ns = record.throttled_ns + record.held_back_ns;
     Reading {
         monotonic_ns: record.monotonic_ns,
@@ -48,23 +48,23 @@ fn reading(record: &WalkRecord, told: &Told) -> Reading {
         counters: record.counters,
         running_ns: record.running_ns,
         waiting_ns: record.waiting_ns,
-        throttled_ns: told.throttled.then_some(throttled_ns),
+        throttled_ns: features.throttled.then_some(throttled_ns),
         halted_ns: record.asleep_ns[0],
         blocked_ns: record.asleep_ns[1],
-        modes: mode_times(record, told),
+        modes: mode_times(record, features),
     }
 }
 
-fn mode_times(record: &WalkRecord, told: &Told) -> ModeTimes {
+fn mode_times(record: &WalkRecord, features: &Features) -> ModeTimes {
     let ns = |mode: Mode| record.modes_ns[mode as usize];
-    let poll = |stat: KvmStat| told.kvm_stats[stat as usize].then_some(record.kvm[stat as usize]);
+    let poll = |stat: KvmStat| features.kvm_stats[stat as usize].then_some(record.kvm[stat as usize]);
     let polls = || Some(poll(KvmStat::HaltPollSuccess)?.saturating_add(poll(KvmStat::HaltPollFail)?));
     ModeTimes {
         guest_ns: ns(Mode::Guest),
         kernel_ns: ns(Mode::Kernel),
         vmm_ns: ns(Mode::Vmm),
-        told: record.modes_told == 1,
-        torn: record.modes_told == WalkRecord::MODES_TORN,
+        observed: record.modes_observed == 1,
+        torn: record.modes_observed == WalkRecord::MODES_TORN,
         gaps: record.modes_gaps,
         poll_ns: has_kvm(record).then(polls).flatten(),
     }
@@ -75,7 +75,7 @@ const fn has_kvm(record: &WalkRecord) -> bool {
     record.kvm_generation == record.generation
 }
 
-fn read_thread(thread: &mut Followed, reading: Reading, last: Option<u64>, stats: &mut SamplerStats) {
+fn read_thread(thread: &mut Thread, reading: Reading, last: Option<u64>, stats: &mut SamplerStats) {
     let Some(account) = &mut thread.account else {
         let account = Account::open(reading, thread.start_monotonic_ns, thread.delay_before_ns);
         // Of a thread that is younger than the interval everything is known, not just its last part.
@@ -90,7 +90,7 @@ fn read_thread(thread: &mut Followed, reading: Reading, last: Option<u64>, stats
     stats.counter_regressions += u64::from(faults.regression);
 }
 
-fn read_kvm_counts(thread: &mut Followed, record: &WalkRecord, kept: &[bool; KVM_STATS.len()]) {
+fn read_kvm_counts(thread: &mut Thread, record: &WalkRecord, kept: &[bool; KVM_STATS.len()]) {
     let now = has_kvm(record).then(|| KvmCounts::new(record.kvm, kept));
     let before = std::mem::replace(&mut thread.kvm, now);
     if let Some(now) = now {
@@ -112,19 +112,19 @@ fn read_kvm_counts(thread: &mut Followed, record: &WalkRecord, kept: &[bool; KVM
 }
 
 /// What the scheduler program has taken in of a thread so far; `None` while it is being written.
-pub(super) fn distributions(collector: &Collector, thread: &Followed) -> Option<Distributions> {
+pub(super) fn distributions(collector: &Collector, thread: &Thread) -> Option<Distributions> {
     let slot = collector.slot(thread.slot).filter(|slot| slot.task == thread.task)?;
     Some(Distributions::new(slot.distributions))
 }
 
 /// Who took a thread's time, the wait that goes on included; `None` while it is being written.
-pub(super) fn shares(collector: &Collector, thread: &Followed) -> Option<Shares> {
+pub(super) fn shares(collector: &Collector, thread: &Thread) -> Option<ThreadShares> {
     let record = collector.record(thread.slot);
     let (slot, table) =
-        collector.slot_and_thieves(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
+        collector.slot_and_shares(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
     let credited = record.counters[Counter::RunDelay as usize];
     let charged = slot.counters[Counter::RunDelay as usize].saturating_add(table.charged_ns);
-    let shares = Shares::new(table, credited.saturating_sub(charged));
+    let shares = ThreadShares::new(table, credited.saturating_sub(charged));
     // Where the table has more than was read, the wait has ended since.
     if record.waiting_ns == 0 || charged > credited {
         return Some(shares);
@@ -139,7 +139,7 @@ pub(super) fn shares(collector: &Collector, thread: &Followed) -> Option<Shares>
 /// are being written.
 pub(super) fn exits(
     collector: &Collector,
-    thread: &Followed,
+    thread: &Thread,
     kinds: &ExitKinds,
 ) -> Option<(Exits, u64, Box<[ExitCounts; EXIT_ROWS]>)> {
     if collector.modes_seq(thread.slot) == thread.modes_seq {

@@ -10,7 +10,7 @@ use sampler_ebpf::abi::{
     CELLS, Counter, Left, TICKS_PER_CELL, Timeline, VcpuSlot, WalkRecord, cell_of, changes, tick_at,
 };
 
-use super::registry::{Followed, Registry};
+use super::registry::{Registry, Thread};
 use crate::{
     collect::Collector,
     model::{CoStop, VmKey},
@@ -137,7 +137,7 @@ struct Read {
 
 impl Read {
     /// `None` where the last walk could not read the thread.
-    fn of(collector: &Collector, thread: &Followed) -> Option<Self> {
+    fn of(collector: &Collector, thread: &Thread) -> Option<Self> {
         let record = collector.record(thread.slot);
         let waited = thread.interval.map(|interval| interval.run_delay_ns > 0);
         (record.generation == collector.generation()).then_some(Self { slot: thread.slot, record, waited })

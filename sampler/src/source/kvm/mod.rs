@@ -1,5 +1,15 @@
 //! KVM: vCPU threads of this host's kernel, from the collector's readings to snapshots.
 
+mod attribution;
+mod co_stop;
+mod exits;
+mod helpers;
+mod hooks;
+mod levels;
+mod readings;
+mod registry;
+mod shown;
+
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
@@ -10,20 +20,23 @@ use std::{
 
 use sampler_ebpf::abi::{Event, EventKind};
 
-use super::{
-    co_stop,
+use self::{
+    attribution::names::{KnownVm, TaskNames, by_pid, name},
     helpers::{HelperSums, Walked},
     hooks::KvmHooks,
-    levels::{self, Levels},
-    readings::{self, Told},
-    registry::{Action, Departed, GuestFacts, Registry},
-    shown,
-    suspects::{KnownVm, TaskFacts, TaskNames, by_pid, suspect},
+    readings::Features,
+    registry::Departed,
 };
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
     model::{Ended, Host, Level, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+};
+
+pub use self::{
+    attribution::names::{TaskFacts, telling_unit},
+    levels::Levels,
+    registry::{Action, GuestFacts, Registry},
 };
 
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
@@ -59,7 +72,7 @@ pub struct Kvm {
     last_monotonic_ns: Option<u64>,
     stats: SamplerStats,
     events: Vec<Event>,
-    told: Told,
+    features: Features,
     hooks: KvmHooks,
     levels: Levels,
     /// Length of a tick of the timelines as a power of two, ns.
@@ -80,7 +93,7 @@ impl Kvm {
     pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, SourceError> {
         let registry = Registry::new(Collector::capacity());
         let mut source = Self {
-            told: Told::by(&collector),
+            features: Features::of(&collector),
             hooks: KvmHooks::default(),
             levels: Levels { most: Level::Basic, ..Levels::default() },
             tick_shift: 0,
@@ -114,14 +127,14 @@ impl Kvm {
         for action in registry.take_actions() {
             apply(collector, action);
         }
-        self.tell();
+        self.sync_observed();
     }
 
     /// Sets how much is told of VMs. Until it is called for the first time that is [`Level::Basic`].
     pub fn set_levels(&mut self, levels: Levels) {
         if self.levels != levels {
             self.levels = levels;
-            self.tell();
+            self.sync_observed();
         }
     }
 
@@ -140,17 +153,17 @@ impl Kvm {
     }
 
     /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
-    fn tell(&mut self) {
+    fn sync_observed(&mut self) {
         let Self { collector, registry, hooks, levels, .. } = self;
         let wanted = levels.most == Level::Full && registry.slots_used() > 0;
         // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a loss.
         if !wanted {
-            registry.tell(|_| false, |slot, told| hooks.tell(collector, slot, told));
+            registry.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
         }
-        let can_tell = hooks.attach_if(wanted, collector);
-        registry.tell(
-            |vm| can_tell && vm.level.level(*levels) == Level::Full,
-            |slot, told| hooks.tell(collector, slot, told),
+        let are_attached = hooks.attach_if(wanted, collector);
+        registry.sync_observed(
+            |vm| are_attached && vm.level.level(*levels) == Level::Full,
+            |slot, observed| hooks.observe(collector, slot, observed),
         );
     }
 
@@ -250,7 +263,7 @@ impl Kvm {
         self.read_threads();
         co_stop::observe(&self.collector, &mut self.registry, self.tick_shift);
         levels::adjust(&mut self.registry, self.levels, &mut self.stats);
-        self.tell();
+        self.sync_observed();
         self.read_helpers(began);
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
@@ -307,13 +320,13 @@ impl Kvm {
     /// Advances the account of every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self) {
         let generation = self.collector.generation();
-        let Self { collector, registry, stats, last_monotonic_ns, told, hooks, .. } = self;
+        let Self { collector, registry, stats, last_monotonic_ns, features, hooks, .. } = self;
         let mut lost = Vec::new();
         for thread in registry.threads_mut() {
             let record = collector.record(thread.slot);
             if record.generation == generation {
                 thread.missed = 0;
-                let is_its_own = readings::read(thread, &record, told, *last_monotonic_ns, stats);
+                let is_its_own = readings::read(thread, &record, features, *last_monotonic_ns, stats);
                 thread.strange = if is_its_own { 0 } else { thread.strange + 1 };
                 if thread.strange >= STRANGERS {
                     lost.push(thread.id.tid);
@@ -368,7 +381,7 @@ impl Kvm {
         let vms = by_pid(known_vms(&self.registry));
         let names = &mut self.names;
         for (_, vm) in self.registry.vms() {
-            vm.robbed.charged().for_each(|culprit| names.want(culprit, &vms));
+            vm.attribution.charged().for_each(|raw| names.want(raw, &vms));
         }
     }
 
@@ -383,9 +396,9 @@ impl Kvm {
         });
         let vms = by_pid(live.chain(gone));
         let names = &mut self.names;
-        for (key, robbed) in self.registry.robbed_mut() {
+        for (key, attribution) in self.registry.attribution_mut() {
             let lives = |key: VmKey| vms.get(&key.pid).is_some_and(|vm| vm.key == key && !vm.ended);
-            robbed.share_out(|culprit| suspect(culprit, key, &vms, names), lives, self.at_unix_ns);
+            attribution.share_out(|raw| name(raw, key, &vms, names), lives, self.at_unix_ns);
         }
     }
 
@@ -411,8 +424,8 @@ impl Kvm {
                 kvm: entry.kvm_counts,
                 level: if self.hooks.are_attached() { entry.level.level(self.levels) } else { Level::Basic },
                 exits: entry.exits.clone(),
-                stolen: entry.robbed.stolen().clone(),
-                stolen_by: entry.robbed.interval().map(<[_]>::to_vec),
+                attributed: entry.attribution.attributed().clone(),
+                shares: entry.attribution.interval().map(<[_]>::to_vec),
                 co_stop: entry.co_stop.sum(),
                 helpers: self.helpers.of(key),
                 seen_unix_ns: self.clock.unix_of_boottime(entry.seen_boottime_ns),

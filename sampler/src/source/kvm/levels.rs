@@ -63,7 +63,7 @@ impl VmLevel {
     }
 
     /// Takes in an interval in which the busiest vCPU left its guest so often in a second.
-    pub fn heed(&mut self, exits_per_s: u64, interval_ns: u64, levels: Levels) -> Option<Change> {
+    pub fn observe(&mut self, exits_per_s: u64, interval_ns: u64, levels: Levels) -> Option<Change> {
         if !self.is_lowered {
             self.is_lowered = levels.most == Level::Full && exits_per_s > levels.max_exits;
             self.calm_ns = 0;
@@ -83,7 +83,7 @@ impl VmLevel {
 pub(super) fn adjust(registry: &mut Registry, levels: Levels, stats: &mut SamplerStats) {
     for (key, (exits_per_second, wall_ns)) in rates(registry) {
         let Some(vm) = registry.vm_mut(key) else { continue };
-        let Some(change) = vm.level.heed(exits_per_second, wall_ns, levels) else { continue };
+        let Some(change) = vm.level.observe(exits_per_second, wall_ns, levels) else { continue };
         let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).unwrap_or("");
         let (pid, bound) = (key.pid, levels.max_exits);
         if change == Change::Lowered {
@@ -133,18 +133,18 @@ mod tests {
     fn a_vm_that_exits_too_often_is_lowered_and_raised_when_it_is_calm_for_long() {
         let levels = Levels { most: Level::Full, max_exits: 1000 };
         let mut vm = VmLevel::default();
-        assert_eq!(vm.heed(1000, SECOND, levels), None);
+        assert_eq!(vm.observe(1000, SECOND, levels), None);
         assert_eq!(vm.level(levels), Level::Full);
-        assert_eq!(vm.heed(1001, SECOND, levels), Some(Change::Lowered));
+        assert_eq!(vm.observe(1001, SECOND, levels), Some(Change::Lowered));
         assert_eq!(vm.level(levels), Level::Basic);
         for _ in 0..29 {
-            assert_eq!(vm.heed(500, SECOND, levels), None);
+            assert_eq!(vm.observe(500, SECOND, levels), None);
         }
-        assert_eq!(vm.heed(501, SECOND, levels), None, "not calm: it begins anew");
+        assert_eq!(vm.observe(501, SECOND, levels), None, "not calm: it begins anew");
         for _ in 0..29 {
-            assert_eq!(vm.heed(0, SECOND, levels), None);
+            assert_eq!(vm.observe(0, SECOND, levels), None);
         }
-        assert_eq!(vm.heed(0, SECOND, levels), Some(Change::Raised));
+        assert_eq!(vm.observe(0, SECOND, levels), Some(Change::Raised));
         assert_eq!(vm.level(levels), Level::Full);
     }
 
@@ -152,7 +152,7 @@ mod tests {
     fn nothing_is_lowered_where_no_more_is_allowed() {
         let levels = Levels { most: Level::Basic, max_exits: 1 };
         let mut vm = VmLevel::default();
-        assert_eq!(vm.heed(9, SECOND, levels), None);
+        assert_eq!(vm.observe(9, SECOND, levels), None);
         assert_eq!(vm.level(levels), Level::Basic);
     }
 }

@@ -9,16 +9,20 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, Event, ExitCounts};
 
-use super::{co_stop::Progress, levels::VmLevel, stolen::Robbed, thieves::Shares};
+use super::{
+    attribution::{account::VmAccount, table::ThreadShares},
+    co_stop::Progress,
+    levels::VmLevel,
+};
 pub use entries::{Action, GuestFacts};
-pub(super) use entries::{Departed, Followed, VmEntry};
+pub(super) use entries::{Departed, Thread, VmEntry};
 
 use crate::model::{Distributions, Exits, KvmCounts, VcpuId, VmKey};
 
 /// The registry.
 #[derive(Debug)]
 pub struct Registry {
-    threads: BTreeMap<u32, Followed>,
+    threads: BTreeMap<u32, Thread>,
     vms: BTreeMap<VmKey, VmEntry>,
     vcpus: BTreeMap<(VmKey, u32), u32>,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
@@ -147,7 +151,7 @@ impl Registry {
     }
 
     /// Brings the distributions of threads and VMs up to date with what `read` finds.
-    pub fn distribute(&mut self, read: impl Fn(&Followed) -> Option<Distributions>) {
+    pub fn distribute(&mut self, read: impl Fn(&Thread) -> Option<Distributions>) {
         for thread in self.threads.values_mut() {
             thread.distributions_before = thread.distributions.clone();
             // Most vCPUs of most hosts sleep: what has not changed is shared with the snapshots before.
@@ -172,7 +176,7 @@ impl Registry {
     /// Brings the exits of threads and VMs up to date with what `read` finds: what was added, and the counts that were read.
     pub fn count_exits(
         &mut self,
-        read: impl Fn(&Followed) -> Option<(Exits, u64, Box<[ExitCounts; EXIT_ROWS]>)>,
+        read: impl Fn(&Thread) -> Option<(Exits, u64, Box<[ExitCounts; EXIT_ROWS]>)>,
     ) {
         let none = Arc::new(Exits::default());
         for thread in self.threads.values_mut() {
@@ -192,43 +196,43 @@ impl Registry {
     }
 
     /// Adds the last exits of a thread that is no longer followed to its VM.
-    pub fn count_last_exits(&mut self, thread: &Followed, last: &Exits) {
+    pub fn count_last_exits(&mut self, thread: &Thread, last: &Exits) {
         if let Some(vm) = self.vms.get_mut(&thread.vm) {
             vm.exits.add_all(last);
         }
     }
 
     /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of each that changes.
-    pub fn tell(&mut self, told: impl Fn(&VmEntry) -> bool, mut change: impl FnMut(u16, bool)) {
+    pub fn sync_observed(&mut self, observed: impl Fn(&VmEntry) -> bool, mut change: impl FnMut(u16, bool)) {
         let mut is_changed = false;
         for vm in self.vms.values_mut() {
-            let told = told(vm);
-            is_changed |= vm.told != told;
-            vm.told = told;
+            let observed = observed(vm);
+            is_changed |= vm.observed != observed;
+            vm.observed = observed;
         }
         let new = std::mem::take(&mut self.new);
         // Thousands of threads may come one by one: each is not to cost a look at all.
         if is_changed {
-            self.threads.values_mut().for_each(|thread| tell_thread(&self.vms, thread, &mut change));
+            self.threads.values_mut().for_each(|thread| sync_thread(&self.vms, thread, &mut change));
         } else {
             for tid in new {
                 if let Some(thread) = self.threads.get_mut(&tid) {
-                    tell_thread(&self.vms, thread, &mut change);
+                    sync_thread(&self.vms, thread, &mut change);
                 }
             }
         }
     }
 
     /// Adds the last part of a thread that is no longer followed to its VM.
-    pub fn distribute_last(&mut self, thread: &Followed, last: &Distributions) {
+    pub fn distribute_last(&mut self, thread: &Thread, last: &Distributions) {
         if let Some(vm) = self.vms.get_mut(&thread.vm) {
             vm.distributions = vm.distributions.plus(&last.since(&thread.distributions));
         }
     }
 
-    /// Charges the thieves of each thread that has an interval, or is read for the first time. `read` is asked only where
+    /// Charges the occupants for which each thread waited, that has an interval, or is read for the first time. `read` is asked only where
     /// something may have been taken.
-    pub fn charge(&mut self, read: impl Fn(&Followed) -> Option<Shares>) {
+    pub fn charge(&mut self, read: impl Fn(&Thread) -> Option<ThreadShares>) {
         for thread in self.threads.values_mut() {
             let Some(vm) = self.vms.get_mut(&thread.vm) else { continue };
             let Some(account) = &thread.account else { continue };
@@ -236,16 +240,16 @@ impl Registry {
             let pending = thread.shares.as_ref().is_none_or(|shares| shares.is_pending());
             match thread.interval {
                 Some(interval) if interval.run_delay_ns == 0 && !waits && !pending => {
-                    vm.robbed.add(&interval);
+                    vm.attribution.add(&interval);
                 }
                 Some(interval) => {
-                    vm.robbed.add(&interval);
+                    vm.attribution.add(&interval);
                     // Of a thread that is younger than the interval all is new.
                     let young = account.is_all_in(&interval);
                     let Some(now) = read(thread) else { continue };
                     match &thread.shares {
-                        Some(before) => vm.robbed.charge(before, &now),
-                        None if young => vm.robbed.charge(&Shares::NONE, &now),
+                        Some(before) => vm.attribution.charge(before, &now),
+                        None if young => vm.attribution.charge(&ThreadShares::NONE, &now),
                         None => {}
                     }
                     thread.shares = Some(Box::new(now));
@@ -258,12 +262,12 @@ impl Registry {
     }
 
     /// The followed threads, by thread id.
-    pub fn threads_mut(&mut self) -> impl Iterator<Item = &mut Followed> {
+    pub fn threads_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
         self.threads.values_mut()
     }
 
     /// The followed threads, by thread id.
-    pub fn threads(&self) -> impl Iterator<Item = &Followed> {
+    pub fn threads(&self) -> impl Iterator<Item = &Thread> {
         self.threads.values()
     }
 
@@ -295,8 +299,8 @@ impl Registry {
     }
 
     /// The VMs' accounts of who took their time.
-    pub fn robbed_mut(&mut self) -> impl Iterator<Item = (VmKey, &mut Robbed)> {
-        self.vms.iter_mut().map(|(key, vm)| (*key, &mut vm.robbed))
+    pub fn attribution_mut(&mut self) -> impl Iterator<Item = (VmKey, &mut VmAccount)> {
+        self.vms.iter_mut().map(|(key, vm)| (*key, &mut vm.attribution))
     }
 
     /// Slots in use.
@@ -336,10 +340,10 @@ impl Registry {
                 waited: 0,
                 distributions: Distributions::default(),
                 kvm_counts: KvmCounts::default(),
-                robbed: Robbed::default(),
+                attribution: VmAccount::default(),
                 co_stop: Progress::since(event.sched_ns),
                 level: VmLevel::default(),
-                told: false,
+                observed: false,
                 exits: Exits::default(),
                 seen_boottime_ns: event.at_boottime_ns,
                 kvm: event.kvm,
@@ -348,7 +352,7 @@ impl Registry {
         });
         entry.threads += 1;
         let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none();
-        let thread = Followed {
+        let thread = Thread {
             slot,
             task: event.task,
             id,
@@ -366,7 +370,7 @@ impl Registry {
             distributions: Arc::default(),
             distributions_before: Arc::default(),
             shares: None,
-            told: false,
+            observed: false,
             exits: Arc::default(),
             exits_added: None,
             exit_counts: None,
@@ -410,11 +414,11 @@ impl Registry {
     }
 }
 
-fn tell_thread(vms: &BTreeMap<VmKey, VmEntry>, thread: &mut Followed, change: &mut impl FnMut(u16, bool)) {
-    let told = vms.get(&thread.vm).is_some_and(|vm| vm.told);
-    if thread.told != told {
-        thread.told = told;
-        change(thread.slot, told);
+fn sync_thread(vms: &BTreeMap<VmKey, VmEntry>, thread: &mut Thread, change: &mut impl FnMut(u16, bool)) {
+    let observed = vms.get(&thread.vm).is_some_and(|vm| vm.observed);
+    if thread.observed != observed {
+        thread.observed = observed;
+        change(thread.slot, observed);
     }
 }
 

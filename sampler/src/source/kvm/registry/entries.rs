@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use sampler_ebpf::abi::{COUNTERS, EXIT_ROWS, Event, ExitCounts};
 
-use super::super::{co_stop::Progress, levels::VmLevel, stolen::Robbed, thieves::Shares};
+use super::super::{
+    attribution::{account::VmAccount, table::ThreadShares},
+    co_stop::Progress,
+    levels::VmLevel,
+};
 use crate::model::{Account, Distributions, Exits, Interval, KvmCounts, VcpuId, VmKey};
 
 /// What is to be done to the tables that are shared with the programs.
@@ -40,7 +44,7 @@ pub enum Action {
 
 /// A thread that is followed.
 #[derive(Clone, Debug)]
-pub struct Followed {
+pub struct Thread {
     /// Its slot.
     pub slot: u16,
     /// Address of its `task_struct`.
@@ -74,9 +78,9 @@ pub struct Followed {
     /// Those at the reading before.
     pub distributions_before: Arc<Distributions>,
     /// Who took its time, from the first reading on.
-    pub shares: Option<Box<Shares>>,
+    pub shares: Option<Box<ThreadShares>>,
     /// What it does with its CPU time is told.
-    pub told: bool,
+    pub observed: bool,
     /// Why it left the guest, up to the last reading.
     pub exits: Arc<Exits>,
     /// What the last interval added to that.
@@ -118,13 +122,13 @@ pub struct VmEntry {
     /// What KVM counted of its vCPUs together, those that ended included.
     pub kvm_counts: KvmCounts,
     /// Who took its vCPUs' time.
-    pub robbed: Robbed,
+    pub attribution: VmAccount,
     /// How far its co-stop was told.
     pub co_stop: Progress,
     /// How much is told of it.
     pub level: VmLevel,
     /// What its vCPUs do with their CPU time is told.
-    pub(super) told: bool,
+    pub(super) observed: bool,
     /// Why its vCPUs left the guest, those that ended included.
     pub exits: Exits,
     /// `CLOCK_BOOTTIME` when the first of its vCPUs was seen, ns.
@@ -137,7 +141,7 @@ pub struct VmEntry {
 #[derive(Clone, Debug)]
 pub struct Departed {
     /// The thread as it was.
-    pub thread: Followed,
+    pub thread: Thread,
     /// Identity of its VM in exported series, if it was ever shown.
     pub vm_id: Option<Arc<str>>,
     /// It was the last of its VM.

@@ -7,9 +7,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-/// A kind of thief.
+/// A kind of occupant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ThiefKind {
+pub enum OccupantKind {
     /// A VM: another one, or the victim itself, whose vCPUs wait for each other.
     Vm,
     /// The victim's own threads that run no vCPU: emulator, I/O, vhost.
@@ -26,7 +26,7 @@ pub enum ThiefKind {
     Unattributed,
 }
 
-impl ThiefKind {
+impl OccupantKind {
     /// All kinds, in the order in which they are exported.
     pub const ALL: [Self; 7] =
         [Self::Vm, Self::Helper, Self::Host, Self::Kernel, Self::Irq, Self::Quota, Self::Unattributed];
@@ -48,9 +48,9 @@ impl ThiefKind {
 
 /// Somebody who took time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Thief {
+pub struct Occupant {
     /// What it is.
-    pub kind: ThiefKind,
+    pub kind: OccupantKind,
     /// Identity of a VM in exported series, where it is known.
     pub id: Option<Arc<str>>,
     /// A VM's name, the unit or command of a process, the name of a kernel thread; absent where it is not known.
@@ -59,26 +59,26 @@ pub struct Thief {
 
 /// What somebody took.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Theft {
+pub struct Share {
     /// Who.
-    pub thief: Thief,
+    pub occupant: Occupant,
     /// How much, ns.
     pub ns: u64,
 }
 
 /// What was taken of a VM's time, cumulative since the first of its vCPUs was seen, by kind; VMs that take much by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stolen {
+pub struct Attributed {
     /// By kind, ns; of VMs what is not in `vms`.
-    pub kinds: [u64; ThiefKind::ALL.len()],
+    pub kinds: [u64; OccupantKind::ALL.len()],
     /// The VMs that are told apart, by their identity in exported series.
-    pub vms: Vec<StolenByVm>,
+    pub vms: Vec<AttributedVm>,
 }
 
 /// What one VM took of another's time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StolenByVm {
-    /// Identity of the thief in exported series.
+pub struct AttributedVm {
+    /// Identity of the occupant in exported series.
     pub id: Arc<str>,
     /// Since when it is told apart, Unix time in ns.
     pub since_unix_ns: u64,
@@ -114,22 +114,22 @@ impl<K: Ord + Copy> Ledger<K> {
         self.open.iter().filter(|(_, ns)| **ns > 0).map(|(who, _)| *who)
     }
 
-    /// Takes an interval's steal out of what is charged. The parts come to `stolen`, with the rest for which nobody was
+    /// Takes an interval's steal out of what is charged. The parts come to `attributed`, with the rest for which nobody was
     /// charged. Where more is charged, each part is smaller in the same ratio, and the next interval has what is left.
     ///
     /// What was shown stays shown: a charge that is taken back from one and put on another changes nothing for an interval
     /// that is over.
-    pub fn settle(&mut self, stolen: u64) -> (Vec<(K, u64)>, u64) {
+    pub fn settle(&mut self, attributed: u64) -> (Vec<(K, u64)>, u64) {
         self.cancel_what_was_taken_back();
-        let late = self.sum().saturating_sub(stolen).min(std::mem::take(&mut self.owed));
+        let late = self.sum().saturating_sub(attributed).min(std::mem::take(&mut self.owed));
         self.drop_from_the_largest(late);
         let charged = self.sum();
         let mut parts = Vec::new();
-        let mut left = stolen.min(charged);
+        let mut left = attributed.min(charged);
         for (who, open) in &mut self.open {
             let ns = unsigned(*open);
             // Rounded up, so that nothing is left when all have given.
-            let part = if charged <= stolen { ns } else { share(ns, stolen, charged).min(left) };
+            let part = if charged <= attributed { ns } else { share(ns, attributed, charged).min(left) };
             if part > 0 {
                 parts.push((*who, part));
                 *open -= signed(part);
@@ -138,8 +138,8 @@ impl<K: Ord + Copy> Ledger<K> {
         }
         self.open.retain(|_, ns| *ns != 0);
         let shown: u64 = parts.iter().map(|(_, ns)| ns).sum();
-        self.owed = stolen - shown;
-        (parts, stolen - shown)
+        self.owed = attributed - shown;
+        (parts, attributed - shown)
     }
 
     fn sum(&self) -> u64 {
@@ -234,14 +234,14 @@ mod tests {
         ) {
             let mut ledger = Ledger::default();
             let (mut charged, mut shown, mut nobodys) = (0_u64, 0_u64, 0_u64);
-            for (charges, stolen) in steps {
+            for (charges, attributed) in steps {
                 for (who, ns) in charges {
                     ledger.charge(who, ns);
                     charged += ns as u64;
                 }
-                let (parts, rest) = ledger.settle(stolen);
+                let (parts, rest) = ledger.settle(attributed);
                 let sum: u64 = parts.iter().map(|(_, ns)| ns).sum();
-                prop_assert_eq!(sum + rest, stolen);
+                prop_assert_eq!(sum + rest, attributed);
                 shown += sum;
                 prop_assert!(rest == 0 || ledger.open.is_empty());
                 nobodys += rest;
