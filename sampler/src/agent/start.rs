@@ -18,7 +18,7 @@ use crate::{
     },
     load::{self, Options},
     model::VmKey,
-    source::{GuestFacts, Kvm, Levels, TaskFacts, telling_unit},
+    source::{GuestFacts, Kvm, KvmGuest, Levels, TaskFacts, telling_unit},
 };
 
 /// What stands in the way for certain, asked before the kernel answers with nothing more than a number.
@@ -88,10 +88,11 @@ fn name_task(pid: u32) -> Option<TaskFacts> {
 
 /// May block for as long as the guest's process hangs.
 fn identify(vm: VmKey) -> Option<GuestFacts> {
-    let facts = match ProcFs::system().facts(vm.pid, vm.start_boottime_ns) {
+    let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
+    let facts = match ProcFs::system().facts(pid, start_boottime_ns) {
         Ok(facts) => facts,
         Err(error) => {
-            tracing::debug!(%error, pid = vm.pid, "a guest's process does not tell who it is");
+            tracing::debug!(%error, pid, "a guest's process does not tell who it is");
             return None;
         }
     };

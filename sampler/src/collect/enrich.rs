@@ -112,7 +112,7 @@ mod tests {
     use crate::model::VmKey;
 
     fn key(pid: u32) -> VmKey {
-        VmKey { pid, start_boottime_ns: 1, nth: 0 }
+        VmKey::new([pid.into(), 1])
     }
 
     fn collect(enricher: &mut Enricher<VmKey, u32>, want: usize) -> Vec<u32> {
@@ -131,10 +131,10 @@ mod tests {
         let (release, hung) = channel::<()>();
         let hung = Mutex::new(hung);
         let mut enricher = Enricher::start(move |vm: VmKey| {
-            if vm.pid == 1 {
+            if vm.content()[0] == 1 {
                 let _ = hung.lock().unwrap().recv();
             }
-            vm.pid
+            vm.content()[0] as u32
         })
         .unwrap();
         // However often the one that hangs is asked about: it holds one worker.
@@ -154,7 +154,7 @@ mod tests {
         let hung = Mutex::new(hung);
         let mut enricher = Enricher::start(move |vm: VmKey| {
             let _ = hung.lock().unwrap().recv();
-            vm.pid
+            vm.content()[0] as u32
         })
         .unwrap();
         for pid in 0..QUEUE as u32 + 10 {

@@ -110,12 +110,16 @@ struct VmJson<'a> {
     name: Option<&'a str>,
     uuid: Option<&'a str>,
     platform: &'static str,
-    pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
     start_unix_ns: u64,
     seen_unix_ns: u64,
-    level: &'static str,
-    kvm: Kvm<'a>,
-    exits: ExitsJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kvm: Option<Kvm<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exits: Option<ExitsJson<'a>>,
     distributions: DistributionsJson<'a>,
     steal_by: Vec<AttributedJson<'a>>,
     co_stop: CoStopJson,
@@ -127,17 +131,18 @@ struct VmJson<'a> {
 
 impl<'a> VmJson<'a> {
     fn of(vm: &'a Vm) -> Self {
+        let kvm = vm.kvm.as_ref();
         Self {
             id: &vm.id,
             name: vm.name.as_deref(),
             uuid: vm.uuid.as_deref(),
             platform: vm.platform,
-            pid: vm.key.pid,
+            pid: vm.origin.pid(),
             start_unix_ns: vm.start_unix_ns,
             seen_unix_ns: vm.seen_unix_ns,
-            level: vm.level.key(),
-            kvm: Kvm(&vm.kvm),
-            exits: ExitsJson(&vm.exits),
+            level: kvm.map(|kvm| kvm.level.key()),
+            kvm: kvm.map(|kvm| Kvm(&kvm.counts)),
+            exits: kvm.map(|kvm| ExitsJson(&kvm.exits)),
             distributions: DistributionsJson(Cow::Borrowed(&vm.distributions)),
             steal_by: AttributedJson::all(vm),
             co_stop: CoStopJson::of(vm.co_stop, vm.co_stop.ns),
@@ -252,7 +257,8 @@ struct ShareJson<'a> {
 #[derive(Serialize)]
 struct VcpuJson<'a> {
     index: u32,
-    tid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tid: Option<u32>,
     start_unix_ns: u64,
     #[serde(flatten)]
     counters: Counters<'a>,
@@ -262,7 +268,8 @@ struct VcpuJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     kvm: Option<Kvm<'a>>,
     seen_unix_ns: u64,
-    exits: ExitsJson<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exits: Option<ExitsJson<'a>>,
     distributions: DistributionsJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<IntervalJson<'a>>,
@@ -270,17 +277,18 @@ struct VcpuJson<'a> {
 
 impl<'a> VcpuJson<'a> {
     fn of(vcpu: &'a Vcpu) -> Self {
+        let kvm = vcpu.kvm.as_ref();
         Self {
             index: vcpu.index,
-            tid: vcpu.thread.tid,
+            tid: vcpu.tid,
             start_unix_ns: vcpu.start_unix_ns,
             counters: Counters { values: &vcpu.counters, times: true },
             running_ns: vcpu.running_ns,
             waiting_ns: vcpu.waiting_ns,
             states: States(&vcpu.states),
-            kvm: vcpu.kvm.as_ref().map(Kvm),
+            kvm: kvm.and_then(|kvm| kvm.counts.as_ref()).map(Kvm),
             seen_unix_ns: vcpu.seen_unix_ns,
-            exits: ExitsJson(&vcpu.exits),
+            exits: kvm.map(|kvm| ExitsJson(&kvm.exits)),
             distributions: DistributionsJson(Cow::Borrowed(&vcpu.distributions)),
             interval: vcpu.interval.as_ref().map(|interval| IntervalJson::of(vcpu, interval)),
         }
@@ -311,7 +319,7 @@ impl<'a> IntervalJson<'a> {
             counters: Counters { values: &interval.counters, times: false },
             states: States(&interval.states),
             kvm: interval.kvm.as_ref().map(Kvm),
-            exits: vcpu.exits_added.as_deref().map(ExitsJson),
+            exits: vcpu.kvm.as_ref().and_then(|kvm| kvm.exits_added.as_deref()).map(ExitsJson),
             distributions: DistributionsJson(Cow::Owned(vcpu.distributions_added())),
         }
     }
@@ -321,7 +329,8 @@ impl<'a> IntervalJson<'a> {
 struct EndedJson<'a> {
     vm_id: &'a str,
     index: u32,
-    tid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tid: Option<u32>,
     start_unix_ns: u64,
     #[serde(flatten)]
     counters: Counters<'a>,
@@ -334,7 +343,7 @@ impl<'a> EndedJson<'a> {
         Self {
             vm_id: &ended.vm_id,
             index: ended.index,
-            tid: ended.thread.tid,
+            tid: ended.tid,
             start_unix_ns: ended.start_unix_ns,
             counters: Counters { values: &ended.counters, times: true },
             states: States(&ended.states),

@@ -198,13 +198,13 @@ impl<'a> Table<'a> {
     fn write(&self, text: &mut String) {
         self.write_heading(text);
         for row in &self.rows {
-            let id = row.vm.key.pid;
+            let id = row.vm.origin.number();
             self.write_row(text, &row.name, id, &row.vm.vcpus.len().to_string(), row.rates.as_ref());
             let _ = writeln!(text, "  {}", worst_occupant(row.vm).unwrap_or_else(dash));
             if self.vcpus {
                 for vcpu in &row.vm.vcpus {
                     let rates = Rates::of_vcpu(vcpu);
-                    self.write_row(text, &vcpu_name(vcpu), vcpu.thread.tid, "", rates.as_ref());
+                    self.write_row(text, &vcpu_name(vcpu), vcpu.tid.unwrap_or(0), "", rates.as_ref());
                     text.push('\n');
                 }
             }

@@ -50,6 +50,9 @@ impl ExitTotals {
 pub struct Exits(Vec<(ExitKind, ExitTotals)>);
 
 impl Exits {
+    /// There were none.
+    pub const NONE: Self = Self(Vec::new());
+
     /// Adds exits of one kind.
     pub fn add(&mut self, kind: ExitKind, added: &ExitTotals) {
         match self.0.binary_search_by(|(known, _)| known.cmp(&kind)) {

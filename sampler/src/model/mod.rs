@@ -8,7 +8,8 @@ mod co_stop;
 pub mod distribution;
 mod exits;
 mod helper;
-mod kvm_counts;
+mod identity;
+mod kvm;
 mod level;
 mod on_cpu;
 mod snapshot;
@@ -20,10 +21,9 @@ pub use co_stop::CoStop;
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
 pub use helper::{HelperKind, HelperSum, HelperTimes, Helpers};
-pub use kvm_counts::KvmCounts;
+pub use identity::{Origin, VcpuId, VmKey};
+pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
 pub use level::Level;
 pub use on_cpu::ModeTimes;
-pub use snapshot::{
-    Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Vcpu, VcpuId, Vm, VmKey,
-};
+pub use snapshot::{Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Vcpu, Vm};
 pub use state::{STATES, State, StateRow, StateTimes};

@@ -10,7 +10,8 @@ use super::{
     distribution::Distributions,
     exits::Exits,
     helper::Helpers,
-    kvm_counts::KvmCounts,
+    identity::{Origin, VcpuId, VmKey},
+    kvm::{KvmCounts, KvmVcpu, KvmVm},
     level::Level,
     state::StateTimes,
 };
@@ -28,26 +29,6 @@ pub struct Host {
     pub arch: String,
     /// Physical CPUs that are online.
     pub cpus: u32,
-}
-
-/// What tells a VM from all others on its host while it lives: process id, that process's start, and which VM of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VmKey {
-    /// The VMM's process id.
-    pub pid: u32,
-    /// `CLOCK_BOOTTIME` when the VMM process was created, ns.
-    pub start_boottime_ns: u64,
-    /// Number of the VM in its process, in the order seen: 0 unless a process runs several.
-    pub nth: u32,
-}
-
-/// What tells a vCPU stream from all others on its host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct VcpuId {
-    /// Thread id.
-    pub tid: u32,
-    /// `CLOCK_BOOTTIME` when the thread was created, ns: a pid used again is another stream.
-    pub start_boottime_ns: u64,
 }
 
 /// One interval's picture of the host. Cumulative values count from the creation of each thread.
@@ -72,6 +53,8 @@ pub struct Snapshot {
 pub struct Vm {
     /// Identity on this host.
     pub key: VmKey,
+    /// Where it comes from.
+    pub origin: Origin,
     /// Identity in exported series; it never changes while the VM lives.
     pub id: Arc<str>,
     /// The name that the platform gave the guest, where one is known.
@@ -80,18 +63,14 @@ pub struct Vm {
     pub uuid: Option<Arc<str>>,
     /// Who started it: `qemu`, or `unknown`.
     pub platform: &'static str,
-    /// When the VMM process was created, Unix time in ns.
+    /// When its VMM's process, or its domain, was created, Unix time in ns.
     pub start_unix_ns: u64,
     /// Distributions of its vCPUs together, those that ended included.
     pub distributions: Distributions,
-    /// What KVM has counted of its vCPUs together since the first was seen, those that ended included.
-    pub kvm: KvmCounts,
-    /// How much is told of its vCPUs now.
-    pub level: Level,
-    /// Why its vCPUs left the guest since the first was seen, those that ended included.
-    pub exits: Exits,
-    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of `kvm`, of `exits`,
-    /// of `attributed`, of `co_stop` and of `helpers`.
+    /// What KVM alone knows of it; absent where it is no guest of KVM.
+    pub kvm: Option<KvmVm>,
+    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of what KVM
+    /// counts, of `attributed`, of `co_stop` and of `helpers`.
     pub seen_unix_ns: u64,
     /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
     pub attributed: Attributed,
@@ -106,11 +85,35 @@ pub struct Vm {
     pub vcpus: Vec<Vcpu>,
 }
 
-/// One vCPU thread.
+impl Vm {
+    /// What KVM has counted of its vCPUs; nothing of a VM that is no guest of KVM.
+    #[must_use]
+    pub fn kvm_counts(&self) -> &KvmCounts {
+        static NONE: KvmCounts = KvmCounts::NONE;
+        self.kvm.as_ref().map_or(&NONE, |kvm| &kvm.counts)
+    }
+
+    /// Why its vCPUs left the guest; none of a VM that is no guest of KVM.
+    #[must_use]
+    pub fn exits(&self) -> &Exits {
+        static NONE: Exits = Exits::NONE;
+        self.kvm.as_ref().map_or(&NONE, |kvm| &kvm.exits)
+    }
+
+    /// How much is observed of it; `None` of a VM that is no guest of KVM.
+    #[must_use]
+    pub fn level(&self) -> Option<Level> {
+        self.kvm.as_ref().map(|kvm| kvm.level)
+    }
+}
+
+/// One vCPU.
 #[derive(Clone, Debug, Default)]
 pub struct Vcpu {
     /// Identity of the stream.
-    pub thread: VcpuId,
+    pub id: VcpuId,
+    /// The thread that runs it, where one of this host does: its id in the initial pid namespace.
+    pub tid: Option<u32>,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
     /// When the thread was created, Unix time in ns: the start of every cumulative stream of this vCPU.
@@ -123,23 +126,26 @@ pub struct Vcpu {
     pub waiting_ns: u64,
     /// Wall time of the thread by state, cumulative.
     pub states: StateTimes,
-    /// What KVM has counted of the vCPU since its creation; absent where it could not be read.
-    pub kvm: Option<KvmCounts>,
+    /// What KVM alone knows of it; absent where it is no vCPU of KVM.
+    pub kvm: Option<KvmVcpu>,
     /// Its distributions since it is followed. A stint and the wait before it are added when the stint ends.
     pub distributions: Arc<Distributions>,
     /// The same where the interval began; what it added is the difference.
     pub distributions_before: Arc<Distributions>,
-    /// Why it left the guest since it is followed.
-    pub exits: Arc<Exits>,
-    /// The same of the interval alone; absent where there is no interval.
-    pub exits_added: Option<Arc<Exits>>,
-    /// When it was first seen running its vCPU, Unix time in ns: the start of its distributions and of `exits`.
+    /// When it was first seen running, Unix time in ns: the start of its distributions and of its exits.
     pub seen_unix_ns: u64,
     /// What the interval added; absent in the first snapshot that has this vCPU.
     pub interval: Option<Interval>,
 }
 
 impl Vcpu {
+    /// Why it left the guest; never of a vCPU that is none of KVM.
+    #[must_use]
+    pub fn exits(&self) -> &Exits {
+        static NONE: Exits = Exits::NONE;
+        self.kvm.as_ref().map_or(&NONE, |kvm| &kvm.exits)
+    }
+
     /// What the interval added to the distributions.
     #[must_use]
     pub fn distributions_added(&self) -> Distributions {
@@ -169,8 +175,10 @@ pub struct Interval {
 pub struct Ended {
     /// Identity of its VM in exported series.
     pub vm_id: Arc<str>,
-    /// The vCPU's last known state: its series end with it.
-    pub thread: VcpuId,
+    /// Identity of the stream.
+    pub id: VcpuId,
+    /// The thread that ran it, where one of this host did.
+    pub tid: Option<u32>,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
     /// When the thread was created, Unix time in ns.

@@ -4,11 +4,18 @@ use std::collections::BTreeMap;
 
 use crate::{
     export::terminal,
-    model::{Snapshot, VmKey},
+    model::{Origin, Snapshot, VmKey},
 };
 
 /// Columns of a guest's name in the log.
 const NAME_COLUMNS: usize = 64;
+
+fn origin(origin: Origin) -> String {
+    match origin {
+        Origin::Process { pid } => format!("pid {pid}"),
+        Origin::Domain { domid } => format!("domain {domid}"),
+    }
+}
 
 /// Compares each snapshot with the one before.
 #[derive(Default)]
@@ -22,7 +29,7 @@ impl Announcer {
         let mut now = BTreeMap::new();
         for vm in &snapshot.vms {
             let name = vm.name.as_deref().unwrap_or("(unnamed)");
-            let label = format!("{} ({}, pid {})", terminal::fit(name, NAME_COLUMNS), vm.id, vm.key.pid);
+            let label = format!("{} ({}, {})", terminal::fit(name, NAME_COLUMNS), vm.id, origin(vm.origin));
             if !self.known.contains_key(&vm.key) {
                 tracing::info!(guest = label, vcpus = vm.vcpus.len(), "guest appeared");
             }

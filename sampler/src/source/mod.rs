@@ -2,4 +2,6 @@
 
 mod kvm;
 
-pub use kvm::{Action, GuestFacts, Kvm, Levels, Registry, SourceError, TaskFacts, telling_unit};
+pub use kvm::{
+    Action, GuestFacts, Kvm, KvmGuest, Levels, Registry, SourceError, TaskFacts, ThreadId, telling_unit,
+};

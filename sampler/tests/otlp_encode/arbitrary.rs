@@ -7,8 +7,8 @@ use hvsampler::{
     export::settings::ExportSettings,
     model::{
         Attributed, AttributedVm, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind,
-        HelperSum, HelperTimes, Helpers, Host, KvmCounts, Level, OccupantKind, SamplerStats, Snapshot, State,
-        StateTimes, Vcpu, VcpuId, Vm, VmKey,
+        HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, OccupantKind, Origin, SamplerStats,
+        Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -214,7 +214,7 @@ fn moment() -> impl Strategy<Value = Moment> {
 }
 
 fn thread(vm: u32, thread: u32) -> VcpuId {
-    VcpuId { tid: 1000 + vm * THREADS + thread, start_boottime_ns: 77 }
+    VcpuId::new([u64::from(1000 + vm * THREADS + thread), 77])
 }
 
 /// When a thread was created; the first one at a time that is not known.
@@ -234,7 +234,7 @@ impl Moment {
             let vcpus = (0..).zip(vm.threads).filter_map(|(position, thread_now)| {
                 let (states, counters) = thread_now?;
                 Some(Vcpu {
-                    thread: thread(number, position),
+                    id: thread(number, position),
                     index: position / 2,
                     start_unix_ns: start(number, position),
                     counters,
@@ -243,16 +243,15 @@ impl Moment {
                 })
             });
             vms.push(Vm {
-                key: VmKey { pid: 500 + number, start_boottime_ns: 3, nth: 0 },
+                key: VmKey::new([number.into(), 3]),
+                origin: Origin::Process { pid: 500 + number },
                 id: id(number),
                 name: vm.name.map(Arc::from),
                 uuid: vm.uuid.map(Arc::from),
                 platform: vm.platform,
                 start_unix_ns: u64::from(number) * 1_000_000_000,
                 distributions: vm.distributions,
-                kvm: vm.kvm,
-                level: Level::Full,
-                exits: vm.exits,
+                kvm: Some(KvmVm { level: Level::Full, counts: vm.kvm, exits: vm.exits }),
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
                 attributed: vm.attributed,
                 shares: None,
@@ -263,7 +262,8 @@ impl Moment {
         }
         let ended = self.ended.into_iter().map(|(vm, position, states, vm_gone)| Ended {
             vm_id: id(vm),
-            thread: thread(vm, position),
+            tid: None,
+            id: thread(vm, position),
             index: position / 2,
             start_unix_ns: start(vm, position),
             counters: [1; COUNTERS.len()],

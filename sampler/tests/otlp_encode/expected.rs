@@ -164,7 +164,7 @@ impl Expected {
             let rows = || KVM_STATS.iter().filter(|row| (unit == "s") == row.key.ends_with("_ns"));
             let points = vms.iter().flat_map(|vm| {
                 rows().filter_map(|row| {
-                    let count = vm.kvm.iter().find(|(key, _)| *key == row.key)?.1;
+                    let count = vm.kvm_counts().iter().find(|(key, _)| *key == row.key)?.1;
                     let value = if unit == "s" { double(count) } else { integer(count) };
                     let key = string(attribute, row.key.trim_end_matches("_ns"));
                     Some(point(vec![string("hypervisor.vm.id", &vm.id), key], vm.seen_unix_ns, value))
@@ -179,8 +179,10 @@ impl Expected {
                 points.collect(),
             ));
         }
-        let exits: Vec<(&Vm, ExitKind, &ExitTotals)> =
-            vms.iter().flat_map(|vm| vm.exits.iter().map(move |(kind, totals)| (vm, kind, totals))).collect();
+        let exits: Vec<(&Vm, ExitKind, &ExitTotals)> = vms
+            .iter()
+            .flat_map(|vm| vm.exits().iter().map(move |(kind, totals)| (vm, kind, totals)))
+            .collect();
         let number = |value: fn(&ExitTotals) -> Option<number_data_point::Value>| {
             let points = exits.iter().map(|(vm, kind, totals)| {
                 point(exit_attributes(&vm.id, *kind), vm.seen_unix_ns, value(totals))
@@ -331,7 +333,7 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
 fn youngest(vm: &Vm) -> Vec<&Vcpu> {
     let mut by_index: BTreeMap<u32, &Vcpu> = BTreeMap::new();
     for vcpu in &vm.vcpus {
-        let age = |vcpu: &Vcpu| (vcpu.thread.start_boottime_ns, vcpu.thread.tid);
+        let age = |vcpu: &Vcpu| (vcpu.start_unix_ns, vcpu.id);
         let chosen = by_index.entry(vcpu.index).or_insert(vcpu);
         if age(vcpu) > age(chosen) {
             *chosen = vcpu;
@@ -373,7 +375,7 @@ fn info_attributes(vm: &Vm) -> Vec<KeyValue> {
     attributes.extend(vm.name.iter().map(|name| string("hypervisor.vm.name", name)));
     attributes.extend(vm.uuid.iter().map(|uuid| string("hypervisor.vm.uuid", uuid)));
     attributes.push(string("hypervisor.vm.platform", vm.platform));
-    attributes.push(int("process.pid", vm.key.pid));
+    attributes.push(int("process.pid", vm.origin.number()));
     attributes
 }
 

@@ -14,7 +14,7 @@ use hvsampler::{
         resource::Resource,
         settings::{ExportSettings, Histograms},
     },
-    model::{Ended, HelperKind, Helpers, Host, Snapshot, State, StateTimes},
+    model::{Ended, HelperKind, Helpers, Host, Snapshot, State, StateTimes, VcpuId, VmKey},
 };
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -153,7 +153,7 @@ fn a_receiver_that_cannot_store_histograms_gets_none() {
     };
     let kept: Vec<String> = names(&with).into_iter().filter(|name| !is_histogram(name)).collect();
     assert_eq!(names(&without), kept);
-    let kinds = snapshot.vms[0].exits.iter().len();
+    let kinds = snapshot.vms[0].exits().iter().len();
     assert_eq!(with[0].points - without[0].points, 3 * (DISTRIBUTIONS.len() + kinds) as u64);
 }
 
@@ -203,13 +203,14 @@ fn a_vcpu_that_another_thread_takes_over_goes_on() {
     let old = &first.vms[0].vcpus[0];
     let mut second = first.clone();
     let taker = &mut second.vms[0].vcpus[0];
-    taker.thread.tid += 1;
+    taker.id = VcpuId::new([1, 1]);
     taker.start_unix_ns += 7;
     taker.states = StateTimes::default();
     taker.states.set(State::Run, 1);
     second.ended.push(Ended {
         vm_id: first.vms[0].id.clone(),
-        thread: old.thread,
+        id: old.id,
+        tid: old.tid,
         index: old.index,
         start_unix_ns: old.start_unix_ns,
         counters: old.counters,
@@ -249,7 +250,7 @@ fn a_guest_that_takes_an_id_over_ends_the_helpers_that_it_lacks() {
     assert_eq!(first.iter().map(|(flags, _)| *flags).collect::<Vec<_>>(), [0; 4]);
     let (mut helpers, vm) = (Helpers::default(), &mut snapshot.vms[0]);
     helpers.set(HelperKind::Emulator, *vm.helpers.get(HelperKind::Emulator).unwrap());
-    (vm.helpers, vm.key.pid) = (helpers, vm.key.pid + 1);
+    (vm.helpers, vm.key) = (helpers, VmKey::new([77, 0]));
     let second = flags(&encode(&mut encoder, &snapshot));
     let ended: Vec<_> = second.iter().filter(|(flags, _)| *flags == 1).map(|(_, text)| text).collect();
     assert_eq!((second.len(), ended.len()), (4, 2));

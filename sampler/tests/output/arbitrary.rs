@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hvsampler::model::{
     Attributed, AttributedVm, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind,
-    HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, Level, Occupant, OccupantKind, Share,
-    Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
+    OccupantKind, Origin, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
 use proptest::{collection, option, prelude::*, sample};
 use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
@@ -108,18 +108,21 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
             states,
             (kvm, interval, before, added, exits, exits_added),
         )| Vcpu {
-            thread: VcpuId { tid, start_boottime_ns },
+            id: VcpuId::new([tid.into(), start_boottime_ns]),
+            tid: (tid % 5 > 0).then_some(tid),
             index,
             start_unix_ns,
             counters,
             running_ns,
             waiting_ns,
             states,
-            kvm,
+            kvm: (index % 5 > 0).then(|| KvmVcpu {
+                counts: kvm,
+                exits: exits.into(),
+                exits_added: exits_added.map(Into::into),
+            }),
             distributions: before.plus(&added).into(),
             distributions_before: before.into(),
-            exits: exits.into(),
-            exits_added: exits_added.map(Into::into),
             seen_unix_ns: start_unix_ns,
             interval,
         },
@@ -185,16 +188,19 @@ fn vm() -> impl Strategy<Value = Vm> {
         (distributions(), attributed(), shares(), kvm(), exits(), any::<bool>(), helpers(), co_stop()),
     )
         .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, rest)| Vm {
-            key: VmKey { pid, start_boottime_ns, nth: 0 },
+            key: VmKey::new([pid.into(), start_boottime_ns]),
+            origin: if pid % 5 > 0 { Origin::Process { pid } } else { Origin::Domain { domid: pid } },
             id: id.into(),
             name: name.map(Into::into),
             uuid: uuid.map(Into::into),
             platform: "qemu",
             start_unix_ns,
             distributions: rest.0,
-            kvm: rest.3,
-            level: if rest.5 { Level::Full } else { Level::Basic },
-            exits: rest.4,
+            kvm: (pid % 5 > 0).then_some(KvmVm {
+                level: if rest.5 { Level::Full } else { Level::Basic },
+                counts: rest.3,
+                exits: rest.4,
+            }),
             seen_unix_ns: start_unix_ns,
             attributed: rest.1,
             shares: rest.2,
@@ -208,7 +214,8 @@ fn ended() -> impl Strategy<Value = Ended> {
     (text(), any::<[u32; 2]>(), any::<[u64; 2]>(), counters(), states(), any::<bool>()).prop_map(
         |(vm_id, [tid, index], [start_boottime_ns, start_unix_ns], counters, states, vm_gone)| Ended {
             vm_id: vm_id.into(),
-            thread: VcpuId { tid, start_boottime_ns },
+            id: VcpuId::new([tid.into(), start_boottime_ns]),
+            tid: (tid % 5 > 0).then_some(tid),
             index,
             start_unix_ns,
             counters,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hvsampler::model::{
     Attributed, AttributedVm, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum,
-    HelperTimes, Helpers, Host, Interval, KvmCounts, Level, Occupant, OccupantKind, SamplerStats, Share,
-    Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant, OccupantKind, Origin,
+    SamplerStats, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
 
@@ -32,7 +32,8 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
 
 pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
     Vm {
-        key: VmKey { pid, start_boottime_ns: 5 * SECOND, nth: 0 },
+        key: VmKey::new([pid.into(), 5]),
+        origin: Origin::Process { pid },
         id: format!("{pid}-5").into(),
         name: name.map(Arc::from),
         uuid: None,
@@ -40,9 +41,11 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         start_unix_ns: AT - 60 * SECOND,
         distributions: vcpus.iter().fold(Distributions::default(), |sum, vcpu| sum.plus(&vcpu.distributions)),
         seen_unix_ns: AT - 40 * SECOND,
-        kvm: KvmCounts::new([7; KVM_STATS.len()], &[true; KVM_STATS.len()]),
-        level: Level::Full,
-        exits: exits(30),
+        kvm: Some(KvmVm {
+            level: Level::Full,
+            counts: KvmCounts::new([7; KVM_STATS.len()], &[true; KVM_STATS.len()]),
+            exits: exits(30),
+        }),
         attributed: Attributed {
             kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, SECOND],
             vms: vec![AttributedVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
@@ -137,12 +140,17 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         Distributions::new([histogram; DISTRIBUTIONS.len()])
     };
     Vcpu {
-        thread: VcpuId { tid, start_boottime_ns: 6 * SECOND },
+        id: VcpuId::new([tid.into(), 6]),
+        tid: Some(tid),
         index,
         start_unix_ns: AT - 59 * SECOND,
         counters: counters(30),
         states: states(30),
-        kvm: Some(kvm(30)),
+        kvm: Some(KvmVcpu {
+            counts: Some(kvm(30)),
+            exits: exits(30).into(),
+            exits_added: Some(exits(1).into()),
+        }),
         interval: Some(Interval {
             wall_ns: (run + steal + blocked) * MS,
             run_ns: run * MS,
@@ -153,8 +161,6 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         }),
         distributions: distributions(30).into(),
         distributions_before: distributions(29).into(),
-        exits: exits(30).into(),
-        exits_added: Some(exits(1).into()),
         seen_unix_ns: AT - 40 * SECOND,
         ..Vcpu::default()
     }

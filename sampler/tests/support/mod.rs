@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use hvsampler::model::{
     Attributed, AttributedVm, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum,
-    HelperTimes, Helpers, Host, KvmCounts, Level, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Origin, Snapshot, State, StateTimes, Vcpu, VcpuId,
+    Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
@@ -60,7 +61,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             *counter = seed * 17 + position as u64;
         }
         Vcpu {
-            thread: VcpuId { tid: 100_000 + vm * 100 + index, start_boottime_ns: seed },
+            id: VcpuId::new([u64::from(100_000 + vm * 100 + index), seed]),
             index,
             start_unix_ns: START + seed,
             counters,
@@ -69,19 +70,22 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         }
     };
     let vm = |vm: u32| Vm {
-        key: VmKey { pid: 10_000 + vm, start_boottime_ns: u64::from(vm), nth: 0 },
+        key: VmKey::new([u64::from(vm), 0]),
+        origin: Origin::Process { pid: 10_000 + vm },
         id: format!("8c2f41f6-9d0e-4c3a-8b59-{vm:012x}").into(),
         name: None,
         uuid: None,
         platform: "qemu",
         start_unix_ns: START + u64::from(vm),
-        kvm: KvmCounts::new(
-            std::array::from_fn(|n| u64::from(vm) * 1_000_003 + n as u64),
-            &[true; KVM_STATS.len()],
-        ),
+        kvm: Some(KvmVm {
+            level: Level::Full,
+            counts: KvmCounts::new(
+                std::array::from_fn(|n| u64::from(vm) * 1_000_003 + n as u64),
+                &[true; KVM_STATS.len()],
+            ),
+            exits: exits(vm),
+        }),
         distributions: Distributions::new([busy(vm); DISTRIBUTIONS.len()]),
-        level: Level::Full,
-        exits: exits(vm),
         seen_unix_ns: START + 1_000,
         attributed: Attributed {
             kinds: std::array::from_fn(|n| u64::from(vm) + n as u64),

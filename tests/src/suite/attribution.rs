@@ -82,7 +82,7 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
     let taken = snapshot(&mut source)?;
     let outer = (outer, ran()?);
     all_add_up(&taken)?;
-    let vm = |pid| taken.vms.iter().find(|vm| vm.key.pid == pid).context("a guest is missing");
+    let vm = |pid| taken.vms.iter().find(|vm| vm.origin.pid() == Some(pid)).context("a guest is missing");
     let (victim, other) = (vm(victim.pid)?, vm(other.pid)?);
     let shares = victim.shares.as_deref().context("the victim has no interval")?;
     let by_other = |share: &&Share| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use hvsampler::collect::wait_readable;
 use hvsampler::model::{SamplerStats, Snapshot, VcpuId, VmKey};
-use hvsampler::source::Kvm;
+use hvsampler::source::{Kvm, KvmGuest, ThreadId};
 use sampler_ebpf::abi::COUNTERS;
 
 use super::sampler;
@@ -105,8 +105,8 @@ impl Watch {
     fn follow(&mut self) {
         sampler::identify(&mut self.source);
         for thread in self.source.registry().threads() {
-            let stream = self.streams.entry(thread.id).or_default();
-            stream.belongs(thread.id, thread.vm, thread.index, &mut self.faults);
+            let stream = self.streams.entry(thread.id.vcpu()).or_default();
+            stream.belongs(thread.id.vcpu(), thread.vm.key(), thread.index, &mut self.faults);
         }
     }
 
@@ -121,14 +121,14 @@ impl Watch {
 
     fn take_in(&mut self, snapshot: &Snapshot) {
         for (vm, vcpu) in snapshot.vms.iter().flat_map(|vm| vm.vcpus.iter().map(move |vcpu| (vm, vcpu))) {
-            let stream = self.streams.entry(vcpu.thread).or_default();
-            stream.belongs(vcpu.thread, vm.key, vcpu.index, &mut self.faults);
-            stream.grows(vcpu.thread, vcpu.counters, &mut self.faults);
+            let stream = self.streams.entry(vcpu.id).or_default();
+            stream.belongs(vcpu.id, vm.key, vcpu.index, &mut self.faults);
+            stream.grows(vcpu.id, vcpu.counters, &mut self.faults);
             stream.shown = true;
         }
         for ended in &snapshot.ended {
-            let stream = self.streams.entry(ended.thread).or_default();
-            stream.grows(ended.thread, ended.counters, &mut self.faults);
+            let stream = self.streams.entry(ended.id).or_default();
+            stream.grows(ended.id, ended.counters, &mut self.faults);
             stream.ended += 1;
             stream.last_of_vm |= ended.vm_gone;
         }
@@ -153,11 +153,12 @@ impl Watch {
         ensure!(left == 0, "{left} of its threads still have slots");
         let own = |stream: &&Stream| stream.vm.is_some_and(|vm| is_of(vm, life));
         // The thread that sets the vCPUs up is inside their ioctls for a moment as well, and is none of them.
-        let runs = |id: &VcpuId| life.vcpus.iter().any(|vcpu| vcpu.tid == id.tid);
+        let runs = |id: &VcpuId| life.vcpus.iter().any(|vcpu| vcpu.tid == ThreadId::of(*id).tid);
         let others = self.streams.iter().filter(|(id, stream)| own(stream) && !runs(id)).count();
         ensure!(others == 0, "the sampler saw {others} vCPUs too many");
         for vcpu in &life.vcpus {
-            let mut streams = self.streams.iter().filter(|(id, stream)| id.tid == vcpu.tid && own(stream));
+            let mut streams =
+                self.streams.iter().filter(|(id, stream)| ThreadId::of(**id).tid == vcpu.tid && own(stream));
             let (_, stream) =
                 streams.next().with_context(|| format!("thread {} was never seen", vcpu.tid))?;
             ensure!(stream.index == vcpu.index, "vCPU {} was seen as vCPU {}", vcpu.index, stream.index);
@@ -182,6 +183,7 @@ impl Watch {
 }
 
 fn is_of(vm: VmKey, life: &Life) -> bool {
+    let vm = KvmGuest::of(vm);
     let start_ticks = vm.start_boottime_ns / (1_000_000_000 / TICKS);
     vm.pid == life.pid && start_ticks == life.start_ticks
 }

@@ -72,7 +72,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         complete = is_complete(&snapshot);
         for vm in &snapshot.vms {
             ensure!(vm.co_stop.tick_ns <= 1 << 20, "{:?}", vm.co_stop);
-            *sums.entry(vm.key.pid).or_insert(0) += vm.co_stop.interval_ns.unwrap_or(0);
+            *sums.entry(vm.origin.number()).or_insert(0) += vm.co_stop.interval_ns.unwrap_or(0);
         }
         end.1 = monotonic_us();
         sampler::nothing_lost(&snapshot.sampler)?;
@@ -103,7 +103,8 @@ fn monotonic_us() -> u64 {
 }
 
 fn whole(snapshot: &Snapshot, guest: &Guest) -> anyhow::Result<u64> {
-    let vm = snapshot.vms.iter().find(|vm| vm.key.pid == guest.pid()).context("a guest is missing")?;
+    let vm =
+        snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(guest.pid())).context("a guest is missing")?;
     Ok(vm.co_stop.ns)
 }
 

@@ -193,7 +193,7 @@ fn shown(snapshot: &Snapshot) -> HashMap<u32, Schedstat> {
             run_delay_ns: count(Counter::RunDelay),
             timeslices: count(Counter::Timeslices),
         };
-        (vcpu.thread.tid, schedstat)
+        (vcpu.tid.unwrap_or_default(), schedstat)
     };
     snapshot.vms.iter().flat_map(|vm| &vm.vcpus).map(of_vcpu).collect()
 }

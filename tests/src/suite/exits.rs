@@ -124,7 +124,7 @@ fn all_have_exited(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<()> {
         let snapshot = source.snapshot()?;
         let quiet = threads.iter().filter(|thread| {
             vcpu_of(&snapshot, **thread)
-                .is_ok_and(|vcpu| vcpu.exits.iter().all(|(_, exits)| exits.count == 0))
+                .is_ok_and(|vcpu| vcpu.exits().iter().all(|(_, exits)| exits.count == 0))
         });
         if quiet.count() == 0 {
             return Ok(());
@@ -144,7 +144,7 @@ fn ours(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<Vec<Stop>> {
         let slot = source.collector().pid_slot(thread.tid).context("no slot")?;
         let modes = source.collector().modes(slot).context("it is being written while it is stopped")?;
         Ok(Stop {
-            exits: (*vcpu.exits).clone(),
+            exits: vcpu.exits().clone(),
             exit_ns: modes.exit_ns,
             guest_ns: modes.ns[Mode::Guest as usize],
             denied_ns: vcpu.counters[Counter::RunDelay as usize],

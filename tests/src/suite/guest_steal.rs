@@ -73,6 +73,6 @@ fn fight(cpu: &CpuList) -> anyhow::Result<()> {
 fn run_delay(source: &mut Kvm, tid: u32) -> anyhow::Result<u64> {
     sampler::identify(source);
     let snapshot = source.snapshot()?;
-    let vcpu = snapshot.vms.iter().flat_map(|vm| &vm.vcpus).find(|vcpu| vcpu.thread.tid == tid);
+    let vcpu = snapshot.vms.iter().flat_map(|vm| &vm.vcpus).find(|vcpu| vcpu.tid == Some(tid));
     Ok(vcpu.context("the guest's vCPU is not in the snapshot")?.counters[Counter::RunDelay as usize])
 }

@@ -331,7 +331,7 @@ fn standing_still_with(
 }
 
 fn vm<'a>(snapshot: &'a Snapshot, process: &Process) -> anyhow::Result<&'a Vm> {
-    snapshot.vms.iter().find(|vm| vm.key.pid == process.pid).context("a guest is missing")
+    snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(process.pid)).context("a guest is missing")
 }
 
 fn counted(before: &Counts, after: &Counts) -> ByKind {

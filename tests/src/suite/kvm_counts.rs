@@ -83,13 +83,17 @@ fn compare(context: &Context, pid: u32, threads: &[Thread]) -> anyhow::Result<Ou
 fn ours(source: &mut Kvm, pid: u32) -> anyhow::Result<Option<Counts>> {
     sampler::identify(source);
     let snapshot = source.snapshot()?;
-    let vm = snapshot.vms.iter().find(|vm| vm.key.pid == pid).context("the VM is not in the snapshot")?;
+    let vm = snapshot
+        .vms
+        .iter()
+        .find(|vm| vm.origin.pid() == Some(pid))
+        .context("the VM is not in the snapshot")?;
     // It switched at each attempt to read it, and has what it had before.
     if vm.vcpus.iter().any(|vcpu| vcpu.interval.is_none()) {
         return Ok(None);
     }
     let mut sums = Counts::new();
-    for counts in vm.vcpus.iter().filter_map(|vcpu| vcpu.kvm) {
+    for counts in vm.vcpus.iter().filter_map(|vcpu| vcpu.kvm.as_ref()?.counts) {
         for (key, count) in counts.iter() {
             *sums.entry(kernels_name(key)).or_default() += count;
         }

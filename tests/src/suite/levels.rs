@@ -35,8 +35,8 @@ pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
     thread::sleep(INTERVAL);
     let snapshot = source.snapshot()?;
     let level = |snapshot: &hvsampler::model::Snapshot, n: usize| {
-        let vm = snapshot.vms.iter().find(|vm| vm.key.pid == threads[n].pid);
-        vm.map(|vm| vm.level).context("a guest is missing")
+        let vm = snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(threads[n].pid));
+        vm.and_then(|vm| vm.level()).context("a guest is missing")
     };
     ensure!(
         level(&snapshot, 0)? == Level::Basic && level(&snapshot, 1)? == Level::Full,

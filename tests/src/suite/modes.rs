@@ -92,8 +92,9 @@ fn judge(
     before: &WalkRecord,
     after: &WalkRecord,
 ) -> anyhow::Result<Told> {
-    let vm = snapshot.vms.iter().find(|vm| vm.key.pid == thread.pid).context("the guest is missing")?;
-    ensure!(vm.level == Level::Full, "told at level {}", vm.level.key());
+    let vm =
+        snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(thread.pid)).context("the guest is missing")?;
+    ensure!(vm.level() == Some(Level::Full), "at level {:?}", vm.level());
     let interval = interval_of(snapshot, thread)?;
     let ns = |state| interval.states.get(state);
     let [guest, kernel, vmm, poll] =

@@ -119,7 +119,7 @@ fn ended(source: &mut hvsampler::source::Kvm, threads: &[Thread]) -> anyhow::Res
     while !waiting.is_empty() {
         ensure!(begin.elapsed() < LIMIT, "threads {waiting:?} have not ended for the sampler");
         for ended in source.snapshot()?.ended {
-            waiting.retain(|&tid| tid != ended.thread.tid);
+            waiting.retain(|&tid| Some(tid) != ended.tid);
             vm_gone |= ended.vm_gone;
         }
     }

@@ -53,15 +53,16 @@ fn judge_a_guest(context: &Context, source: &mut Kvm) -> anyhow::Result<String> 
     source.snapshot()?;
     thread::sleep(INTERVAL);
     let snapshot = source.snapshot()?;
-    let vm = snapshot.vms.iter().find(|vm| vm.key.pid == thread.pid).context("the guest is missing")?;
-    ensure!(vm.level == Level::Full, "told at level {}", vm.level.key());
+    let vm =
+        snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(thread.pid)).context("the guest is missing")?;
+    ensure!(vm.level() == Some(Level::Full), "at level {:?}", vm.level());
     let interval = interval_of(&snapshot, thread)?;
     super::modes::add_up(&interval)?;
     let in_guest = interval.states.get(State::Guest).context("nobody told of the guest")?;
     ensure!(in_guest > 0 && interval.states.get(State::Run).is_none(), "not all was told: {interval:?}");
     let counted =
         interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)).context("KVM's counts were not read")?;
-    let told = vm.exits.iter().filter(|(_, exits)| exits.count > 0);
+    let told = vm.exits().iter().filter(|(_, exits)| exits.count > 0);
     let reasons: Vec<String> = told.map(|(kind, exits)| format!("{} {}", exits.count, kind.reason)).collect();
     ensure!(!reasons.is_empty() && counted > 0, "{counted} exits, told of {reasons:?}");
     guest.end(Ending::Killed)?;

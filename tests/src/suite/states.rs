@@ -121,6 +121,6 @@ pub(super) fn interval_of(snapshot: &Snapshot, thread: Thread) -> anyhow::Result
 
 pub(super) fn vcpu_of(snapshot: &Snapshot, thread: Thread) -> anyhow::Result<&Vcpu> {
     let mut vcpus = snapshot.vms.iter().flat_map(|vm| &vm.vcpus);
-    let vcpu = vcpus.find(|vcpu| vcpu.thread.tid == thread.tid);
+    let vcpu = vcpus.find(|vcpu| vcpu.tid == Some(thread.tid));
     vcpu.with_context(|| format!("thread {} is not in the snapshot", thread.tid))
 }

@@ -52,7 +52,8 @@ fn judge(context: &Context, limited: &CpuGroup, of_guest: &CpuGroup, beside: boo
     let (taken, after) = at_the_end_of_a_throttling(&mut source, limited)?;
     sampler::nothing_lost(&taken.sampler)?;
     attribution::all_add_up(&taken)?;
-    let vm = taken.vms.iter().find(|vm| vm.key.pid == guest.pid()).context("the guest is missing")?;
+    let vm =
+        taken.vms.iter().find(|vm| vm.origin.pid() == Some(guest.pid())).context("the guest is missing")?;
     let interval = vm.vcpus[0].interval.context("no interval")?;
     ensure!(
         interval.states.sum() == interval.wall_ns,
@@ -71,7 +72,7 @@ fn judge(context: &Context, limited: &CpuGroup, of_guest: &CpuGroup, beside: boo
     );
     ensure!(taken_by(vm, |kind, _| kind == OccupantKind::Quota) == throttled, "{:?}", vm.shares);
     if let Some(other) = &other {
-        let id = taken.vms.iter().find(|vm| vm.key.pid == other.pid()).map(|vm| vm.id.clone());
+        let id = taken.vms.iter().find(|vm| vm.origin.pid() == Some(other.pid())).map(|vm| vm.id.clone());
         let by_other = taken_by(vm, |kind, by| kind == OccupantKind::Vm && by == id.as_deref());
         ensure!(steal > interval.wall_ns / 10, "the other guest took {steal} ns alone: {interval:?}");
         // Other processes of the machine want the CPU as well, and more of it where it is emulated.

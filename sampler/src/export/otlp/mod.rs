@@ -217,7 +217,7 @@ impl<'a> Points<'a> {
             let metrics = || catalog.kvm.iter().filter(move |metric| metric.is_time == times);
             for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
                 for metric in metrics() {
-                    let Some(count) = vm.kvm.at(metric.stat) else { continue };
+                    let Some(count) = vm.kvm_counts().at(metric.stat) else { continue };
                     let value = if times { Value::Double(seconds(count)) } else { int(count) };
                     sink.point(family, self.pair([&row.id, &metric.attribute], vm.seen_unix_ns, value));
                 }
@@ -241,7 +241,7 @@ impl<'a> Points<'a> {
                 _ => self.pair([id, &exit.attributes], start, value),
             };
             for (row, vm) in self.streams.vm_rows.iter().zip(&self.snapshot.vms) {
-                for (exit, (_, totals)) in row.exits.iter().zip(vm.exits.iter()) {
+                for (exit, (_, totals)) in row.exits.iter().zip(vm.exits().iter()) {
                     let value = match metric {
                         0 => int(totals.count),
                         1 => Value::Distribution(Distribution::new(&totals.latency)),
@@ -380,9 +380,9 @@ pub(crate) fn points_of(snapshot: &Snapshot, histograms: Histograms) -> u64 {
     let vm = |vm: &Vm| {
         let states = |vcpu: &Vcpu| vcpu.states.iter().count();
         per_vm
-            + vm.kvm.iter().count()
+            + vm.kvm_counts().iter().count()
             + vm.attributed.vms.len()
-            + vm.exits.iter().len() * per_exit
+            + vm.exits().iter().len() * per_exit
             + 2 * vm.helpers.iter().count()
             + vm.vcpus.iter().map(|vcpu| states(vcpu) + counters).sum::<usize>()
     };

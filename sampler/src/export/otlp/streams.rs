@@ -83,7 +83,9 @@ struct VmStream {
 impl VmStream {
     /// Whether nothing but values has changed.
     fn is_as(&self, vm: &Vm) -> bool {
-        self.tells(vm) && self.kvm == KvmSet::of(&vm.kvm) && self.helpers == HelperSet::of(&vm.helpers)
+        self.tells(vm)
+            && self.kvm == KvmSet::of(vm.kvm_counts())
+            && self.helpers == HelperSet::of(&vm.helpers)
     }
 
     /// Whether `info` still tells what is known.
@@ -210,13 +212,13 @@ impl Streams {
             if !occupants.eq(vm.attributed.vms.iter().map(|by| (&by.id, by.since_unix_ns))) {
                 return false;
             }
-            if !vm_row.exits.iter().map(|exit| exit.kind).eq(vm.exits.iter().map(|(kind, _)| kind)) {
+            if !vm_row.exits.iter().map(|exit| exit.kind).eq(vm.exits().iter().map(|(kind, _)| kind)) {
                 return false;
             }
             let mut vcpus = 0;
             for vcpu in exported(&vm.vcpus) {
                 let Some(row) = rows.next() else { return false };
-                let same = row.thread == vcpu.thread && row.index == vcpu.index;
+                let same = row.thread == vcpu.id && row.index == vcpu.index;
                 if !same || StateSet::of(&row.states) != StateSet::of(&vcpu.states) {
                     return false;
                 }
@@ -276,7 +278,7 @@ impl Streams {
         });
         stream.generation = generation;
         // Counts come when KVM was first read, and never go.
-        stream.kvm = KvmSet::of(&vm.kvm);
+        stream.kvm = KvmSet::of(vm.kvm_counts());
         let helpers = HelperSet::of(&vm.helpers);
         let vanished = mem::replace(&mut stream.helpers, helpers).without(helpers);
         if vanished != HelperSet::default() {
@@ -311,11 +313,11 @@ impl Streams {
     fn see_vcpu(&mut self, vm: &Vm, vcpu: &Vcpu) {
         let generation = self.generation;
         let states = StateSet::of(&vcpu.states);
-        if self.vcpus.get(&vcpu.thread).is_some_and(|stream| stream.index != vcpu.index) {
-            let other = self.vcpus.remove(&vcpu.thread);
+        if self.vcpus.get(&vcpu.id).is_some_and(|stream| stream.index != vcpu.index) {
+            let other = self.vcpus.remove(&vcpu.id);
             self.vcpu_ends.extend(other.map(VcpuStream::into_end));
         }
-        let stream = self.vcpus.entry(vcpu.thread).or_insert_with(|| VcpuStream {
+        let stream = self.vcpus.entry(vcpu.id).or_insert_with(|| VcpuStream {
             index: vcpu.index,
             attributes: vcpu_attributes(&vm.id, vcpu.index),
             start_unix_ns: vcpu.start_unix_ns,
@@ -335,7 +337,7 @@ impl Streams {
         let from = self.attributes.len();
         self.attributes.extend_from_slice(&stream.attributes);
         self.vcpu_rows.push(VcpuRow {
-            thread: vcpu.thread,
+            thread: vcpu.id,
             index: vcpu.index,
             attributes: from..self.attributes.len(),
             start_unix_ns: vcpu.start_unix_ns,
@@ -465,7 +467,7 @@ fn exits_of(vm: &Vm, before: &[ExitStream]) -> Vec<ExitStream> {
             ExitStream { kind, attributes, histogram_attributes }
         })
     };
-    vm.exits.iter().map(|(kind, _)| stream(kind)).collect()
+    vm.exits().iter().map(|(kind, _)| stream(kind)).collect()
 }
 
 /// The vCPUs to be exported. Where two threads served the same vCPU, the younger alone: two points with the
@@ -473,7 +475,7 @@ fn exits_of(vm: &Vm, before: &[ExitStream]) -> Vec<ExitStream> {
 fn exported(vcpus: &[Vcpu]) -> impl Iterator<Item = &Vcpu> {
     vcpus
         .chunk_by(|a, b| a.index == b.index)
-        .filter_map(|same| same.iter().max_by_key(|vcpu| (vcpu.thread.start_boottime_ns, vcpu.thread.tid)))
+        .filter_map(|same| same.iter().max_by_key(|vcpu| (vcpu.start_unix_ns, vcpu.id)))
 }
 
 fn vm_id_attribute(id: &str) -> Vec<u8> {
@@ -498,6 +500,6 @@ fn info_attributes(vm: &Vm) -> Arc<[u8]> {
         put("hypervisor.vm.uuid", AnyValue::String(bounded(uuid)));
     }
     put("hypervisor.vm.platform", AnyValue::String(bounded(vm.platform)));
-    put("process.pid", AnyValue::Int(vm.key.pid.into()));
+    put("process.pid", AnyValue::Int(vm.origin.number().into()));
     bytes.into()
 }

@@ -10,11 +10,9 @@ use sampler_ebpf::abi::{
     CELLS, Counter, Left, TICKS_PER_CELL, Timeline, VcpuSlot, WalkRecord, cell_of, changes, tick_at,
 };
 
+use super::identity::KvmGuest;
 use super::registry::{Registry, Thread};
-use crate::{
-    collect::Collector,
-    model::{CoStop, VmKey},
-};
+use crate::{collect::Collector, model::CoStop};
 
 /// Ticks that a window may have: those of a timeline, but for some cells that threads may have written over by the time that they
 /// are read.
@@ -91,7 +89,7 @@ impl Progress {
 /// Brings the co-stop of all VMs up to date, once a walk's records were read.
 pub(super) fn observe(collector: &Collector, registry: &mut Registry, shift: u32) {
     // Of a VM of which not all could be read, nothing.
-    let mut all: BTreeMap<VmKey, Option<Vec<Read>>> = BTreeMap::new();
+    let mut all: BTreeMap<KvmGuest, Option<Vec<Read>>> = BTreeMap::new();
     for thread in registry.threads().filter(|thread| thread.account.is_some()) {
         let reads = all.entry(thread.vm).or_insert_with(|| Some(Vec::new()));
         match (reads.as_mut(), Read::of(collector, thread)) {

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use sampler_ebpf::abi::{HelperRecord, VHOST_PREFIX};
 
+use super::identity::KvmGuest;
 use super::registry::Registry;
-use crate::model::{HelperKind, HelperTimes, Helpers, TOLERANCE_NS, VmKey};
+use crate::model::{HelperKind, HelperTimes, Helpers, TOLERANCE_NS};
 
 /// Walks in a row that may miss a thread before it is forgotten.
 const MISSES: u64 = 2;
@@ -40,7 +41,7 @@ const NAMES: &[(&[u8], HelperKind)] = &[
 /// A VM that may have helpers.
 #[derive(Clone, Copy, Debug)]
 struct HelpedVm {
-    key: VmKey,
+    key: KvmGuest,
     /// `CLOCK_BOOTTIME` when it was first seen, ns: where its sums begin.
     seen_boottime_ns: u64,
 }
@@ -55,7 +56,7 @@ pub(super) struct Walked<'a> {
 }
 
 /// A thread, for ever.
-type ThreadId = (u32, u64);
+type HelperId = (u32, u64);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
@@ -91,8 +92,8 @@ struct OfVm {
 /// The helpers of all VMs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HelperSums {
-    threads: BTreeMap<ThreadId, Known>,
-    vms: BTreeMap<VmKey, OfVm>,
+    threads: BTreeMap<HelperId, Known>,
+    vms: BTreeMap<KvmGuest, OfVm>,
     /// Processes whose threads the walk lists.
     marked: BTreeSet<u32>,
     round: u64,
@@ -102,7 +103,7 @@ pub(super) struct HelperSums {
 
 impl HelperSums {
     /// Which processes the next walk is to list the threads of, and those of which no longer: all that has changed.
-    pub(super) fn mark(&mut self, vms: impl Iterator<Item = VmKey>) -> Vec<(u32, bool)> {
+    pub(super) fn mark(&mut self, vms: impl Iterator<Item = KvmGuest>) -> Vec<(u32, bool)> {
         let wanted: BTreeSet<u32> = vms.map(|key| key.pid).collect();
         let gone = self.marked.difference(&wanted).map(|pid| (*pid, false));
         let new = wanted.difference(&self.marked).map(|pid| (*pid, true));
@@ -112,7 +113,7 @@ impl HelperSums {
     }
 
     /// A VM's helpers.
-    pub(super) fn of(&self, key: VmKey) -> Helpers {
+    pub(super) fn of(&self, key: KvmGuest) -> Helpers {
         self.vms.get(&key).map(|vm| vm.helpers).unwrap_or_default()
     }
 
@@ -196,7 +197,7 @@ impl HelperSums {
 /// Whom the listed threads help.
 struct Helped<'a, F> {
     /// All VMs.
-    keys: BTreeSet<VmKey>,
+    keys: BTreeSet<KvmGuest>,
     /// By process id and start. Of a process that runs several VMs the first stands for all.
     by_process: BTreeMap<(u32, u64), HelpedVm>,
     records: &'a [HelperRecord],

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use sampler_ebpf::abi::KvmStat;
 
+use super::identity::KvmGuest;
 use super::registry::Registry;
-use crate::model::{Level, SamplerStats, VmKey};
+use crate::model::{Level, SamplerStats};
 
 /// Time for which a VM must have been well below the bound before more is told of it again, ns: long enough not to flap.
 const CALM_NS: u64 = 30_000_000_000;
@@ -107,8 +108,8 @@ pub(super) fn adjust(registry: &mut Registry, levels: Levels, stats: &mut Sample
 const LEAST_NS: u64 = 100_000_000;
 
 /// Of each VM how often its busiest vCPU left the guest in a second of the interval, and the interval's length, ns.
-fn rates(registry: &Registry) -> BTreeMap<VmKey, (u64, u64)> {
-    let mut rates: BTreeMap<VmKey, (u64, u64)> = BTreeMap::new();
+fn rates(registry: &Registry) -> BTreeMap<KvmGuest, (u64, u64)> {
+    let mut rates: BTreeMap<KvmGuest, (u64, u64)> = BTreeMap::new();
     for thread in registry.threads() {
         let Some(interval) = thread.interval.filter(|interval| interval.wall_ns > 0) else { continue };
         // KVM's count has what it emulates as well, but not each exit that it handles without leaving its innermost loop.

@@ -5,6 +5,7 @@ mod co_stop;
 mod exits;
 mod helpers;
 mod hooks;
+mod identity;
 mod levels;
 mod readings;
 mod registry;
@@ -35,6 +36,7 @@ use crate::{
 
 pub use self::{
     attribution::names::{TaskFacts, telling_unit},
+    identity::{KvmGuest, ThreadId},
     levels::Levels,
     registry::{Action, GuestFacts, Registry},
 };
@@ -185,13 +187,13 @@ impl Kvm {
 
     /// VMs that are new since the last call: their platform is to be asked.
     pub fn take_unidentified(&mut self) -> Vec<VmKey> {
-        self.registry.take_unidentified()
+        self.registry.take_unidentified().into_iter().map(KvmGuest::key).collect()
     }
 
     /// All VMs: for a full re-discovery.
     #[must_use]
     pub fn vms(&self) -> Vec<VmKey> {
-        self.registry.vms().map(|(key, _)| *key).collect()
+        self.registry.vms().map(|(guest, _)| guest.key()).collect()
     }
 
     /// Whether a VM still waits for its platform's facts.
@@ -203,12 +205,12 @@ impl Kvm {
     /// Whether the platform has told who a VM is.
     #[must_use]
     pub fn is_identified(&self, key: VmKey) -> bool {
-        self.registry.vm(key).is_some_and(|vm| vm.facts.is_some())
+        self.registry.vm(KvmGuest::of(key)).is_some_and(|vm| vm.facts.is_some())
     }
 
     /// What the platform says of a VM.
     pub fn identify(&mut self, key: VmKey, facts: GuestFacts) {
-        self.registry.identify(key, facts);
+        self.registry.identify(KvmGuest::of(key), facts);
     }
 
     /// Processes that took time from a guest and are not known by name: what they are called is to be asked.
@@ -366,7 +368,8 @@ impl Kvm {
 
     /// Gives the VMs that are to be shown from now on their identities.
     fn fix_ids(&mut self) {
-        for key in self.vms() {
+        let guests: Vec<_> = self.registry.vms().map(|(guest, _)| *guest).collect();
+        for key in guests {
             let Some(vm) = self.registry.vm_mut(key) else { continue };
             vm.waited += 1;
             if vm.facts.is_some() || vm.waited > PATIENCE {
@@ -397,40 +400,22 @@ impl Kvm {
         let vms = by_pid(live.chain(gone));
         let names = &mut self.names;
         for (key, attribution) in self.registry.attribution_mut() {
-            let lives = |key: VmKey| vms.get(&key.pid).is_some_and(|vm| vm.key == key && !vm.ended);
+            let lives = |key: KvmGuest| vms.get(&key.pid).is_some_and(|vm| vm.key == key && !vm.ended);
             attribution.share_out(|raw| name(raw, key, &vms, names), lives, self.at_unix_ns);
         }
     }
 
     fn shown_vms(&self) -> Vec<Vm> {
-        let mut vcpus: BTreeMap<VmKey, Vec<Vcpu>> = BTreeMap::new();
+        let mut vcpus: BTreeMap<KvmGuest, Vec<Vcpu>> = BTreeMap::new();
         for thread in self.registry.threads() {
             if let Some(vcpu) = shown::vcpu(thread, self.clock) {
                 vcpus.entry(thread.vm).or_default().push(vcpu);
             }
         }
-        let shown = vcpus.into_iter().filter_map(|(key, mut vcpus)| {
-            let entry = self.registry.vm(key)?;
-            vcpus.sort_unstable_by_key(|vcpu| (vcpu.index, vcpu.thread));
-            let facts = entry.facts.clone().unwrap_or_default();
-            Some(Vm {
-                key,
-                id: entry.id.clone()?,
-                name: facts.name.map(Into::into),
-                uuid: facts.uuid.map(Into::into),
-                platform: if facts.platform.is_empty() { "unknown" } else { facts.platform },
-                start_unix_ns: self.clock.unix_of_boottime(key.start_boottime_ns),
-                distributions: entry.distributions,
-                kvm: entry.kvm_counts,
-                level: if self.hooks.are_attached() { entry.level.level(self.levels) } else { Level::Basic },
-                exits: entry.exits.clone(),
-                attributed: entry.attribution.attributed().clone(),
-                shares: entry.attribution.interval().map(<[_]>::to_vec),
-                co_stop: entry.co_stop.sum(),
-                helpers: self.helpers.of(key),
-                seen_unix_ns: self.clock.unix_of_boottime(entry.seen_boottime_ns),
-                vcpus,
-            })
+        let shown = vcpus.into_iter().filter_map(|(guest, vcpus)| {
+            let entry = self.registry.vm(guest)?;
+            let level = if self.hooks.are_attached() { entry.level.level(self.levels) } else { Level::Basic };
+            shown::vm(guest, entry, level, self.helpers.of(guest), vcpus, self.clock)
         });
         shown.collect()
     }

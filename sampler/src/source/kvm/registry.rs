@@ -17,19 +17,20 @@ use super::{
 pub use entries::{Action, GuestFacts};
 pub(super) use entries::{Departed, Thread, VmEntry};
 
-use crate::model::{Distributions, Exits, KvmCounts, VcpuId, VmKey};
+use super::identity::{KvmGuest, ThreadId};
+use crate::model::{Distributions, Exits, KvmCounts};
 
 /// The registry.
 #[derive(Debug)]
 pub struct Registry {
     threads: BTreeMap<u32, Thread>,
-    vms: BTreeMap<VmKey, VmEntry>,
-    vcpus: BTreeMap<(VmKey, u32), u32>,
+    vms: BTreeMap<KvmGuest, VmEntry>,
+    vcpus: BTreeMap<(KvmGuest, u32), u32>,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
     free: std::collections::VecDeque<u16>,
     /// Threads without a slot because none was free.
     refused: BTreeMap<u32, u64>,
-    unidentified: Vec<VmKey>,
+    unidentified: Vec<KvmGuest>,
     actions: Vec<Action>,
     departed: Vec<Departed>,
     slots_exhausted: u64,
@@ -62,7 +63,7 @@ impl Registry {
 
     /// A thread was seen inside a vCPU ioctl.
     pub fn seen(&mut self, event: &Event) {
-        let id = VcpuId { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
+        let id = ThreadId { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
         if let Some(thread) = self.threads.get(&event.tid) {
             if thread.task == event.task && thread.id == id {
                 self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
@@ -113,14 +114,14 @@ impl Registry {
     }
 
     /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown.
-    pub fn identify(&mut self, key: VmKey, facts: GuestFacts) {
+    pub fn identify(&mut self, key: KvmGuest, facts: GuestFacts) {
         if let Some(vm) = self.vms.get_mut(&key) {
             vm.facts = Some(facts);
         }
     }
 
     /// The identity of a VM in exported series: its UUID if no other VM shows the same, else process and start.
-    pub fn fix_id(&mut self, key: VmKey) -> Option<Arc<str>> {
+    pub fn fix_id(&mut self, key: KvmGuest) -> Option<Arc<str>> {
         if let Some(id) = self.vms.get(&key)?.id.clone() {
             return Some(id);
         }
@@ -136,7 +137,7 @@ impl Registry {
     }
 
     /// VMs that are new since the last call: their platform is to be asked.
-    pub fn take_unidentified(&mut self) -> Vec<VmKey> {
+    pub fn take_unidentified(&mut self) -> Vec<KvmGuest> {
         std::mem::take(&mut self.unidentified)
     }
 
@@ -278,18 +279,18 @@ impl Registry {
     }
 
     /// The VMs, by key.
-    pub fn vms(&self) -> impl Iterator<Item = (&VmKey, &VmEntry)> {
+    pub fn vms(&self) -> impl Iterator<Item = (&KvmGuest, &VmEntry)> {
         self.vms.iter()
     }
 
     /// A VM.
     #[must_use]
-    pub fn vm(&self, key: VmKey) -> Option<&VmEntry> {
+    pub fn vm(&self, key: KvmGuest) -> Option<&VmEntry> {
         self.vms.get(&key)
     }
 
     /// A VM.
-    pub fn vm_mut(&mut self, key: VmKey) -> Option<&mut VmEntry> {
+    pub fn vm_mut(&mut self, key: KvmGuest) -> Option<&mut VmEntry> {
         self.vms.get_mut(&key)
     }
 
@@ -299,7 +300,7 @@ impl Registry {
     }
 
     /// The VMs' accounts of who took their time.
-    pub fn attribution_mut(&mut self) -> impl Iterator<Item = (VmKey, &mut VmAccount)> {
+    pub fn attribution_mut(&mut self) -> impl Iterator<Item = (KvmGuest, &mut VmAccount)> {
         self.vms.iter_mut().map(|(key, vm)| (*key, &mut vm.attribution))
     }
 
@@ -331,7 +332,7 @@ impl Registry {
         all.len() + 1 == self.slots as usize && self.free.len() + self.threads.len() == all.len()
     }
 
-    fn follow(&mut self, event: &Event, id: VcpuId, vm: VmKey, slot: u16) {
+    fn follow(&mut self, event: &Event, id: ThreadId, vm: KvmGuest, slot: u16) {
         let entry = self.vms.entry(vm).or_insert_with(|| {
             self.unidentified.push(vm);
             VmEntry {
@@ -405,8 +406,8 @@ impl Registry {
     }
 
     /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
-    fn vm_key(&self, event: &Event) -> VmKey {
-        let key = |nth| VmKey { pid: event.tgid, start_boottime_ns: event.leader_start_boottime_ns, nth };
+    fn vm_key(&self, event: &Event) -> KvmGuest {
+        let key = |nth| KvmGuest { pid: event.tgid, start_boottime_ns: event.leader_start_boottime_ns, nth };
         (0..)
             .map(key)
             .find(|key| self.vms.get(key).is_none_or(|vm| vm.kvm == event.kvm))
@@ -414,7 +415,7 @@ impl Registry {
     }
 }
 
-fn sync_thread(vms: &BTreeMap<VmKey, VmEntry>, thread: &mut Thread, change: &mut impl FnMut(u16, bool)) {
+fn sync_thread(vms: &BTreeMap<KvmGuest, VmEntry>, thread: &mut Thread, change: &mut impl FnMut(u16, bool)) {
     let observed = vms.get(&thread.vm).is_some_and(|vm| vm.observed);
     if thread.observed != observed {
         thread.observed = observed;

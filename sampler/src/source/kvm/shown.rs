@@ -1,9 +1,12 @@
 //! What snapshots show of threads, from what is known of them.
 
-use super::registry::{Departed, Thread};
+use super::{
+    identity::KvmGuest,
+    registry::{Departed, Thread, VmEntry},
+};
 use crate::{
     kernel::clock::Clock,
-    model::{Account, Ended, StateTimes, Vcpu},
+    model::{Account, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Vcpu, Vm},
 };
 
 /// `None` before the first reading.
@@ -11,20 +14,53 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     let account = thread.account.as_ref()?;
     let last = account.last();
     Some(Vcpu {
-        thread: thread.id,
+        id: thread.id.vcpu(),
+        tid: Some(thread.id.tid),
         index: thread.index,
         start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
         counters: last.counters,
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
         states: account.states(),
-        kvm: thread.kvm,
+        kvm: Some(KvmVcpu {
+            counts: thread.kvm,
+            exits: thread.exits.clone(),
+            exits_added: thread.exits_added.clone(),
+        }),
         distributions: thread.distributions.clone(),
         distributions_before: thread.distributions_before.clone(),
-        exits: thread.exits.clone(),
-        exits_added: thread.exits_added.clone(),
         seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
         interval: thread.interval,
+    })
+}
+
+/// `None` of a VM that has no identity yet.
+pub(super) fn vm(
+    guest: KvmGuest,
+    entry: &VmEntry,
+    level: Level,
+    helpers: Helpers,
+    mut vcpus: Vec<Vcpu>,
+    clock: Clock,
+) -> Option<Vm> {
+    vcpus.sort_unstable_by_key(|vcpu| (vcpu.index, vcpu.id));
+    let facts = entry.facts.clone().unwrap_or_default();
+    Some(Vm {
+        key: guest.key(),
+        origin: guest.origin(),
+        id: entry.id.clone()?,
+        name: facts.name.map(Into::into),
+        uuid: facts.uuid.map(Into::into),
+        platform: if facts.platform.is_empty() { "unknown" } else { facts.platform },
+        start_unix_ns: clock.unix_of_boottime(guest.start_boottime_ns),
+        distributions: entry.distributions,
+        kvm: Some(KvmVm { level, counts: entry.kvm_counts, exits: entry.exits.clone() }),
+        attributed: entry.attribution.attributed().clone(),
+        shares: entry.attribution.interval().map(<[_]>::to_vec),
+        co_stop: entry.co_stop.sum(),
+        helpers,
+        seen_unix_ns: clock.unix_of_boottime(entry.seen_boottime_ns),
+        vcpus,
     })
 }
 
@@ -36,7 +72,8 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
     Some(Ended {
         vm_id: vm_id?,
-        thread: thread.id,
+        id: thread.id.vcpu(),
+        tid: Some(thread.id.tid),
         index: thread.index,
         start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
         counters,

@@ -36,6 +36,7 @@ pub(super) struct Vm {
     pub(super) name: Option<String>,
     uuid: Option<String>,
     platform: String,
+    #[serde(default)]
     pub(super) pid: u32,
     start_unix_ns: u64,
     seen_unix_ns: u64,

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::super::identity::KvmGuest;
 use super::table::{RawOccupant, ThreadShares};
-use crate::model::{Attributed, AttributedVm, Interval, Ledger, Occupant, OccupantKind, Share, State, VmKey};
+use crate::model::{Attributed, AttributedVm, Interval, Ledger, Occupant, OccupantKind, Share, State};
 
 /// VMs that are told apart in exported series, for each victim.
 const MAX_OWN_SERIES: usize = 8;
@@ -14,7 +15,7 @@ pub struct Named {
     /// As it is shown.
     pub occupant: Occupant,
     /// Its key, where it is a VM that lives.
-    pub vm: Option<VmKey>,
+    pub vm: Option<KvmGuest>,
 }
 
 /// The account of one victim.
@@ -34,7 +35,7 @@ pub struct VmAccount {
 
 #[derive(Clone, Copy, Debug)]
 struct OwnSeries {
-    key: VmKey,
+    key: KvmGuest,
     /// What it took lately: an eighth is forgotten each interval.
     lately_ns: u64,
 }
@@ -61,7 +62,7 @@ impl VmAccount {
     pub fn share_out(
         &mut self,
         mut name: impl FnMut(RawOccupant) -> Named,
-        lives: impl Fn(VmKey) -> bool,
+        lives: impl Fn(KvmGuest) -> bool,
         now_unix_ns: u64,
     ) {
         self.interval = None;
@@ -106,7 +107,7 @@ impl VmAccount {
     }
 
     /// Lets VMs that ended go.
-    fn retire(&mut self, named: &[(Named, u64)], lives: impl Fn(VmKey) -> bool) {
+    fn retire(&mut self, named: &[(Named, u64)], lives: impl Fn(KvmGuest) -> bool) {
         for at in (0..self.own_series.len()).rev() {
             let OwnSeries { key, lately_ns } = &mut self.own_series[at];
             let took = named.iter().find(|(one, _)| one.vm == Some(*key)).map_or(0, |(_, ns)| *ns);
@@ -165,8 +166,8 @@ fn quota() -> Named {
 mod tests {
     use super::*;
 
-    fn key(pid: u32) -> VmKey {
-        VmKey { pid, start_boottime_ns: 0, nth: 0 }
+    fn key(pid: u32) -> KvmGuest {
+        KvmGuest { pid, start_boottime_ns: 0, nth: 0 }
     }
 
     fn one(raw: RawOccupant) -> Named {

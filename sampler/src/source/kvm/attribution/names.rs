@@ -7,11 +7,12 @@ use std::{
 
 use sampler_ebpf::abi::{WHO_KERNEL, WHO_PID, WHO_VCPU, Who};
 
+use super::super::identity::KvmGuest;
 use super::{
     account::{Named, unattributed},
     table::RawOccupant,
 };
-use crate::model::{Occupant, OccupantKind, VmKey};
+use crate::model::{Occupant, OccupantKind};
 
 /// Processes whose names are remembered at a time.
 const MAX_NAMES: usize = 4096;
@@ -106,7 +107,7 @@ impl TaskNames {
 #[derive(Clone, Debug)]
 pub(in super::super) struct KnownVm {
     /// Its key.
-    pub(in super::super) key: VmKey,
+    pub(in super::super) key: KvmGuest,
     /// Identity in exported series, if it was shown.
     pub(in super::super) id: Option<Arc<str>>,
     /// What the platform calls it.
@@ -121,7 +122,7 @@ pub(in super::super) type VmsByPid = BTreeMap<u32, KnownVm>;
 /// Who a raw is to the VM that it took time from.
 pub(in super::super) fn name(
     raw: RawOccupant,
-    victim: VmKey,
+    victim: KvmGuest,
     vms: &VmsByPid,
     names: &mut TaskNames,
 ) -> Named {
@@ -160,7 +161,7 @@ fn others(mark: Who) -> Named {
     }
 }
 
-fn of_vmm(vm: &KnownVm, victim: VmKey, vcpu: bool) -> Named {
+fn of_vmm(vm: &KnownVm, victim: KvmGuest, vcpu: bool) -> Named {
     if vm.key.pid == victim.pid && !vcpu {
         return other(OccupantKind::Helper, None);
     }
@@ -211,8 +212,8 @@ pub(in super::super) fn by_pid(vms: impl Iterator<Item = KnownVm>) -> VmsByPid {
 mod tests {
     use super::*;
 
-    fn key(pid: u32) -> VmKey {
-        VmKey { pid, start_boottime_ns: 1, nth: 0 }
+    fn key(pid: u32) -> KvmGuest {
+        KvmGuest { pid, start_boottime_ns: 1, nth: 0 }
     }
 
     fn vms() -> VmsByPid {

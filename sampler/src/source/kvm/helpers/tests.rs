@@ -7,8 +7,8 @@ const START: u64 = 1_000;
 const SEEN: u64 = 2_000;
 const WALK: u64 = 3_000;
 
-fn key(pid: u32, nth: u32) -> VmKey {
-    VmKey { pid, start_boottime_ns: START, nth }
+fn key(pid: u32, nth: u32) -> KvmGuest {
+    KvmGuest { pid, start_boottime_ns: START, nth }
 }
 
 fn name(text: &[u8]) -> [u8; 16] {
@@ -43,12 +43,12 @@ fn kernel_thread(tid: u32, comm: &[u8], start: u64) -> HelperRecord {
 /// Takes walks in, a thousand nanoseconds apart.
 struct Walks {
     sums: HelperSums,
-    vms: Vec<VmKey>,
+    vms: Vec<KvmGuest>,
     next: u64,
 }
 
 impl Walks {
-    fn of(vms: &[VmKey]) -> Self {
+    fn of(vms: &[KvmGuest]) -> Self {
         Self { sums: HelperSums::default(), vms: vms.to_vec(), next: WALK }
     }
 
@@ -60,7 +60,7 @@ impl Walks {
     }
 
     /// Threads, cumulative run time and run delay, and those of the interval.
-    fn get(&self, vm: VmKey, kind: HelperKind) -> Option<(u32, [u64; 2], Option<[u64; 2]>)> {
+    fn get(&self, vm: KvmGuest, kind: HelperKind) -> Option<(u32, [u64; 2], Option<[u64; 2]>)> {
         let pair = |times: HelperTimes| [times.run_ns, times.run_delay_ns];
         let HelperSum { threads, total, interval } = *self.sums.of(vm).get(kind)?;
         Some((threads, pair(total), interval.map(pair)))

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use sampler_ebpf::abi::{COUNTERS, EXIT_ROWS, Event, ExitCounts};
 
+use super::super::identity::{KvmGuest, ThreadId};
 use super::super::{
     attribution::{account::VmAccount, table::ThreadShares},
     co_stop::Progress,
     levels::VmLevel,
 };
-use crate::model::{Account, Distributions, Exits, Interval, KvmCounts, VcpuId, VmKey};
+use crate::model::{Account, Distributions, Exits, Interval, KvmCounts};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +51,9 @@ pub struct Thread {
     /// Address of its `task_struct`.
     pub task: u64,
     /// Identity of its stream.
-    pub id: VcpuId,
+    pub id: ThreadId,
     /// Its VM.
-    pub vm: VmKey,
+    pub vm: KvmGuest,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
     /// `CLOCK_MONOTONIC` at its creation, ns.

@@ -1,6 +1,32 @@
-//! What KVM itself counts of a vCPU.
+//! What KVM alone knows of its guests.
+
+use std::sync::Arc;
 
 use sampler_ebpf::abi::{KVM_STATS, KvmStat};
+
+use super::{exits::Exits, level::Level};
+
+/// What KVM alone knows of a VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KvmVm {
+    /// How much is observed of its vCPUs now.
+    pub level: Level,
+    /// What KVM has counted of its vCPUs together since the first was seen, those that ended included.
+    pub counts: KvmCounts,
+    /// Why its vCPUs left the guest since the first was seen, those that ended included.
+    pub exits: Exits,
+}
+
+/// What KVM alone knows of a vCPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KvmVcpu {
+    /// What KVM has counted of it since its creation; absent where that could not be read.
+    pub counts: Option<KvmCounts>,
+    /// Why it left the guest since it is followed.
+    pub exits: Arc<Exits>,
+    /// The same of the interval alone; absent where there is no interval.
+    pub exits_added: Option<Arc<Exits>>,
+}
 
 /// KVM's counts, by [`KvmStat`]. One that this kernel does not keep is absent, never zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -9,6 +35,9 @@ pub struct KvmCounts {
 }
 
 impl KvmCounts {
+    /// None are kept.
+    pub const NONE: Self = Self { counts: [None; KVM_STATS.len()] };
+
     /// The counts that the kernel keeps.
     #[must_use]
     pub fn new(counts: [u64; KVM_STATS.len()], kept: &[bool; KVM_STATS.len()]) -> Self {
