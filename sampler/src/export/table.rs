@@ -198,7 +198,7 @@ impl<'a> Table<'a> {
     fn write(&self, text: &mut String) {
         self.write_heading(text);
         for row in &self.rows {
-            let id = row.vm.origin.number();
+            let id = row.vm.origin.number().unwrap_or(0);
             self.write_row(text, &row.name, id, &row.vm.vcpus.len().to_string(), row.rates.as_ref());
             let _ = writeln!(text, "  {}", worst_occupant(row.vm).unwrap_or_else(dash));
             if self.vcpus {

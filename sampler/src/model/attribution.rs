@@ -7,6 +7,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::label::Label;
+
+/// One label for each [`OccupantKind`], in the order of its discriminants.
+pub const OCCUPANT_KINDS: &[Label] = &[
+    Label { key: "vm", help: "A VM: another one, or the VM itself, whose vCPUs wait for each other." },
+    Label { key: "helper", help: "The VM's own threads that run no vCPU." },
+    Label { key: "host", help: "A process of the host." },
+    Label { key: "kernel", help: "A kernel thread, or the kernel between a wake-up and the switch." },
+    Label { key: "irq", help: "A kernel thread that handles interrupts." },
+    Label { key: "quota", help: "A CPU quota that had run out." },
+    Label { key: "unattributed", help: "Who had the CPU was not seen." },
+];
+
 /// A kind of occupant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OccupantKind {
@@ -28,21 +41,13 @@ pub enum OccupantKind {
 
 impl OccupantKind {
     /// All kinds, in the order in which they are exported.
-    pub const ALL: [Self; 7] =
+    pub const ALL: [Self; OCCUPANT_KINDS.len()] =
         [Self::Vm, Self::Helper, Self::Host, Self::Kernel, Self::Irq, Self::Quota, Self::Unattributed];
 
     /// Name in every format.
     #[must_use]
     pub const fn key(self) -> &'static str {
-        match self {
-            Self::Vm => "vm",
-            Self::Helper => "helper",
-            Self::Host => "host",
-            Self::Kernel => "kernel",
-            Self::Irq => "irq",
-            Self::Quota => "quota",
-            Self::Unattributed => "unattributed",
-        }
+        OCCUPANT_KINDS[self as usize].key
     }
 }
 

@@ -72,6 +72,12 @@ impl Exits {
         self.0.binary_search_by(|(known, _)| known.cmp(&kind)).ok().map(|at| &self.0[at].1)
     }
 
+    /// All kinds that there were, ordered, with their exits.
+    #[must_use]
+    pub fn all(&self) -> &[(ExitKind, ExitTotals)] {
+        &self.0
+    }
+
     /// The kinds that there were.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (ExitKind, &ExitTotals)> + Clone {
         self.0.iter().map(|(kind, totals)| (*kind, totals))

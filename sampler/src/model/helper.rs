@@ -1,5 +1,14 @@
 //! The threads that work for a VM and run no vCPU: their CPU time and their own steal, by kind.
 
+use super::label::Label;
+
+/// One label for each [`HelperKind`], in the order of its discriminants.
+pub const HELPER_KINDS: &[Label] = &[
+    Label { key: "emulator", help: "The VMM's first thread, and all threads that are of no other kind." },
+    Label { key: "iothread", help: "Threads that do input and output for the guest's devices." },
+    Label { key: "vhost", help: "Workers of vhost, which move a device's data." },
+];
+
 /// A kind of helper thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HelperKind {
@@ -13,16 +22,12 @@ pub enum HelperKind {
 
 impl HelperKind {
     /// All kinds, in the order in which they are exported.
-    pub const ALL: [Self; 3] = [Self::Emulator, Self::IoThread, Self::Vhost];
+    pub const ALL: [Self; HELPER_KINDS.len()] = [Self::Emulator, Self::IoThread, Self::Vhost];
 
     /// Name in every format.
     #[must_use]
     pub const fn key(self) -> &'static str {
-        match self {
-            Self::Emulator => "emulator",
-            Self::IoThread => "iothread",
-            Self::Vhost => "vhost",
-        }
+        HELPER_KINDS[self as usize].key
     }
 }
 

@@ -39,8 +39,11 @@ impl VcpuId {
 }
 
 /// Where a VM comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
+    /// Nobody said.
+    #[default]
+    Unknown,
     /// A process of this host, the VMM, runs it.
     Process {
         /// Its id in the initial pid namespace.
@@ -59,15 +62,16 @@ impl Origin {
     pub const fn pid(self) -> Option<u32> {
         match self {
             Self::Process { pid } => Some(pid),
-            Self::Domain { .. } => None,
+            Self::Unknown | Self::Domain { .. } => None,
         }
     }
 
     /// The number by which an administrator of the host knows the VM: a process id, or a domain's.
     #[must_use]
-    pub const fn number(self) -> u32 {
+    pub const fn number(self) -> Option<u32> {
         match self {
-            Self::Process { pid: number } | Self::Domain { domid: number } => number,
+            Self::Unknown => None,
+            Self::Process { pid: number } | Self::Domain { domid: number } => Some(number),
         }
     }
 }

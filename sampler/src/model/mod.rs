@@ -4,26 +4,29 @@
 
 mod account;
 mod attribution;
+pub mod catalog;
 mod co_stop;
 pub mod distribution;
 mod exits;
 mod helper;
 mod identity;
 mod kvm;
+mod label;
 mod level;
 mod on_cpu;
 mod snapshot;
 mod state;
 
 pub use account::{Account, Faults, Reading, TOLERANCE_NS};
-pub use attribution::{Attributed, AttributedVm, Ledger, Occupant, OccupantKind, Share};
+pub use attribution::{Attributed, AttributedVm, Ledger, OCCUPANT_KINDS, Occupant, OccupantKind, Share};
 pub use co_stop::CoStop;
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
-pub use helper::{HelperKind, HelperSum, HelperTimes, Helpers};
+pub use helper::{HELPER_KINDS, HelperKind, HelperSum, HelperTimes, Helpers};
 pub use identity::{Origin, VcpuId, VmKey};
 pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
+pub use label::Label;
 pub use level::Level;
 pub use on_cpu::ModeTimes;
 pub use snapshot::{Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Vcpu, Vm};
-pub use state::{STATES, State, StateRow, StateTimes};
+pub use state::{STATES, State, StateTimes};

@@ -48,8 +48,26 @@ pub struct Snapshot {
     pub sampler: SamplerStats,
 }
 
+impl Snapshot {
+    /// The vCPUs that ended, as a snapshot that has nothing else.
+    #[must_use]
+    pub fn ended_vcpus(&self) -> Self {
+        self.of_ended(self.ended.iter())
+    }
+
+    /// The VMs that ended, as a snapshot that has nothing else.
+    #[must_use]
+    pub fn ended_vms(&self) -> Self {
+        self.of_ended(self.ended.iter().filter(|ended| ended.vm_gone))
+    }
+
+    fn of_ended<'a>(&self, ended: impl Iterator<Item = &'a Ended>) -> Self {
+        Self { at_unix_ns: self.at_unix_ns, vms: ended.map(Ended::last).collect(), ..Self::default() }
+    }
+}
+
 /// One VM.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Vm {
     /// Identity on this host.
     pub key: VmKey,
@@ -65,6 +83,8 @@ pub struct Vm {
     pub platform: &'static str,
     /// When its VMM's process, or its domain, was created, Unix time in ns.
     pub start_unix_ns: u64,
+    /// Time since then, ns.
+    pub uptime_ns: u64,
     /// Distributions of its vCPUs together, those that ended included.
     pub distributions: Distributions,
     /// What KVM alone knows of it; absent where it is no guest of KVM.
@@ -86,6 +106,13 @@ pub struct Vm {
 }
 
 impl Vm {
+    /// Its vCPUs, one for each number. Where two threads served the same vCPU it is the younger: two series with the same
+    /// attributes would contradict each other, and the thread that set the vCPU up is the older.
+    pub fn vcpus_by_index(&self) -> impl Iterator<Item = &Vcpu> {
+        let same = self.vcpus.chunk_by(|a, b| a.index == b.index);
+        same.filter_map(|same| same.iter().max_by_key(|vcpu| (vcpu.start_unix_ns, vcpu.id)))
+    }
+
     /// What KVM has counted of its vCPUs; nothing of a VM that is no guest of KVM.
     #[must_use]
     pub fn kvm_counts(&self) -> &KvmCounts {
@@ -190,6 +217,29 @@ pub struct Ended {
     pub states: StateTimes,
     /// The VM ended with it: no vCPU thread of it is left.
     pub vm_gone: bool,
+}
+
+impl Ended {
+    /// What is known of the vCPU, in what is known of its VM.
+    fn last(&self) -> Vm {
+        let vcpu = Vcpu {
+            id: self.id,
+            tid: self.tid,
+            index: self.index,
+            start_unix_ns: self.start_unix_ns,
+            seen_unix_ns: self.start_unix_ns,
+            counters: self.counters,
+            states: self.states,
+            ..Vcpu::default()
+        };
+        Vm {
+            id: self.vm_id.clone(),
+            start_unix_ns: self.start_unix_ns,
+            seen_unix_ns: self.start_unix_ns,
+            vcpus: vec![vcpu],
+            ..Vm::default()
+        }
+    }
 }
 
 /// How one of the [`SamplerStats`] moves.

@@ -1,13 +1,6 @@
 //! Time states of a vCPU: the one table of them, and a set of times by state.
 
-/// One row of the table of states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StateRow {
-    /// Value of the attribute `hypervisor.vcpu.state` and key in JSON.
-    pub key: &'static str,
-    /// One sentence for the documentation.
-    pub help: &'static str,
-}
+use super::label::Label;
 
 macro_rules! states {
     ($($name:ident = $key:literal, $help:literal;)*) => {
@@ -17,7 +10,7 @@ macro_rules! states {
         pub enum State { $(#[doc = $help] $name,)* }
 
         /// One row for each [`State`], in the order of its discriminants.
-        pub const STATES: &[StateRow] = &[$(StateRow { key: $key, help: $help },)*];
+        pub const STATES: &[Label] = &[$(Label { key: $key, help: $help },)*];
     };
 }
 
@@ -57,7 +50,7 @@ impl State {
 
     /// The state's row.
     #[must_use]
-    pub const fn row(self) -> &'static StateRow {
+    pub const fn row(self) -> &'static Label {
         &STATES[self as usize]
     }
 }

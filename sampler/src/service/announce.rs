@@ -12,6 +12,7 @@ const NAME_COLUMNS: usize = 64;
 
 fn origin(origin: Origin) -> String {
     match origin {
+        Origin::Unknown => "of unknown origin".to_owned(),
         Origin::Process { pid } => format!("pid {pid}"),
         Origin::Domain { domid } => format!("domain {domid}"),
     }

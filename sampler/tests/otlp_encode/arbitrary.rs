@@ -250,6 +250,7 @@ impl Moment {
                 uuid: vm.uuid.map(Arc::from),
                 platform: vm.platform,
                 start_unix_ns: u64::from(number) * 1_000_000_000,
+                uptime_ns: self.at_unix_ns / 3,
                 distributions: vm.distributions,
                 kvm: Some(KvmVm { level: Level::Full, counts: vm.kvm, exits: vm.exits }),
                 seen_unix_ns: u64::from(number) * 1_000_000_007,

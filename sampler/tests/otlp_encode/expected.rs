@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use hvsampler::{
     export::settings::ExportSettings,
-    model::{ExitKind, ExitTotals, Host, OccupantKind, STATES, Snapshot, State, StateTimes, Vcpu, Vm},
+    model::{
+        ExitKind, Host, OccupantKind, Snapshot, State, StateTimes, Vcpu, Vm,
+        catalog::{Entity, Family, ForEachEntity, Instrument, for_each_entity},
+    },
 };
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -16,7 +19,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::Message as _;
-use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS, Unit};
+use sampler_ebpf::abi::{Counter, DISTRIBUTIONS, Histogram};
 
 use super::points;
 
@@ -64,6 +67,116 @@ fn integer(count: u64) -> Option<number_data_point::Value> {
     Some(number_data_point::Value::AsInt(count.min(i64::MAX as u64) as i64))
 }
 
+/// The families with their descriptions, in the order of the catalog.
+fn families() -> Vec<(Family, String)> {
+    #[derive(Default)]
+    struct Families(Vec<(Family, String)>);
+    impl ForEachEntity for Families {
+        fn entity<E: Entity>(&mut self) {
+            for series in E::SERIES {
+                if self.0.iter().all(|(known, _)| known.name != series.family.name) {
+                    self.0.push((series.family, series.description()));
+                }
+            }
+        }
+    }
+    let mut families = Families::default();
+    for_each_entity(&mut families);
+    families.0
+}
+
+/// Points of sums and gauges, by metric.
+struct Numbers {
+    at: u64,
+    points: HashMap<&'static str, Vec<NumberDataPoint>>,
+}
+
+impl Numbers {
+    fn put(
+        &mut self,
+        name: &'static str,
+        attributes: Vec<KeyValue>,
+        start: u64,
+        value: Option<number_data_point::Value>,
+    ) {
+        self.points.entry(name).or_default().push(NumberDataPoint {
+            attributes,
+            start_time_unix_nano: start,
+            time_unix_nano: self.at,
+            value,
+            ..NumberDataPoint::default()
+        });
+    }
+}
+
+/// Metrics of what the scheduler counts of a vCPU's thread.
+const COUNTED: [(&str, Counter); 4] = [
+    ("hypervisor.vcpu.yields", Counter::VoluntarySwitches),
+    ("hypervisor.vcpu.preemptions", Counter::InvoluntarySwitches),
+    ("hypervisor.vcpu.migrations", Counter::Migrations),
+    ("hypervisor.vcpu.timeslices", Counter::Timeslices),
+];
+
+/// Metrics of a VM's distributions, in the order of their table.
+pub(crate) const WAITS: [&str; DISTRIBUTIONS.len()] =
+    ["hypervisor.vcpu.steal.duration", "hypervisor.vcpu.wakeup.latency", "hypervisor.vcpu.run.duration"];
+
+fn of_vcpu(vm: &Vm, vcpu: &Vcpu, to: &mut Numbers) {
+    for (state, ns) in vcpu.states.iter() {
+        let attributes = time_attributes(&vm.id, vcpu.index, state);
+        to.put("hypervisor.vcpu.time", attributes, vcpu.start_unix_ns, double(ns));
+    }
+    for (name, counter) in COUNTED {
+        let count = integer(vcpu.counters[counter as usize]);
+        to.put(name, vcpu_attributes(&vm.id, vcpu.index), vcpu.start_unix_ns, count);
+    }
+}
+
+fn of_vm(vm: &Vm, to: &mut Numbers) {
+    for (key, count) in vm.kvm_counts().iter() {
+        let (name, attribute, value, key) = match key.strip_suffix("_ns") {
+            Some(key) => ("hypervisor.vm.kvm.time", "hypervisor.kvm.time.kind", double(count), key),
+            None => ("hypervisor.vm.kvm.events", "hypervisor.kvm.event", integer(count), key),
+        };
+        let mut attributes = id(&vm.id);
+        attributes.push(string(attribute, key));
+        to.put(name, attributes, vm.seen_unix_ns, value);
+    }
+    const STEAL: &str = "hypervisor.vm.steal.time";
+    for (kind, ns) in OccupantKind::ALL.into_iter().zip(vm.attributed.kinds) {
+        to.put(STEAL, steal_attributes(&vm.id, kind, None), vm.seen_unix_ns, double(ns));
+    }
+    for by in &vm.attributed.vms {
+        let attributes = steal_attributes(&vm.id, OccupantKind::Vm, Some(&by.id));
+        to.put(STEAL, attributes, by.since_unix_ns, double(by.ns));
+    }
+    to.put("hypervisor.vm.co_stop.time", id(&vm.id), vm.seen_unix_ns, double(vm.co_stop.ns));
+    for (kind, sum) in vm.helpers.iter() {
+        for (state, ns) in [("run", sum.total.run_ns), ("steal", sum.total.run_delay_ns)] {
+            let mut attributes = id(&vm.id);
+            attributes.push(string("hypervisor.helper.kind", kind.key()));
+            attributes.push(string("hypervisor.helper.state", state));
+            to.put("hypervisor.vm.helper.time", attributes, vm.seen_unix_ns, double(ns));
+        }
+    }
+    to.put("hypervisor.vm.info", info_attributes(vm), 0, integer(1));
+    let vcpus = integer(youngest(vm).len() as u64);
+    to.put("hypervisor.vm.vcpu.count", id(&vm.id), vm.start_unix_ns, vcpus);
+    to.put("hypervisor.vm.uptime", id(&vm.id), 0, double(vm.uptime_ns));
+}
+
+fn of_exits(vm: &Vm, to: &mut Numbers) {
+    for (kind, totals) in vm.exits().iter() {
+        let attributes = || exit_attributes(&vm.id, kind);
+        to.put("hypervisor.vm.exits", attributes(), vm.seen_unix_ns, integer(totals.count));
+        to.put("hypervisor.vm.exit.vmm.time", attributes(), vm.seen_unix_ns, double(totals.vmm_ns));
+    }
+}
+
+fn id(vm_id: &str) -> Vec<KeyValue> {
+    vec![string("hypervisor.vm.id", vm_id)]
+}
+
 impl Expected {
     pub(crate) fn new(settings: &ExportSettings, host: &Host, start_unix_ns: u64) -> Self {
         let mut attributes = BTreeMap::new();
@@ -104,177 +217,56 @@ impl Expected {
         }
     }
 
-    /// Every metric with the points of what lives.
+    /// Every metric with the points of what lives, in the catalog's order.
     fn live(&self, snapshot: &Snapshot) -> Vec<Metric> {
-        let at = snapshot.at_unix_ns;
-        let vms = &snapshot.vms;
-        let vcpus: Vec<(&Vm, &Vcpu)> =
-            vms.iter().flat_map(|vm| youngest(vm).into_iter().map(move |vcpu| (vm, vcpu))).collect();
-        let point = |attributes, start, value| NumberDataPoint {
-            attributes,
-            start_time_unix_nano: start,
-            time_unix_nano: at,
-            value,
-            ..NumberDataPoint::default()
-        };
-        let time = vcpus.iter().flat_map(|(vm, vcpu)| {
-            vcpu.states.iter().map(|(state, ns)| {
-                point(time_attributes(&vm.id, vcpu.index, state), vcpu.start_unix_ns, double(ns))
-            })
-        });
-        let helps: Vec<_> = STATES.iter().map(|row| format!("{}: {}", row.key, row.help)).collect();
-        let description = format!("Wall time of the vCPU thread by state. {}", helps.join(" "));
-        let mut metrics = vec![sum("hypervisor.vcpu.time", "s", &description, true, time.collect())];
-        for (index, row) in COUNTERS.iter().enumerate() {
-            let Some(name) = row.metric else { continue };
-            let unit = match row.unit {
-                Unit::Nanoseconds => "s",
-                Unit::Count(unit) => unit,
+        let mut numbers = Numbers { at: snapshot.at_unix_ns, points: HashMap::new() };
+        let mut histograms: HashMap<&str, Vec<ExponentialHistogramDataPoint>> = HashMap::new();
+        for vm in &snapshot.vms {
+            for vcpu in youngest(vm) {
+                of_vcpu(vm, vcpu, &mut numbers);
+            }
+            of_vm(vm, &mut numbers);
+            of_exits(vm, &mut numbers);
+            for (name, histogram) in WAITS.iter().zip(vm.distributions.iter().map(|(_, histogram)| histogram))
+            {
+                let point = distribution(id(&vm.id), vm.seen_unix_ns, snapshot.at_unix_ns, histogram);
+                histograms.entry(name).or_default().push(point);
+            }
+            for (kind, totals) in vm.exits().iter() {
+                let attributes = exit_attributes(&vm.id, kind);
+                let point = distribution(attributes, vm.seen_unix_ns, snapshot.at_unix_ns, &totals.latency);
+                histograms.entry("hypervisor.vm.exit.duration").or_default().push(point);
+            }
+        }
+        let vms = snapshot.vms.len() as u64;
+        numbers.put("hypervisor.vm.count", vec![], self.start_unix_ns, integer(vms));
+        let mut points = numbers.points;
+        let metrics = families();
+        let metrics = metrics.into_iter().map(|(family, help)| {
+            let data = match family.instrument {
+                Instrument::Histogram => Data::ExponentialHistogram(ExponentialHistogram {
+                    data_points: histograms.remove(family.name).unwrap_or_default(),
+                    aggregation_temporality: 2,
+                }),
+                Instrument::Gauge => {
+                    Data::Gauge(Gauge { data_points: points.remove(family.name).unwrap_or_default() })
+                }
+                Instrument::Counter | Instrument::UpDownCounter => Data::Sum(Sum {
+                    data_points: points.remove(family.name).unwrap_or_default(),
+                    aggregation_temporality: 2,
+                    is_monotonic: family.instrument == Instrument::Counter,
+                }),
             };
-            let points = vcpus.iter().map(|(vm, vcpu)| {
-                let count = vcpu.counters[index];
-                let value = if row.unit == Unit::Nanoseconds { double(count) } else { integer(count) };
-                point(vcpu_attributes(&vm.id, vcpu.index), vcpu.start_unix_ns, value)
-            });
-            metrics.push(sum(name, unit, row.help, true, points.collect()));
-        }
-        for row in DISTRIBUTIONS {
-            let points = vms.iter().map(|vm| {
-                let histogram = vm.distributions.iter().find(|(other, _)| other.key == row.key).unwrap().1;
-                let id = vec![string("hypervisor.vm.id", &vm.id)];
-                distribution(id, vm.seen_unix_ns, at, histogram)
-            });
-            let data = ExponentialHistogram { data_points: points.collect(), aggregation_temporality: 2 };
-            metrics.push(metric(row.metric, "s", row.help, Data::ExponentialHistogram(data)));
-        }
-        for (metric, unit, help, attribute) in [
-            (
-                "hypervisor.vm.kvm.events",
-                "{event}",
-                "What KVM has counted of the VM's vCPUs.",
-                "hypervisor.kvm.event",
-            ),
-            (
-                "hypervisor.vm.kvm.time",
-                "s",
-                "Time that KVM has counted of the VM's vCPUs.",
-                "hypervisor.kvm.time.kind",
-            ),
-        ] {
-            let rows = || KVM_STATS.iter().filter(|row| (unit == "s") == row.key.ends_with("_ns"));
-            let points = vms.iter().flat_map(|vm| {
-                rows().filter_map(|row| {
-                    let count = vm.kvm_counts().iter().find(|(key, _)| *key == row.key)?.1;
-                    let value = if unit == "s" { double(count) } else { integer(count) };
-                    let key = string(attribute, row.key.trim_end_matches("_ns"));
-                    Some(point(vec![string("hypervisor.vm.id", &vm.id), key], vm.seen_unix_ns, value))
-                })
-            });
-            let helps = rows().map(|row| format!(" {}: {}", row.key.trim_end_matches("_ns"), row.help));
-            metrics.push(sum(
-                metric,
-                unit,
-                &format!("{help}{}", helps.collect::<String>()),
-                true,
-                points.collect(),
-            ));
-        }
-        let exits: Vec<(&Vm, ExitKind, &ExitTotals)> = vms
-            .iter()
-            .flat_map(|vm| vm.exits().iter().map(move |(kind, totals)| (vm, kind, totals)))
-            .collect();
-        let number = |value: fn(&ExitTotals) -> Option<number_data_point::Value>| {
-            let points = exits.iter().map(|(vm, kind, totals)| {
-                point(exit_attributes(&vm.id, *kind), vm.seen_unix_ns, value(totals))
-            });
-            points.collect::<Vec<_>>()
-        };
-        metrics.push(sum(
-            "hypervisor.vm.exits",
-            "{exit}",
-            "Exits of the VM's vCPUs from the guest, by reason and by the kernel's name for it.",
-            true,
-            number(|totals| integer(totals.count)),
-        ));
-        let points = exits.iter().map(|(vm, kind, totals)| {
-            distribution(exit_attributes(&vm.id, *kind), vm.seen_unix_ns, at, &totals.latency)
+            Metric {
+                name: family.name.to_owned(),
+                unit: family.unit.ucum().to_owned(),
+                description: help,
+                data: Some(data),
+                ..Metric::default()
+            }
         });
-        let data = ExponentialHistogram { data_points: points.collect(), aggregation_temporality: 2 };
-        let help = "Time from an exit to the next entry into the guest, whatever happened in between: halts, waits for a CPU.";
-        metrics.push(metric("hypervisor.vm.exit.duration", "s", help, Data::ExponentialHistogram(data)));
-        metrics.push(sum(
-            "hypervisor.vm.exit.vmm.time",
-            "s",
-            "Part of that time which exits that went on to the VMM spent outside KVM_RUN, asleep or waiting for a CPU included.",
-            true,
-            number(|totals| double(totals.vmm_ns)),
-        ));
-        let steal = vms.iter().flat_map(|vm| {
-            let kinds = OccupantKind::ALL
-                .iter()
-                .zip(vm.attributed.kinds)
-                .map(|(kind, ns)| point(steal_attributes(&vm.id, *kind, None), vm.seen_unix_ns, double(ns)));
-            let vms = vm.attributed.vms.iter().map(|by| {
-                point(
-                    steal_attributes(&vm.id, OccupantKind::Vm, Some(&by.id)),
-                    by.since_unix_ns,
-                    double(by.ns),
-                )
-            });
-            kinds.chain(vms).collect::<Vec<_>>()
-        });
-        metrics.push(sum(
-            "hypervisor.vm.steal.time",
-            "s",
-            "What was taken of the time of the VM's vCPUs while they waited for a CPU, by who had it, or by a CPU \
-             quota. Of kind vm with \
-             hypervisor.steal.by.vm: the VMs that take most, each since it is told apart; without it: the other VMs.",
-            true,
-            steal.collect(),
-        ));
-        let id = |vm: &Vm| vec![string("hypervisor.vm.id", &vm.id)];
-        let co_stop = vms.iter().map(|vm| point(id(vm), vm.seen_unix_ns, double(vm.co_stop.ns)));
-        metrics.push(sum(
-            "hypervisor.vm.co_stop.time",
-            "s",
-            "Time in which at least one vCPU of the VM ran while at least one other was runnable and waited for a CPU. An \
-             estimate: looked at 480 to 960 times in each interval.",
-            true,
-            co_stop.collect(),
-        ));
-        let helpers = vms.iter().flat_map(|vm| {
-            vm.helpers.iter().flat_map(|(kind, sum)| {
-                [("run", sum.total.run_ns), ("steal", sum.total.run_delay_ns)].map(|(state, ns)| {
-                    let attributes = vec![
-                        string("hypervisor.vm.id", &vm.id),
-                        string("hypervisor.helper.kind", kind.key()),
-                        string("hypervisor.helper.state", state),
-                    ];
-                    point(attributes, vm.seen_unix_ns, double(ns))
-                })
-            })
-        });
-        metrics.push(sum(
-            "hypervisor.vm.helper.time",
-            "s",
-            "CPU time (run) of the threads that work for the VM and run no vCPU, and the time that they were runnable and \
-             waited for a CPU (steal), also where a CPU quota held them back. By kind: emulator, iothread, vhost.",
-            true,
-            helpers.collect(),
-        ));
-        let info = vms.iter().map(|vm| point(info_attributes(vm), 0, integer(1))).collect();
-        metrics.push(gauge("hypervisor.vm.info", "{vm}", "What is known of the VM; always 1.", info));
-        let counts = vms.iter().map(|vm| point(id(vm), vm.start_unix_ns, integer(youngest(vm).len() as u64)));
-        metrics.push(sum("hypervisor.vm.vcpu.count", "{vcpu}", "vCPUs of the VM.", false, counts.collect()));
-        let uptime = vms.iter().map(|vm| point(id(vm), 0, double(at.saturating_sub(vm.start_unix_ns))));
-        metrics.push(gauge(
-            "hypervisor.vm.uptime",
-            "s",
-            "Time since the VMM process was created.",
-            uptime.collect(),
-        ));
-        let count = point(vec![], self.start_unix_ns, integer(vms.len() as u64));
-        metrics.push(sum("hypervisor.vm.count", "{vm}", "VMs on the host.", false, vec![count]));
+        let metrics: Vec<_> = metrics.collect();
+        assert!(points.is_empty() && histograms.is_empty(), "no family: {:?}", points.keys());
         metrics
     }
 
@@ -309,13 +301,13 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
         for (state, _) in states.iter() {
             series.push(("hypervisor.vcpu.time", time_attributes(&ended.vm_id, ended.index, state), start));
         }
-        for name in COUNTERS.iter().filter_map(|row| row.metric) {
+        for (name, _) in COUNTED {
             series.push((name, vcpu_attributes(&ended.vm_id, ended.index), start));
         }
         if ended.vm_gone {
             let id = vec![string("hypervisor.vm.id", &ended.vm_id)];
-            for row in DISTRIBUTIONS {
-                series.push((row.metric, id.clone(), start));
+            for name in WAITS {
+                series.push((name, id.clone(), start));
             }
             for kind in OccupantKind::ALL {
                 let attributes = steal_attributes(&ended.vm_id, kind, None);
@@ -375,7 +367,7 @@ fn info_attributes(vm: &Vm) -> Vec<KeyValue> {
     attributes.extend(vm.name.iter().map(|name| string("hypervisor.vm.name", name)));
     attributes.extend(vm.uuid.iter().map(|uuid| string("hypervisor.vm.uuid", uuid)));
     attributes.push(string("hypervisor.vm.platform", vm.platform));
-    attributes.push(int("process.pid", vm.origin.number()));
+    attributes.extend(vm.origin.pid().map(|pid| int("process.pid", pid)));
     attributes
 }
 
@@ -405,23 +397,5 @@ fn distribution(
         positive,
         zero_threshold: 1.0 / 4_194_304.0,
         ..ExponentialHistogramDataPoint::default()
-    }
-}
-
-fn sum(name: &str, unit: &str, help: &str, is_monotonic: bool, data_points: Vec<NumberDataPoint>) -> Metric {
-    metric(name, unit, help, Data::Sum(Sum { data_points, aggregation_temporality: 2, is_monotonic }))
-}
-
-fn gauge(name: &str, unit: &str, help: &str, data_points: Vec<NumberDataPoint>) -> Metric {
-    metric(name, unit, help, Data::Gauge(Gauge { data_points }))
-}
-
-fn metric(name: &str, unit: &str, help: &str, data: Data) -> Metric {
-    Metric {
-        name: name.to_owned(),
-        unit: unit.to_owned(),
-        description: help.to_owned(),
-        data: Some(data),
-        ..Metric::default()
     }
 }

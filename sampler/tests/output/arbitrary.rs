@@ -195,6 +195,7 @@ fn vm() -> impl Strategy<Value = Vm> {
             uuid: uuid.map(Into::into),
             platform: "qemu",
             start_unix_ns,
+            uptime_ns: start_unix_ns / 2,
             distributions: rest.0,
             kvm: (pid % 5 > 0).then_some(KvmVm {
                 level: if rest.5 { Level::Full } else { Level::Basic },

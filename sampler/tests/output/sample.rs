@@ -39,6 +39,7 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         uuid: None,
         platform: "qemu",
         start_unix_ns: AT - 60 * SECOND,
+        uptime_ns: 60 * SECOND,
         distributions: vcpus.iter().fold(Distributions::default(), |sum, vcpu| sum.plus(&vcpu.distributions)),
         seen_unix_ns: AT - 40 * SECOND,
         kvm: Some(KvmVm {

@@ -77,6 +77,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         uuid: None,
         platform: "qemu",
         start_unix_ns: START + u64::from(vm),
+        uptime_ns: u64::from(vm) * 1_000_000_007,
         kvm: Some(KvmVm {
             level: Level::Full,
             counts: KvmCounts::new(

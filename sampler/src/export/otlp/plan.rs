@@ -2,8 +2,8 @@
 //! protobuf puts lengths in front.
 
 use super::{
-    catalog::Family,
     histogram::Distribution,
+    metric::Metric,
     wire::{self, FIXED64_FIELD},
 };
 
@@ -21,7 +21,7 @@ pub(super) enum Value<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Point<'a> {
     /// Encoded attributes, to be written one after the other.
-    pub(super) attributes: [&'a [u8]; 3],
+    pub(super) attributes: [&'a [u8]; 2],
     pub(super) start_unix_ns: u64,
     pub(super) at_unix_ns: u64,
     pub(super) value: Value<'a>,
@@ -37,8 +37,8 @@ impl Point<'_> {
             Value::Distribution(distribution) => distribution.len(),
             Value::Ended => FLAGS_FIELD,
         };
-        let [first, second, third] = self.attributes;
-        times * FIXED64_FIELD + first.len() + second.len() + third.len() + value
+        let [first, second] = self.attributes;
+        times * FIXED64_FIELD + first.len() + second.len() + value
     }
 }
 
@@ -47,7 +47,7 @@ const NESTING: usize = 24;
 
 /// Takes the points of a snapshot, in an order that is the same each time.
 pub(super) trait Sink<'a> {
-    fn point(&mut self, family: &'a Family, point: Point<'_>);
+    fn point(&mut self, metric: &'a Metric, point: Point<'_>);
 }
 
 /// Points of one metric in one request.
@@ -84,7 +84,7 @@ pub(super) struct Planner<'a, 'p> {
     plan: &'p mut Plan,
     /// Bytes that the metrics of one request may have.
     limit: usize,
-    family: Option<&'a Family>,
+    metric: Option<&'a Metric>,
     segment: Segment,
     request: Planned,
 }
@@ -93,7 +93,7 @@ impl<'p> Planner<'_, 'p> {
     pub(super) fn new(plan: &'p mut Plan, limit: usize) -> Self {
         plan.segments.clear();
         plan.requests.clear();
-        Self { plan, limit, family: None, segment: Segment::default(), request: Planned::default() }
+        Self { plan, limit, metric: None, segment: Segment::default(), request: Planned::default() }
     }
 
     pub(super) fn finish(mut self) {
@@ -101,10 +101,10 @@ impl<'p> Planner<'_, 'p> {
     }
 
     fn close_segment(&mut self) {
-        let Some(family) = self.family.take() else { return };
+        let Some(metric) = self.metric.take() else { return };
         let segment = std::mem::take(&mut self.segment);
         self.request.segments += 1;
-        self.request.metrics_len += wire::delimited_len(family.metric_len(segment.bytes));
+        self.request.metrics_len += wire::delimited_len(metric.metric_len(segment.bytes));
         self.plan.segments.push(segment);
     }
 
@@ -118,17 +118,17 @@ impl<'p> Planner<'_, 'p> {
 
 impl<'a> Sink<'a> for Planner<'a, '_> {
     #[inline]
-    fn point(&mut self, family: &'a Family, point: Point<'_>) {
-        if !self.family.is_some_and(|current| std::ptr::eq(current, family)) {
+    fn point(&mut self, metric: &'a Metric, point: Point<'_>) {
+        if !self.metric.is_some_and(|current| std::ptr::eq(current, metric)) {
             self.close_segment();
         }
         let bytes = wire::delimited_len(point.len());
         // An upper bound is cheaper than the exact length, and all that a limit needs.
-        let metric = family.head.len() + family.tail.len() + self.segment.bytes + bytes + NESTING;
-        if self.request.points > 0 && self.request.metrics_len + metric > self.limit {
+        let len = metric.head.len() + metric.tail.len() + self.segment.bytes + bytes + NESTING;
+        if self.request.points > 0 && self.request.metrics_len + len > self.limit {
             self.close_request();
         }
-        self.family = Some(family);
+        self.metric = Some(metric);
         self.segment.points += 1;
         self.segment.bytes += bytes;
         self.request.points += 1;

@@ -4,7 +4,7 @@ use bytes::{BufMut as _, BytesMut};
 
 use super::{
     Request,
-    catalog::{Family, Shape},
+    metric::{Metric, Shape},
     plan::{Plan, Planned, Point, Segment, Sink, Value},
     wire::{self, FIXED64_FIELD},
 };
@@ -82,19 +82,19 @@ impl<'e> Writer<'e> {
         self.buffer.put_slice(&self.envelope.scope);
     }
 
-    fn open_segment(&mut self, family: &Family) {
+    fn open_segment(&mut self, metric: &Metric) {
         if self.segments_left == 0 {
             self.open_request();
         }
         let segment = self.segments.next().copied().unwrap_or_default();
         self.points_left = segment.points;
-        wire::put_header(self.buffer, 2, family.metric_len(segment.bytes));
-        self.buffer.put_slice(&family.head);
-        wire::put_header(self.buffer, family.data_field, family.data_len(segment.bytes));
+        wire::put_header(self.buffer, 2, metric.metric_len(segment.bytes));
+        self.buffer.put_slice(&metric.head);
+        wire::put_header(self.buffer, metric.data_field, metric.data_len(segment.bytes));
     }
 
-    fn close_segment(&mut self, family: &Family) {
-        self.buffer.put_slice(family.tail);
+    fn close_segment(&mut self, metric: &Metric) {
+        self.buffer.put_slice(metric.tail);
         self.segments_left -= 1;
         if self.segments_left == 0 {
             self.buffer.put_slice(&self.envelope.schema_url);
@@ -108,14 +108,14 @@ impl<'e> Writer<'e> {
 
 impl<'a> Sink<'a> for Writer<'_> {
     #[inline]
-    fn point(&mut self, family: &'a Family, point: Point<'_>) {
+    fn point(&mut self, metric: &'a Metric, point: Point<'_>) {
         if self.points_left == 0 {
-            self.open_segment(family);
+            self.open_segment(metric);
         }
-        put_point(self.buffer, &point, family.shape);
+        put_point(self.buffer, &point, metric.shape);
         self.points_left -= 1;
         if self.points_left == 0 {
-            self.close_segment(family);
+            self.close_segment(metric);
         }
     }
 }

@@ -83,6 +83,8 @@ pub struct Kvm {
     helpers: HelperSums,
     /// When the last reading was taken, Unix time in ns.
     at_unix_ns: u64,
+    /// The same by `CLOCK_BOOTTIME`, ns.
+    at_boottime_ns: u64,
     /// Time since the reading before it, ns.
     interval_ns: u64,
 }
@@ -109,6 +111,7 @@ impl Kvm {
             names: TaskNames::default(),
             helpers: HelperSums::default(),
             at_unix_ns: clock.unix_ns(),
+            at_boottime_ns: clock.boottime_ns(),
             interval_ns: 0,
         };
         source.set_interval(INTERVAL)?;
@@ -271,6 +274,7 @@ impl Kvm {
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
         self.last_monotonic_ns = Some(monotonic_ns);
         self.at_unix_ns = self.clock.unix_ns();
+        self.at_boottime_ns = self.clock.boottime_ns();
         self.fix_ids();
         self.want_names();
         Ok(())
@@ -415,7 +419,7 @@ impl Kvm {
         let shown = vcpus.into_iter().filter_map(|(guest, vcpus)| {
             let entry = self.registry.vm(guest)?;
             let level = if self.hooks.are_attached() { entry.level.level(self.levels) } else { Level::Basic };
-            shown::vm(guest, entry, level, self.helpers.of(guest), vcpus, self.clock)
+            shown::vm(guest, entry, level, self.helpers.of(guest), vcpus, (self.clock, self.at_boottime_ns))
         });
         shown.collect()
     }

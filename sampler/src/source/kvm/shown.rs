@@ -41,7 +41,7 @@ pub(super) fn vm(
     level: Level,
     helpers: Helpers,
     mut vcpus: Vec<Vcpu>,
-    clock: Clock,
+    (clock, now_boottime_ns): (Clock, u64),
 ) -> Option<Vm> {
     vcpus.sort_unstable_by_key(|vcpu| (vcpu.index, vcpu.id));
     let facts = entry.facts.clone().unwrap_or_default();
@@ -53,6 +53,7 @@ pub(super) fn vm(
         uuid: facts.uuid.map(Into::into),
         platform: if facts.platform.is_empty() { "unknown" } else { facts.platform },
         start_unix_ns: clock.unix_of_boottime(guest.start_boottime_ns),
+        uptime_ns: now_boottime_ns.saturating_sub(guest.start_boottime_ns),
         distributions: entry.distributions,
         kvm: Some(KvmVm { level, counts: entry.kvm_counts, exits: entry.exits.clone() }),
         attributed: entry.attribution.attributed().clone(),

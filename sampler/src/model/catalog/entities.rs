@@ -1,0 +1,279 @@
+//! The entities: whose life series share, and what tells one from another.
+
+use std::sync::Arc;
+
+use super::{Of, Series, Start, host, vcpu, vm};
+use crate::model::{AttributedVm, ExitKind, ExitTotals, Snapshot, Vcpu, VcpuId, Vm, VmKey};
+
+/// Value of an entity's attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attribute<'a> {
+    /// Text.
+    Text(&'a str),
+    /// A number.
+    Number(u32),
+}
+
+/// Whose life series share: they begin and end with it.
+///
+/// The functions take the VM that the entity is, or that it belongs to, and its data.
+pub trait Entity: 'static {
+    /// What snapshots have of it.
+    type Data: 'static;
+    /// Tells it from others of its kind, cheaper than its attributes do. Where it is the same, so are they.
+    type Key: PartialEq;
+
+    /// What it is called.
+    const NAME: &'static str;
+    /// Its attributes: keys, and what they hold.
+    const ATTRIBUTES: &'static [(&'static str, &'static str)];
+    /// What it has series of.
+    const SERIES: &'static [Series<Self::Data>];
+
+    /// All of them that a snapshot has, in an order that changes only where one comes or goes.
+    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Self::Data)>;
+
+    /// Its key.
+    fn key(vm: Of<'_>, data: &Self::Data) -> Self::Key;
+
+    /// Whether it has this key; allocates nothing.
+    fn has_key(vm: Of<'_>, data: &Self::Data, key: &Self::Key) -> bool {
+        Self::key(vm, data) == *key
+    }
+
+    /// When values with this start were zero, Unix time in ns; 0 where that is not the entity's to say.
+    fn start(vm: Of<'_>, data: &Self::Data, start: Start) -> u64;
+
+    /// Hands its attributes over, in the order of the table.
+    fn attributes(vm: Of<'_>, data: &Self::Data, put: &mut dyn FnMut(&'static str, Attribute<'_>));
+}
+
+const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM; it never changes while the VM lives.");
+
+fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+    put(VM_ID.0, Attribute::Text(vm.map_or("", |vm| &*vm.id)));
+}
+
+fn start_of(vm: Of<'_>, start: Start) -> u64 {
+    match (vm, start) {
+        (Some(vm), Start::Created) => vm.start_unix_ns,
+        (Some(vm), Start::Followed) => vm.seen_unix_ns,
+        _ => 0,
+    }
+}
+
+/// The host.
+#[derive(Debug)]
+pub struct HostEntity;
+
+impl Entity for HostEntity {
+    type Data = Snapshot;
+    type Key = ();
+
+    const NAME: &'static str = "host";
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[];
+    const SERIES: &'static [Series<Snapshot>] = host::SERIES;
+
+    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Snapshot)> {
+        std::iter::once((None, snapshot))
+    }
+
+    fn key(_: Of<'_>, _: &Snapshot) {}
+
+    fn start(_: Of<'_>, _: &Snapshot, _: Start) -> u64 {
+        0
+    }
+
+    fn attributes(_: Of<'_>, _: &Snapshot, _: &mut dyn FnMut(&'static str, Attribute<'_>)) {}
+}
+
+/// A VM.
+#[derive(Debug)]
+pub struct VmEntity;
+
+impl Entity for VmEntity {
+    type Data = Vm;
+    type Key = VmKey;
+
+    const NAME: &'static str = "VM";
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[VM_ID];
+    const SERIES: &'static [Series<Vm>] = vm::SERIES;
+
+    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Vm)> {
+        snapshot.vms.iter().map(|vm| (Some(vm), vm))
+    }
+
+    fn key(_: Of<'_>, vm: &Vm) -> VmKey {
+        vm.key
+    }
+
+    fn start(vm: Of<'_>, _: &Vm, start: Start) -> u64 {
+        start_of(vm, start)
+    }
+
+    fn attributes(vm: Of<'_>, _: &Vm, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        put_vm(vm, put);
+    }
+}
+
+/// What is known of a VM. Names arrive late: what knew less is another entity, and it ends.
+#[derive(Debug)]
+pub struct InfoEntity;
+
+impl Entity for InfoEntity {
+    type Data = Vm;
+    type Key = (VmKey, Option<Arc<str>>, Option<Arc<str>>, &'static str);
+
+    const NAME: &'static str = "VM as it is known";
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
+        VM_ID,
+        ("hypervisor.vm.name", "Name that the platform gave the guest, where one is known."),
+        ("hypervisor.vm.uuid", "UUID that the platform gave the guest, where one is known."),
+        ("hypervisor.vm.platform", "Who started it: qemu, or unknown."),
+        ("process.pid", "Process id of the VMM, where a process of the host runs the VM."),
+    ];
+    const SERIES: &'static [Series<Vm>] = vm::INFO_SERIES;
+
+    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Vm)> {
+        snapshot.vms.iter().map(|vm| (Some(vm), vm))
+    }
+
+    fn key(_: Of<'_>, vm: &Vm) -> Self::Key {
+        (vm.key, vm.name.clone(), vm.uuid.clone(), vm.platform)
+    }
+
+    fn has_key(_: Of<'_>, vm: &Vm, (key, name, uuid, platform): &Self::Key) -> bool {
+        vm.key == *key && vm.name == *name && vm.uuid == *uuid && vm.platform == *platform
+    }
+
+    fn start(vm: Of<'_>, _: &Vm, start: Start) -> u64 {
+        start_of(vm, start)
+    }
+
+    fn attributes(of: Of<'_>, vm: &Vm, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        put_vm(of, put);
+        let [_, (name, _), (uuid, _), (platform, _), (pid, _)] = Self::ATTRIBUTES else { return };
+        if let Some(known) = &vm.name {
+            put(name, Attribute::Text(known));
+        }
+        if let Some(known) = &vm.uuid {
+            put(uuid, Attribute::Text(known));
+        }
+        put(platform, Attribute::Text(vm.platform));
+        if let Some(known) = vm.origin.pid() {
+            put(pid, Attribute::Number(known));
+        }
+    }
+}
+
+/// A vCPU.
+#[derive(Debug)]
+pub struct VcpuEntity;
+
+impl Entity for VcpuEntity {
+    type Data = Vcpu;
+    /// With the number: a thread that runs another vCPU now is another one.
+    type Key = (VcpuId, u32);
+
+    const NAME: &'static str = "vCPU";
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] =
+        &[VM_ID, ("hypervisor.vcpu.id", "Number of the vCPU as the VMM chose it.")];
+    const SERIES: &'static [Series<Vcpu>] = vcpu::SERIES;
+
+    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Vcpu)> {
+        snapshot.vms.iter().flat_map(|vm| vm.vcpus_by_index().map(move |vcpu| (Some(vm), vcpu)))
+    }
+
+    fn key(_: Of<'_>, vcpu: &Vcpu) -> Self::Key {
+        (vcpu.id, vcpu.index)
+    }
+
+    fn start(_: Of<'_>, vcpu: &Vcpu, start: Start) -> u64 {
+        match start {
+            Start::Created => vcpu.start_unix_ns,
+            Start::Followed => vcpu.seen_unix_ns,
+            Start::None | Start::Sampler | Start::Own => 0,
+        }
+    }
+
+    fn attributes(vm: Of<'_>, vcpu: &Vcpu, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        put_vm(vm, put);
+        put(Self::ATTRIBUTES[1].0, Attribute::Number(vcpu.index));
+    }
+}
+
+/// A VM's exits of one kind.
+#[derive(Debug)]
+pub struct ExitEntity;
+
+impl Entity for ExitEntity {
+    type Data = (ExitKind, ExitTotals);
+    type Key = (Option<VmKey>, ExitKind);
+
+    const NAME: &'static str = "exits of a VM of one kind";
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
+        VM_ID,
+        ("hypervisor.exit.reason", "Why the guest was left, in words that hold for all processors."),
+        ("hypervisor.exit.raw", "The kernel's name for it; absent of those that are not told apart."),
+    ];
+    const SERIES: &'static [Series<(ExitKind, ExitTotals)>] = vm::EXIT_SERIES;
+
+    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Self::Data)> {
+        snapshot.vms.iter().flat_map(|vm| vm.exits().all().iter().map(move |exits| (Some(vm), exits)))
+    }
+
+    fn key(vm: Of<'_>, (kind, _): &Self::Data) -> Self::Key {
+        (vm.map(|vm| vm.key), *kind)
+    }
+
+    fn start(vm: Of<'_>, _: &Self::Data, start: Start) -> u64 {
+        start_of(vm, start)
+    }
+
+    fn attributes(vm: Of<'_>, (kind, _): &Self::Data, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        put_vm(vm, put);
+        put(Self::ATTRIBUTES[1].0, Attribute::Text(kind.reason));
+        if let Some(raw) = kind.raw {
+            put(Self::ATTRIBUTES[2].0, Attribute::Text(raw));
+        }
+    }
+}
+
+/// A VM that takes much of another's time, and has a series of its own there.
+#[derive(Debug)]
+pub struct StealByEntity;
+
+impl Entity for StealByEntity {
+    type Data = AttributedVm;
+    type Key = (Option<VmKey>, Arc<str>, u64);
+
+    const NAME: &'static str = "VM that takes another's time";
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
+        VM_ID,
+        ("hypervisor.steal.by.kind", "Always vm."),
+        ("hypervisor.steal.by.vm", "Identity of the VM that had the CPU."),
+    ];
+    const SERIES: &'static [Series<AttributedVm>] = vm::STEAL_BY_SERIES;
+
+    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &AttributedVm)> {
+        snapshot.vms.iter().flat_map(|vm| vm.attributed.vms.iter().map(move |by| (Some(vm), by)))
+    }
+
+    fn key(vm: Of<'_>, by: &AttributedVm) -> Self::Key {
+        (vm.map(|vm| vm.key), by.id.clone(), by.since_unix_ns)
+    }
+
+    fn has_key(vm: Of<'_>, by: &AttributedVm, (key, id, since_unix_ns): &Self::Key) -> bool {
+        vm.map(|vm| vm.key) == *key && by.id == *id && by.since_unix_ns == *since_unix_ns
+    }
+
+    fn start(_: Of<'_>, by: &AttributedVm, start: Start) -> u64 {
+        if start == Start::Own { by.since_unix_ns } else { 0 }
+    }
+
+    fn attributes(vm: Of<'_>, by: &AttributedVm, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        put_vm(vm, put);
+        put(Self::ATTRIBUTES[1].0, Attribute::Text("vm"));
+        put(Self::ATTRIBUTES[2].0, Attribute::Text(&by.id));
+    }
+}

@@ -1,0 +1,320 @@
+//! The catalog: one row for each family of metrics, the only place that knows a name.
+//!
+//! A family is what receivers call a metric: name, unit, instrument, help. Its points belong to [entities](Entity): the host, a
+//! VM, a vCPU, and what a VM has of several, such as its exits of one kind. An entity's series begin and end with it.
+//!
+//! Each entity has a table of [`Series`]: a family, the attributes beside the entity's own, where the values start, and one
+//! function that gives the values. These attributes are closed sets, so each point has a fixed place, and no writer hashes or
+//! compares. What is not closed, as the kinds of exits, is an entity of its own.
+//!
+//! Every writer walks these tables: OTLP, JSON, the reference page, the registry file, and the tests' expectations.
+
+mod entities;
+mod host;
+mod kvm;
+mod vcpu;
+mod vm;
+
+use sampler_ebpf::abi::Histogram;
+
+pub use entities::{
+    Attribute, Entity, ExitEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity,
+};
+
+use super::{label::Label, level::Level, snapshot::Vm};
+
+/// What a metric is for its receivers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Name, which no other family has.
+    pub name: &'static str,
+    /// Unit of the values.
+    pub unit: Unit,
+    /// How the values behave.
+    pub instrument: Instrument,
+    /// What is measured, in full sentences.
+    pub help: &'static str,
+    /// Least level of detail at which the family has values.
+    pub level: Level,
+}
+
+impl Family {
+    /// A cumulative count that only rises.
+    #[must_use]
+    pub const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Self {
+        Self { name, unit, instrument: Instrument::Counter, help, level: Level::Basic }
+    }
+
+    /// A distribution of durations.
+    #[must_use]
+    pub const fn histogram(name: &'static str, help: &'static str) -> Self {
+        Self { name, unit: Unit::Seconds, instrument: Instrument::Histogram, help, level: Level::Basic }
+    }
+
+    /// A number of things that there are.
+    #[must_use]
+    pub const fn up_down_counter(name: &'static str, unit: Unit, help: &'static str) -> Self {
+        Self { name, unit, instrument: Instrument::UpDownCounter, help, level: Level::Basic }
+    }
+
+    /// A value of the moment.
+    #[must_use]
+    pub const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Self {
+        Self { name, unit, instrument: Instrument::Gauge, help, level: Level::Basic }
+    }
+
+    /// The same, with values at level full alone.
+    #[must_use]
+    pub const fn at_level_full(self) -> Self {
+        Self { level: Level::Full, ..self }
+    }
+}
+
+/// Unit of a family's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Seconds; the model and JSON have nanoseconds.
+    Seconds,
+    /// A number of things; the text is its UCUM annotation.
+    Count(&'static str),
+}
+
+impl Unit {
+    /// The unit as UCUM writes it.
+    #[must_use]
+    pub const fn ucum(self) -> &'static str {
+        match self {
+            Self::Seconds => "s",
+            Self::Count(annotation) => annotation,
+        }
+    }
+}
+
+/// How a family's values behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instrument {
+    /// Cumulative since a start, and never falling.
+    Counter,
+    /// A number of things that there are: sums of it make sense.
+    UpDownCounter,
+    /// A value of the moment.
+    Gauge,
+    /// Cumulative buckets at powers of two of seconds.
+    Histogram,
+}
+
+impl Instrument {
+    /// Name as the semantic conventions write it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::UpDownCounter => "updowncounter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// The moment at which a value was zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Start {
+    /// A value of the moment has no start.
+    None,
+    /// When the sampler began.
+    Sampler,
+    /// When the entity was created: the thread, the VMM's process.
+    Created,
+    /// When the sampler began to follow the entity.
+    Followed,
+    /// Each entity has its own.
+    Own,
+}
+
+impl Start {
+    /// Number of them.
+    pub const COUNT: usize = 5;
+
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::None, Self::Sampler, Self::Created, Self::Followed, Self::Own];
+}
+
+/// An attribute with a closed set of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dimension {
+    /// Its key.
+    pub key: &'static str,
+    /// Its values, in the order of the places.
+    pub values: &'static [Label],
+}
+
+/// The points that a family has of an entity.
+pub struct Series<D: 'static> {
+    /// The family.
+    pub family: Family,
+    /// Attributes beside the entity's own. There is a place for each combination of their values; those of the last attribute
+    /// are side by side.
+    pub attributes: &'static [Dimension],
+    /// When the values were zero.
+    pub start: Start,
+    /// Gives the values.
+    pub values: Values<D>,
+}
+
+impl<D> Series<D> {
+    /// Numbers without attributes beside the entity's own.
+    #[must_use]
+    pub const fn plain(family: Family, start: Start, values: fn(&D, &mut Places<'_>)) -> Self {
+        Self { family, attributes: &[], start, values: Values::Numbers(values) }
+    }
+
+    /// Places that the series have.
+    #[must_use]
+    pub const fn places(&self) -> usize {
+        let (mut places, mut at) = (1, 0);
+        while at < self.attributes.len() {
+            places *= self.attributes[at].values.len();
+            at += 1;
+        }
+        places
+    }
+
+    /// The family's help, and what the values of the attributes stand for.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let labels = self.attributes.iter().flat_map(|dimension| dimension.values);
+        let helps = labels.filter(|label| !label.help.is_empty());
+        let helps = helps.map(|label| format!(" {}: {}", label.key, label.help));
+        std::iter::once(self.family.help.to_owned()).chain(helps).collect()
+    }
+
+    /// Keys and values of the attributes at a place.
+    pub fn labels(&self, place: usize) -> impl Iterator<Item = (&'static str, &'static Label)> + '_ {
+        let mut rest = self.places();
+        self.attributes.iter().map(move |dimension| {
+            rest /= dimension.values.len();
+            (dimension.key, &dimension.values[place / rest % dimension.values.len()])
+        })
+    }
+}
+
+/// How values come from an entity.
+pub enum Values<D: 'static> {
+    /// All numbers at once. What is not known is not set, and so absent.
+    Numbers(fn(&D, &mut Places<'_>)),
+    /// The distribution at a place, where it is known.
+    Histograms(fn(&D, usize) -> Option<&Histogram>),
+}
+
+/// Numbers by place; a place that was not set is absent.
+#[derive(Debug)]
+pub struct Places<'t> {
+    values: &'t mut [u64],
+    present: u64,
+}
+
+impl<'t> Places<'t> {
+    /// Places without values, at most 64.
+    #[must_use]
+    pub const fn new(values: &'t mut [u64]) -> Self {
+        Self { values, present: 0 }
+    }
+
+    /// Sets the number at a place: a time in nanoseconds, or a count.
+    ///
+    /// # Panics
+    /// When there is no such place.
+    #[inline]
+    pub fn set(&mut self, place: usize, value: u64) {
+        self.values[place] = value;
+        self.present |= 1 << place;
+    }
+
+    /// The places that were set, as bits.
+    #[must_use]
+    pub const fn present(&self) -> u64 {
+        self.present
+    }
+}
+
+/// A function that is called with the type of each entity, in the order in which families are listed.
+pub trait ForEachEntity {
+    /// Called once for each entity.
+    fn entity<E: Entity>(&mut self);
+}
+
+/// Calls `visitor` with each entity: the one list of them.
+pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
+    visitor.entity::<VcpuEntity>();
+    visitor.entity::<VmEntity>();
+    visitor.entity::<ExitEntity>();
+    visitor.entity::<StealByEntity>();
+    visitor.entity::<InfoEntity>();
+    visitor.entity::<HostEntity>();
+}
+
+/// What a VM's entities share: the VM, which the host has none of.
+type Of<'a> = Option<&'a Vm>;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Lint {
+        families: BTreeMap<&'static str, Family>,
+        series: usize,
+    }
+
+    impl ForEachEntity for Lint {
+        fn entity<E: Entity>(&mut self) {
+            let mut places = 0;
+            for series in E::SERIES {
+                let Family { name, unit, help, instrument, .. } = series.family;
+                assert!(name.starts_with("hypervisor.") && !name.ends_with("total"), "{name}");
+                assert!(
+                    name.split(['.', '_'])
+                        .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())),
+                    "{name}"
+                );
+                assert!(help.ends_with('.'), "{name}: help is a sentence");
+                let ucum = unit.ucum();
+                assert!(ucum == "s" || (ucum.starts_with('{') && ucum.ends_with('}')), "{name}: {ucum}");
+                let is_histogram = matches!(series.values, Values::Histograms(_));
+                assert_eq!(is_histogram, instrument == Instrument::Histogram, "{name}");
+                assert_eq!(series.start == Start::None, instrument == Instrument::Gauge, "{name}");
+                let before = self.families.insert(name, series.family);
+                assert!(before.is_none_or(|before| before == series.family), "{name} has two meanings");
+                places += series.places();
+                self.series += 1;
+            }
+            assert!(places <= 64, "{}: {places} places, and presence is 64 bits", E::NAME);
+        }
+    }
+
+    #[test]
+    fn every_row_is_sound() {
+        let mut lint = Lint::default();
+        for_each_entity(&mut lint);
+        assert!(lint.families.len() > 15 && lint.series > lint.families.len(), "{}", lint.series);
+    }
+
+    #[test]
+    fn places_are_numbered_with_the_last_attribute_side_by_side() {
+        const A: &[Label] = &[Label::plain("a"), Label::plain("b")];
+        const X: &[Label] = &[Label::plain("x"), Label::plain("y"), Label::plain("z")];
+        let series: Series<u8> = Series {
+            family: Family::gauge("hypervisor.test", Unit::Seconds, "Nothing."),
+            attributes: &[Dimension { key: "k", values: A }, Dimension { key: "l", values: X }],
+            start: Start::None,
+            values: Values::Numbers(|_, _| {}),
+        };
+        assert_eq!(series.places(), 6);
+        let at = |place| series.labels(place).map(|(_, label)| label.key).collect::<String>();
+        assert_eq!((0..6).map(at).collect::<Vec<_>>(), ["ax", "ay", "az", "bx", "by", "bz"]);
+    }
+}

@@ -1,0 +1,65 @@
+//! Families of a vCPU.
+
+use sampler_ebpf::abi::Counter;
+
+use super::{Dimension, Family, Places, Series, Start, Unit, Values};
+use crate::model::{STATES, Vcpu};
+
+const STATE: Dimension = Dimension { key: "hypervisor.vcpu.state", values: STATES };
+
+pub(super) const SERIES: &[Series<Vcpu>] = &[
+    Series {
+        family: Family::counter(
+            "hypervisor.vcpu.time",
+            Unit::Seconds,
+            "Wall time of the vCPU thread by state.",
+        ),
+        attributes: &[STATE],
+        start: Start::Created,
+        values: Values::Numbers(|vcpu, to| {
+            for (state, ns) in vcpu.states.iter() {
+                to.set(state as usize, ns);
+            }
+        }),
+    },
+    Series::plain(
+        Family::counter(
+            "hypervisor.vcpu.yields",
+            Unit::Count("{yield}"),
+            "Times the vCPU thread gave its CPU up to wait for something.",
+        ),
+        Start::Created,
+        |vcpu, to| count(vcpu, to, Counter::VoluntarySwitches),
+    ),
+    Series::plain(
+        Family::counter(
+            "hypervisor.vcpu.preemptions",
+            Unit::Count("{preemption}"),
+            "Times the vCPU thread was preempted while it could have gone on.",
+        ),
+        Start::Created,
+        |vcpu, to| count(vcpu, to, Counter::InvoluntarySwitches),
+    ),
+    Series::plain(
+        Family::counter(
+            "hypervisor.vcpu.migrations",
+            Unit::Count("{migration}"),
+            "Times the vCPU thread was moved to another physical CPU.",
+        ),
+        Start::Created,
+        |vcpu, to| count(vcpu, to, Counter::Migrations),
+    ),
+    Series::plain(
+        Family::counter(
+            "hypervisor.vcpu.timeslices",
+            Unit::Count("{timeslice}"),
+            "Times the vCPU thread was given a physical CPU.",
+        ),
+        Start::Created,
+        |vcpu, to| count(vcpu, to, Counter::Timeslices),
+    ),
+];
+
+fn count(vcpu: &Vcpu, to: &mut Places<'_>, counter: Counter) {
+    to.set(0, vcpu.counters[counter as usize]);
+}

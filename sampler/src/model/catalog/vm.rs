@@ -1,0 +1,176 @@
+//! Families of a VM, and of what it has of several.
+
+use sampler_ebpf::abi::Distribution;
+
+use super::{Dimension, Family, Places, Series, Start, Unit, Values, kvm};
+use crate::model::{AttributedVm, ExitKind, ExitTotals, HELPER_KINDS, HelperSum, Label, OCCUPANT_KINDS, Vm};
+
+const EXITS: Unit = Unit::Count("{exit}");
+
+const STEAL: Family = Family::counter(
+    "hypervisor.vm.steal.time",
+    Unit::Seconds,
+    "Time for which the VM's vCPUs waited for a CPU, by who had it, or by the CPU quota that had run out. Of kind vm, the \
+     VMs that take most have series of their own with hypervisor.steal.by.vm; the series without it has the other VMs.",
+);
+
+const STEAL_KIND: Dimension = Dimension { key: "hypervisor.steal.by.kind", values: OCCUPANT_KINDS };
+
+const HELPER_STATE: Dimension = Dimension {
+    key: "hypervisor.helper.state",
+    values: &[
+        Label { key: "run", help: "On a CPU." },
+        Label { key: "steal", help: "Runnable and waiting for a CPU, also where a CPU quota held it back." },
+    ],
+};
+
+const HELPER_KIND: Dimension = Dimension { key: "hypervisor.helper.kind", values: HELPER_KINDS };
+
+pub(super) const SERIES: &[Series<Vm>] = &[
+    distribution(
+        "hypervisor.vcpu.steal.duration",
+        "Wait for a physical CPU before each run stint, as the kernel adds it to the run delay.",
+        |vm, _| Some(vm.distributions.get(Distribution::Steal)),
+    ),
+    distribution(
+        "hypervisor.vcpu.wakeup.latency",
+        "The same, of the waits that followed a sleep: from the wake-up to running.",
+        |vm, _| Some(vm.distributions.get(Distribution::WakeupLatency)),
+    ),
+    distribution(
+        "hypervisor.vcpu.run.duration",
+        "CPU time of each run stint, from being given a physical CPU to leaving it.",
+        |vm, _| Some(vm.distributions.get(Distribution::Stint)),
+    ),
+    Series {
+        family: Family::counter(
+            "hypervisor.vm.kvm.events",
+            Unit::Count("{event}"),
+            "What KVM has counted of the VM's vCPUs.",
+        ),
+        attributes: &[kvm::EVENT],
+        start: Start::Followed,
+        values: Values::Numbers(|vm, to| kvm::events(vm.kvm.as_ref(), to)),
+    },
+    Series {
+        family: Family::counter(
+            "hypervisor.vm.kvm.time",
+            Unit::Seconds,
+            "Time that KVM has counted of the VM's vCPUs.",
+        ),
+        attributes: &[kvm::TIME],
+        start: Start::Followed,
+        values: Values::Numbers(|vm, to| kvm::times(vm.kvm.as_ref(), to)),
+    },
+    Series {
+        family: STEAL,
+        attributes: &[STEAL_KIND],
+        start: Start::Followed,
+        values: Values::Numbers(|vm, to| {
+            for (kind, ns) in vm.attributed.kinds.into_iter().enumerate() {
+                to.set(kind, ns);
+            }
+        }),
+    },
+    Series::plain(
+        Family::counter(
+            "hypervisor.vm.co_stop.time",
+            Unit::Seconds,
+            "Time in which at least one vCPU of the VM ran while at least one other was runnable and waited for a CPU. An \
+             estimate: looked at 480 to 960 times in each interval.",
+        ),
+        Start::Followed,
+        |vm, to| to.set(0, vm.co_stop.ns),
+    ),
+    Series {
+        family: Family::counter(
+            "hypervisor.vm.helper.time",
+            Unit::Seconds,
+            "Time of the threads that work for the VM and run no vCPU.",
+        ),
+        attributes: &[HELPER_KIND, HELPER_STATE],
+        start: Start::Followed,
+        values: Values::Numbers(|vm, to| {
+            for (kind, sum) in vm.helpers.iter() {
+                helper(kind as usize, sum, to);
+            }
+        }),
+    },
+    Series::plain(
+        Family::up_down_counter("hypervisor.vm.vcpu.count", Unit::Count("{vcpu}"), "vCPUs of the VM."),
+        Start::Created,
+        |vm, to| to.set(0, vm.vcpus_by_index().count() as u64),
+    ),
+    Series::plain(
+        Family::gauge(
+            "hypervisor.vm.uptime",
+            Unit::Seconds,
+            "Time since the VMM's process, or the domain, was created.",
+        ),
+        Start::None,
+        |vm, to| to.set(0, vm.uptime_ns),
+    ),
+];
+
+pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
+    Series::plain(
+        Family::counter(
+            "hypervisor.vm.exits",
+            EXITS,
+            "Exits of the VM's vCPUs from the guest, by reason and by the kernel's name for it.",
+        )
+        .at_level_full(),
+        Start::Followed,
+        |(_, exits), to| to.set(0, exits.count),
+    ),
+    Series {
+        family: Family::histogram(
+            "hypervisor.vm.exit.duration",
+            "Time from an exit to the next entry into the guest, whatever happened in between: halts, waits for a CPU.",
+        )
+        .at_level_full(),
+        attributes: &[],
+        start: Start::Followed,
+        values: Values::Histograms(|(_, exits), _| Some(&exits.latency)),
+    },
+    Series::plain(
+        Family::counter(
+            "hypervisor.vm.exit.vmm.time",
+            Unit::Seconds,
+            "Part of that time which exits that went on to the VMM spent outside KVM_RUN, asleep or waiting for a CPU \
+             included.",
+        )
+        .at_level_full(),
+        Start::Followed,
+        |(_, exits), to| to.set(0, exits.vmm_ns),
+    ),
+];
+
+pub(super) const STEAL_BY_SERIES: &[Series<AttributedVm>] =
+    &[Series::plain(STEAL, Start::Own, |by, to| to.set(0, by.ns))];
+
+pub(super) const INFO_SERIES: &[Series<Vm>] = &[Series::plain(
+    // Not "1": Prometheus takes a gauge of that unit for a ratio, and puts it into the name.
+    Family::gauge("hypervisor.vm.info", Unit::Count("{vm}"), "What is known of the VM; always 1."),
+    Start::None,
+    |_, to| to.set(0, 1),
+)];
+
+const fn distribution(
+    name: &'static str,
+    help: &'static str,
+    values: fn(&Vm, usize) -> Option<&sampler_ebpf::abi::Histogram>,
+) -> Series<Vm> {
+    Series {
+        family: Family::histogram(name, help),
+        attributes: &[],
+        start: Start::Followed,
+        values: Values::Histograms(values),
+    }
+}
+
+fn helper(kind: usize, sum: &HelperSum, to: &mut Places<'_>) {
+    let states = HELPER_STATE.values.len();
+    to.set(kind * states, sum.total.run_ns);
+    to.set(kind * states + 1, sum.total.run_delay_ns);
+}
