@@ -15,7 +15,7 @@ use serde_json::ser::Formatter;
 use super::terminal;
 use crate::model::{
     CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperTimes, Host, Interval, KvmCounts,
-    OccupantKind, SamplerStats, Share, Snapshot, StateTimes, Vcpu, Vm, distribution,
+    OccupantKind, SamplerStats, Share, Snapshot, StateTimes, Totals, Vcpu, Vm, distribution,
 };
 
 /// Value of `schema` in what [`once`] renders.
@@ -113,6 +113,7 @@ struct VmJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
     start_unix_ns: u64,
+    uptime_ns: u64,
     seen_unix_ns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     level: Option<&'static str>,
@@ -139,6 +140,7 @@ impl<'a> VmJson<'a> {
             platform: vm.platform,
             pid: vm.origin.pid(),
             start_unix_ns: vm.start_unix_ns,
+            uptime_ns: vm.uptime_ns,
             seen_unix_ns: vm.seen_unix_ns,
             level: kvm.map(|kvm| kvm.level.key()),
             kvm: kvm.map(|kvm| Kvm(&kvm.counts)),
@@ -264,6 +266,8 @@ struct VcpuJson<'a> {
     counters: Counters<'a>,
     running_ns: u64,
     waiting_ns: u64,
+    totals: TotalsJson,
+    followed_unix_ns: u64,
     states: States<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kvm: Option<Kvm<'a>>,
@@ -285,6 +289,8 @@ impl<'a> VcpuJson<'a> {
             counters: Counters { values: &vcpu.counters, times: true },
             running_ns: vcpu.running_ns,
             waiting_ns: vcpu.waiting_ns,
+            totals: TotalsJson::of(vcpu.totals),
+            followed_unix_ns: vcpu.followed_unix_ns,
             states: States(&vcpu.states),
             kvm: kvm.and_then(|kvm| kvm.counts.as_ref()).map(Kvm),
             seen_unix_ns: vcpu.seen_unix_ns,
@@ -292,6 +298,19 @@ impl<'a> VcpuJson<'a> {
             distributions: DistributionsJson(Cow::Borrowed(&vcpu.distributions)),
             interval: vcpu.interval.as_ref().map(|interval| IntervalJson::of(vcpu, interval)),
         }
+    }
+}
+
+/// The kernel's times since the thread's creation, with what goes on.
+#[derive(Serialize)]
+struct TotalsJson {
+    run_ns: u64,
+    run_delay_ns: u64,
+}
+
+impl TotalsJson {
+    const fn of(totals: Totals) -> Self {
+        Self { run_ns: totals.run_ns, run_delay_ns: totals.run_delay_ns }
     }
 }
 
@@ -332,6 +351,7 @@ struct EndedJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tid: Option<u32>,
     start_unix_ns: u64,
+    followed_unix_ns: u64,
     #[serde(flatten)]
     counters: Counters<'a>,
     states: States<'a>,
@@ -345,6 +365,7 @@ impl<'a> EndedJson<'a> {
             index: ended.index,
             tid: ended.tid,
             start_unix_ns: ended.start_unix_ns,
+            followed_unix_ns: ended.followed_unix_ns,
             counters: Counters { values: &ended.counters, times: true },
             states: States(&ended.states),
             vm_gone: ended.vm_gone,

@@ -4,7 +4,7 @@ use sampler_ebpf::abi::{COUNTERS, Counter};
 
 use super::{
     on_cpu::{ModeTimes, OnCpu},
-    snapshot::Interval,
+    snapshot::{Interval, Totals},
     state::{State, StateTimes},
 };
 
@@ -55,85 +55,96 @@ pub struct Faults {
 /// may change while it is read.
 pub const TOLERANCE_NS: u64 = 50_000;
 
-/// The account of one thread.
+/// The account of one thread. All states are zero at the moment from which it is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
     last: Reading,
-    run_ns: u64,
+    /// Held where the kernel's counts fall.
+    totals: Totals,
     on_cpu: OnCpu,
-    /// Run delay: steal, and the time throttled.
+    /// Run delay since the thread is followed: steal, and the time throttled.
     delay_ns: u64,
     throttled_ns: Option<u64>,
     /// Throttled, beyond the run delay that was known by then: the next has it.
     throttled_early_ns: u64,
     halted_ns: u64,
     blocked_ns: u64,
-    /// Run delay before the thread was followed; part of `off_ns`.
-    delay_before_ns: u64,
-    /// Not on a CPU before the thread was followed. It never grows.
-    off_ns: u64,
     /// Time that the states were given beyond the wall time; the next remainders pay it back.
     debt_ns: u64,
+    since: Since,
+}
+
+/// From when on a thread is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    Creation {
+        /// There was one step, which has all of the thread's time.
+        is_first_step: bool,
+    },
+    FirstReading,
 }
 
 impl Account {
-    /// Opens the account with a first reading. How long the thread has run and waited since its creation is known from
-    /// the kernel's counts; only for this part `CLOCK_MONOTONIC` has to serve as wall clock. For what it waited before it
-    /// was followed, `delay_before_ns`, nobody knows.
+    /// Follows a thread from this reading on.
     #[must_use]
-    pub fn open(first: Reading, start_monotonic_ns: u64, delay_before_ns: u64) -> Self {
-        let (run_ns, delay_ns) = (first.run_ns(), first.delay_ns());
-        let delay_before_ns = delay_before_ns.min(delay_ns);
-        let throttled_ns = first.throttled_ns.map(|throttled| throttled.min(delay_ns - delay_before_ns));
-        let age = first.monotonic_ns.saturating_sub(start_monotonic_ns);
-        let asleep = age.saturating_sub(run_ns).saturating_sub(delay_ns);
-        let halted_ns = first.halted_ns.min(asleep);
-        let blocked_ns = first.blocked_ns.min(asleep - halted_ns);
-        let off_ns = asleep - halted_ns - blocked_ns + delay_before_ns;
+    pub fn follow(first: Reading) -> Self {
         Self {
             last: first,
-            run_ns,
-            on_cpu: OnCpu::open(&first.modes, run_ns),
-            delay_ns,
-            throttled_ns,
+            totals: Totals { run_ns: first.run_ns(), run_delay_ns: first.delay_ns() },
+            on_cpu: OnCpu::follow(&first.modes),
+            delay_ns: 0,
+            throttled_ns: first.throttled_ns.map(|_| 0),
             throttled_early_ns: 0,
-            halted_ns,
-            blocked_ns,
-            delay_before_ns,
-            off_ns,
+            halted_ns: 0,
+            blocked_ns: 0,
             debt_ns: 0,
+            since: Since::FirstReading,
         }
     }
 
-    /// Wall time of the thread by state since its creation.
+    /// Follows a thread from its creation on, with a first reading soon after it; also returns what was since then. How long
+    /// it ran and waited is known from the kernel's counts. Only here `CLOCK_MONOTONIC` has to serve as wall clock: the
+    /// scheduler's clock at the creation is not known.
+    #[must_use]
+    pub fn follow_from_creation(first: Reading, start_monotonic_ns: u64) -> (Self, Interval, Faults) {
+        let age = first.monotonic_ns.saturating_sub(start_monotonic_ns);
+        let creation = Reading {
+            monotonic_ns: start_monotonic_ns,
+            sched_ns: first.sched_ns.saturating_sub(age),
+            throttled_ns: first.throttled_ns.map(|_| 0),
+            modes: ModeTimes { poll_ns: first.modes.poll_ns, ..ModeTimes::default() },
+            ..Reading::default()
+        };
+        let mut account = Self { since: Since::Creation { is_first_step: false }, ..Self::follow(creation) };
+        let (interval, faults) = account.advance(first);
+        account.since = Since::Creation { is_first_step: true };
+        (account, interval, faults)
+    }
+
+    /// Wall time of the thread by state since it is followed.
     #[must_use]
     pub fn states(&self) -> StateTimes {
-        let delay_ns = self.delay_ns - self.delay_before_ns;
-        let mut times = off_cpu(delay_ns, self.throttled_ns, self.halted_ns, self.blocked_ns);
+        let mut times = off_cpu(self.delay_ns, self.throttled_ns, self.halted_ns, self.blocked_ns);
         self.on_cpu.write_total(&mut times);
-        if self.off_ns > 0 {
-            times.set(State::Off, self.off_ns);
-        }
         times
     }
 
-    /// What happened since the thread's creation, as an interval: for a thread that is younger than the interval.
+    /// The kernel's times since the thread's creation.
     #[must_use]
-    pub fn since_creation(&self) -> Interval {
-        Interval {
-            wall_ns: self.states().sum(),
-            run_ns: self.run_ns,
-            run_delay_ns: self.delay_ns,
-            counters: self.last.counters,
-            states: self.states(),
-            kvm: None,
-        }
+    pub const fn totals(&self) -> Totals {
+        self.totals
     }
 
-    /// Whether an interval of the thread has all of its time since its creation.
+    /// Whether the thread is followed from its creation on.
     #[must_use]
-    pub fn is_all_in(&self, interval: &Interval) -> bool {
-        interval.wall_ns == self.states().sum()
+    pub const fn is_from_creation(&self) -> bool {
+        matches!(self.since, Since::Creation { .. })
+    }
+
+    /// Whether the last step had all of the thread's time since its creation.
+    #[must_use]
+    pub const fn is_all_in_last_step(&self) -> bool {
+        matches!(self.since, Since::Creation { is_first_step: true })
     }
 
     /// The last reading.
@@ -156,8 +167,9 @@ impl Account {
             *before += added;
             added
         };
-        let run_ns = grow(reading.run_ns(), &mut self.run_ns);
-        let run_delay_ns = grow(reading.delay_ns(), &mut self.delay_ns);
+        let run_ns = grow(reading.run_ns(), &mut self.totals.run_ns);
+        let run_delay_ns = grow(reading.delay_ns(), &mut self.totals.run_delay_ns);
+        self.delay_ns += run_delay_ns;
         let mut throttled_before = self.last.throttled_ns.unwrap_or(0);
         let throttled_ns = reading.throttled_ns.map(|now| {
             let known = grow(now, &mut throttled_before) + self.throttled_early_ns;
@@ -177,6 +189,9 @@ impl Account {
         let blocked_ns = asleep_ns - halted_ns;
         self.halted_ns += halted_ns;
         self.blocked_ns += blocked_ns;
+        if let Since::Creation { is_first_step } = &mut self.since {
+            *is_first_step = false;
+        }
         if let Some(throttled_ns) = throttled_ns {
             *self.throttled_ns.get_or_insert(0) += throttled_ns;
         }
@@ -241,21 +256,30 @@ mod tests {
     }
 
     #[test]
-    fn states_since_creation_come_from_the_kernels_counts() {
-        let account = Account::open(reading(10_000, 3_000, 500, 1_000, 0), 7_000_000_000, 0);
-        assert_eq!(account.states().get(State::Off), Some(5_500), "nobody watched");
-        assert_eq!(account.states().sum(), 10_000);
-        let later = Account::open(reading(10_000, 3_000, 500, 1_000, 0), 7_000_000_000, 900);
-        assert_eq!(
-            (later.states().get(State::Steal), later.states().get(State::Off)),
-            (Some(100), Some(6_400))
-        );
-        assert_eq!(later.states().sum(), 10_000, "nor knows for what it waited");
+    fn all_states_are_zero_where_following_begins() {
+        let account = Account::follow(reading(10_000, 3_000, 500, 1_000, 200));
+        assert_eq!(account.states().sum(), 0, "what was before is of no state");
+        let totals = Totals { run_ns: 3_500, run_delay_ns: 1_200 };
+        assert_eq!(account.totals(), totals, "the kernel's own counts");
+        assert!(!account.is_from_creation() && !account.is_all_in_last_step());
+    }
+
+    #[test]
+    fn a_young_thread_is_followed_from_its_creation_on() {
+        let first = Reading { halted_ns: 2_000, ..reading(10_000, 3_000, 500, 1_000, 0) };
+        let (mut account, interval, faults) = Account::follow_from_creation(first, 7_000_000_000);
+        assert_eq!(faults, Faults::default());
+        assert_eq!(interval.states, times(3_500, 1_000, None, 2_000, 3_500));
+        assert_eq!((account.states(), interval.wall_ns), (interval.states, 10_000));
+        assert!(account.is_from_creation() && account.is_all_in_last_step());
+        account.advance(reading(11_000, 4_000, 0, 1_000, 0));
+        assert!(account.is_from_creation() && !account.is_all_in_last_step());
+        assert_eq!(account.states().sum(), 11_000);
     }
 
     #[test]
     fn a_wait_that_goes_on_is_steal_now_and_is_not_counted_twice_when_it_ends() {
-        let mut account = Account::open(reading(1_000_000, 0, 0, 0, 0), 7_000_000_000, 0);
+        let mut account = Account::follow(reading(1_000_000, 0, 0, 0, 0));
         let (starved, faults) = account.advance(reading(2_000_000, 0, 0, 0, 900_000));
         assert_eq!(starved.states, times(0, 900_000, None, 0, 100_000));
         assert_eq!(faults, Faults::default());
@@ -272,14 +296,14 @@ mod tests {
 
     #[test]
     fn a_stint_that_goes_on_is_run_time_now() {
-        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000, 0);
+        let mut account = Account::follow(reading(0, 0, 0, 0, 0));
         let (interval, _) = account.advance(reading(1_000_000, 0, 1_000_000, 0, 0));
         assert_eq!(interval.states, times(1_000_000, 0, None, 0, 0));
     }
 
     #[test]
     fn a_remainder_below_zero_is_carried_over_and_told_when_it_is_more_than_uncertainty() {
-        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000, 0);
+        let mut account = Account::follow(reading(0, 0, 0, 0, 0));
         let (_, faults) = account.advance(reading(1_000_000, 1_010_000, 0, 0, 0));
         assert!(!faults.negative_remainder);
         let (next, _) = account.advance(reading(2_000_000, 1_010_000, 0, 0, 0));
@@ -295,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_count_that_falls_is_held_and_told() {
-        let mut account = Account::open(reading(0, 900_000, 0, 0, 0), 6_000_000_000, 0);
+        let mut account = Account::follow(reading(0, 900_000, 0, 0, 0));
         let (interval, faults) = account.advance(reading(1_000_000, 100_000, 0, 0, 0));
         assert!(faults.regression);
         assert_eq!(interval.run_ns, 0);
@@ -304,8 +328,7 @@ mod tests {
     #[test]
     fn sleep_is_split_by_what_was_measured_in_a_halt() {
         let first = Reading { halted_ns: 2_000, blocked_ns: 1_000, ..reading(10_000, 3_000, 0, 1_000, 0) };
-        let mut account = Account::open(first, 7_000_000_000, 0);
-        assert_eq!(account.states().get(State::Off), Some(3_000));
+        let mut account = Account::follow(first);
         let (interval, faults) = account.advance(Reading {
             halted_ns: 302_000,
             blocked_ns: 1_000,
@@ -318,7 +341,7 @@ mod tests {
 
     #[test]
     fn an_estimated_sleep_that_was_too_long_is_not_added_twice() {
-        let mut account = Account::open(reading(0, 0, 0, 0, 0), 7_000_000_000, 0);
+        let mut account = Account::follow(reading(0, 0, 0, 0, 0));
         let asleep = |sched, halted| Reading { halted_ns: halted, ..reading(sched, 0, 0, 0, 0) };
         account.advance(asleep(1_000_000, 1_000_000));
         let (second, faults) = account.advance(asleep(2_000_000, 999_000));
@@ -335,7 +358,7 @@ mod tests {
     fn a_quota_s_part_of_the_run_delay_is_no_steal() {
         let throttled =
             |sched, delay, ns| Reading { throttled_ns: Some(ns), ..reading(sched, 0, 0, delay, 0) };
-        let mut account = Account::open(throttled(1_000_000, 300_000, 0), 7_000_000_000, 0);
+        let mut account = Account::follow(throttled(1_000_000, 300_000, 0));
         assert_eq!(account.states().get(State::Throttled), Some(0));
         let (interval, faults) = account.advance(throttled(2_000_000, 900_000, 500_000));
         assert_eq!(interval.states, times(0, 600_000, Some(500_000), 0, 400_000));

@@ -28,5 +28,7 @@ pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
 pub use label::Label;
 pub use level::Level;
 pub use on_cpu::ModeTimes;
-pub use snapshot::{Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Vcpu, Vm};
+pub use snapshot::{
+    Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,
+};
 pub use state::{STATES, State, StateTimes};

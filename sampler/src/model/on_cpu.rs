@@ -79,20 +79,10 @@ pub(super) struct OnCpu {
 }
 
 impl OnCpu {
-    /// Opens the account with the run time since the thread's creation. Polls from before are the kernel's, or untold.
-    pub(super) fn open(first: &ModeTimes, run_ns: u64) -> Self {
-        let before = ModeTimes { poll_ns: first.poll_ns, ..ModeTimes::default() };
+    /// Opens the account: nothing was before this.
+    pub(super) fn follow(first: &ModeTimes) -> Self {
         let none = Parts::default();
-        let mut account = Self {
-            last: before,
-            total: none,
-            early_guest_ns: 0,
-            early_vmm_ns: 0,
-            early_poll_ns: 0,
-            step: none,
-        };
-        account.advance(first, run_ns);
-        account
+        Self { last: *first, total: none, early_guest_ns: 0, early_vmm_ns: 0, early_poll_ns: 0, step: none }
     }
 
     /// Shares out the run time of an interval. Returns whether more was told than it has, by more than readings are apart.
@@ -206,26 +196,21 @@ mod tests {
 
     #[test]
     fn the_kernel_s_part_is_what_is_left() {
-        let mut account = OnCpu::open(&told(0, 0, 0, 70), 1_000);
-        assert_eq!(
-            step(&account),
-            [Some(0), Some(0), Some(0), Some(0), Some(1_000)],
-            "before it was followed"
-        );
+        let mut account = OnCpu::follow(&told(0, 0, 0, 70));
         assert!(!account.advance(&told(600, 250, 100, 90), 1_000));
         assert_eq!(step(&account), [Some(600), Some(280), Some(100), Some(20), None]);
     }
 
     #[test]
     fn without_hooks_all_is_run_time() {
-        let mut account = OnCpu::open(&ModeTimes::default(), 1_000);
+        let mut account = OnCpu::follow(&ModeTimes::default());
         account.advance(&ModeTimes { poll_ns: Some(3), ..ModeTimes::default() }, 500);
         assert_eq!(step(&account), [None, None, None, None, Some(500)]);
     }
 
     #[test]
     fn around_a_gap_only_what_was_told_is_told_apart() {
-        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
         let after = ModeTimes { gaps: 1, observed: false, ..told(300, 100, 50, 30) };
         account.advance(&after, 1_000);
         assert_eq!(step(&account), [Some(300), Some(100), Some(50), Some(0), Some(550)]);
@@ -241,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_is_told_early_is_shown_later_and_polls_that_were_preempted_are_told() {
-        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
         assert!(!account.advance(&told(1_010, 0, 0, 0), 1_000));
         assert!(!account.advance(&told(1_510, 0, 0, 0), 1_000));
         assert_eq!(step(&account), [Some(510), Some(490), Some(0), Some(0), None]);
@@ -254,7 +239,7 @@ mod tests {
 
     #[test]
     fn of_what_could_not_be_read_nothing_is_told() {
-        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
         account.advance(&told(500, 0, 0, 0), 1_000);
         account.advance(&ModeTimes { torn: true, observed: false, ..told(500, 0, 0, 0) }, 1_000);
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
@@ -266,7 +251,7 @@ mod tests {
 
     #[test]
     fn more_than_the_run_time_is_made_to_fit_and_told() {
-        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
         for second in 1..4 {
             let now = told(second * 900_000_000, second * 50_000_000, second * 50_000_000, 0);
             assert!(account.advance(&now, 800_000_000), "a fifth of the time is denied to the host itself");
@@ -281,7 +266,7 @@ mod tests {
 
     #[test]
     fn what_went_on_when_telling_ended_does_not_hide_what_comes_after() {
-        let mut account = OnCpu::open(&told(0, 0, 0, 0), 0);
+        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
         account.advance(&told(5_000_000, 0, 0, 0), 5_000_000);
         // It was in the guest then, and that was never written down.
         account.advance(&ModeTimes { observed: false, gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
@@ -296,8 +281,8 @@ mod tests {
             steps in proptest::collection::vec((0..2_000_u64, 0..2_000_u64, 0..900_u64, 0..300_u64, 0..3_000_u64, 0..5_u8), 1..40)
         ) {
             let mut now = ModeTimes { poll_ns: Some(0), ..ModeTimes::default() };
-            let mut account = OnCpu::open(&now, 77);
-            let mut all = 77;
+            let mut account = OnCpu::follow(&now);
+            let mut all = 0;
             for (guest, kernel, vmm, poll, run, turn) in steps {
                 now.observed = turn > 0;
                 now.torn = turn == 2;

@@ -143,15 +143,19 @@ pub struct Vcpu {
     pub tid: Option<u32>,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
-    /// When the thread was created, Unix time in ns: the start of every cumulative stream of this vCPU.
+    /// When the thread was created, Unix time in ns: the start of the kernel's counts.
     pub start_unix_ns: u64,
+    /// When all states were zero, Unix time in ns: the first reading, or the creation of a thread that was new then.
+    pub followed_unix_ns: u64,
+    /// The kernel's times since the thread's creation, with what goes on.
+    pub totals: Totals,
     /// The kernel's cumulative counts, by [`sampler_ebpf::abi::Counter`].
     pub counters: [u64; COUNTERS.len()],
     /// CPU time that the kernel has not yet added to its count, ns; non-zero only while on a CPU.
     pub running_ns: u64,
     /// Length of the wait that is going on, which the kernel counts when it ends, ns.
     pub waiting_ns: u64,
-    /// Wall time of the thread by state, cumulative.
+    /// Wall time of the thread by state since `followed_unix_ns`.
     pub states: StateTimes,
     /// What KVM alone knows of it; absent where it is no vCPU of KVM.
     pub kvm: Option<KvmVcpu>,
@@ -178,6 +182,16 @@ impl Vcpu {
     pub fn distributions_added(&self) -> Distributions {
         self.distributions.since(&self.distributions_before)
     }
+}
+
+/// The kernel's times of a vCPU's thread since its creation. What goes on and is not yet in the kernel's counts is in them, and
+/// they never fall.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// CPU time, ns.
+    pub run_ns: u64,
+    /// Run delay, ns.
+    pub run_delay_ns: u64,
 }
 
 /// What one interval added to a vCPU.
@@ -210,6 +224,8 @@ pub struct Ended {
     pub index: u32,
     /// When the thread was created, Unix time in ns.
     pub start_unix_ns: u64,
+    /// When all states were zero, Unix time in ns.
+    pub followed_unix_ns: u64,
     /// The kernel's counts at its very last switch, by [`sampler_ebpf::abi::Counter`]; where that was not recorded, those
     /// of the last snapshot.
     pub counters: [u64; COUNTERS.len()],
@@ -227,6 +243,7 @@ impl Ended {
             tid: self.tid,
             index: self.index,
             start_unix_ns: self.start_unix_ns,
+            followed_unix_ns: self.followed_unix_ns,
             seen_unix_ns: self.start_unix_ns,
             counters: self.counters,
             states: self.states,

@@ -19,12 +19,11 @@ states! {
     Kernel = "kernel", "On a physical CPU, in the host's kernel for the guest: handling its exits.";
     Vmm = "vmm", "On a physical CPU, outside KVM_RUN: in the VMM, or in the host's kernel for it.";
     Poll = "poll", "On a physical CPU, in the host's kernel, polling for a wake-up of the halted guest.";
-    Run = "run", "On a physical CPU, and not told for which of these.";
+    Run = "run", "On a physical CPU, not broken down: at level basic, or where KVM's hooks do not fire.";
     Steal = "steal", "Runnable, waiting for a physical CPU that somebody else has.";
     Throttled = "throttled", "Runnable, held back because a CPU quota of its control group, or of one above, has run out.";
     Halted = "halted", "Asleep because the guest halted, or has not started this vCPU.";
     Blocked = "blocked", "Asleep anywhere else: in the VMM, for a page, paused.";
-    Off = "off", "Not on a CPU before the sampler followed the vCPU: asleep or waiting, nobody knows for what.";
 }
 
 impl State {
@@ -39,7 +38,6 @@ impl State {
         Self::Throttled,
         Self::Halted,
         Self::Blocked,
-        Self::Off,
     ];
 
     /// Whether the thread has a CPU in it.

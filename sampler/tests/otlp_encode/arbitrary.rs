@@ -8,7 +8,7 @@ use hvsampler::{
     model::{
         Attributed, AttributedVm, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind,
         HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, OccupantKind, Origin, SamplerStats,
-        Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+        Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -237,6 +237,8 @@ impl Moment {
                     id: thread(number, position),
                     index: position / 2,
                     start_unix_ns: start(number, position),
+                    followed_unix_ns: start(number, position) + 3,
+                    totals: Totals { run_ns: counters[0], run_delay_ns: counters[1] },
                     counters,
                     states,
                     ..Vcpu::default()
@@ -267,6 +269,7 @@ impl Moment {
             id: thread(vm, position),
             index: position / 2,
             start_unix_ns: start(vm, position),
+            followed_unix_ns: start(vm, position) + 3,
             counters: [1; COUNTERS.len()],
             states,
             vm_gone,

@@ -109,6 +109,9 @@ impl Numbers {
     }
 }
 
+const CPU_TIME: &str = "hypervisor.vcpu.cpu.time";
+const RUN_DELAY: &str = "hypervisor.vcpu.run_delay";
+
 /// Metrics of what the scheduler counts of a vCPU's thread.
 const COUNTED: [(&str, Counter); 4] = [
     ("hypervisor.vcpu.yields", Counter::VoluntarySwitches),
@@ -124,7 +127,10 @@ pub(crate) const WAITS: [&str; DISTRIBUTIONS.len()] =
 fn of_vcpu(vm: &Vm, vcpu: &Vcpu, to: &mut Numbers) {
     for (state, ns) in vcpu.states.iter() {
         let attributes = time_attributes(&vm.id, vcpu.index, state);
-        to.put("hypervisor.vcpu.time", attributes, vcpu.start_unix_ns, double(ns));
+        to.put("hypervisor.vcpu.time", attributes, vcpu.followed_unix_ns, double(ns));
+    }
+    for (name, ns) in [(CPU_TIME, vcpu.totals.run_ns), (RUN_DELAY, vcpu.totals.run_delay_ns)] {
+        to.put(name, vcpu_attributes(&vm.id, vcpu.index), vcpu.start_unix_ns, double(ns));
     }
     for (name, counter) in COUNTED {
         let count = integer(vcpu.counters[counter as usize]);
@@ -299,9 +305,10 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
         let start = ended.start_unix_ns;
         let states: &StateTimes = &ended.states;
         for (state, _) in states.iter() {
-            series.push(("hypervisor.vcpu.time", time_attributes(&ended.vm_id, ended.index, state), start));
+            let attributes = time_attributes(&ended.vm_id, ended.index, state);
+            series.push(("hypervisor.vcpu.time", attributes, ended.followed_unix_ns));
         }
-        for (name, _) in COUNTED {
+        for name in COUNTED.map(|(name, _)| name).into_iter().chain([CPU_TIME, RUN_DELAY]) {
             series.push((name, vcpu_attributes(&ended.vm_id, ended.index), start));
         }
         if ended.vm_gone {

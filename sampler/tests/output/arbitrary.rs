@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hvsampler::model::{
     Attributed, AttributedVm, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind,
     HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
-    OccupantKind, Origin, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use proptest::{collection, option, prelude::*, sample};
 use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
@@ -115,6 +115,8 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
             counters,
             running_ns,
             waiting_ns,
+            totals: Totals { run_ns: running_ns, run_delay_ns: waiting_ns },
+            followed_unix_ns: start_unix_ns,
             states,
             kvm: (index % 5 > 0).then(|| KvmVcpu {
                 counts: kvm,
@@ -219,6 +221,7 @@ fn ended() -> impl Strategy<Value = Ended> {
             tid: (tid % 5 > 0).then_some(tid),
             index,
             start_unix_ns,
+            followed_unix_ns: start_unix_ns,
             counters,
             states,
             vm_gone,

@@ -145,6 +145,7 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         tid: Some(tid),
         index,
         start_unix_ns: AT - 59 * SECOND,
+        followed_unix_ns: AT - 40 * SECOND,
         counters: counters(30),
         states: states(30),
         kvm: Some(KvmVcpu {

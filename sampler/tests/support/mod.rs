@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hvsampler::model::{
     Attributed, AttributedVm, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum,
-    HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Origin, Snapshot, State, StateTimes, Vcpu, VcpuId,
-    Vm, VmKey,
+    HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Origin, Snapshot, State, StateTimes, Totals, Vcpu,
+    VcpuId, Vm, VmKey,
 };
 use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
@@ -64,6 +64,8 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             id: VcpuId::new([u64::from(100_000 + vm * 100 + index), seed]),
             index,
             start_unix_ns: START + seed,
+            followed_unix_ns: START + seed + 1,
+            totals: Totals { run_ns: seed * 19, run_delay_ns: seed * 23 },
             counters,
             states,
             ..Vcpu::default()

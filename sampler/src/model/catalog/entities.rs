@@ -191,7 +191,7 @@ impl Entity for VcpuEntity {
     fn start(_: Of<'_>, vcpu: &Vcpu, start: Start) -> u64 {
         match start {
             Start::Created => vcpu.start_unix_ns,
-            Start::Followed => vcpu.seen_unix_ns,
+            Start::Followed => vcpu.followed_unix_ns,
             Start::None | Start::Sampler | Start::Own => 0,
         }
     }

@@ -12,16 +12,35 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
         family: Family::counter(
             "hypervisor.vcpu.time",
             Unit::Seconds,
-            "Wall time of the vCPU thread by state.",
+            "Wall time of the vCPU by state, since the sampler follows it.",
         ),
         attributes: &[STATE],
-        start: Start::Created,
+        start: Start::Followed,
         values: Values::Numbers(|vcpu, to| {
             for (state, ns) in vcpu.states.iter() {
                 to.set(state as usize, ns);
             }
         }),
     },
+    Series::plain(
+        Family::counter(
+            "hypervisor.vcpu.cpu.time",
+            Unit::Seconds,
+            "CPU time of the vCPU's thread since its creation, as the scheduler counts it.",
+        ),
+        Start::Created,
+        |vcpu, to| to.set(0, vcpu.totals.run_ns),
+    ),
+    Series::plain(
+        Family::counter(
+            "hypervisor.vcpu.run_delay",
+            Unit::Seconds,
+            "Time that the vCPU's thread was runnable and waited for a CPU since its creation, also where a CPU quota held \
+             it back: what the guest reads as steal.",
+        ),
+        Start::Created,
+        |vcpu, to| to.set(0, vcpu.totals.run_delay_ns),
+    ),
     Series::plain(
         Family::counter(
             "hypervisor.vcpu.yields",

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     collect::Collector,
-    model::{Account, Distributions, Exits, KvmCounts, ModeTimes, Reading, SamplerStats},
+    model::{Account, Distributions, Exits, Faults, KvmCounts, ModeTimes, Reading, SamplerStats},
 };
 
 /// What this kernel tells at all.
@@ -77,15 +77,25 @@ const fn has_kvm(record: &WalkRecord) -> bool {
 
 fn read_thread(thread: &mut Thread, reading: Reading, last: Option<u64>, stats: &mut SamplerStats) {
     let Some(account) = &mut thread.account else {
-        let account = Account::open(reading, thread.start_monotonic_ns, thread.delay_before_ns);
         // Of a thread that is younger than the interval everything is known, not just its last part.
-        let young = last.is_some_and(|last| thread.start_monotonic_ns >= last);
-        thread.interval = young.then(|| account.since_creation());
-        thread.account = Some(account);
+        if last.is_some_and(|last| thread.start_monotonic_ns >= last) {
+            let (account, interval, faults) =
+                Account::follow_from_creation(reading, thread.start_monotonic_ns);
+            (thread.account, thread.interval) = (Some(account), Some(interval));
+            count(faults, stats);
+        } else {
+            thread.account = Some(Account::follow(reading));
+            thread.interval = None;
+        }
+        thread.followed_monotonic_ns = reading.monotonic_ns;
         return;
     };
     let (interval, faults) = account.advance(reading);
     thread.interval = Some(interval);
+    count(faults, stats);
+}
+
+fn count(faults: Faults, stats: &mut SamplerStats) {
     stats.negative_remainders += u64::from(faults.negative_remainder);
     stats.counter_regressions += u64::from(faults.regression);
 }
@@ -94,11 +104,8 @@ fn read_kvm_counts(thread: &mut Thread, record: &WalkRecord, kept: &[bool; KVM_S
     let now = has_kvm(record).then(|| KvmCounts::new(record.kvm, kept));
     let before = std::mem::replace(&mut thread.kvm, now);
     if let Some(now) = now {
-        let is_all_new = thread.is_first
-            && thread
-                .interval
-                .zip(thread.account)
-                .is_some_and(|(interval, account)| account.is_all_in(&interval));
+        let is_all_new =
+            thread.is_first && thread.account.is_some_and(|account| account.is_all_in_last_step());
         thread.kvm_added = Some(match thread.kvm_known.replace(now) {
             Some(known) => now.since(&known),
             None if is_all_new => now,

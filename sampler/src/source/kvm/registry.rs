@@ -7,7 +7,7 @@ mod entries;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, Event, ExitCounts};
+use sampler_ebpf::abi::{COUNTERS, EXIT_ROWS, Event, ExitCounts};
 
 use super::{
     attribution::{account::VmAccount, table::ThreadShares},
@@ -246,7 +246,7 @@ impl Registry {
                 Some(interval) => {
                     vm.attribution.add(&interval);
                     // Of a thread that is younger than the interval all is new.
-                    let young = account.is_all_in(&interval);
+                    let young = account.is_all_in_last_step();
                     let Some(now) = read(thread) else { continue };
                     match &thread.shares {
                         Some(before) => vm.attribution.charge(before, &now),
@@ -360,7 +360,7 @@ impl Registry {
             vm,
             index: event.vcpu_id,
             start_monotonic_ns: event.start_time_ns,
-            delay_before_ns: event.counters[Counter::RunDelay as usize],
+            followed_monotonic_ns: 0,
             seen_boottime_ns: event.at_boottime_ns,
             account: None,
             interval: None,

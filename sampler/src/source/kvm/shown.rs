@@ -18,6 +18,8 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         tid: Some(thread.id.tid),
         index: thread.index,
         start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
+        followed_unix_ns: followed(thread, account, clock),
+        totals: account.totals(),
         counters: last.counters,
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
@@ -32,6 +34,15 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
         interval: thread.interval,
     })
+}
+
+/// When all states of a thread were zero, Unix time in ns.
+const fn followed(thread: &Thread, account: &Account, clock: Clock) -> u64 {
+    if account.is_from_creation() {
+        clock.unix_of_boottime(thread.id.start_boottime_ns)
+    } else {
+        clock.unix_of_monotonic(thread.followed_monotonic_ns)
+    }
 }
 
 /// `None` of a VM that has no identity yet.
@@ -71,8 +82,10 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let read = thread.account.as_ref().map(|account| account.last().counters);
     // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
     let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
+    let followed_unix_ns = thread.account.as_ref().map(|account| followed(&thread, account, clock));
     Some(Ended {
         vm_id: vm_id?,
+        followed_unix_ns: followed_unix_ns.unwrap_or(0),
         id: thread.id.vcpu(),
         tid: Some(thread.id.tid),
         index: thread.index,

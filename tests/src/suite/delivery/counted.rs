@@ -36,9 +36,9 @@ pub(super) struct Vm {
     pub(super) name: Option<String>,
     uuid: Option<String>,
     platform: String,
-    #[serde(default)]
     pub(super) pid: u32,
     start_unix_ns: u64,
+    uptime_ns: u64,
     seen_unix_ns: u64,
     distributions: BTreeMap<String, Histogram>,
     kvm: BTreeMap<String, u64>,
@@ -87,9 +87,17 @@ struct Vcpu {
     index: u32,
     tid: u32,
     start_unix_ns: u64,
+    followed_unix_ns: u64,
+    totals: Totals,
     states: BTreeMap<String, u64>,
     #[serde(flatten)]
     rest: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Totals {
+    run_ns: u64,
+    run_delay_ns: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -97,6 +105,7 @@ pub(super) struct Ended {
     pub(super) vm_id: String,
     index: u32,
     start_unix_ns: u64,
+    followed_unix_ns: u64,
     states: BTreeMap<String, u64>,
     vm_gone: bool,
 }
@@ -154,7 +163,10 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
         for vcpu in &vcpus {
             let start = vcpu.start_unix_ns;
             for (state, ns) in &vcpu.states {
-                put(time_series(&vm.id, vcpu.index, state), start, seconds(*ns));
+                put(time_series(&vm.id, vcpu.index, state), vcpu.followed_unix_ns, seconds(*ns));
+            }
+            for (metric, ns) in TOTALS.into_iter().zip([vcpu.totals.run_ns, vcpu.totals.run_delay_ns]) {
+                put(total_series(&vm.id, vcpu.index, metric), start, seconds(ns));
             }
             for (row, metric) in metrics() {
                 let count = vcpu.rest.get(row.key).and_then(serde_json::Value::as_u64);
@@ -190,7 +202,7 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
         }
         put(info_series(vm), 0, PointValue::Int(1));
         put(vcpu_count_series(&vm.id), vm.start_unix_ns, int(vcpus.len() as u64));
-        put(uptime_series(&vm.id), 0, seconds(snapshot.at_unix_ns - vm.start_unix_ns));
+        put(uptime_series(&vm.id), 0, seconds(vm.uptime_ns));
     }
     let count = series("hypervisor.vm.count", "{vm}", Kind::LEVEL, Attributes::new());
     put(count, host_start_unix_ns, int(snapshot.vms.len() as u64));
@@ -212,10 +224,11 @@ fn exported(vcpus: &[Vcpu]) -> Vec<&Vcpu> {
 
 /// The series that end with a vCPU, each with its start.
 fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
-    let Ended { vm_id, index, start_unix_ns: start, .. } = ended;
-    let states = ended.states.keys().map(|state| (time_series(vm_id, *index, state), *start));
+    let Ended { vm_id, index, start_unix_ns: start, followed_unix_ns, .. } = ended;
+    let states = ended.states.keys().map(|state| (time_series(vm_id, *index, state), *followed_unix_ns));
     let counters = metrics().map(|(row, metric)| (counter_series(vm_id, *index, row, metric), *start));
-    let mut series: Vec<_> = states.chain(counters).collect();
+    let totals = TOTALS.map(|metric| (total_series(vm_id, *index, metric), *start));
+    let mut series: Vec<_> = states.chain(totals).chain(counters).collect();
     if ended.vm_gone {
         series.extend(DISTRIBUTIONS.iter().map(|row| (distribution_series(vm_id, row), *start)));
         series.extend(SHARES.map(|kind| (steal_series(vm_id, kind, None), *start)));
@@ -224,6 +237,13 @@ fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
         series.push((uptime_series(vm_id), 0));
     }
     series
+}
+
+/// The kernel's times of a vCPU's thread since its creation.
+const TOTALS: [&str; 2] = ["hypervisor.vcpu.cpu.time", "hypervisor.vcpu.run_delay"];
+
+fn total_series(vm_id: &str, index: u32, metric: &str) -> Series {
+    series(metric, "s", Kind::COUNTER, of_vcpu(vm_id, index))
 }
 
 /// The kinds of occupants, each of which has a series of every VM.

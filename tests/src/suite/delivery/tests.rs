@@ -26,10 +26,12 @@ fn lines() -> Vec<Value> {
         let vcpu = json!({
             "index": 3, "tid": 71, "start_unix_ns": 250, "run_ns": run, "run_delay_ns": 0, "voluntary_switches": 5,
             "involuntary_switches": 6, "migrations": 7, "timeslices": 8, "switches": 11,
-            "running_ns": 0, "waiting_ns": 0, "states": {"run": run, "steal": 1, "off": 2},
+            "running_ns": 0, "waiting_ns": 0, "totals": {"run_ns": 3, "run_delay_ns": 4}, "followed_unix_ns": 260,
+            "states": {"run": run, "steal": 1, "halted": 2},
         });
         json!({
             "id": "7-1", "name": NAME, "uuid": null, "platform": "unknown", "pid": 70, "start_unix_ns": 200,
+            "uptime_ns": 250_000_000,
             "seen_unix_ns": 220, "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
             "kvm": {"exits": 9, "halt_wait_ns": 250_000_000},
             "steal_by": occupants,
@@ -46,7 +48,8 @@ fn lines() -> Vec<Value> {
         })
     };
     let ended = json!({
-        "vm_id": "7-1", "index": 3, "tid": 71, "start_unix_ns": 250, "states": {"run": 1, "steal": 1, "off": 2},
+        "vm_id": "7-1", "index": 3, "tid": 71, "start_unix_ns": 250, "followed_unix_ns": 260,
+        "states": {"run": 1, "steal": 1, "halted": 2},
         "vm_gone": true,
     });
     vec![
@@ -102,8 +105,9 @@ fn otlp() -> Value {
     };
     let gauge = |name: &str, unit: &str, points: Vec<Value>| json!({"name": name, "description": "d", "unit": unit, "gauge": {"dataPoints": points}});
     let time =
-        |key: &str, values: [f64; 2]| series(state(key), Some("250"), "asDouble", values.map(Value::from));
+        |key: &str, values: [f64; 2]| series(state(key), Some("260"), "asDouble", values.map(Value::from));
     let count = |value: &str| series(vcpu(), Some("250"), "asInt", [value.into(), value.into()]);
+    let total = |value: f64| series(vcpu(), Some("250"), "asDouble", [value.into(), value.into()]);
     // As the numbers, but for the attributes' order and the values.
     let distribution = |name: &str, value: Value| {
         let mut points = series(vec![id()], Some("220"), "sum", [0.into(), 0.into()]);
@@ -123,7 +127,7 @@ fn otlp() -> Value {
     let host =
         |at: &str, value: &str| json!({"timeUnixNano": at, "startTimeUnixNano": "500", "asInt": value});
     let run = time("run", [9_007_199.254_740_993, 9_007_199.254_740_994]);
-    let times = [run, time("steal", [1e-9, 1e-9]), time("off", [2e-9, 2e-9])].concat();
+    let times = [run, time("steal", [1e-9, 1e-9]), time("halted", [2e-9, 2e-9])].concat();
     let occupant = |kind: &&str| {
         let attributes = vec![id(), text("hypervisor.steal.by.kind", kind)];
         series(attributes, Some("220"), "asDouble", [0.25.into(), 0.25.into()])
@@ -142,6 +146,8 @@ fn otlp() -> Value {
     let helpers = [helper("run", 0.5), helper("steal", 0.25)].concat();
     let metrics = json!([
         counter("hypervisor.vcpu.time", "s", times),
+        counter("hypervisor.vcpu.cpu.time", "s", total(3e-9)),
+        counter("hypervisor.vcpu.run_delay", "s", total(4e-9)),
         counter("hypervisor.vcpu.yields", "{yield}", count("5")),
         counter("hypervisor.vcpu.preemptions", "{preemption}", count("6")),
         counter("hypervisor.vcpu.migrations", "{migration}", count("7")),
@@ -160,11 +166,7 @@ fn otlp() -> Value {
             "{vcpu}",
             series(vec![id()], Some("200"), "asInt", ["1".into(), "1".into()])
         ),
-        gauge(
-            "hypervisor.vm.uptime",
-            "s",
-            series(vec![id()], None, "asDouble", [8e-7.into(), 1.8e-6.into()])
-        ),
+        gauge("hypervisor.vm.uptime", "s", series(vec![id()], None, "asDouble", [0.25.into(), 0.25.into()])),
         level("hypervisor.vm.count", "{vm}", vec![host("1000", "1"), host("2000", "1"), host("3000", "0")]),
     ]);
     let scope = json!({"scope": {"name": "hvsampler", "version": "0.1.0"}, "metrics": metrics});
@@ -195,7 +197,7 @@ fn target(points: &mut [Point]) -> &mut Point {
 fn what_a_collector_writes_by_the_specification_is_equal() {
     let deviations = compare(&points(), &read(&otlp()));
     assert!(deviations.is_empty(), "{}", summary(&deviations));
-    assert_eq!(points().len(), 3 * 26, "3 states, 4 counters, 18 of the VM and 1 of the host");
+    assert_eq!(points().len(), 3 * 28, "3 states, 6 counters, 18 of the VM and 1 of the host");
 }
 
 #[test]
@@ -298,7 +300,7 @@ fn ends_follow_from_what_is_gone_and_from_what_is_named() {
     let named_only = &lines()[2..];
     assert_eq!(
         ends(named_only).len(),
-        3 + 4 + 6 + SHARES.len(),
+        3 + 6 + 6 + SHARES.len(),
         "it came and went between two snapshots; its info never was"
     );
 }

@@ -58,10 +58,10 @@ pub struct Thread {
     pub index: u32,
     /// `CLOCK_MONOTONIC` at its creation, ns.
     pub start_monotonic_ns: u64,
-    /// Its run delay when it was first seen, ns.
-    pub delay_before_ns: u64,
     /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
     pub seen_boottime_ns: u64,
+    /// `CLOCK_MONOTONIC` at its first reading, ns; 0 before.
+    pub followed_monotonic_ns: u64,
     /// Its account, from the first reading on.
     pub account: Option<Account>,
     /// What the last interval added.
