@@ -4,6 +4,7 @@ pub mod client;
 pub mod json;
 pub mod otlp;
 pub mod pipeline;
+pub mod reference;
 pub mod resource;
 pub mod selfmetrics;
 pub mod settings;

@@ -5,5 +5,6 @@
 mod arbitrary;
 mod documents;
 mod golden;
+mod reference;
 mod sample;
 mod table;

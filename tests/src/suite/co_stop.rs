@@ -72,7 +72,8 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         complete = is_complete(&snapshot);
         for vm in &snapshot.vms {
             ensure!(vm.co_stop.tick_ns <= 1 << 20, "{:?}", vm.co_stop);
-            *sums.entry(vm.origin.number().unwrap_or_default()).or_insert(0) += vm.co_stop.interval_ns.unwrap_or(0);
+            *sums.entry(vm.origin.number().unwrap_or_default()).or_insert(0) +=
+                vm.co_stop.interval_ns.unwrap_or(0);
         }
         end.1 = monotonic_us();
         sampler::nothing_lost(&snapshot.sampler)?;

@@ -1,0 +1,201 @@
+//! The catalog as documents: the reference page, and a registry file in the form of the semantic conventions.
+
+use std::fmt::Write as _;
+
+use crate::model::{
+    SamplerKind, SamplerStats,
+    catalog::{Entity, Family, ForEachEntity, Instrument, Series, Start, for_each_entity},
+};
+
+const HEAD: &str = "\
+# Metrics
+
+<!-- Written from the catalog by `cargo xtask bless`, and held by a test: edits here are lost. -->
+
+One section for each metric that hvsampler exports as OTLP. Times are seconds here, and nanoseconds in JSON. Sums are
+cumulative. Histograms are exponential, of scale 0: their buckets are powers of two of seconds. What a host cannot tell
+is absent, never zero. *Start* is the moment at which a value was zero. A series ends with one point that is flagged as
+having no recorded value.
+
+[meaning.md](meaning.md) says what the states mean and where they come from. The same catalog for tools is
+[registry.yaml](registry.yaml).
+";
+
+/// The reference page, as Markdown.
+#[must_use]
+pub fn markdown() -> String {
+    let mut page = Page { text: HEAD.to_owned() };
+    for_each_entity(&mut page);
+    page.own();
+    page.text
+}
+
+struct Page {
+    text: String,
+}
+
+impl ForEachEntity for Page {
+    fn entity<E: Entity>(&mut self) {
+        let _ = writeln!(self.text, "\n## Of each {}\n", E::NAME);
+        if !E::ATTRIBUTES.is_empty() {
+            self.text.push_str("| attribute | what it holds |\n|---|---|\n");
+            for (key, help) in E::ATTRIBUTES {
+                let _ = writeln!(self.text, "| `{key}` | {help} |");
+            }
+        }
+        for series in E::SERIES {
+            self.series(series);
+        }
+    }
+}
+
+impl Page {
+    fn series<D>(&mut self, series: &Series<D>) {
+        let Family { name, unit, instrument, help, level } = series.family;
+        let _ = writeln!(
+            self.text,
+            "\n### {name}\n\n{help}\n\n{}, unit `{}`, at level {}. Start: {}.",
+            title(instrument),
+            unit.ucum(),
+            level.key(),
+            start(series.start),
+        );
+        for dimension in series.attributes {
+            let _ = writeln!(self.text, "\n| `{}` | what it stands for |\n|---|---|", dimension.key);
+            for label in dimension.values {
+                let _ = writeln!(self.text, "| `{}` | {} |", label.key, label.help);
+            }
+        }
+    }
+
+    /// What the sampler counts of itself.
+    fn own(&mut self) {
+        self.text.push_str(
+            "\n## Of the sampler itself\n\nIn the scope `hvsampler.self`, through the OpenTelemetry SDK. All names begin with \
+             `hypervisor.sampler.`.\n\n| metric | kind | unit | what it counts |\n|---|---|---|---|\n",
+        );
+        for row in SamplerStats::default().rows() {
+            let kind = match row.kind {
+                SamplerKind::Counter => "counter",
+                SamplerKind::UpDown => "up-down counter",
+            };
+            let help = row.help.split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = writeln!(self.text, "| `{}` | {kind} | `{}` | {help} |", row.name, row.unit);
+        }
+    }
+}
+
+const fn title(instrument: Instrument) -> &'static str {
+    match instrument {
+        Instrument::Counter => "Counter",
+        Instrument::UpDownCounter => "Up-down counter",
+        Instrument::Gauge => "Gauge",
+        Instrument::Histogram => "Histogram",
+    }
+}
+
+const fn start(start: Start) -> &'static str {
+    match start {
+        Start::None => "none, a value of the moment",
+        Start::Sampler => "when the sampler began",
+        Start::Created => "when the thread, or the VMM's process, was created",
+        Start::Followed => "when the sampler began to follow it",
+        Start::Own => "since it has a series of its own",
+    }
+}
+
+/// The registry, as YAML.
+#[must_use]
+pub fn registry() -> String {
+    let mut registry = Registry::default();
+    for_each_entity(&mut registry);
+    format!(
+        "# Written from the catalog by `cargo xtask bless`, and held by a test: edits here are lost.\n\
+         groups:\n{}  - id: registry.hypervisor\n    type: attribute_group\n    \
+         brief: Attributes of the hypervisor's metrics.\n    attributes:\n{}",
+        registry.metrics, registry.attributes
+    )
+}
+
+#[derive(Default)]
+struct Registry {
+    metrics: String,
+    attributes: String,
+    /// Metrics and attributes that are written already.
+    known: Vec<&'static str>,
+}
+
+impl ForEachEntity for Registry {
+    fn entity<E: Entity>(&mut self) {
+        for (key, help) in E::ATTRIBUTES {
+            if self.is_new(key) {
+                let kind =
+                    if *key == "process.pid" || *key == "hypervisor.vcpu.id" { "int" } else { "string" };
+                let _ = writeln!(
+                    self.attributes,
+                    "      - id: {key}\n        type: {kind}\n        stability: development\n        brief: {}",
+                    quoted(help)
+                );
+            }
+        }
+        for series in E::SERIES {
+            self.series(series, E::ATTRIBUTES);
+        }
+    }
+}
+
+impl Registry {
+    fn is_new(&mut self, name: &'static str) -> bool {
+        let is_new = !self.known.contains(&name);
+        if is_new {
+            self.known.push(name);
+        }
+        is_new
+    }
+
+    fn series<D>(&mut self, series: &Series<D>, entity: &[(&'static str, &'static str)]) {
+        for dimension in series.attributes.iter().filter(|dimension| !dimension.values.is_empty()) {
+            if !self.is_new(dimension.key) {
+                continue;
+            }
+            let _ = writeln!(
+                self.attributes,
+                "      - id: {}\n        stability: development\n        type:\n          members:",
+                dimension.key
+            );
+            for label in dimension.values {
+                let _ = writeln!(
+                    self.attributes,
+                    "            - id: {0}\n              value: {0}\n              brief: {1}\n              stability: development",
+                    label.key,
+                    quoted(label.help)
+                );
+            }
+        }
+        let Family { name, unit, instrument, help, .. } = series.family;
+        if !self.is_new(name) {
+            return;
+        }
+        let _ = write!(
+            self.metrics,
+            "  - id: metric.{name}\n    type: metric\n    metric_name: {name}\n    stability: development\n    brief: {}\n    \
+             instrument: {}\n    unit: {}\n",
+            quoted(help),
+            instrument.key(),
+            quoted(unit.ucum()),
+        );
+        let own = series.attributes.iter().map(|dimension| dimension.key);
+        let keys: Vec<_> = entity.iter().map(|(key, _)| *key).chain(own).collect();
+        if !keys.is_empty() {
+            self.metrics.push_str("    attributes:\n");
+            for key in keys {
+                let _ = writeln!(self.metrics, "      - ref: {key}");
+            }
+        }
+    }
+}
+
+/// A YAML scalar in double quotes.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
