@@ -10,6 +10,9 @@ use crate::{
     workspace::Workspace,
 };
 
+/// The binary that runs the tests which need privileges or guests.
+pub(crate) const RUNNER: &str = "sampler-tests";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// The debug profile instead of release.

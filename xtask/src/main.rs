@@ -13,6 +13,8 @@ mod pins;
 mod run;
 mod setup;
 mod shell;
+mod stream;
+mod tally;
 mod test;
 mod tidy;
 mod workspace;
@@ -65,7 +67,7 @@ fn main() -> ExitCode {
 fn dispatch(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::open()?;
     match task {
-        Task::Setup(args) => setup::main(&workspace, &args),
+        Task::Setup(args) => setup::main(&workspace, &args, lab::needs),
         Task::Build(args) => build::main(&workspace, &args),
         Task::Run(args) => run::main(&workspace, &args),
         Task::Test(args) => test::main(&workspace, &args),

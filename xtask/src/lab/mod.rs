@@ -6,7 +6,10 @@ mod initramfs;
 mod kernel;
 mod machine;
 mod modules;
+mod needs;
 mod tools;
+
+pub(crate) use self::needs::{cannot_install, needs};
 
 use std::{
     ffi::OsStr,
@@ -24,9 +27,10 @@ use self::{
     tools::{Busybox, Qemu},
 };
 use crate::{
-    build,
+    build::{self, RUNNER},
     setup::{self, Purpose},
-    test::{RUNNER, stream::RunnerLines, tally::Tally},
+    stream::RunnerLines,
+    tally::Tally,
     workspace::Workspace,
 };
 
@@ -56,7 +60,7 @@ pub(crate) enum Job {
 }
 
 pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    setup::ensure(workspace, &[Purpose::Lab])?;
+    setup::install(needs(workspace)?)?;
     let job = if args.command.is_empty() {
         setup::ensure(workspace, &[Purpose::Build])?;
         build::binaries(workspace, true)?;
@@ -67,24 +71,6 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let tally = run(workspace, &args.kernels, &job, Duration::from_secs(args.limit))?;
     println!("{tally}");
     Ok(tally.exit_code())
-}
-
-/// Downloads everything the lab needs.
-pub(crate) fn fetch(workspace: &Workspace) -> Result<()> {
-    let busybox = Busybox::fetch(workspace)?;
-    Qemu::choose(workspace)?;
-    for kernel in Kernel::named(workspace, &[])? {
-        kernel.fetch(workspace, &busybox)?;
-    }
-    Ok(())
-}
-
-/// Whether the cache holds everything the lab needs.
-pub(crate) fn is_fetched(workspace: &Workspace) -> Result<bool> {
-    let kernels = Kernel::named(workspace, &[])?;
-    Ok(Busybox::is_fetched(workspace)
-        && Qemu::is_fetched(workspace)
-        && kernels.iter().all(|kernel| kernel.is_fetched(workspace)))
 }
 
 /// Boots the kernels one after the other: one machine keeps two processors busy.
@@ -289,7 +275,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::test::tally::Counts;
+    use crate::tally::Counts;
 
     #[test]
     fn a_shell_reads_back_what_was_quoted() {

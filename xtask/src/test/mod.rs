@@ -1,8 +1,6 @@
 //! `cargo xtask test`: everything that must hold before a change lands.
 
 mod parts;
-pub(crate) mod stream;
-pub(crate) mod tally;
 
 use std::{
     process::ExitCode,
@@ -11,13 +9,10 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 
-pub(crate) use self::parts::RUNNER;
-use self::{
-    parts::{PARTS, Part},
-    tally::Tally,
-};
+use self::parts::{PARTS, Part};
 use crate::{
     setup::{self, Purpose},
+    tally::Tally,
     workspace::Workspace,
 };
 

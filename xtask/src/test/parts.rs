@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::{Args, stream, tally::Tally};
+use super::Args;
 use crate::{
-    build,
+    build::{self, RUNNER},
     lab::{self, Job},
     setup::{self, Backends, Purpose},
-    shell, tidy,
+    shell, stream,
+    tally::Tally,
+    tidy,
     workspace::Workspace,
 };
 
@@ -17,9 +19,6 @@ use crate::{
 const LAB_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// What operators start from is what the delivery tests run.
 const NODE_CONFIG: &str = "otel-config/node.yaml";
-
-/// The binary that runs the tests which need privileges or guests.
-pub(crate) const RUNNER: &str = "sampler-tests";
 
 /// A group of tests that run together.
 pub(super) struct Part {
@@ -68,14 +67,14 @@ fn lab(workspace: &Workspace, args: &Args) -> Result<Tally> {
     if args.no_lab {
         return Ok(Tally::skip("lab", "--no-lab was given"));
     }
-    if let Some(reason) = setup::cannot_install(Purpose::Lab) {
+    if let Some(reason) = lab::cannot_install() {
         return Ok(Tally::skip("lab", reason));
     }
     build::binaries(workspace, true)?;
     if !selects_any(workspace, "lab", args)? {
         return Ok(Tally::default());
     }
-    setup::ensure(workspace, &[Purpose::Lab])?;
+    setup::install(lab::needs(workspace)?)?;
     lab::run(workspace, &[], &Job::Tests { filter: args.filter.clone() }, LAB_LIMIT)
 }
 
@@ -84,7 +83,7 @@ fn delivery(workspace: &Workspace, args: &Args) -> Result<Tally> {
     if args.no_delivery {
         return Ok(Tally::skip("delivery", "--no-delivery was given"));
     }
-    if let Some(reason) = setup::cannot_install(Purpose::Collector) {
+    if let Some(reason) = setup::cannot_have_collector() {
         return Ok(Tally::skip("delivery", reason));
     }
     if !shell::is_root() {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     setup::{self, Purpose},
     shell,
-    test::tally::Tally,
+    tally::Tally,
     workspace::Workspace,
 };
 

@@ -7,8 +7,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::tally::{Counts, Tally};
-use crate::shell;
+use crate::{
+    shell,
+    tally::{Counts, Tally},
+};
 
 /// Collects the result lines of the test runner and holds its sum and exit status against them,
 /// so that a runner which died half-way never passes.

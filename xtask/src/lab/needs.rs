@@ -1,11 +1,14 @@
-//! Programs from Debian packages.
+//! What the machine must have before the lab can boot: Debian packages, and downloads in the cache.
 
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::Need;
-use crate::shell;
+use super::{
+    kernel::Kernel,
+    tools::{Busybox, Qemu},
+};
+use crate::{setup::Need, shell, workspace::Workspace};
 
 /// A program and the package that has it.
 struct Program {
@@ -20,8 +23,13 @@ const FOR_LAB: [Program; 1] = [Program {
     why: "runs the guests of the lab, and brings the libraries of the QEMU that the lab boots in",
 }];
 
+/// What the lab uses and this machine lacks.
+pub(crate) fn needs(workspace: &Workspace) -> Result<Vec<Need<'_>>> {
+    Ok(packages().into_iter().chain(downloads(workspace)?).collect())
+}
+
 /// What the lab cannot take from packages unpacked in the cache.
-pub(super) fn for_lab<'a>() -> Option<Need<'a>> {
+fn packages<'a>() -> Option<Need<'a>> {
     let missing = missing();
     let why = missing.first()?.why;
     let packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
@@ -32,8 +40,34 @@ pub(super) fn for_lab<'a>() -> Option<Need<'a>> {
     })
 }
 
-/// Why the packages cannot be installed by us, with what the user does instead.
-pub(super) fn cannot_install() -> Option<String> {
+fn downloads(workspace: &Workspace) -> Result<Option<Need<'_>>> {
+    Ok((!is_fetched(workspace)?).then(|| Need {
+        what: format!("the lab's kernels, QEMU and busybox into {}", workspace.cache.path("lab").display()),
+        why: "boots Debian's kernels with a KVM inside (about 350 MB are downloaded, 70 MB kept)",
+        install: Box::new(|| fetch(workspace)),
+    }))
+}
+
+/// Whether the cache holds everything the lab downloads.
+fn is_fetched(workspace: &Workspace) -> Result<bool> {
+    let kernels = Kernel::named(workspace, &[])?;
+    Ok(Busybox::is_fetched(workspace)
+        && Qemu::is_fetched(workspace)
+        && kernels.iter().all(|kernel| kernel.is_fetched(workspace)))
+}
+
+fn fetch(workspace: &Workspace) -> Result<()> {
+    let busybox = Busybox::fetch(workspace)?;
+    Qemu::choose(workspace)?;
+    for kernel in Kernel::named(workspace, &[])? {
+        kernel.fetch(workspace, &busybox)?;
+    }
+    Ok(())
+}
+
+/// Why this machine cannot have a lab, by its nature rather than by an accident, with what the
+/// user does instead.
+pub(crate) fn cannot_install() -> Option<String> {
     let packages: Vec<&str> = missing().iter().map(|program| program.package).collect();
     let list = packages.join(" ");
     if shell::which("apt-get").is_none() {
