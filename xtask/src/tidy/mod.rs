@@ -1,6 +1,14 @@
 //! `cargo xtask tidy`: what can be judged without running the product.
 
-use std::process::{Command, ExitCode};
+mod circles;
+mod commands;
+mod directions;
+mod graph;
+mod house;
+mod lexer;
+mod parse;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 
@@ -20,15 +28,17 @@ pub(crate) struct Args {
 
 struct Check {
     name: &'static str,
-    command: fn(&Workspace) -> Command,
+    run: fn(&Workspace) -> Result<()>,
 }
 
-const CHECKS: [Check; 5] = [
-    Check { name: "tidy::fmt", command: fmt },
-    Check { name: "tidy::clippy", command: clippy },
-    Check { name: "tidy::clippy-ebpf", command: clippy_ebpf },
-    Check { name: "tidy::doc", command: doc },
-    Check { name: "tidy::deny", command: deny },
+const CHECKS: [Check; 7] = [
+    Check { name: "tidy::directions", run: house::directions },
+    Check { name: "tidy::circles", run: house::circles },
+    Check { name: "tidy::fmt", run: |workspace| shell::run(&mut commands::fmt(workspace)) },
+    Check { name: "tidy::clippy", run: |workspace| shell::run(&mut commands::clippy(workspace)) },
+    Check { name: "tidy::clippy-ebpf", run: |workspace| shell::run(&mut commands::clippy_ebpf(workspace)) },
+    Check { name: "tidy::doc", run: |workspace| shell::run(&mut commands::doc(workspace)) },
+    Check { name: "tidy::deny", run: |workspace| shell::run(&mut commands::deny(workspace)) },
 ];
 
 pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
@@ -45,7 +55,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 pub(crate) fn checks(workspace: &Workspace) -> Tally {
     let mut tally = Tally::default();
     for check in CHECKS {
-        tally += Tally::of(check.name, shell::run(&mut (check.command)(workspace)));
+        tally += Tally::of(check.name, (check.run)(workspace));
     }
     tally
 }
@@ -55,53 +65,4 @@ fn fix(workspace: &Workspace) -> Result<()> {
     clippy.args(["clippy", "--fix", "--allow-dirty", "--allow-staged", "--workspace", "--all-targets"]);
     shell::run(&mut clippy)?;
     shell::run(workspace.stable().args(["fmt", "--all"]))
-}
-
-fn fmt(workspace: &Workspace) -> Command {
-    let mut command = workspace.stable();
-    command.args(["fmt", "--all", "--check"]);
-    command
-}
-
-fn clippy(workspace: &Workspace) -> Command {
-    let mut command = workspace.stable();
-    command.args(["clippy", "--locked", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]);
-    command
-}
-
-/// The programs build for the BPF target alone, so clippy on the host never sees them.
-fn clippy_ebpf(workspace: &Workspace) -> Command {
-    let mut command = workspace.cargo(&workspace.pins.nightly);
-    command
-        .args([
-            "clippy",
-            "--locked",
-            "--quiet",
-            "--package",
-            "sampler-ebpf",
-            "--bins",
-            "--features",
-            "programs",
-        ])
-        .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core", "--", "-D", "warnings"])
-        .env("CARGO_TARGET_DIR", workspace.target.join("clippy-ebpf"))
-        .env("RUSTFLAGS", format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH));
-    command
-}
-
-fn doc(workspace: &Workspace) -> Command {
-    let mut command = workspace.stable();
-    command
-        .args(["doc", "--locked", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
-        .env("RUSTDOCFLAGS", "-D warnings");
-    command
-}
-
-fn deny(workspace: &Workspace) -> Command {
-    let mut command = workspace.command("cargo-deny");
-    command
-        .args(["--log-level", "error", "check", "bans", "licenses", "sources"])
-        // It asks cargo for the dependency graph; another version could not read the manifest.
-        .env("RUSTUP_TOOLCHAIN", &workspace.pins.rust);
-    command
 }

@@ -1,0 +1,232 @@
+//! Nothing in the sampler imports to its left.
+//!
+//! `main`, `command` and `service` start what `agent` runs; data flows from `kernel` and `load` through
+//! `collect` and `source` into `model`, from which the exporters take it. Each room says which rooms it may
+//! import from.
+
+use anyhow::{Result, bail};
+
+use super::graph::{Graph, Module};
+
+/// A room: a module at the top of the sampler with all that is in it, or a module inside one that has rules
+/// of its own.
+pub(super) struct Room {
+    name: &'static str,
+    /// Rooms it may import from, besides itself. `sampler_ebpf` is what is shared with the programs.
+    may: &'static [&'static str],
+}
+
+/// An import that a room may not have, and why it is still there.
+pub(super) struct Exception {
+    from: &'static str,
+    to: &'static str,
+    names: &'static [&'static str],
+    why: &'static str,
+}
+
+const fn room(name: &'static str, may: &'static [&'static str]) -> Room {
+    Room { name, may }
+}
+
+pub(super) const ROOMS: [Room; 17] = [
+    room("main", &["cli", "command"]),
+    room(
+        "command",
+        &[
+            "cli", "service", "agent", "config", "lock", "export", "encode", "deliver", "source", "collect",
+            "load", "kernel", "model", "duration",
+        ],
+    ),
+    room("cli", &["service", "config", "export/settings", "deliver/settings", "model", "duration"]),
+    room("service", &["agent", "config", "export", "encode", "deliver", "kernel", "model", "duration"]),
+    room("agent", &["source", "collect", "load", "kernel", "model"]),
+    room("config", &["export/settings", "deliver/settings", "model", "duration"]),
+    // Settings of the export are read by the configuration, so they know nothing of what they set.
+    room("export/settings", &["duration"]),
+    room("deliver/settings", &["duration"]),
+    room("deliver", &["encode", "model", "duration"]),
+    room("encode", &["model"]),
+    room("export", &["model", "duration", "sampler_ebpf"]),
+    room("source", &["collect", "load", "kernel", "model", "sampler_ebpf"]),
+    room("collect", &["load", "kernel", "model", "sampler_ebpf"]),
+    room("load", &["kernel", "sampler_ebpf"]),
+    room("kernel", &["model", "sampler_ebpf"]),
+    // Pure: see `OUTSIDE`.
+    room("model", &["sampler_ebpf"]),
+    room("duration", &[]),
+];
+
+/// Rooms that nothing of the flow passes through; they import nothing of the house.
+const ALONE: [&str; 1] = ["lock"];
+
+pub(super) const EXCEPTIONS: [Exception; 1] = [Exception {
+    from: "config",
+    to: "source",
+    names: &["Levels"],
+    why: "the exits a second at which a guest steps down are defined by who steps it down; move them to the model",
+}];
+
+/// The room that makes no system call and reads no clock, and the crates it may use.
+const PURE: &str = "model";
+const OUTSIDE: [&str; 5] = ["std", "core", "alloc", "serde", "sampler_ebpf"];
+const IMPURE: [&str; 9] = ["env", "fs", "io", "net", "os", "process", "thread", "Instant", "SystemTime"];
+
+/// Judges the sampler's imports.
+pub(super) fn check(graph: &Graph, rooms: &[Room], exceptions: &[Exception]) -> Result<()> {
+    let mut faults = strangers(graph, rooms);
+    let mut used = vec![false; exceptions.len()];
+    for ((from, to), edge) in &graph.edges {
+        let (from, to) = (&graph.modules[*from], &graph.modules[*to]);
+        let Some(room) = room_of(from, rooms).filter(|room| !may_import(room, to, rooms)) else { continue };
+        let excepted = |exception: &Exception| {
+            (exception.from, first(to)) == (room.name, exception.to)
+                && edge.names.iter().all(|name| exception.names.contains(&name.as_str()))
+        };
+        match exceptions.iter().position(excepted) {
+            Some(index) => {
+                println!(
+                    "tidy: {} takes {} from {}: {}",
+                    room.name,
+                    exceptions[index].names.join(", "),
+                    exceptions[index].to,
+                    exceptions[index].why
+                );
+                used[index] = true;
+            }
+            None => {
+                let names: Vec<&str> = edge.names.iter().map(String::as_str).collect();
+                let (at, names, place) = (place(from, edge.line), names.join(", "), to.file.display());
+                faults.push(format!("  {at} takes {names} from {place}; {}", rule(room)));
+            }
+        }
+    }
+    faults.extend(foreign(graph, rooms));
+    for (exception, _) in exceptions.iter().zip(used).filter(|(_, used)| !used) {
+        let (from, to) = (exception.from, exception.to);
+        println!("tidy: {from} takes nothing from {to} now: take its row out of EXCEPTIONS in directions.rs");
+    }
+    if faults.is_empty() {
+        return Ok(());
+    }
+    bail!("move the name to the right, or hand the value over from the left\n{}", faults.join("\n"))
+}
+
+/// Modules of no room.
+fn strangers(graph: &Graph, rooms: &[Room]) -> Vec<String> {
+    let stranger = |module: &&Module| {
+        module.path.len() == 1 && room_of(module, rooms).is_none() && !ALONE.contains(&first(module))
+    };
+    let fault = |module: &Module| format!("  {} is in no room: give it a row in ROOMS", place(module, 1));
+    graph.modules.iter().filter(stranger).map(fault).collect()
+}
+
+/// Names out of other crates that a room may not have.
+fn foreign(graph: &Graph, rooms: &[Room]) -> Vec<String> {
+    let mut faults = Vec::new();
+    for foreign in &graph.foreign {
+        let module = &graph.modules[foreign.from];
+        let Some(room) = room_of(module, rooms) else { continue };
+        let path = foreign.path.join("::");
+        let head = foreign.path[0].as_str();
+        if head == "sampler_ebpf" && !room.may.contains(&head) {
+            faults.push(format!("  {} takes {path}; {}", place(module, foreign.line), rule(room)));
+        }
+        let outside = foreign.import && !OUTSIDE.contains(&head);
+        let impure = head == "std" && foreign.path.iter().any(|word| IMPURE.contains(&word.as_str()));
+        if room.name == PURE && (outside || impure) {
+            faults.push(format!(
+                "  {} takes {path}; {PURE} asks nothing of the system",
+                place(module, foreign.line)
+            ));
+        }
+    }
+    faults
+}
+
+fn room_of<'r>(module: &Module, rooms: &'r [Room]) -> Option<&'r Room> {
+    rooms.iter().filter(|room| is_in(module, room.name)).max_by_key(|room| room.name.len())
+}
+
+fn is_in(module: &Module, room: &str) -> bool {
+    if module.path.is_empty() {
+        return module.file.with_extension("").as_os_str() == room;
+    }
+    let mut path = module.path.iter();
+    room.split('/').all(|word| path.next().is_some_and(|own| own == word))
+}
+
+fn may_import(room: &Room, to: &Module, rooms: &[Room]) -> bool {
+    room_of(to, rooms).is_some_and(|other| other.name == room.name)
+        || is_in(to, room.name)
+        || room.may.iter().any(|allowed| is_in(to, allowed))
+}
+
+fn first(module: &Module) -> &str {
+    module.path.first().map_or("", String::as_str)
+}
+
+fn place(module: &Module, line: usize) -> String {
+    format!("sampler/src/{}:{line}", module.file.display())
+}
+
+fn rule(room: &Room) -> String {
+    match room.may {
+        [] => format!("{} imports from no other room", room.name),
+        may => format!("{} may import from {} alone", room.name, may.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::graph::tests::house, *};
+
+    const HOUSE: [Room; 3] =
+        [room("export/settings", &[]), room("export", &["model"]), room("model", &["sampler_ebpf"])];
+
+    fn verdict(files: &[(&str, &str)], exceptions: &[Exception]) -> String {
+        let lib = ("lib.rs", "mod export;\nmod model;\n");
+        let all: Vec<_> = [lib].iter().chain(files).copied().collect();
+        check(&house(&all), &HOUSE, exceptions).map_or_else(|error| error.to_string(), |()| String::new())
+    }
+
+    #[test]
+    fn to_the_right_is_fine_and_to_the_left_is_not() {
+        let export = ("export/mod.rs", "mod settings;\nuse crate::model::Vm;\nuse self::settings::S;\n");
+        let settings = ("export/settings.rs", "pub struct S;\n");
+        assert_eq!(verdict(&[export, settings, ("model.rs", "pub struct Vm;\n")], &[]), "");
+        let model = ("model.rs", "pub struct Vm;\nfn f() { crate::export::json() }\n");
+        let said = verdict(&[export, settings, model], &[]);
+        assert!(said.contains("sampler/src/model.rs:2 takes json from export/mod.rs"), "{said}");
+        let model = ("model.rs", "pub struct Vm;\n");
+        let said = verdict(&[export, ("export/settings.rs", "use super::super::model::Vm;\n"), model], &[]);
+        assert!(said.contains("export/settings imports from no other room"), "{said}");
+    }
+
+    #[test]
+    fn an_exception_is_for_its_names_alone() {
+        let files =
+            [("export.rs", "pub struct A;\npub struct B;\n"), ("model.rs", "use crate::export::{A, B};\n")];
+        let except = |names| [Exception { from: "model", to: "export", names, why: "" }];
+        assert_eq!(verdict(&files, &except(&["A", "B"])), "");
+        assert_ne!(verdict(&files, &except(&["A"])), "");
+    }
+
+    #[test]
+    fn the_pure_room_asks_nothing_of_the_system() {
+        let pure = "use serde::Serialize;\nuse std::collections::BTreeMap;\nuse sampler_ebpf::abi::X;\n";
+        assert_eq!(verdict(&[("model.rs", pure), ("export.rs", "use std::fs;\n")], &[]), "");
+        for line in ["use std::time::{Duration, Instant};", "fn f() { std::fs::read(x) }", "use libc::open;"]
+        {
+            let said = verdict(&[("model.rs", line), ("export.rs", "")], &[]);
+            assert!(said.contains("model.rs:1 takes"), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_new_room_needs_a_row() {
+        let said = verdict(&[("model.rs", "mod x;\n"), ("export.rs", "")], &[]);
+        assert_eq!(said, "");
+        let graph = house(&[("lib.rs", "mod attic;\n"), ("attic.rs", "")]);
+        assert!(check(&graph, &HOUSE, &[]).unwrap_err().to_string().contains("attic.rs:1 is in no room"));
+    }
+}
