@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_main_archive_is_told_from_its_companions() {
+    fn the_main_archive_is_not_taken_for_its_companions() {
         let targets = "http://mirror.example/debian-security/ main\n\
                        https://vendor.example/apt/ main\n\
                        http://mirror.example/debian/ contrib\n\

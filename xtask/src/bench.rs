@@ -27,7 +27,8 @@ enum Name {
     Exits,
     /// CPU, memory and start-up time of the whole service on a host with 200 guests.
     Agent,
-    /// CPU time of the eBPF programs of a host whose 1,600 vCPUs switch all the time, as the kernel measures it.
+    /// CPU time of the eBPF programs of a host whose 1,600 vCPUs switch all the time, as the kernel measures
+    /// it.
     Host,
     /// Points per second of the OTLP encoder.
     Encode,

@@ -46,7 +46,7 @@ enum Task {
     Test(test::Args),
     /// The lab: boot Debian's kernels and run the tests, or a command, inside each.
     Vm(lab::Args),
-    /// Formatting, lints, documentation, licences.
+    /// What holds the house together; formatting, lints, documentation, licences.
     Tidy(tidy::Args),
     /// Rewrite the golden files from what the code prints now.
     Bless(bless::Args),

@@ -94,8 +94,8 @@ impl Workspace {
     }
 }
 
-/// `cargo run` describes the package it runs in variables that would tell the pinned cargo
-/// it is the calling one, of another version.
+/// `cargo run` describes the package it runs in variables, from which the pinned cargo would
+/// conclude that it is the calling one, of another version.
 fn belongs_to_the_calling_cargo(name: &str) -> bool {
     const NAMES: [&str; 11] = [
         "CARGO",

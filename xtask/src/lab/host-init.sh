@@ -49,10 +49,11 @@ while sleep 5; do
 	echo "lab alive $up"
 done &
 
-# Not on the first CPU, which is the machine's third only for this: in QEMU a thread of any CPU that restores its floating-point
-# state (cpu_set_fpus() calls cpu_clear_ignne()) reads, changes and writes flags of the first CPU without a lock, among
-# which are the global interrupt flag and the nested paging of SVM. What VMRUN or VMEXIT did to them there at that moment is
-# undone, an interrupt comes where none may, and a guest or the kernel goes on with the state of the other.
+# Not on the first CPU, which is the machine's third only for this: in QEMU a thread of any CPU that restores
+# its floating-point state (cpu_set_fpus() calls cpu_clear_ignne()) reads, changes and writes flags of the
+# first CPU without a lock, among which are the global interrupt flag and the nested paging of SVM. What VMRUN
+# or VMEXIT did to them there at that moment is undone, an interrupt comes where none may, and a guest or the
+# kernel goes on with the state of the other.
 taskset -c 1,2 chroot /root /bin/sh /run/lab-command < /dev/null > /dev/ttyS1 2>&1
 status=$?
 # A command may end in the middle of a line.

@@ -121,8 +121,8 @@ struct Progress {
 }
 
 impl Progress {
-    /// Takes in what such a boot settled. False when another one is not worth its while: the same test may be what the
-    /// machine stands still under.
+    /// Takes in what such a boot settled. False when another one is not worth its while: the same test may be
+    /// what the machine stands still under.
     fn take(&mut self, lines: &RunnerLines) -> bool {
         let (names, tally) = lines.so_far();
         self.idle = if names.is_empty() { self.idle + 1 } else { 0 };
@@ -159,8 +159,9 @@ impl<'a> Lab<'a> {
         Ok(Self { busybox, qemu, logs, job, script, words: words(workspace, job)?, limit })
     }
 
-    /// Boots until all tests are settled, or the machine stands still too often, and says what came out. A machine that stands
-    /// still takes the test with it that ran; those before it have their results, and the next boot goes on after them.
+    /// Boots until all tests are settled, or the machine stands still too often, and says what came out. A
+    /// machine that stands still takes the test with it that ran; those before it have their results, and the
+    /// next boot goes on after them.
     fn try_kernel(&self, kernel: &Fetched) -> Result<Report> {
         let logs = self.logs.join(&kernel.series);
         fs::create_dir_all(&logs)?;

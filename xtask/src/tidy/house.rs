@@ -10,7 +10,9 @@ use anyhow::{Result, ensure};
 use super::{
     circles,
     directions::{self, EXCEPTIONS, ROOMS},
+    files::{self, File},
     graph::Graph,
+    length, words, wrap,
 };
 use crate::workspace::Workspace;
 
@@ -29,6 +31,31 @@ pub(super) fn circles(workspace: &Workspace) -> Result<()> {
     CRATES.into_iter().try_for_each(|(library, folder)| {
         circles::check(library, &graph(workspace, (library, folder))?, &circles::KNOWN)
     })
+}
+
+/// Files and lines of a length that one reads.
+pub(super) fn length(workspace: &Workspace) -> Result<()> {
+    length::check(&sources(workspace)?)
+}
+
+/// One word for one thing.
+pub(super) fn words(workspace: &Workspace) -> Result<()> {
+    words::check(&sources(workspace)?)
+}
+
+/// Wraps the comments whose lines are held.
+pub(super) fn wrap(workspace: &Workspace) -> Result<()> {
+    for file in sources(workspace)?.iter().filter(|file| file.is_in(&length::HELD)) {
+        let wrapped = wrap::rewrap(file.extension(), &file.text, length::LINE_LIMIT);
+        if wrapped != file.text {
+            fs::write(workspace.root.join(&file.path), wrapped)?;
+        }
+    }
+    Ok(())
+}
+
+fn sources(workspace: &Workspace) -> Result<Vec<File>> {
+    files::with_extension(&workspace.root, &length::EXTENSIONS)
 }
 
 fn graph(workspace: &Workspace, (library, folder): (&str, &str)) -> Result<Graph> {

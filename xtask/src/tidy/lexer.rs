@@ -20,6 +20,8 @@ pub(super) enum Kind {
 pub(super) struct Token<'s> {
     pub(super) kind: Kind,
     pub(super) text: &'s str,
+    /// Of its first byte, in bytes.
+    pub(super) start: usize,
     /// Of its first byte, from 1.
     pub(super) line: usize,
 }
@@ -27,6 +29,10 @@ pub(super) struct Token<'s> {
 impl Token<'_> {
     pub(super) fn is(&self, text: &str) -> bool {
         !matches!(self.kind, Kind::Text | Kind::Comment) && self.text == text
+    }
+
+    pub(super) fn end(&self) -> usize {
+        self.start + self.text.len()
     }
 }
 
@@ -38,7 +44,7 @@ pub(super) fn tokens(source: &str) -> Vec<Token<'_>> {
         let (kind, length) = first(rest);
         let text = &rest[..length];
         if let Some(kind) = kind {
-            tokens.push(Token { kind, text, line });
+            tokens.push(Token { kind, text, start, line });
         }
         line += text.matches('\n').count();
         start += length;
@@ -192,5 +198,6 @@ mod tests {
         let source = "/* a /* b\n */ c */ \"x\ny\"\nlast";
         let last = tokens(source).pop().unwrap();
         assert_eq!((last.text, last.line), ("last", 4));
+        assert_eq!(&source[last.start..last.end()], "last");
     }
 }

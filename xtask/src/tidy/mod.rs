@@ -3,10 +3,14 @@
 mod circles;
 mod commands;
 mod directions;
+mod files;
 mod graph;
 mod house;
+mod length;
 mod lexer;
 mod parse;
+mod words;
+mod wrap;
 
 use std::process::ExitCode;
 
@@ -21,7 +25,7 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Let rustfmt and clippy change the code.
+    /// Wrap comments, and let rustfmt and clippy change the code.
     #[arg(long)]
     fix: bool,
 }
@@ -31,9 +35,11 @@ struct Check {
     run: fn(&Workspace) -> Result<()>,
 }
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 9] = [
     Check { name: "tidy::directions", run: house::directions },
     Check { name: "tidy::circles", run: house::circles },
+    Check { name: "tidy::length", run: house::length },
+    Check { name: "tidy::words", run: house::words },
     Check { name: "tidy::fmt", run: |workspace| shell::run(&mut commands::fmt(workspace)) },
     Check { name: "tidy::clippy", run: |workspace| shell::run(&mut commands::clippy(workspace)) },
     Check { name: "tidy::clippy-ebpf", run: |workspace| shell::run(&mut commands::clippy_ebpf(workspace)) },
@@ -61,6 +67,7 @@ pub(crate) fn checks(workspace: &Workspace) -> Tally {
 }
 
 fn fix(workspace: &Workspace) -> Result<()> {
+    house::wrap(workspace)?;
     let mut clippy = workspace.stable();
     clippy.args(["clippy", "--fix", "--allow-dirty", "--allow-staged", "--workspace", "--all-targets"]);
     shell::run(&mut clippy)?;
