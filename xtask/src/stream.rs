@@ -1,15 +1,16 @@
 //! Counting the results in what a child prints, while it is shown.
 
 use std::{
-    io::{BufRead as _, BufReader},
-    process::{Command, ExitStatus, Stdio},
+    io::{self, BufRead as _, BufReader, Read},
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     shell,
-    tally::{Counts, Tally},
+    tally::{Counts, Tally, Timed},
 };
 
 /// Collects the result lines of the test runner and holds its sum and exit status against them,
@@ -53,33 +54,73 @@ impl RunnerLines {
 /// Runs the test runner.
 pub(crate) fn runner(command: &mut Command) -> Result<Tally> {
     let mut lines = RunnerLines::default();
-    let status = each_line(command, |line| lines.push(line))?;
-    lines.finish(status.success())
+    command.stdout(Stdio::piped());
+    let mut child = start(command)?;
+    let output = child.stdout.take().context("the child has no standard output")?;
+    each_line(output, |line| lines.push(line))?;
+    lines.finish(child.wait()?.success())
 }
 
-/// Runs `cargo test`.
+/// Runs `cargo test`, whose own lines between those of its binaries say which of them runs.
 pub(crate) fn libtest(command: &mut Command) -> Result<Tally> {
-    let mut tally = Tally::default();
-    let status = each_line(command, |line| {
-        if let Some(binary) = Counts::from_libtest(line) {
-            tally.counts += binary;
-        } else if let Some((_, one)) = Tally::from_runner(line) {
-            tally.failures.extend(one.failures);
-        }
-    })?;
-    if !status.success() && tally.counts.failed == 0 {
+    let (lines, writer) = io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = start(command)?;
+    // The command's own ends of the pipe would keep it open for ever.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut binaries = Binaries::default();
+    each_line(lines, |line| binaries.push(line))?;
+    let status = child.wait()?;
+    if !status.success() && binaries.tally.counts.failed == 0 {
         bail!("`{}` ended with {status}", shell::display(command));
     }
-    Ok(tally)
+    Ok(binaries.tally)
 }
 
-fn each_line(command: &mut Command, mut see: impl FnMut(&str)) -> Result<ExitStatus> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("starting `{}`", shell::display(command)))?;
-    let output = child.stdout.take().context("the child has no standard output")?;
+/// Collects the results of `cargo test`, and the time of each of its binaries.
+#[derive(Debug, Default)]
+struct Binaries {
+    tally: Tally,
+    running: String,
+}
+
+impl Binaries {
+    fn push(&mut self, line: &str) {
+        if let Some(name) = binary_of(line) {
+            self.running = name;
+        } else if let Some(counts) = Counts::from_libtest(line) {
+            self.tally.counts += counts;
+            let time = finished_in(line);
+            self.tally.times.extend(time.map(|time| Timed { name: self.running.clone(), time }));
+        } else if let Some((_, one)) = Tally::from_runner(line) {
+            self.tally.failures.extend(one.failures);
+        }
+    }
+}
+
+/// The name in `Running unittests src/lib.rs (target/debug/deps/hvsampler-0123)` or `Doc-tests hvsampler`.
+fn binary_of(line: &str) -> Option<String> {
+    let line = line.trim_start();
+    if let Some(library) = line.strip_prefix("Doc-tests ") {
+        return Some(format!("{library} (documentation)"));
+    }
+    let (source, binary) = line.strip_prefix("Running ")?.strip_suffix(')')?.split_once(" (")?;
+    let (name, _hash) = binary.rsplit('/').next()?.rsplit_once('-')?;
+    Some(format!("{name} ({source})"))
+}
+
+/// The time in `test result: ok. 3 passed; ...; finished in 0.01s`.
+fn finished_in(line: &str) -> Option<Duration> {
+    let (_, seconds) = line.rsplit_once("finished in ")?;
+    Duration::try_from_secs_f64(seconds.strip_suffix('s')?.parse().ok()?).ok()
+}
+
+fn start(command: &mut Command) -> Result<Child> {
+    command.stdin(Stdio::null()).spawn().with_context(|| format!("starting `{}`", shell::display(command)))
+}
+
+/// Shows each line as it comes.
+fn each_line(output: impl Read, mut see: impl FnMut(&str)) -> Result<()> {
     // Guest names in test output may be any bytes.
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
@@ -87,7 +128,7 @@ fn each_line(command: &mut Command, mut see: impl FnMut(&str)) -> Result<ExitSta
         println!("{line}");
         see(&line);
     }
-    Ok(child.wait()?)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -114,5 +155,35 @@ mod tests {
         assert_eq!(tally.failures, ["b: no"]);
         finish(&all, true).unwrap_err();
         finish(&all[1..], false).unwrap_err();
+    }
+
+    #[test]
+    fn the_time_of_a_binary_is_known_by_its_name() {
+        let mut binaries = Binaries::default();
+        for line in [
+            "   Compiling xtask v0.1.0 (/x)",
+            "     Running unittests src/main.rs (target/debug/deps/xtask-0123abcd)",
+            "running 2 tests",
+            "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.25s",
+            "   Doc-tests hvsampler",
+            "test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.50s",
+        ] {
+            binaries.push(line);
+        }
+        assert_eq!(binaries.tally.counts.passed, 3);
+        let timed = |name: &str, ms| Timed { name: name.to_owned(), time: Duration::from_millis(ms) };
+        let expected =
+            [timed("xtask (unittests src/main.rs)", 1250), timed("hvsampler (documentation)", 500)];
+        assert_eq!(binaries.tally.times, expected);
+    }
+
+    #[test]
+    fn both_streams_of_cargo_are_read_to_their_end() {
+        let script = "echo '     Running tests/a/main.rs (target/debug/deps/a-01)' >&2
+            echo 'test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; finished in 0.50s'
+            exit $0";
+        let tally = libtest(Command::new("sh").args(["-c", script, "0"])).unwrap();
+        assert_eq!((tally.counts.passed, tally.times[0].name.as_str()), (1, "a (tests/a/main.rs)"));
+        libtest(Command::new("sh").args(["-c", script, "7"])).unwrap_err();
     }
 }

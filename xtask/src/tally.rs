@@ -4,6 +4,7 @@ use std::{
     fmt,
     ops::{Add, AddAssign},
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -22,6 +23,15 @@ pub(crate) struct Tally {
     pub(crate) counts: Counts,
     /// What failed and why, to be said again at the end: what a test printed is far up by then.
     pub(crate) failures: Vec<String>,
+    /// How long each took, as far as that is known.
+    pub(crate) times: Vec<Timed>,
+}
+
+/// A test and the time that it took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Timed {
+    pub(crate) name: String,
+    pub(crate) time: Duration,
 }
 
 impl Tally {
@@ -31,25 +41,36 @@ impl Tally {
 
     pub(crate) fn failed(name: &str, reason: impl fmt::Display) -> Self {
         let counts = Counts { failed: 1, ..Counts::default() };
-        Self { counts, failures: vec![format!("{name}: {reason}")] }
+        Self { counts, failures: vec![format!("{name}: {reason}")], times: Vec::new() }
     }
 
     fn skipped() -> Self {
         Self::from(Counts { skipped: 1, ..Counts::default() })
     }
 
-    /// One test that is a command of ours, printed as the others are.
-    pub(crate) fn of(name: &str, result: Result<()>) -> Self {
-        match result {
+    /// One test that is a command of ours, printed and timed as the others are.
+    pub(crate) fn of(name: &str, test: impl FnOnce() -> Result<()>) -> Self {
+        let begun = Instant::now();
+        let result = test();
+        let time = begun.elapsed();
+        let seconds = time.as_secs_f64();
+        let tally = match result {
             Ok(()) => {
-                println!("test {name} ... ok");
+                println!("test {name} ... ok [{seconds:.1} s]");
                 Self::passed()
             }
             Err(error) => {
-                println!("test {name} ... FAILED: {error:#}");
+                println!("test {name} ... FAILED: {error:#} [{seconds:.1} s]");
                 Self::failed(name, format_args!("{error:#}"))
             }
-        }
+        };
+        tally.timed(name, time)
+    }
+
+    /// The same, with the time that the test took.
+    fn timed(mut self, name: &str, time: Duration) -> Self {
+        self.times.push(Timed { name: name.to_owned(), time });
+        self
     }
 
     /// One test that this machine cannot run.
@@ -63,6 +84,9 @@ impl Tally {
         for failure in &mut self.failures {
             *failure = format!("[{place}] {failure}");
         }
+        for timed in &mut self.times {
+            timed.name = format!("[{place}] {}", timed.name);
+        }
         self
     }
 
@@ -70,9 +94,10 @@ impl Tally {
         if self.counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
-    /// Name and result of one line of the test runner, `test NAME ... ok (detail)`, or of libtest.
+    /// Name and result of one line of the test runner, `test NAME ... ok (detail) [1.2 s]`, or of libtest.
     pub(crate) fn from_runner(line: &str) -> Option<(&str, Self)> {
         let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
+        let (outcome, time) = split_time(outcome);
         let word = outcome.split([' ', ':']).next()?;
         let result = match word {
             "ok" => Self::passed(),
@@ -82,8 +107,17 @@ impl Tally {
             "skipped" => Self::skipped(),
             _ => return None,
         };
-        Some((name, result))
+        Some((name, time.into_iter().fold(result, |result, time| result.timed(name, time))))
     }
+}
+
+/// A result and the time in brackets at its end, if it has one.
+fn split_time(outcome: &str) -> (&str, Option<Duration>) {
+    let split = || {
+        let (result, seconds) = outcome.strip_suffix(" s]")?.rsplit_once(" [")?;
+        Some((result, Duration::try_from_secs_f64(seconds.parse().ok()?).ok()?))
+    };
+    split().map_or((outcome, None), |(result, time)| (result, Some(time)))
 }
 
 impl Counts {
@@ -110,7 +144,7 @@ impl Counts {
 
 impl From<Counts> for Tally {
     fn from(counts: Counts) -> Self {
-        Self { counts, failures: Vec::new() }
+        Self { counts, ..Self::default() }
     }
 }
 
@@ -127,6 +161,7 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.counts += other.counts;
         self.failures.extend(other.failures);
+        self.times.extend(other.times);
     }
 }
 
@@ -178,6 +213,22 @@ mod tests {
         assert_eq!(Tally::from_runner("test a::b ... FAILED"), Some(("a::b", Tally::failed("a::b", ""))));
         assert_eq!(Tally::from_runner("test result: ok. 1 passed"), None);
         assert_eq!(Tally::from_runner("testing ... ok"), None);
+    }
+
+    #[test]
+    fn a_time_in_brackets_is_of_the_test_and_not_of_its_result() {
+        let timed = |line, outcome: Tally| {
+            assert_eq!(
+                Tally::from_runner(line),
+                Some(("a", outcome.timed("a", Duration::from_millis(1500))))
+            );
+        };
+        timed("test a ... ok [1.5 s]", Tally::passed());
+        timed("test a ... ok (in [2 s]) [1.5 s]", Tally::passed());
+        timed("test a ... FAILED: no [1.5 s]", Tally::failed("a", "no"));
+        let untimed = Tally::failed("a", "after [some s]");
+        assert_eq!(Tally::from_runner("test a ... FAILED: after [some s]"), Some(("a", untimed)));
+        assert_eq!(Tally::from_runner("test a ... ok [-1 s]"), Some(("a", Tally::passed())));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process_group};
 
@@ -39,7 +39,7 @@ impl Selection {
     }
 }
 
-/// Runs the selected tests and prints their lines to `out`. `command` makes the command that runs one test,
+/// Runs the selected tests and prints their lines, each with the time that it took, to `out`. `command` makes the command that runs one test,
 /// given its name and directory.
 ///
 /// # Errors
@@ -54,12 +54,13 @@ pub fn run(
     for test in selection.of(tests) {
         out.flush()?;
         let missing: Vec<String> = test.needs.iter().filter_map(|need| need.missing()).collect();
+        let begun = Instant::now();
         let verdict = if missing.is_empty() {
             run_until_undisturbed(test, selection.set, command, out)?
         } else {
             Verdict::Skipped(missing.join("; "))
         };
-        writeln!(out, "test {} ... {verdict}", test.name)?;
+        writeln!(out, "test {} ... {verdict} [{:.1} s]", test.name, begun.elapsed().as_secs_f64())?;
         tally.add(&verdict);
     }
     writeln!(out, "{tally}")?;

@@ -16,7 +16,7 @@ fn all() -> Selection {
     Selection { set: Set::Native, filter: None, except: Vec::new() }
 }
 
-/// Runs tests whose processes are shell scripts; `$1` is the test's directory.
+/// Runs tests whose processes are shell scripts; `$1` is the test's directory. Gives their lines without the times.
 fn output(tests: &[Test], selection: &Selection, script: &'static str) -> (String, Tally) {
     let command = |test: &Test, directory: &Path| {
         let mut command = Command::new("sh");
@@ -25,7 +25,20 @@ fn output(tests: &[Test], selection: &Selection, script: &'static str) -> (Strin
     };
     let mut out = Vec::new();
     let tally = run(tests, selection, &command, &mut out).unwrap();
-    (String::from_utf8(out).unwrap(), tally)
+    (untimed(&String::from_utf8(out).unwrap()), tally)
+}
+
+/// The lines without the times of the tests, each of which must have one.
+fn untimed(text: &str) -> String {
+    let strip = |line: &str| {
+        if !line.starts_with("test ") {
+            return format!("{line}\n");
+        }
+        let (result, seconds) = line.strip_suffix(" s]").unwrap().rsplit_once(" [").unwrap();
+        assert!(seconds.parse::<f64>().unwrap() >= 0.0, "{line}");
+        format!("{result}\n")
+    };
+    text.lines().map(strip).collect()
 }
 
 const PASS: &str = r#"printf '{"Passed":"seen"}' > "$1/verdict.json""#;
@@ -73,7 +86,7 @@ fn a_test_that_hangs_is_killed_with_all_that_it_started() {
     };
     let mut out = Vec::new();
     run(&[hanging], &all(), &command, &mut out).unwrap();
-    let text = String::from_utf8(out).unwrap();
+    let text = untimed(&String::from_utf8(out).unwrap());
     assert!(
         text.starts_with("test hangs ... FAILED: no result after 0 s; its processes were killed\n"),
         "{text}"

@@ -46,7 +46,9 @@ pub(super) const PARTS: [Part; 5] = [
 
 fn cargo(workspace: &Workspace, args: &Args) -> Result<Tally> {
     let mut command = workspace.stable();
-    command.args(["test", "--locked", "--quiet", "--no-fail-fast", "--workspace"]).args(&args.filter);
+    command.args(["test", "--locked", "--no-fail-fast", "--workspace"]).args(&args.filter);
+    // Names of binaries are cargo's to print, names of tests would be thousands of lines.
+    command.args(["--", "--quiet"]);
     stream::libtest(&mut command)
 }
 
@@ -97,8 +99,8 @@ fn delivery(workspace: &Workspace, args: &Args) -> Result<Tally> {
     let backends = Backends::of(workspace)?;
     let config = workspace.root.join(NODE_CONFIG);
     let mut validate = workspace.command(&backends.collector);
-    let valid = shell::run(validate.args(["validate", "--config"]).arg(&config));
-    let mut tally = Tally::of("delivery.node-config-is-valid", valid);
+    validate.args(["validate", "--config"]).arg(&config);
+    let mut tally = Tally::of("delivery.node-config-is-valid", || shell::run(&mut validate));
     tally += runner(
         workspace,
         "delivery",

@@ -61,7 +61,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 pub(crate) fn checks(workspace: &Workspace) -> Tally {
     let mut tally = Tally::default();
     for check in CHECKS {
-        tally += Tally::of(check.name, (check.run)(workspace));
+        tally += Tally::of(check.name, || (check.run)(workspace));
     }
     tally
 }
