@@ -37,7 +37,7 @@ impl Part {
 }
 
 pub(super) const PARTS: [Part; 5] = [
-    Part { name: "tidy", run: |workspace, _| Ok(tidy::checks(workspace)), filters: false, quick: true },
+    Part { name: "tidy", run: |workspace, _| Ok(tidy::checks(workspace, "")), filters: false, quick: true },
     Part { name: "cargo", run: cargo, filters: true, quick: true },
     Part { name: "native", run: native, filters: true, quick: false },
     Part { name: "lab", run: lab, filters: true, quick: false },

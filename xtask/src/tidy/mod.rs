@@ -14,7 +14,7 @@ mod wrap;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     setup::{self, Purpose},
@@ -25,6 +25,8 @@ use crate::{
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Only checks whose name contains this.
+    filter: Option<String>,
     /// Wrap comments, and let rustfmt and clippy change the code.
     #[arg(long)]
     fix: bool,
@@ -52,15 +54,18 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     if args.fix {
         fix(workspace)?;
     }
-    let tally = checks(workspace);
+    let tally = checks(workspace, args.filter.as_deref().unwrap_or_default());
+    if tally.counts.total() == 0 {
+        bail!("no check matches {:?}", args.filter.as_deref().unwrap_or_default());
+    }
     println!("{tally}");
     Ok(tally.exit_code())
 }
 
-/// Runs every check and prints a line for each, as the tests do.
-pub(crate) fn checks(workspace: &Workspace) -> Tally {
+/// Runs every check whose name contains the filter, and prints a line for each, as the tests do.
+pub(crate) fn checks(workspace: &Workspace, filter: &str) -> Tally {
     let mut tally = Tally::default();
-    for check in CHECKS {
+    for check in CHECKS.iter().filter(|check| check.name.contains(filter)) {
         tally += Tally::of(check.name, || (check.run)(workspace));
     }
     tally
