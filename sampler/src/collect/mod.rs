@@ -152,6 +152,12 @@ impl Collector {
         self.slots.read_consistent(usize::from(index))
     }
 
+    /// How often a slot was written; where that is as before, so is what it holds.
+    #[must_use]
+    pub fn slot_seq(&self, index: u16) -> u64 {
+        self.slots.first_word(usize::from(index))
+    }
+
     /// A slot and who took its time, as of one moment; `None` while they are being written.
     #[must_use]
     pub fn slot_and_shares(&self, index: u16) -> Option<(VcpuSlot, SlotShares)> {

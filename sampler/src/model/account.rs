@@ -6,6 +6,7 @@ use super::{
     on_cpu::{ModeTimes, OnCpu},
     snapshot::{Interval, Totals},
     state::{State, StateTimes},
+    tolerance::TOLERANCE_NS,
 };
 
 /// One reading of a thread. Run time, run delay and `sched_ns` are on the scheduler's clock.
@@ -50,10 +51,6 @@ pub struct Faults {
     /// A cumulative value was lower than before.
     pub regression: bool,
 }
-
-/// Uncertainty of one reading: the scheduler's clock is measured to some microseconds, and a thread's state
-/// may change while it is read.
-pub const TOLERANCE_NS: u64 = 50_000;
 
 /// The account of one thread. All states are zero at the moment from which it is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,9 @@ mod level;
 mod on_cpu;
 mod snapshot;
 mod state;
+mod tolerance;
 
-pub use account::{Account, Faults, Reading, TOLERANCE_NS};
+pub use account::{Account, Faults, Reading};
 pub use attribution::{Attributed, AttributedVm, Ledger, OCCUPANT_KINDS, Occupant, OccupantKind, Share};
 pub use co_stop::CoStop;
 pub use distribution::Distributions;
@@ -32,3 +33,4 @@ pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,
 };
 pub use state::{STATES, State, StateTimes};
+pub use tolerance::TOLERANCE_NS;

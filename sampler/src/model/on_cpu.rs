@@ -1,8 +1,8 @@
 //! What a vCPU's thread did with its CPU time.
 
 use super::{
-    account::TOLERANCE_NS,
     state::{State, StateTimes},
+    tolerance::TOLERANCE_NS,
 };
 
 /// Polls that were preempted come to more than the CPU time that they had: of what is beyond so much is carried over, for a

@@ -3,5 +3,5 @@
 mod kvm;
 
 pub use kvm::{
-    Action, GuestFacts, Kvm, KvmGuest, Levels, Registry, SourceError, TaskFacts, ThreadId, telling_unit,
+    Action, GuestFacts, Kvm, KvmGuest, Levels, Slots, SourceError, TaskFacts, ThreadId, telling_unit,
 };

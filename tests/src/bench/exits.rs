@@ -107,7 +107,7 @@ fn find(tid: u32, options: Options) -> Result<u64> {
     let mut source = Kvm::start(collector, std::sync::Arc::default(), Clock::start())?;
     for _ in 0..1000 {
         source.snapshot()?;
-        if let Some(thread) = source.registry().threads().find(|thread| thread.id.tid == tid) {
+        if let Some(thread) = source.slots().threads().find(|thread| thread.id.tid == tid) {
             return Ok(thread.task);
         }
     }

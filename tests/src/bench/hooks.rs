@@ -76,7 +76,7 @@ fn know(pair: &Pair, options: Options) -> Result<Vec<(u32, u64)>> {
     for _ in 0..1000 {
         source.snapshot()?;
         let known: Vec<(u32, u64)> = source
-            .registry()
+            .slots()
             .threads()
             .filter(|thread| pair.tids().contains(&thread.id.tid))
             .map(|thread| (thread.id.tid, thread.task))

@@ -104,7 +104,7 @@ impl Watch {
 
     fn follow(&mut self) {
         sampler::identify(&mut self.source);
-        for thread in self.source.registry().threads() {
+        for thread in self.source.slots().threads() {
             let stream = self.streams.entry(thread.id.vcpu()).or_default();
             stream.belongs(thread.id.vcpu(), thread.vm.key(), thread.index, &mut self.faults);
         }
@@ -141,7 +141,7 @@ impl Watch {
         // were the ends not told by the hook, all of them would be found this way.
         let (late, all) = (self.last.gone_by_walk, self.streams.len() as u64);
         ensure!(late * 20 <= all, "{late} of {all} ends were found by walks only");
-        ensure!(self.source.registry().slots_add_up(), "slots are lost or given out twice");
+        ensure!(self.source.slots().slots_add_up(), "slots are lost or given out twice");
         for life in lives {
             self.check_life(life).with_context(|| format!("guest {life:?}"))?;
         }
@@ -149,7 +149,7 @@ impl Watch {
     }
 
     fn check_life(&self, life: &Life) -> anyhow::Result<()> {
-        let left = self.source.registry().threads().filter(|thread| thread.vm.pid == life.pid).count();
+        let left = self.source.slots().threads().filter(|thread| thread.vm.pid == life.pid).count();
         ensure!(left == 0, "{left} of its threads still have slots");
         let own = |stream: &&Stream| stream.vm.is_some_and(|vm| is_of(vm, life));
         // The thread that sets the vCPUs up is inside their ioctls for a moment as well, and is none of them.

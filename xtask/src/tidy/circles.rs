@@ -18,24 +18,12 @@ pub(super) struct Known {
     pub(super) why: &'static str,
 }
 
-pub(super) const KNOWN: [Known; 5] = [
+pub(super) const KNOWN: [Known; 3] = [
     Known {
         name: "slot and timeline",
         library: "sampler_ebpf",
         modules: &["slot", "timeline"],
         why: "a stint is counted and drawn in one step; goes when shared memory gets its own file",
-    },
-    Known {
-        name: "account and on_cpu",
-        library: "hvsampler",
-        modules: &["account", "on_cpu"],
-        why: "both advance totals; goes when totals move out of the account",
-    },
-    Known {
-        name: "registry, levels and co_stop",
-        library: "hvsampler",
-        modules: &["registry", "levels", "co_stop"],
-        why: "an entry carries the state of its readers; goes with slots and accounts",
     },
     Known {
         name: "engine and report",

@@ -4,14 +4,12 @@
 //! both was true stands for its length. The grid is as fine as the timelines allow that are to reach back over an interval: 480 to 960
 //! ticks in each.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use sampler_ebpf::abi::{
     CELLS, Counter, Left, TICKS_PER_CELL, Timeline, VcpuSlot, WalkRecord, cell_of, changes, tick_at,
 };
 
-use super::identity::KvmGuest;
-use super::registry::{Registry, Thread};
 use crate::{collect::Collector, model::CoStop};
 
 /// Ticks that a window may have: those of a timeline, but for some cells that threads may have written over by the time that they
@@ -52,7 +50,7 @@ impl Progress {
     }
 
     /// Leaves this interval to the next reading: not all of its vCPUs are known.
-    const fn wait(&mut self) {
+    pub(super) const fn wait(&mut self) {
         self.sum.interval_ns = None;
     }
 
@@ -86,27 +84,8 @@ impl Progress {
     }
 }
 
-/// Brings the co-stop of all VMs up to date, once a walk's records were read.
-pub(super) fn observe(collector: &Collector, registry: &mut Registry, shift: u32) {
-    // Of a VM of which not all could be read, nothing.
-    let mut all: BTreeMap<KvmGuest, Option<Vec<Read>>> = BTreeMap::new();
-    for thread in registry.threads().filter(|thread| thread.account.is_some()) {
-        let reads = all.entry(thread.vm).or_insert_with(|| Some(Vec::new()));
-        match (reads.as_mut(), Read::of(collector, thread)) {
-            (Some(reads), Some(read)) => reads.push(read),
-            _ => *reads = None,
-        }
-    }
-    for (vm, reads) in all {
-        let Some(entry) = registry.vm_mut(vm) else { continue };
-        match reads {
-            Some(reads) => observe_vm(collector, &mut entry.co_stop, &reads, shift),
-            None => entry.co_stop.wait(),
-        }
-    }
-}
-
-fn observe_vm(collector: &Collector, progress: &mut Progress, reads: &[Read], shift: u32) {
+/// Brings the co-stop of a VM up to date with what was read of all its threads.
+pub(super) fn observe(collector: &Collector, progress: &mut Progress, reads: &[Read], shift: u32) {
     // As far as all are known.
     let to = reads.iter().map(|read| read.record.sched_ns >> shift).min().unwrap_or(0);
     // What was left to this reading may be of an interval in which others waited.
@@ -126,20 +105,11 @@ fn observe_vm(collector: &Collector, progress: &mut Progress, reads: &[Read], sh
 }
 
 /// What was read of one thread.
-struct Read {
-    slot: u16,
-    record: WalkRecord,
+pub(super) struct Read {
+    pub(super) slot: u16,
+    pub(super) record: WalkRecord,
     /// Whether it waited in the interval, where it has one.
-    waited: Option<bool>,
-}
-
-impl Read {
-    /// `None` where the last walk could not read the thread.
-    fn of(collector: &Collector, thread: &Thread) -> Option<Self> {
-        let record = collector.record(thread.slot);
-        let waited = thread.interval.map(|interval| interval.run_delay_ns > 0);
-        (record.generation == collector.generation()).then_some(Self { slot: thread.slot, record, waited })
-    }
+    pub(super) waited: Option<bool>,
 }
 
 /// Ticks from one on to another.

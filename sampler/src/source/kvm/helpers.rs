@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use sampler_ebpf::abi::{HelperRecord, VHOST_PREFIX};
 
+use super::accounts::Slots;
 use super::identity::KvmGuest;
-use super::registry::Registry;
 use crate::model::{HelperKind, HelperTimes, Helpers, TOLERANCE_NS};
 
 /// Walks in a row that may miss a thread before it is forgotten.
@@ -118,10 +118,10 @@ impl HelperSums {
     }
 
     /// Takes a walk in. Returns how many readings were lower than one before.
-    pub(super) fn take(&mut self, walked: Walked<'_>, registry: &Registry) -> u64 {
-        let vms = registry.vms();
+    pub(super) fn take(&mut self, walked: Walked<'_>, slots: &Slots) -> u64 {
+        let vms = slots.vms();
         let vms = vms.map(|(key, vm)| HelpedVm { key: *key, seen_boottime_ns: vm.seen_boottime_ns });
-        self.add_up(walked, vms, |tid| registry.process_of(tid))
+        self.add_up(walked, vms, |tid| slots.process_of(tid))
     }
 
     /// The same. `vms` are all that live, in order; `process_of` tells the process of a vCPU's thread.

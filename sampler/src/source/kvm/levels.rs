@@ -2,13 +2,7 @@
 //! felt. They cost a fraction of a microsecond for each exit, so what bounds the price is the rate of exits, which KVM counts by
 //! itself, told or not.
 
-use std::collections::BTreeMap;
-
-use sampler_ebpf::abi::KvmStat;
-
-use super::identity::KvmGuest;
-use super::registry::Registry;
-use crate::model::{Level, SamplerStats};
+use crate::model::Level;
 
 /// Time for which a VM must have been well below the bound before more is told of it again, ns: long enough not to flap.
 const CALM_NS: u64 = 30_000_000_000;
@@ -43,7 +37,7 @@ pub struct VmLevel {
 
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub(super) enum Change {
     /// Less is told from now on.
     Lowered,
     /// All is told again.
@@ -64,7 +58,7 @@ impl VmLevel {
     }
 
     /// Takes in an interval in which the busiest vCPU left its guest so often in a second.
-    pub fn observe(&mut self, exits_per_s: u64, interval_ns: u64, levels: Levels) -> Option<Change> {
+    pub(super) fn observe(&mut self, exits_per_s: u64, interval_ns: u64, levels: Levels) -> Option<Change> {
         if !self.is_lowered {
             self.is_lowered = levels.most == Level::Full && exits_per_s > levels.max_exits;
             self.calm_ns = 0;
@@ -78,50 +72,6 @@ impl VmLevel {
         *self = Self::default();
         Some(Change::Raised)
     }
-}
-
-/// Tells less of VMs that left their guests too often in the interval, and all again of those that are calm.
-pub(super) fn adjust(registry: &mut Registry, levels: Levels, stats: &mut SamplerStats) {
-    for (key, (exits_per_second, wall_ns)) in rates(registry) {
-        let Some(vm) = registry.vm_mut(key) else { continue };
-        let Some(change) = vm.level.observe(exits_per_second, wall_ns, levels) else { continue };
-        let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).unwrap_or("");
-        let (pid, bound) = (key.pid, levels.max_exits);
-        if change == Change::Lowered {
-            stats.levels_lowered += 1;
-            tracing::warn!(
-                pid,
-                name,
-                exits_per_second,
-                bound,
-                "a vCPU leaves its guest too often to tell why and to tell its CPU time apart: the guest goes on at level basic"
-            );
-        } else {
-            tracing::info!(pid, name, exits_per_second, bound, "the guest is at level full again");
-        }
-    }
-    stats.vms_lowered = registry.vms().filter(|(_, vm)| vm.level.is_lowered()).count() as u64;
-}
-
-/// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being found: a handful of exits
-/// within a millisecond is no rate.
-const LEAST_NS: u64 = 100_000_000;
-
-/// Of each VM how often its busiest vCPU left the guest in a second of the interval, and the interval's length, ns.
-fn rates(registry: &Registry) -> BTreeMap<KvmGuest, (u64, u64)> {
-    let mut rates: BTreeMap<KvmGuest, (u64, u64)> = BTreeMap::new();
-    for thread in registry.threads() {
-        let Some(interval) = thread.interval.filter(|interval| interval.wall_ns > 0) else { continue };
-        // KVM's count has what it emulates as well, but not each exit that it handles without leaving its innermost loop.
-        let by_kvm = interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)).unwrap_or(0);
-        let told = thread.exits_added.as_deref();
-        let by_hooks = told.map_or(0, |exits| exits.iter().map(|(_, exits)| exits.count).sum());
-        let exits = by_kvm.max(by_hooks);
-        let rate = exits as f64 * 1e9 / interval.wall_ns.max(LEAST_NS) as f64;
-        let (most, wall_ns) = rates.entry(thread.vm).or_default();
-        (*most, *wall_ns) = ((*most).max(rate as u64), (*wall_ns).max(interval.wall_ns));
-    }
-    rates
 }
 
 #[cfg(test)]

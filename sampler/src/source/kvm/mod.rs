@@ -1,15 +1,18 @@
 //! KVM: vCPU threads of this host's kernel, from the collector's readings to snapshots.
 
+mod accounts;
 mod attribution;
 mod co_stop;
 mod exits;
+mod guests;
 mod helpers;
 mod hooks;
 mod identity;
 mod levels;
+mod pass;
 mod readings;
-mod registry;
 mod shown;
+mod slots;
 
 use std::{
     collections::BTreeMap,
@@ -22,11 +25,12 @@ use std::{
 use sampler_ebpf::abi::{Event, EventKind};
 
 use self::{
+    accounts::Departed,
     attribution::names::{KnownVm, TaskNames, by_pid, name},
     helpers::{HelperSums, Walked},
     hooks::KvmHooks,
+    pass::Pass,
     readings::Features,
-    registry::Departed,
 };
 use crate::{
     collect::{CollectError, Collector},
@@ -35,10 +39,11 @@ use crate::{
 };
 
 pub use self::{
+    accounts::Slots,
     attribution::names::{TaskFacts, telling_unit},
     identity::{KvmGuest, ThreadId},
     levels::Levels,
-    registry::{Action, GuestFacts, Registry},
+    slots::{Action, GuestFacts},
 };
 
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
@@ -51,14 +56,6 @@ const PASSES: u32 = 3;
 /// Time that a thread has before another pass to get on with what it was read in the middle of: far more than a switch takes.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Walks in a row that may miss a thread before it is given up: one may fall between a thread's leaving the
-/// table of processes and its last switch.
-const MISSES: u32 = 2;
-
-/// Walks in a row that may find a thread's vCPU to be another's, or nobody's, before the thread is no longer followed: it may
-/// go on as something else.
-const STRANGERS: u32 = 3;
-
 /// Time between readings until [`Kvm::set_interval`] is called.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -68,7 +65,7 @@ pub type SourceError = CollectError;
 /// The KVM source.
 pub struct Kvm {
     collector: Collector,
-    registry: Registry,
+    slots: Slots,
     clock: Clock,
     host: Arc<Host>,
     last_monotonic_ns: Option<u64>,
@@ -95,14 +92,14 @@ impl Kvm {
     /// # Errors
     /// When the walk fails.
     pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, SourceError> {
-        let registry = Registry::new(Collector::capacity());
+        let slots = Slots::new(Collector::capacity());
         let mut source = Self {
             features: Features::of(&collector),
             hooks: KvmHooks::default(),
             levels: Levels { most: Level::Basic, ..Levels::default() },
             tick_shift: 0,
             collector,
-            registry,
+            slots,
             clock,
             host,
             last_monotonic_ns: None,
@@ -121,15 +118,15 @@ impl Kvm {
 
     /// Takes in the births and deaths that wait in the ring.
     pub fn drain(&mut self) {
-        let Self { collector, registry, events, .. } = self;
+        let Self { collector, slots, events, .. } = self;
         collector.drain(|event| events.push(event));
         if events.is_empty() {
             return;
         }
         for event in events.drain(..) {
-            dispatch(collector, registry, &event);
+            dispatch(collector, slots, &event);
         }
-        for action in registry.take_actions() {
+        for action in slots.take_actions() {
             apply(collector, action);
         }
         self.sync_observed();
@@ -152,22 +149,22 @@ impl Kvm {
         if self.tick_shift != shift {
             self.collector.set_tick(shift)?;
             self.tick_shift = shift;
-            self.registry.vms_mut().for_each(|vm| vm.co_stop.restart());
+            self.slots.vms_mut().for_each(|(_, vm)| vm.account.co_stop.restart());
         }
         Ok(())
     }
 
     /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
     fn sync_observed(&mut self) {
-        let Self { collector, registry, hooks, levels, .. } = self;
-        let wanted = levels.most == Level::Full && registry.slots_used() > 0;
+        let Self { collector, slots, hooks, levels, .. } = self;
+        let wanted = levels.most == Level::Full && slots.slots_used() > 0;
         // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a loss.
         if !wanted {
-            registry.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
+            slots.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
         }
         let are_attached = hooks.attach_if(wanted, collector);
-        registry.sync_observed(
-            |vm| are_attached && vm.level.level(*levels) == Level::Full,
+        slots.sync_observed(
+            |vm| are_attached && vm.account.level.level(*levels) == Level::Full,
             |slot, observed| hooks.observe(collector, slot, observed),
         );
     }
@@ -185,35 +182,35 @@ impl Kvm {
     /// vCPU threads that are followed.
     #[must_use]
     pub fn vcpus(&self) -> usize {
-        self.registry.threads().count()
+        self.slots.threads().count()
     }
 
     /// VMs that are new since the last call: their platform is to be asked.
     pub fn take_unidentified(&mut self) -> Vec<VmKey> {
-        self.registry.take_unidentified().into_iter().map(KvmGuest::key).collect()
+        self.slots.take_unidentified().into_iter().map(KvmGuest::key).collect()
     }
 
     /// All VMs: for a full re-discovery.
     #[must_use]
     pub fn vms(&self) -> Vec<VmKey> {
-        self.registry.vms().map(|(guest, _)| guest.key()).collect()
+        self.slots.vms().map(|(guest, _)| guest.key()).collect()
     }
 
     /// Whether a VM still waits for its platform's facts.
     #[must_use]
     pub fn awaits_facts(&self) -> bool {
-        self.registry.vms().any(|(_, vm)| vm.facts.is_none())
+        self.slots.vms().any(|(_, vm)| vm.facts.is_none())
     }
 
     /// Whether the platform has told who a VM is.
     #[must_use]
     pub fn is_identified(&self, key: VmKey) -> bool {
-        self.registry.vm(KvmGuest::of(key)).is_some_and(|vm| vm.facts.is_some())
+        self.slots.vm(KvmGuest::of(key)).is_some_and(|vm| vm.facts.is_some())
     }
 
     /// What the platform says of a VM.
     pub fn identify(&mut self, key: VmKey, facts: GuestFacts) {
-        self.registry.identify(KvmGuest::of(key), facts);
+        self.slots.identify(KvmGuest::of(key), facts);
     }
 
     /// Processes that took time from a guest and are not known by name: what they are called is to be asked.
@@ -237,10 +234,10 @@ impl Kvm {
         &self.collector
     }
 
-    /// The registry, for those who compare.
+    /// The slots and whose they are, for those who compare.
     #[must_use]
-    pub const fn registry(&self) -> &Registry {
-        &self.registry
+    pub const fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// The programs, and how they are attached.
@@ -266,8 +263,8 @@ impl Kvm {
         let began = self.walk()?;
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads();
-        co_stop::observe(&self.collector, &mut self.registry, self.tick_shift);
-        levels::adjust(&mut self.registry, self.levels, &mut self.stats);
+        guests::observe_co_stop(&self.collector, &mut self.slots, self.tick_shift);
+        guests::adjust_levels(&mut self.slots, self.levels, &mut self.stats);
         self.sync_observed();
         self.read_helpers(began);
         self.stats.snapshots += 1;
@@ -284,8 +281,8 @@ impl Kvm {
     fn walk(&mut self) -> Result<u64, SourceError> {
         let mut began = self.pass(Collector::walk)?;
         for _ in 1..PASSES {
-            let unread = self.registry.threads().filter(|thread| !self.collector.is_read(thread.slot));
-            match unread.map(|thread| thread.account.is_some()).max() {
+            let unread = self.slots.threads().filter(|thread| !self.collector.is_read(thread.slot));
+            match unread.map(|thread| thread.account.time.is_some()).max() {
                 None => break,
                 // New threads, which have their slots by now.
                 Some(false) => {}
@@ -300,7 +297,7 @@ impl Kvm {
 
     /// One pass, with the VMs that are known by now marked.
     fn pass(&mut self, walk: fn(&mut Collector) -> Result<(), SourceError>) -> Result<u64, SourceError> {
-        let changes = self.helpers.mark(self.registry.vms().map(|(key, _)| *key));
+        let changes = self.helpers.mark(self.slots.vms().map(|(key, _)| *key));
         changes.into_iter().for_each(|(pid, is_vmm)| self.collector.mark_vmm(pid, is_vmm));
         let began = self.clock.boottime_ns();
         walk(&mut self.collector)?;
@@ -310,7 +307,7 @@ impl Kvm {
 
     /// The snapshot of the last reading.
     pub fn compose(&mut self) -> Snapshot {
-        let departed = self.registry.take_departed();
+        let departed = self.slots.take_departed();
         self.share_out(&departed);
         let ended = self.ended(departed);
         Snapshot {
@@ -323,43 +320,16 @@ impl Kvm {
         }
     }
 
-    /// Advances the account of every thread that the walk found; gives up those that it misses for good.
+    /// Reads every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self) {
-        let generation = self.collector.generation();
-        let Self { collector, registry, stats, last_monotonic_ns, features, hooks, .. } = self;
-        let mut lost = Vec::new();
-        for thread in registry.threads_mut() {
-            let record = collector.record(thread.slot);
-            if record.generation == generation {
-                thread.missed = 0;
-                let is_its_own = readings::read(thread, &record, features, *last_monotonic_ns, stats);
-                thread.strange = if is_its_own { 0 } else { thread.strange + 1 };
-                if thread.strange >= STRANGERS {
-                    lost.push(thread.id.tid);
-                }
-                continue;
-            }
-            // It switched at each attempt to read it: the next interval takes this one in.
-            thread.interval = None;
-            if record.visited == generation {
-                thread.missed = 0;
-                continue;
-            }
-            thread.missed += 1;
-            if thread.missed >= MISSES {
-                lost.push(thread.id.tid);
-            }
-        }
-        registry.distribute(|thread| readings::distributions(collector, thread));
-        registry.count();
-        registry.count_exits(|thread| readings::exits(collector, thread, hooks.kinds()));
-        registry.charge(|thread| readings::shares(collector, thread));
-        for tid in lost {
+        let Self { collector, slots, stats, last_monotonic_ns, features, hooks, .. } = self;
+        let pass = Pass::new(collector, features, hooks.kinds(), *last_monotonic_ns);
+        for tid in pass.run(slots, stats) {
             stats.gone_by_walk += 1;
-            registry.lost(tid);
+            slots.lost(tid);
         }
-        registry.offer_again();
-        for action in registry.take_actions() {
+        slots.offer_again();
+        for action in slots.take_actions() {
             apply(collector, action);
         }
     }
@@ -367,17 +337,17 @@ impl Kvm {
     /// Adds up what the helper threads that the walk listed did.
     fn read_helpers(&mut self, began_boottime_ns: u64) {
         let walked = Walked { records: &self.collector.helpers(), began_boottime_ns };
-        self.stats.counter_regressions += self.helpers.take(walked, &self.registry);
+        self.stats.counter_regressions += self.helpers.take(walked, &self.slots);
     }
 
     /// Gives the VMs that are to be shown from now on their identities.
     fn fix_ids(&mut self) {
-        let guests: Vec<_> = self.registry.vms().map(|(guest, _)| *guest).collect();
+        let guests: Vec<_> = self.slots.vms().map(|(guest, _)| *guest).collect();
         for key in guests {
-            let Some(vm) = self.registry.vm_mut(key) else { continue };
+            let Some(vm) = self.slots.vm_mut(key) else { continue };
             vm.waited += 1;
             if vm.facts.is_some() || vm.waited > PATIENCE {
-                self.registry.fix_id(key);
+                self.slots.fix_id(key);
             }
         }
     }
@@ -385,16 +355,16 @@ impl Kvm {
     /// Asks for the names of those that have taken time.
     fn want_names(&mut self) {
         self.names.next_round();
-        let vms = by_pid(known_vms(&self.registry));
+        let vms = by_pid(known_vms(&self.slots));
         let names = &mut self.names;
-        for (_, vm) in self.registry.vms() {
-            vm.attribution.charged().for_each(|raw| names.want(raw, &vms));
+        for (_, vm) in self.slots.vms() {
+            vm.account.attribution.charged().for_each(|raw| names.want(raw, &vms));
         }
     }
 
     /// Says of each VM who took its time.
     fn share_out(&mut self, departed: &[Departed]) {
-        let live = known_vms(&self.registry);
+        let live = known_vms(&self.slots);
         let gone = departed.iter().filter(|departed| departed.vm_gone).map(|departed| KnownVm {
             key: departed.thread.vm,
             id: departed.vm_id.clone(),
@@ -403,7 +373,8 @@ impl Kvm {
         });
         let vms = by_pid(live.chain(gone));
         let names = &mut self.names;
-        for (key, attribution) in self.registry.attribution_mut() {
+        for (key, vm) in self.slots.vms_mut() {
+            let attribution = &mut vm.account.attribution;
             let lives = |key: KvmGuest| vms.get(&key.pid).is_some_and(|vm| vm.key == key && !vm.ended);
             attribution.share_out(|raw| name(raw, key, &vms, names), lives, self.at_unix_ns);
         }
@@ -411,14 +382,15 @@ impl Kvm {
 
     fn shown_vms(&self) -> Vec<Vm> {
         let mut vcpus: BTreeMap<KvmGuest, Vec<Vcpu>> = BTreeMap::new();
-        for thread in self.registry.threads() {
+        for thread in self.slots.threads() {
             if let Some(vcpu) = shown::vcpu(thread, self.clock) {
                 vcpus.entry(thread.vm).or_default().push(vcpu);
             }
         }
         let shown = vcpus.into_iter().filter_map(|(guest, vcpus)| {
-            let entry = self.registry.vm(guest)?;
-            let level = if self.hooks.are_attached() { entry.level.level(self.levels) } else { Level::Basic };
+            let entry = self.slots.vm(guest)?;
+            let level =
+                if self.hooks.are_attached() { entry.account.level.level(self.levels) } else { Level::Basic };
             shown::vm(guest, entry, level, self.helpers.of(guest), vcpus, (self.clock, self.at_boottime_ns))
         });
         shown.collect()
@@ -428,11 +400,13 @@ impl Kvm {
     fn ended(&mut self, departed: Vec<Departed>) -> Vec<Ended> {
         let clock = self.clock;
         for Departed { thread, .. } in &departed {
+            let Some(vm) = self.slots.vm_mut(thread.vm) else { continue };
             if let Some(last) = readings::distributions(&self.collector, thread) {
-                self.registry.distribute_last(thread, &last);
+                let added = last.since(&thread.account.distributions);
+                vm.account.distributions = vm.account.distributions.plus(&added);
             }
             if let Some((last, ..)) = readings::exits(&self.collector, thread, self.hooks.kinds()) {
-                self.registry.count_last_exits(thread, &last);
+                vm.account.exits.add_all(&last);
             }
         }
         let departed = departed.into_iter();
@@ -454,9 +428,9 @@ impl Kvm {
         self.stats.events_lost = hook.events_lost + walk.events_lost;
         self.stats.stale_slots = hook.stale_slots;
         self.stats.missed_switches = hook.missed_switches;
-        self.stats.slots_used = self.registry.slots_used();
-        self.stats.slots_exhausted = self.registry.slots_exhausted();
-        self.stats.threads_replaced = self.registry.threads_replaced();
+        self.stats.slots_used = self.slots.slots_used();
+        self.stats.slots_exhausted = self.slots.slots_exhausted();
+        self.stats.threads_replaced = self.slots.threads_replaced();
         [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();
         self.stats
     }
@@ -469,11 +443,11 @@ impl AsFd for Kvm {
     }
 }
 
-fn dispatch(collector: &Collector, registry: &mut Registry, event: &Event) {
+fn dispatch(collector: &Collector, slots: &mut Slots, event: &Event) {
     if event.kind == EventKind::VcpuSeen as u32 {
-        registry.seen(event);
+        slots.seen(event);
     } else if event.kind == EventKind::ThreadGone as u32 {
-        registry.gone(event, |slot| readings::last_counts(collector, slot, event.task));
+        slots.gone(event, |slot| readings::last_counts(collector, slot, event.task));
     }
 }
 
@@ -486,8 +460,8 @@ fn apply(collector: &mut Collector, action: Action) {
     }
 }
 
-fn known_vms(registry: &Registry) -> impl Iterator<Item = KnownVm> + '_ {
-    registry.vms().map(|(key, vm)| {
+fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {
+    slots.vms().map(|(key, vm)| {
         let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).map(Into::into);
         KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
     })

@@ -1,15 +1,19 @@
 //! What a walk and the programs say of one thread, taken into what is known of it.
 
-use sampler_ebpf::abi::{COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, WalkRecord};
+use std::collections::BTreeMap;
+
+use sampler_ebpf::abi::{
+    COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, Occupancy, WalkRecord,
+};
 
 use super::{
+    accounts::Thread,
     attribution::table::{ThreadShares, Wait},
     exits::{ExitKinds, added},
-    registry::Thread,
 };
 use crate::{
     collect::Collector,
-    model::{Account, Distributions, Exits, Faults, KvmCounts, ModeTimes, Reading, SamplerStats},
+    model::{Distributions, Exits, KvmCounts, ModeTimes, Reading},
 };
 
 /// What this kernel tells at all.
@@ -25,22 +29,8 @@ impl Features {
     }
 }
 
-/// Takes a walk's record in. Returns whether the vCPU that the thread was seen to run is still its own.
-pub(super) fn read(
-    thread: &mut Thread,
-    record: &WalkRecord,
-    features: &Features,
-    last_monotonic_ns: Option<u64>,
-    stats: &mut SamplerStats,
-) -> bool {
-    read_thread(thread, reading(record, features), last_monotonic_ns, stats);
-    read_kvm_counts(thread, record, &features.kvm_stats);
-    stats.unpaired += record.unpaired.saturating_sub(thread.unpaired);
-    thread.unpaired = record.unpaired;
-    has_kvm(record)
-}
-
-fn reading(record: &WalkRecord, features: &Features) -> Reading {
+/// What a walk's record says of the thread's time.
+pub(super) fn reading(record: &WalkRecord, features: &Features) -> Reading {
     let throttled_ns = record.throttled_ns + record.held_back_ns;
     Reading {
         monotonic_ns: record.monotonic_ns,
@@ -71,51 +61,13 @@ fn mode_times(record: &WalkRecord, features: &Features) -> ModeTimes {
 }
 
 /// Whether what KVM counts was read: the vCPU is still the thread's.
-const fn has_kvm(record: &WalkRecord) -> bool {
+pub(super) const fn has_kvm(record: &WalkRecord) -> bool {
     record.kvm_generation == record.generation
 }
 
-fn read_thread(thread: &mut Thread, reading: Reading, last: Option<u64>, stats: &mut SamplerStats) {
-    let Some(account) = &mut thread.account else {
-        // Of a thread that is younger than the interval everything is known, not just its last part.
-        if last.is_some_and(|last| thread.start_monotonic_ns >= last) {
-            let (account, interval, faults) =
-                Account::follow_from_creation(reading, thread.start_monotonic_ns);
-            (thread.account, thread.interval) = (Some(account), Some(interval));
-            count(faults, stats);
-        } else {
-            thread.account = Some(Account::follow(reading));
-            thread.interval = None;
-        }
-        thread.followed_monotonic_ns = reading.monotonic_ns;
-        return;
-    };
-    let (interval, faults) = account.advance(reading);
-    thread.interval = Some(interval);
-    count(faults, stats);
-}
-
-fn count(faults: Faults, stats: &mut SamplerStats) {
-    stats.negative_remainders += u64::from(faults.negative_remainder);
-    stats.counter_regressions += u64::from(faults.regression);
-}
-
-fn read_kvm_counts(thread: &mut Thread, record: &WalkRecord, kept: &[bool; KVM_STATS.len()]) {
-    let now = has_kvm(record).then(|| KvmCounts::new(record.kvm, kept));
-    let before = std::mem::replace(&mut thread.kvm, now);
-    if let Some(now) = now {
-        let is_all_new =
-            thread.is_first && thread.account.is_some_and(|account| account.is_all_in_last_step());
-        thread.kvm_added = Some(match thread.kvm_known.replace(now) {
-            Some(known) => now.since(&known),
-            None if is_all_new => now,
-            // Nothing, but which counts there are.
-            None => now.since(&now),
-        });
-    }
-    if let (Some(interval), Some(before), Some(now)) = (&mut thread.interval, before, now) {
-        interval.kvm = Some(now.since(&before));
-    }
+/// What KVM counts by a walk's record; `None` where that was not read.
+pub(super) fn kvm_counts(record: &WalkRecord, features: &Features) -> Option<KvmCounts> {
+    has_kvm(record).then(|| KvmCounts::new(record.kvm, &features.kvm_stats))
 }
 
 /// What the scheduler program has taken in of a thread so far; `None` while it is being written.
@@ -124,9 +76,25 @@ pub(super) fn distributions(collector: &Collector, thread: &Thread) -> Option<Di
     Some(Distributions::new(slot.distributions))
 }
 
-/// Who took a thread's time, the wait that goes on included; `None` while it is being written.
-pub(super) fn shares(collector: &Collector, thread: &Thread) -> Option<ThreadShares> {
-    let record = collector.record(thread.slot);
+/// What the CPUs remember of who had them, copied once for all waits of a snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Occupancies {
+    cpus: BTreeMap<u32, Option<Box<Occupancy>>>,
+}
+
+impl Occupancies {
+    fn of(&mut self, collector: &Collector, cpu: u32) -> Option<&Occupancy> {
+        self.cpus.entry(cpu).or_insert_with(|| collector.occupancy(cpu).map(Box::new)).as_deref()
+    }
+}
+
+/// Who had the CPU while a thread waited, the wait that goes on included; `None` while that is being written.
+pub(super) fn shares(
+    collector: &Collector,
+    occupancies: &mut Occupancies,
+    thread: &Thread,
+    record: &WalkRecord,
+) -> Option<ThreadShares> {
     let (slot, table) =
         collector.slot_and_shares(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
     let credited = record.counters[Counter::RunDelay as usize];
@@ -139,7 +107,8 @@ pub(super) fn shares(collector: &Collector, thread: &Thread) -> Option<ThreadSha
     let queued_ns = record.sched_ns.saturating_sub(record.waiting_ns);
     let wait =
         Wait { cpu: record.cpu, queued_ns, until_ns: record.sched_ns, held_back_ns: record.held_back_ns };
-    Some(shares.waiting(wait, collector.occupancy(record.cpu).as_ref(), thread.shares.as_deref()))
+    let occupancy = occupancies.of(collector, record.cpu);
+    Some(shares.waiting(wait, occupancy, thread.account.shares.as_deref()))
 }
 
 /// Exits of a thread since they were read last, with what they were read from; `None` where there were none, and while they
@@ -149,13 +118,13 @@ pub(super) fn exits(
     thread: &Thread,
     kinds: &ExitKinds,
 ) -> Option<(Exits, u64, Box<[ExitCounts; EXIT_ROWS]>)> {
-    if collector.modes_seq(thread.slot) == thread.modes_seq {
+    if collector.modes_seq(thread.slot) == thread.account.modes_seq {
         return None;
     }
     // Not by the modes' own thread: another may have the same ids.
     let modes = collector.modes(thread.slot).filter(|_| collector.task(thread.slot) == thread.task)?;
     let none = [ExitCounts::default(); EXIT_ROWS];
-    let added = added(&modes.exits, thread.exit_counts.as_deref().unwrap_or(&none), kinds);
+    let added = added(&modes.exits, thread.account.exit_counts.as_deref().unwrap_or(&none), kinds);
     Some((added, modes.seq, Box::new(modes.exits)))
 }
 

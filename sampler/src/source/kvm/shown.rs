@@ -1,8 +1,8 @@
 //! What snapshots show of threads, from what is known of them.
 
 use super::{
+    accounts::{Departed, Thread, VmEntry},
     identity::KvmGuest,
-    registry::{Departed, Thread, VmEntry},
 };
 use crate::{
     kernel::clock::Clock,
@@ -11,7 +11,7 @@ use crate::{
 
 /// `None` before the first reading.
 pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
-    let account = thread.account.as_ref()?;
+    let account = thread.account.time.as_ref()?;
     let last = account.last();
     Some(Vcpu {
         id: thread.id.vcpu(),
@@ -25,14 +25,14 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         waiting_ns: last.waiting_ns,
         states: account.states(),
         kvm: Some(KvmVcpu {
-            counts: thread.kvm,
-            exits: thread.exits.clone(),
-            exits_added: thread.exits_added.clone(),
+            counts: thread.account.kvm,
+            exits: thread.account.exits.clone(),
+            exits_added: thread.account.exits_added.clone(),
         }),
-        distributions: thread.distributions.clone(),
-        distributions_before: thread.distributions_before.clone(),
+        distributions: thread.account.distributions.clone(),
+        distributions_before: thread.account.distributions_before.clone(),
         seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
-        interval: thread.interval,
+        interval: thread.account.interval,
     })
 }
 
@@ -41,7 +41,7 @@ const fn followed(thread: &Thread, account: &Account, clock: Clock) -> u64 {
     if account.is_from_creation() {
         clock.unix_of_boottime(thread.id.start_boottime_ns)
     } else {
-        clock.unix_of_monotonic(thread.followed_monotonic_ns)
+        clock.unix_of_monotonic(thread.account.followed_monotonic_ns)
     }
 }
 
@@ -65,11 +65,11 @@ pub(super) fn vm(
         platform: if facts.platform.is_empty() { "unknown" } else { facts.platform },
         start_unix_ns: clock.unix_of_boottime(guest.start_boottime_ns),
         uptime_ns: now_boottime_ns.saturating_sub(guest.start_boottime_ns),
-        distributions: entry.distributions,
-        kvm: Some(KvmVm { level, counts: entry.kvm_counts, exits: entry.exits.clone() }),
-        attributed: entry.attribution.attributed().clone(),
-        shares: entry.attribution.interval().map(<[_]>::to_vec),
-        co_stop: entry.co_stop.sum(),
+        distributions: entry.account.distributions,
+        kvm: Some(KvmVm { level, counts: entry.account.kvm_counts, exits: entry.account.exits.clone() }),
+        attributed: entry.account.attribution.attributed().clone(),
+        shares: entry.account.attribution.interval().map(<[_]>::to_vec),
+        co_stop: entry.account.co_stop.sum(),
         helpers,
         seen_unix_ns: clock.unix_of_boottime(entry.seen_boottime_ns),
         vcpus,
@@ -79,10 +79,10 @@ pub(super) fn vm(
 /// `None` where there is nothing to tell.
 pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let Departed { thread, vm_id, vm_gone, last, .. } = departed;
-    let read = thread.account.as_ref().map(|account| account.last().counters);
+    let read = thread.account.time.as_ref().map(|account| account.last().counters);
     // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
     let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
-    let followed_unix_ns = thread.account.as_ref().map(|account| followed(&thread, account, clock));
+    let followed_unix_ns = thread.account.time.as_ref().map(|account| followed(&thread, account, clock));
     Some(Ended {
         vm_id: vm_id?,
         followed_unix_ns: followed_unix_ns.unwrap_or(0),
@@ -91,7 +91,7 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
         index: thread.index,
         start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
         counters,
-        states: thread.account.as_ref().map_or_else(StateTimes::default, Account::states),
+        states: thread.account.time.as_ref().map_or_else(StateTimes::default, Account::states),
         vm_gone,
     })
 }

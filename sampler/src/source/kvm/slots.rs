@@ -7,24 +7,17 @@ mod entries;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use sampler_ebpf::abi::{COUNTERS, EXIT_ROWS, Event, ExitCounts};
-
-use super::{
-    attribution::{account::VmAccount, table::ThreadShares},
-    co_stop::Progress,
-    levels::VmLevel,
-};
-pub use entries::{Action, GuestFacts};
-pub(super) use entries::{Departed, Thread, VmEntry};
+use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::identity::{KvmGuest, ThreadId};
-use crate::model::{Distributions, Exits, KvmCounts};
+pub use entries::{Action, GuestFacts};
+pub(super) use entries::{Departed, Open, Thread, VmEntry};
 
-/// The registry.
+/// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at here.
 #[derive(Debug)]
-pub struct Registry {
-    threads: BTreeMap<u32, Thread>,
-    vms: BTreeMap<KvmGuest, VmEntry>,
+pub struct Slots<A, B> {
+    threads: BTreeMap<u32, Thread<A>>,
+    vms: BTreeMap<KvmGuest, VmEntry<B>>,
     vcpus: BTreeMap<(KvmGuest, u32), u32>,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
     free: std::collections::VecDeque<u16>,
@@ -32,16 +25,16 @@ pub struct Registry {
     refused: BTreeMap<u32, u64>,
     unidentified: Vec<KvmGuest>,
     actions: Vec<Action>,
-    departed: Vec<Departed>,
+    departed: Vec<Departed<A>>,
     slots_exhausted: u64,
     threads_replaced: u64,
     slots: u32,
-    /// Threads that came since [`Self::tell`] was called.
+    /// Threads that came since [`Self::sync_observed`] was called.
     new: Vec<u32>,
 }
 
-impl Registry {
-    /// A registry over slots 1 to `slots - 1`; slot 0 is never given out.
+impl<A: Open, B: Open> Slots<A, B> {
+    /// Over slots 1 to `slots - 1`; slot 0 is never given out.
     #[must_use]
     pub fn new(slots: u32) -> Self {
         let last = u16::try_from(slots.saturating_sub(1)).unwrap_or(u16::MAX - 1);
@@ -147,64 +140,16 @@ impl Registry {
     }
 
     /// Threads that ended since the last call.
-    pub fn take_departed(&mut self) -> Vec<Departed> {
+    pub fn take_departed(&mut self) -> Vec<Departed<A>> {
         std::mem::take(&mut self.departed)
     }
 
-    /// Brings the distributions of threads and VMs up to date with what `read` finds.
-    pub fn distribute(&mut self, read: impl Fn(&Thread) -> Option<Distributions>) {
-        for thread in self.threads.values_mut() {
-            thread.distributions_before = thread.distributions.clone();
-            // Most vCPUs of most hosts sleep: what has not changed is shared with the snapshots before.
-            let Some(now) = read(thread).filter(|now| *now != *thread.distributions) else { continue };
-            if let Some(vm) = self.vms.get_mut(&thread.vm) {
-                vm.distributions = vm.distributions.plus(&now.since(&thread.distributions));
-            }
-            thread.distributions = Arc::new(now);
-        }
-    }
-
-    /// Adds to the VMs what KVM has counted of their vCPUs since the last call.
-    pub fn count(&mut self) {
-        for thread in self.threads.values_mut() {
-            let Some(added) = thread.kvm_added.take() else { continue };
-            if let Some(vm) = self.vms.get_mut(&thread.vm) {
-                vm.kvm_counts = vm.kvm_counts.plus(&added);
-            }
-        }
-    }
-
-    /// Brings the exits of threads and VMs up to date with what `read` finds: what was added, and the counts that were read.
-    pub fn count_exits(
-        &mut self,
-        read: impl Fn(&Thread) -> Option<(Exits, u64, Box<[ExitCounts; EXIT_ROWS]>)>,
-    ) {
-        let none = Arc::new(Exits::default());
-        for thread in self.threads.values_mut() {
-            let mut added = none.clone();
-            // It could not be read: the next interval takes these in as well.
-            let is_torn = thread.interval.is_none() && thread.exit_counts.is_some();
-            if let Some((exits, seq, counts)) = (!is_torn).then(|| read(thread)).flatten() {
-                (thread.modes_seq, thread.exit_counts) = (seq, Some(counts));
-                if let Some(vm) = self.vms.get_mut(&thread.vm) {
-                    vm.exits.add_all(&exits);
-                }
-                Arc::make_mut(&mut thread.exits).add_all(&exits);
-                added = Arc::new(exits);
-            }
-            thread.exits_added = thread.interval.map(|_| added);
-        }
-    }
-
-    /// Adds the last exits of a thread that is no longer followed to its VM.
-    pub fn count_last_exits(&mut self, thread: &Thread, last: &Exits) {
-        if let Some(vm) = self.vms.get_mut(&thread.vm) {
-            vm.exits.add_all(last);
-        }
-    }
-
     /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of each that changes.
-    pub fn sync_observed(&mut self, observed: impl Fn(&VmEntry) -> bool, mut change: impl FnMut(u16, bool)) {
+    pub fn sync_observed(
+        &mut self,
+        observed: impl Fn(&VmEntry<B>) -> bool,
+        mut change: impl FnMut(u16, bool),
+    ) {
         let mut is_changed = false;
         for vm in self.vms.values_mut() {
             let observed = observed(vm);
@@ -224,51 +169,17 @@ impl Registry {
         }
     }
 
-    /// Adds the last part of a thread that is no longer followed to its VM.
-    pub fn distribute_last(&mut self, thread: &Thread, last: &Distributions) {
-        if let Some(vm) = self.vms.get_mut(&thread.vm) {
-            vm.distributions = vm.distributions.plus(&last.since(&thread.distributions));
-        }
-    }
-
-    /// Charges the occupants for which each thread waited, that has an interval, or is read for the first time. `read` is asked only where
-    /// something may have been taken.
-    pub fn charge(&mut self, read: impl Fn(&Thread) -> Option<ThreadShares>) {
+    /// Calls `each` with all followed threads and their VMs, by thread id.
+    pub fn for_each(&mut self, mut each: impl FnMut(&mut Thread<A>, &mut VmEntry<B>)) {
         for thread in self.threads.values_mut() {
-            let Some(vm) = self.vms.get_mut(&thread.vm) else { continue };
-            let Some(account) = &thread.account else { continue };
-            let waits = account.last().waiting_ns > 0;
-            let pending = thread.shares.as_ref().is_none_or(|shares| shares.is_pending());
-            match thread.interval {
-                Some(interval) if interval.run_delay_ns == 0 && !waits && !pending => {
-                    vm.attribution.add(&interval);
-                }
-                Some(interval) => {
-                    vm.attribution.add(&interval);
-                    // Of a thread that is younger than the interval all is new.
-                    let young = account.is_all_in_last_step();
-                    let Some(now) = read(thread) else { continue };
-                    match &thread.shares {
-                        Some(before) => vm.attribution.charge(before, &now),
-                        None if young => vm.attribution.charge(&ThreadShares::NONE, &now),
-                        None => {}
-                    }
-                    thread.shares = Some(Box::new(now));
-                }
-                None if thread.shares.is_none() => thread.shares = read(thread).map(Box::new),
-                // It could not be read: the next interval takes this one in.
-                None => {}
+            if let Some(vm) = self.vms.get_mut(&thread.vm) {
+                each(thread, vm);
             }
         }
     }
 
     /// The followed threads, by thread id.
-    pub fn threads_mut(&mut self) -> impl Iterator<Item = &mut Thread> {
-        self.threads.values_mut()
-    }
-
-    /// The followed threads, by thread id.
-    pub fn threads(&self) -> impl Iterator<Item = &Thread> {
+    pub fn threads(&self) -> impl Iterator<Item = &Thread<A>> {
         self.threads.values()
     }
 
@@ -279,29 +190,24 @@ impl Registry {
     }
 
     /// The VMs, by key.
-    pub fn vms(&self) -> impl Iterator<Item = (&KvmGuest, &VmEntry)> {
+    pub fn vms(&self) -> impl Iterator<Item = (&KvmGuest, &VmEntry<B>)> {
         self.vms.iter()
     }
 
     /// A VM.
     #[must_use]
-    pub fn vm(&self, key: KvmGuest) -> Option<&VmEntry> {
+    pub fn vm(&self, key: KvmGuest) -> Option<&VmEntry<B>> {
         self.vms.get(&key)
     }
 
     /// A VM.
-    pub fn vm_mut(&mut self, key: KvmGuest) -> Option<&mut VmEntry> {
+    pub fn vm_mut(&mut self, key: KvmGuest) -> Option<&mut VmEntry<B>> {
         self.vms.get_mut(&key)
     }
 
-    /// The VMs.
-    pub fn vms_mut(&mut self) -> impl Iterator<Item = &mut VmEntry> {
-        self.vms.values_mut()
-    }
-
-    /// The VMs' accounts of who took their time.
-    pub fn attribution_mut(&mut self) -> impl Iterator<Item = (KvmGuest, &mut VmAccount)> {
-        self.vms.iter_mut().map(|(key, vm)| (*key, &mut vm.attribution))
+    /// The VMs, by key.
+    pub fn vms_mut(&mut self) -> impl Iterator<Item = (KvmGuest, &mut VmEntry<B>)> {
+        self.vms.iter_mut().map(|(guest, vm)| (*guest, vm))
     }
 
     /// Slots in use.
@@ -339,14 +245,9 @@ impl Registry {
                 id: None,
                 facts: None,
                 waited: 0,
-                distributions: Distributions::default(),
-                kvm_counts: KvmCounts::default(),
-                attribution: VmAccount::default(),
-                co_stop: Progress::since(event.sched_ns),
-                level: VmLevel::default(),
                 observed: false,
-                exits: Exits::default(),
                 seen_boottime_ns: event.at_boottime_ns,
+                account: B::open(event),
                 kvm: event.kvm,
                 threads: 0,
             }
@@ -360,25 +261,12 @@ impl Registry {
             vm,
             index: event.vcpu_id,
             start_monotonic_ns: event.start_time_ns,
-            followed_monotonic_ns: 0,
             seen_boottime_ns: event.at_boottime_ns,
-            account: None,
-            interval: None,
-            kvm: None,
             is_first,
-            kvm_known: None,
-            kvm_added: None,
-            distributions: Arc::default(),
-            distributions_before: Arc::default(),
-            shares: None,
             observed: false,
-            exits: Arc::default(),
-            exits_added: None,
-            exit_counts: None,
-            modes_seq: 0,
-            unpaired: 0,
             missed: 0,
             strange: 0,
+            account: A::open(event),
         };
         self.threads.insert(event.tid, thread);
         self.new.push(event.tid);
@@ -415,7 +303,11 @@ impl Registry {
     }
 }
 
-fn sync_thread(vms: &BTreeMap<KvmGuest, VmEntry>, thread: &mut Thread, change: &mut impl FnMut(u16, bool)) {
+fn sync_thread<A, B>(
+    vms: &BTreeMap<KvmGuest, VmEntry<B>>,
+    thread: &mut Thread<A>,
+    change: &mut impl FnMut(u16, bool),
+) {
     let observed = vms.get(&thread.vm).is_some_and(|vm| vm.observed);
     if thread.observed != observed {
         thread.observed = observed;
