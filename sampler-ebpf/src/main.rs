@@ -1,4 +1,5 @@
-//! The eBPF programs. `hooks` has one file per subsystem, `maps` every map, `task` the ways to read a thread.
+//! The eBPF programs. `hooks` has one file per subsystem, `maps` every map, `shared` the way to touch their memory, `task` the
+//! ways to read a thread.
 
 #![no_std]
 #![no_main]
@@ -10,6 +11,7 @@
 
 mod hooks;
 mod maps;
+mod shared;
 mod task;
 
 #[panic_handler]

@@ -11,6 +11,8 @@ use sampler_ebpf::abi::{
     WalkRecord, WalkStats,
 };
 
+use crate::shared::{Shared, field};
+
 /// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
 #[unsafe(no_mangle)]
 static OFFSETS: Offsets = Offsets::UNKNOWN;
@@ -96,135 +98,137 @@ static WALK_STATS: Array<WalkStats> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 
+/// A map's value.
+#[inline(always)]
+fn value<T>(map: &Array<T>, index: u32) -> Option<Shared<T>> {
+    // SAFETY: the pointer comes from the look-up.
+    Some(unsafe { Shared::new(map.get_ptr_mut(index)?) })
+}
+
 /// The offset of a member; a constant to the verifier.
 #[inline(always)]
 pub(crate) fn offset(member: sampler_ebpf::abi::Member) -> u32 {
-    // SAFETY: the static outlives every program run. Volatile, because the loader fills it in after
-    // compilation: a plain read would be folded into the placeholder.
-    unsafe { core::ptr::read_volatile(&raw const OFFSETS.at[member as usize]) }
+    // SAFETY: a static of the object's own, which is never written. The loader fills it in after compilation: a plain read would
+    // be folded into the placeholder.
+    let offsets = unsafe { Shared::new((&raw const OFFSETS).cast_mut()) };
+    field!(offsets.at[member as usize]).load()
 }
 
 /// Whether a thread may have a slot; if not it certainly has none.
 #[inline(always)]
 pub(crate) fn may_have_slot(pid: u32) -> bool {
     let bit = pid % FILTER_BITS;
-    // SAFETY: inside the array by the remainder. Volatile, because user space changes it.
-    let word = unsafe { (&raw const FILTER).cast::<u64>().add((bit / 64) as usize).read_volatile() };
+    // SAFETY: a static of the object's own.
+    let filter = unsafe { Shared::new(&raw mut FILTER) };
+    let word = filter.element((bit / 64) as usize).load();
     (word >> (bit % 64)) & 1 != 0
 }
 
 /// The pid table's entry for a thread.
 #[inline(always)]
-pub(crate) fn pid_entry(pid: u32) -> Option<*mut u16> {
-    let block = PIDS.get_ptr_mut(pid / PIDS_PER_BLOCK)?;
-    // SAFETY: the remainder stays inside the block, and the verifier checks that it does.
-    Some(unsafe { block.cast::<u16>().add((pid % PIDS_PER_BLOCK) as usize) })
+pub(crate) fn pid_entry(pid: u32) -> Option<Shared<u16>> {
+    Some(value(&PIDS, pid / PIDS_PER_BLOCK)?.element(pid as usize))
 }
 
 /// A slot by its number.
 #[inline(always)]
-pub(crate) fn slot(index: u16) -> Option<*mut VcpuSlot> {
-    SLOTS.get_ptr_mut(u32::from(index))
+pub(crate) fn slot(index: u16) -> Option<Shared<VcpuSlot>> {
+    value(&SLOTS, u32::from(index))
 }
 
 /// A slot's table of shares.
 #[inline(always)]
-pub(crate) fn shares(index: u16) -> Option<*mut SlotShares> {
-    SHARES.get_ptr_mut(u32::from(index))
+pub(crate) fn shares(index: u16) -> Option<Shared<SlotShares>> {
+    value(&SHARES, u32::from(index))
 }
 
 /// A slot's modes.
 #[inline(always)]
-pub(crate) fn modes(index: u16) -> Option<*mut Modes> {
-    MODES.get_ptr_mut(u32::from(index))
+pub(crate) fn modes(index: u16) -> Option<Shared<Modes>> {
+    value(&MODES, u32::from(index))
 }
 
 /// A slot's timeline.
 #[inline(always)]
-pub(crate) fn timeline(index: u16) -> Option<*mut Timeline> {
-    TIMELINES.get_ptr_mut(u32::from(index))
+pub(crate) fn timeline(index: u16) -> Option<Shared<Timeline>> {
+    value(&TIMELINES, u32::from(index))
 }
 
 /// Length of a timeline's tick as a power of two, ns.
 #[inline(always)]
 pub(crate) fn tick_shift() -> u32 {
-    // SAFETY: the static outlives every program run. Volatile, because user space changes it.
-    unsafe { (&raw const TICK_SHIFT).read_volatile() }
+    // SAFETY: a static of the object's own.
+    unsafe { Shared::new(&raw mut TICK_SHIFT) }.load()
 }
 
 /// Where the reasons of exits are.
 #[inline(always)]
 pub(crate) fn exit_offsets() -> ExitOffsets {
-    // SAFETY: the static outlives every program run. Volatile, because user space changes it: while no hook of KVM's is attached.
-    unsafe { (&raw const EXIT_OFFSETS).read_volatile() }
+    // SAFETY: a static of the object's own. User space changes it while no hook of KVM's is attached.
+    unsafe { Shared::new(&raw mut EXIT_OFFSETS) }.load()
 }
 
 /// What a CPU remembers of itself.
 #[inline(always)]
-pub(crate) fn occupancy(cpu: u32) -> Option<*mut Occupancy> {
-    OCCUPANCY.get_ptr_mut(cpu)
+pub(crate) fn occupancy(cpu: u32) -> Option<Shared<Occupancy>> {
+    value(&OCCUPANCY, cpu)
 }
 
 /// For how many more stretches a CPU remembers who has it.
 #[inline(always)]
 pub(crate) fn armed(cpu: u32) -> u32 {
-    // SAFETY: inside the array by the remainder. Volatile, because the CPU's switches change it.
-    unsafe {
-        (&raw const ARMED).cast::<[u32; LINE]>().add((cpu % MAX_CPUS) as usize).cast::<u32>().read_volatile()
-    }
+    patience(cpu).load()
 }
 
 /// Lets a CPU remember its next `stretches`. Others may do so too, for a thread that comes to wait there: whichever value
 /// stays is about as good.
 #[inline(always)]
 pub(crate) fn arm(cpu: u32, stretches: u32) {
-    // SAFETY: as above.
-    unsafe {
-        (&raw mut ARMED)
-            .cast::<[u32; LINE]>()
-            .add((cpu % MAX_CPUS) as usize)
-            .cast::<u32>()
-            .write_volatile(stretches);
-    }
+    patience(cpu).store(stretches);
+}
+
+#[inline(always)]
+fn patience(cpu: u32) -> Shared<u32> {
+    // SAFETY: a static of the object's own.
+    let all = unsafe { Shared::new(&raw mut ARMED) };
+    all.element(cpu as usize).element(0)
 }
 
 /// A slot's walk record.
 #[inline(always)]
-pub(crate) fn walk_record(index: u16) -> Option<*mut WalkRecord> {
-    WALK.get_ptr_mut(u32::from(index))
+pub(crate) fn walk_record(index: u16) -> Option<Shared<WalkRecord>> {
+    value(&WALK, u32::from(index))
 }
 
 /// Whether a process is a VMM's.
 #[inline(always)]
 pub(crate) fn is_vmm(tgid: u32) -> bool {
-    let Some(word) = VMMS.get(tgid / VMMS_PER_WORD) else { return false };
-    // SAFETY: the pointer came from a map look-up that the verifier followed. Volatile, because user space changes it.
-    let word = unsafe { (&raw const *word).read_volatile() };
-    (word >> (tgid % VMMS_PER_WORD)) & 1 != 0
+    let Some(word) = value(&VMMS, tgid / VMMS_PER_WORD) else { return false };
+    (word.load() >> (tgid % VMMS_PER_WORD)) & 1 != 0
 }
 
 /// A record for a helper thread.
 #[inline(always)]
-pub(crate) fn helper_record(index: u32) -> Option<*mut HelperRecord> {
-    HELPERS.get_ptr_mut(index)
+pub(crate) fn helper_record(index: u32) -> Option<Shared<HelperRecord>> {
+    value(&HELPERS, index)
 }
 
 /// The walk's control block.
 #[inline(always)]
-pub(crate) fn control() -> Option<*mut Control> {
-    CONTROL.get_ptr_mut(0)
+pub(crate) fn control() -> Option<Shared<Control>> {
+    value(&CONTROL, 0)
 }
 
 /// The statistics block of a CPU.
 #[inline(always)]
-pub(crate) fn hook_stats(cpu: u32) -> Option<*mut HookStats> {
-    HOOK_STATS.get_ptr_mut(cpu)
+pub(crate) fn hook_stats(cpu: u32) -> Option<Shared<HookStats>> {
+    value(&HOOK_STATS, cpu)
 }
 
 /// The statistics block of the walks.
 #[inline(always)]
-pub(crate) fn walk_stats() -> Option<*mut WalkStats> {
-    WALK_STATS.get_ptr_mut(0)
+pub(crate) fn walk_stats() -> Option<Shared<WalkStats>> {
+    value(&WALK_STATS, 0)
 }
 
 /// The ring of lifecycle events.

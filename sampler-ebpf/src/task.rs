@@ -2,10 +2,10 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
-use aya_ebpf::helpers::generated;
+use aya_ebpf::helpers::{bpf_ktime_get_ns, generated};
 use sampler_ebpf::abi::{ABSENT, Member};
 
-use crate::maps::offset;
+use crate::{maps::offset, shared::Shared};
 
 /// A pointer to a kernel object that programs may load from.
 pub(crate) type Object = *const u8;
@@ -94,6 +94,20 @@ pub(crate) unsafe fn probe_into<T>(address: u64, offset: u32, into: *mut T) {
             (address + u64::from(offset)) as *const c_void,
         )
     };
+}
+
+/// The same, into shared memory.
+#[inline(always)]
+pub(crate) fn probe_shared<T>(address: u64, offset: u32, into: Shared<T>) {
+    // SAFETY: shared memory may be written.
+    unsafe { probe_into(address, offset, into.as_ptr()) };
+}
+
+/// `CLOCK_MONOTONIC`, ns.
+#[inline(always)]
+pub(crate) fn monotonic_ns() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// The thread's state: [`TASK_RUNNING`], or bits that tell what it waits for.

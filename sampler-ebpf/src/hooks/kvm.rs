@@ -3,20 +3,17 @@
 //! Entries and exits are timed with `CLOCK_MONOTONIC`: at these hooks no clock of the scheduler's is up to date. Whose event
 //! it is follows from the current thread, not from what is passed: on arm64 that is no vCPU.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
-};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use sampler_ebpf::abi::{
-    EXIT_BUCKETS, EXIT_CODES, EXIT_ROWS, ExitCounts, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING,
-    SVM_EXITS, VMX_EXITS, bucket_of, exit_place, exit_rows,
+    EXIT_BUCKETS, EXIT_CODES, ExitCounts, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING, SVM_EXITS,
+    VMX_EXITS, bucket_of, exit_place, exit_rows,
 };
 
-use super::modes::{begin, bump, end, is_observed, mode, pass, pass_preemptible, set_mode};
+use super::modes::{change, is_observed, mode, pass, pass_preemptible, set_mode};
 use crate::{
     maps::{exit_offsets, modes, pid_entry},
-    task::probe,
+    shared::{Shared, bump, field, load, store},
+    task::{monotonic_ns, probe},
 };
 
 /// `KVM_ISA_VMX` and `KVM_ISA_SVM`, as `kvm_exit` passes them.
@@ -31,8 +28,7 @@ static SVM_ROWS: [u8; EXIT_CODES] = exit_rows(SVM_EXITS);
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry(_ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
-        // SAFETY: the pointer came from a map look-up that the verifier followed, here and below.
-        unsafe { enter_guest(modes, now()) };
+        enter_guest(modes, monotonic_ns());
     }
     0
 }
@@ -41,9 +37,8 @@ fn kvm_entry(_ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit(ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
-        let at = now();
-        // SAFETY: as above.
-        unsafe { leave_guest(modes, at, row_read(ctx.arg(0), ctx.arg(1))) };
+        let at = monotonic_ns();
+        leave_guest(modes, at, row_read(ctx.arg(0), ctx.arg(1)));
     }
     0
 }
@@ -55,12 +50,11 @@ fn kvm_exit(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_with_reason(ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
-        let at = now();
+        let at = monotonic_ns();
         let (first, second, third): (u64, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
         let row =
             if first > u64::from(u32::MAX) { row_read(first, second) } else { row_of(first, third as u32) };
-        // SAFETY: as above.
-        unsafe { leave_guest(modes, at, row) };
+        leave_guest(modes, at, row);
     }
     0
 }
@@ -69,8 +63,7 @@ fn kvm_exit_with_reason(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "kvm_userspace_exit")]
 fn kvm_userspace_exit(_ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
-        // SAFETY: as above.
-        unsafe { leave_kvm(modes) };
+        leave_kvm(modes);
     }
     0
 }
@@ -81,187 +74,135 @@ fn kvm_userspace_exit(_ctx: RawTracePointContext) -> i32 {
 fn kvm_fpu(ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
         let load: u64 = ctx.arg(0);
-        // SAFETY: as above.
-        unsafe {
-            if load as u32 == 0 {
-                not_entered(modes);
-            } else {
-                enter_kvm(modes);
-            }
+        if load as u32 == 0 {
+            not_entered(modes);
+        } else {
+            enter_kvm(modes);
         }
     }
     0
 }
 
-/// The modes of the current thread, if they are to be told.
+/// The modes of the current thread, if they are observed.
 #[inline(always)]
-fn mine() -> Option<*mut Modes> {
+fn mine() -> Option<Shared<Modes>> {
     let thread = bpf_get_current_pid_tgid();
-    // SAFETY: the pointers came from map look-ups that the verifier followed; the helper has no preconditions.
-    unsafe {
-        let index = pid_entry(thread as u32)?.read_volatile();
-        if index == NO_SLOT || index == SLOT_PENDING {
-            return None;
-        }
-        let modes = modes(index)?;
-        // Those of another process's thread that had this id are not this one's.
-        if (&raw const (*modes).thread).read_volatile() != thread || !is_observed(modes) {
-            return None;
-        }
-        Some(modes)
+    let index = pid_entry(thread as u32)?.load();
+    if index == NO_SLOT || index == SLOT_PENDING {
+        return None;
     }
+    let modes = modes(index)?;
+    // Those of another process's thread that had this id are not this one's.
+    if load!(modes.thread) != thread || !is_observed(modes) {
+        return None;
+    }
+    Some(modes)
 }
 
 #[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_ns() }
-}
-
-/// # Safety
-/// `modes` belongs to the current thread, here and below.
-#[inline(always)]
-unsafe fn enter_guest(modes: *mut Modes, now: u64) {
-    // SAFETY: by contract, here and below.
-    unsafe {
-        begin(modes);
+fn enter_guest(modes: Shared<Modes>, now: u64) {
+    change(modes, || {
         if mode(modes) == Mode::Guest as u32 {
             // It was not entered after all, or the exit was not told: how long it ran is not known.
-            bump(&raw mut (*modes).unpaired, 1);
+            bump!(modes.unpaired, 1);
             set_mode(modes, Mode::Kernel);
         }
         back_from_vmm(modes, now);
         pass(modes, Mode::Guest, now);
-        (&raw mut (*modes).is_cut).write_volatile(0);
-        let exit_ns = (&raw const (*modes).exit_ns).read_volatile();
+        store!(modes.is_cut, 0);
+        let exit_ns = load!(modes.exit_ns);
         if exit_ns != 0 {
-            (&raw mut (*modes).exit_ns).write_volatile(0);
+            store!(modes.exit_ns, 0);
             let latency = now.saturating_sub(exit_ns);
             let exit = exit(modes);
-            bump(&raw mut (*exit).ns, latency);
+            bump!(exit.ns, latency);
             let bucket = bucket_of(latency);
             let bucket = if bucket < EXIT_BUCKETS { bucket } else { EXIT_BUCKETS - 1 };
-            let count = (&raw mut (*exit).counts).cast::<u32>().add(bucket);
-            count.write_volatile(count.read_volatile().wrapping_add(1));
+            field!(exit.counts).element(bucket).bump(1);
         }
-        end(modes);
-    }
+    });
 }
 
-/// # Safety
-/// As above.
 #[inline(always)]
-unsafe fn leave_guest(modes: *mut Modes, now: u64, row: usize) {
-    // SAFETY: by contract.
-    unsafe {
-        begin(modes);
+fn leave_guest(modes: Shared<Modes>, now: u64, row: usize) {
+    change(modes, || {
         let mode = mode(modes);
-        let is_cut = (&raw const (*modes).is_cut).read_volatile() != 0;
+        let is_cut = load!(modes.is_cut) != 0;
         if mode != Mode::Guest as u32 && mode != Mode::Unobserved as u32 && !is_cut {
-            bump(&raw mut (*modes).unpaired, 1);
-            if mode == Mode::Kernel as u32 && (&raw const (*modes).exit_ns).read_volatile() != 0 {
+            bump!(modes.unpaired, 1);
+            if mode == Mode::Kernel as u32 && load!(modes.exit_ns) != 0 {
                 // KVM for Intel up to 5.10 tells every exit, but of entries only the first where it handles exits at once
                 // and goes back in: between two exits was the guest.
                 set_mode(modes, Mode::Guest);
             }
         }
         pass(modes, Mode::Kernel, now);
-        (&raw mut (*modes).is_cut).write_volatile(0);
-        (&raw mut (*modes).exit_ns).write_volatile(now);
-        (&raw mut (*modes).exit_row).write_volatile(row as u32);
-        (&raw mut (*modes).is_vmms).write_volatile(0);
-        let count = &raw mut (*exit(modes)).count;
-        count.write_volatile(count.read_volatile().wrapping_add(1));
-        end(modes);
-    }
+        store!(modes.is_cut, 0);
+        store!(modes.exit_ns, now);
+        store!(modes.exit_row, row as u32);
+        store!(modes.is_vmms, 0);
+        let exit = exit(modes);
+        bump!(exit.count, 1);
+    });
 }
 
-/// # Safety
-/// As above.
 #[inline(always)]
-unsafe fn leave_kvm(modes: *mut Modes) {
-    // SAFETY: by contract.
-    unsafe {
-        begin(modes);
+fn leave_kvm(modes: Shared<Modes>) {
+    change(modes, || {
         if mode(modes) == Mode::Guest as u32 {
-            bump(&raw mut (*modes).unpaired, 1);
+            bump!(modes.unpaired, 1);
             set_mode(modes, Mode::Kernel);
         }
         let now = pass_preemptible(modes, Mode::Vmm);
-        let is_vmms = &raw mut (*modes).is_vmms;
         // Not a second time where KVM_RUN returns again before the guest was entered.
-        if (&raw const (*modes).exit_ns).read_volatile() != 0 && is_vmms.read_volatile() == 0 {
-            is_vmms.write_volatile(1);
-            (&raw mut (*modes).user_ns).write_volatile(now);
-            let count = &raw mut (*exit(modes)).user_count;
-            count.write_volatile(count.read_volatile().wrapping_add(1));
+        if load!(modes.exit_ns) != 0 && load!(modes.is_vmms) == 0 {
+            store!(modes.is_vmms, 1);
+            store!(modes.user_ns, now);
+            let exit = exit(modes);
+            bump!(exit.user_count, 1);
         }
-        end(modes);
-    }
+    });
 }
 
-/// # Safety
-/// As above.
 #[inline(always)]
-unsafe fn enter_kvm(modes: *mut Modes) {
-    // SAFETY: by contract.
-    unsafe {
-        begin(modes);
+fn enter_kvm(modes: Shared<Modes>) {
+    change(modes, || {
         let now = pass_preemptible(modes, Mode::Kernel);
-        (&raw mut (*modes).inside_ns).write_volatile(now);
-        end(modes);
-    }
+        store!(modes.inside_ns, now);
+    });
 }
 
 /// What looked like the begin of `KVM_RUN` ends without the guest having been entered: the VMM goes on with what it was about.
-///
-/// # Safety
-/// As above.
 #[inline(always)]
-unsafe fn not_entered(modes: *mut Modes) {
-    // SAFETY: by contract.
-    unsafe {
-        if (&raw const (*modes).inside_ns).read_volatile() == 0 {
-            return;
-        }
-        begin(modes);
-        pass_preemptible(modes, Mode::Vmm);
-        (&raw mut (*modes).inside_ns).write_volatile(0);
-        end(modes);
+fn not_entered(modes: Shared<Modes>) {
+    if load!(modes.inside_ns) == 0 {
+        return;
     }
+    change(modes, || {
+        pass_preemptible(modes, Mode::Vmm);
+        store!(modes.inside_ns, 0);
+    });
 }
 
 /// Ends the time outside `KVM_RUN` that an exit took: where it began again, as far as that is told.
-///
-/// # Safety
-/// As above.
 #[inline(always)]
-unsafe fn back_from_vmm(modes: *mut Modes, now: u64) {
-    // SAFETY: by contract.
-    unsafe {
-        let user_ns = (&raw const (*modes).user_ns).read_volatile();
-        let inside_ns = (&raw const (*modes).inside_ns).read_volatile();
-        (&raw mut (*modes).inside_ns).write_volatile(0);
-        if user_ns == 0 {
-            return;
-        }
-        (&raw mut (*modes).user_ns).write_volatile(0);
-        let until = if inside_ns == 0 { now } else { inside_ns };
-        bump(&raw mut (*exit(modes)).user_ns, until.saturating_sub(user_ns));
+fn back_from_vmm(modes: Shared<Modes>, now: u64) {
+    let user_ns = load!(modes.user_ns);
+    let inside_ns = load!(modes.inside_ns);
+    store!(modes.inside_ns, 0);
+    if user_ns == 0 {
+        return;
     }
+    store!(modes.user_ns, 0);
+    let until = if inside_ns == 0 { now } else { inside_ns };
+    let exit = exit(modes);
+    bump!(exit.user_ns, until.saturating_sub(user_ns));
 }
 
 /// The counts of the last exit's reason.
-///
-/// # Safety
-/// As above.
 #[inline(always)]
-unsafe fn exit(modes: *mut Modes) -> *mut ExitCounts {
-    // SAFETY: by contract; the index is inside the array.
-    unsafe {
-        let row = (&raw const (*modes).exit_row).read_volatile() as usize % EXIT_ROWS;
-        (&raw mut (*modes).exits).cast::<ExitCounts>().add(row)
-    }
+fn exit(modes: Shared<Modes>) -> Shared<ExitCounts> {
+    field!(modes.exits).element(load!(modes.exit_row) as usize)
 }
 
 /// The row of a reason that is read where KVM for this processor keeps it.

@@ -6,6 +6,7 @@ use sampler_ebpf::abi::{Counter, Event, EventKind, Left, Member, NO_SLOT, SLOT_P
 
 use crate::{
     maps::{events, offset},
+    shared::Shared,
     task::{Access, Object, probe, probe_into},
 };
 
@@ -59,18 +60,16 @@ pub(crate) fn announce<A: Access>(
     task: Object,
     notifier: u64,
     pid: u32,
-    entry: *mut u16,
+    entry: Shared<u16>,
     seen: Seen,
 ) -> bool {
     // Before the event: user space may answer it with a slot while this program still runs.
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    unsafe { entry.write_volatile(SLOT_PENDING) };
+    entry.store(SLOT_PENDING);
     let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu_of(notifier), seen);
     if sent {
         debug!(ctx, "vcpu seen: tid {}", pid);
     } else {
-        // SAFETY: as above.
-        unsafe { entry.write_volatile(NO_SLOT) };
+        entry.store(NO_SLOT);
     }
     sent
 }

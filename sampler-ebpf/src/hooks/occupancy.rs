@@ -8,12 +8,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::bpf_loop;
 use sampler_ebpf::abi::{
-    Laying, MARKS, Member, Occupancy, SHARES, STRETCHES, SlotShares, Stretch, WHO_IDLE, WHO_KERNEL,
-    WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
+    Laying, Member, Occupancy, STRETCHES, SlotShares, WHO_IDLE, WHO_KERNEL, WHO_UNKNOWN, WHO_VCPU, Who,
+    entry_at, is_stale, mark_of, who_of,
 };
 
 use crate::{
     maps::{arm, occupancy},
+    shared::{Shared, bump, field, load, store},
     task::{Access, Object, clock},
 };
 
@@ -48,7 +49,7 @@ fn who<A: Access>(task: Object, is_vcpu: bool) -> Who {
 /// Remembers a switch with a vCPU, at a moment of the scheduler's clock.
 #[inline(always)]
 pub(super) fn vcpus<A: Access>(
-    occupancy: *mut Occupancy,
+    occupancy: Shared<Occupancy>,
     cpu: u32,
     (leaves, leaves_is_vcpu): (Object, bool),
     (comes, comes_is_vcpu): (Object, bool),
@@ -83,18 +84,16 @@ pub(super) fn strangers<A: Access>(cpu: u32, armed: u32, leaves: Object, comes: 
 
 /// Who has had the CPU since the last stretch began.
 #[inline(always)]
-fn known(occupancy: *const Occupancy) -> Who {
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    unsafe { (&raw const (*occupancy).who).read_volatile() }
+fn known(occupancy: Shared<Occupancy>) -> Who {
+    load!(occupancy.who)
 }
 
 /// Puts the thread that leaves into the memory where its arrival is missing: because the CPU did not remember then, or
 /// because the kernel called no program.
 #[inline(always)]
-fn mend<A: Access>(occupancy: *mut Occupancy, left: Who, leaves: Object, now: u64) {
+fn mend<A: Access>(occupancy: Shared<Occupancy>, left: Who, leaves: Object, now: u64) {
     let arrival = A::u64(leaves, Member::TaskLastArrival);
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let last = unsafe { last_start(occupancy) };
+    let last = last_start(occupancy);
     // The idle thread has no arrival. One at the begin of the last stretch came with the switch at which the CPU stopped
     // looking.
     if arrival >= last && arrival != 0 && arrival <= now {
@@ -102,43 +101,33 @@ fn mend<A: Access>(occupancy: *mut Occupancy, left: Who, leaves: Object, now: u6
     }
 }
 
-/// # Safety
-/// `occupancy` may be read.
 #[inline(always)]
-unsafe fn last_start(occupancy: *const Occupancy) -> u64 {
-    // SAFETY: by contract; the index is inside the array.
-    unsafe {
-        let written = (&raw const (*occupancy).written).read_volatile();
-        let at = (&raw const (*occupancy).stretches).cast::<Stretch>();
-        let at = at.add((written.wrapping_sub(1) % STRETCHES as u64) as usize);
-        (&raw const (*at).start_ns).read_volatile()
-    }
+fn last_start(occupancy: Shared<Occupancy>) -> u64 {
+    let last = load!(occupancy.written).wrapping_sub(1);
+    let last = field!(occupancy.stretches).element(last as usize);
+    load!(last.start_ns)
 }
 
 /// Remembers that `who` has the CPU from now on.
 #[inline(always)]
-fn remember(occupancy: *mut Occupancy, who: Who, now: u64) {
-    // SAFETY: the pointer came from a map look-up that the verifier followed; the index is inside the array.
-    unsafe {
-        if (&raw const (*occupancy).who).read_volatile() == who {
-            return;
-        }
-        let written = (&raw const (*occupancy).written).read_volatile();
-        let at = (&raw mut (*occupancy).stretches).cast::<Stretch>();
-        let at = at.add((written % STRETCHES as u64) as usize);
-        (&raw mut (*at).start_ns).write_volatile(now);
-        (&raw mut (*at).who).write_volatile(who);
-        (&raw mut (*occupancy).who).write_volatile(who);
-        (&raw mut (*occupancy).written).write_volatile(written + 1);
+fn remember(occupancy: Shared<Occupancy>, who: Who, now: u64) {
+    if load!(occupancy.who) == who {
+        return;
     }
+    let written = load!(occupancy.written);
+    let next = field!(occupancy.stretches).element(written as usize);
+    store!(next.start_ns, now);
+    store!(next.who, who);
+    store!(occupancy.who, who);
+    store!(occupancy.written, written + 1);
 }
 
 /// A wait that is to be charged to those who had the CPU.
 pub(super) struct Wait {
     /// What the CPU remembers.
-    pub(super) occupancy: *const Occupancy,
+    pub(super) occupancy: Shared<Occupancy>,
     /// The waiting vCPU's table.
-    pub(super) shares: *mut SlotShares,
+    pub(super) shares: Shared<SlotShares>,
     /// Begin, ns.
     pub(super) from_ns: u64,
     /// End, ns.
@@ -205,8 +194,7 @@ impl Overlay for Unrolled {
     /// To nobody: they are rare, and another loop is more than the verifiers of old kernels follow.
     #[inline(always)]
     fn charge_late(wait: Wait) {
-        // SAFETY: the pointer came from a map look-up that the verifier followed.
-        unsafe { add(wait.shares, WHO_UNKNOWN, wait.until_ns - wait.from_ns, wait.until_ns) };
+        add(wait.shares, WHO_UNKNOWN, wait.until_ns - wait.from_ns, wait.until_ns);
     }
 }
 
@@ -219,8 +207,8 @@ struct Charge {
 impl Charge {
     #[inline(always)]
     fn new(wait: Wait) -> Self {
-        // SAFETY: the pointer came from a map look-up that the verifier followed.
-        let written = unsafe { (&raw const (*wait.occupancy).written).read_volatile() };
+        let occupancy = wait.occupancy;
+        let written = load!(occupancy.written);
         let laying = Laying { from_ns: wait.from_ns, until_ns: wait.until_ns, written };
         Self { wait, laying }
     }
@@ -228,76 +216,54 @@ impl Charge {
     #[inline(always)]
     fn step(&mut self, back: u64) -> bool {
         let Wait { occupancy, shares, until_ns, .. } = self.wait;
-        // SAFETY: both pointers came from map look-ups that the verifier followed; indices are inside the arrays.
         self.laying.step(
             back,
-            |at| unsafe {
-                let stretch = (&raw const (*occupancy).stretches).cast::<Stretch>().add(at);
-                (
-                    (&raw const (*stretch).start_ns).read_volatile(),
-                    (&raw const (*stretch).who).read_volatile(),
-                )
+            |at| {
+                let stretch = field!(occupancy.stretches).element(at);
+                (load!(stretch.start_ns), load!(stretch.who))
             },
-            |who, ns| unsafe { add(shares, who, ns, until_ns) },
+            |who, ns| add(shares, who, ns, until_ns),
         )
     }
 
     #[inline(always)]
     fn finish(&self) {
-        // SAFETY: as above.
-        self.laying.rest(|who, ns| unsafe { add(self.wait.shares, who, ns, self.wait.until_ns) });
+        self.laying.rest(|who, ns| add(self.wait.shares, who, ns, self.wait.until_ns));
     }
 }
 
 /// Adds to what a process took, at a moment of the scheduler's clock.
-///
-/// # Safety
-/// `shares` points to a table that nobody else writes now.
 #[inline(never)]
-unsafe fn add(shares: *mut SlotShares, who: Who, ns: u64, now: u64) {
-    // SAFETY: by contract; indices are inside the arrays.
-    unsafe {
-        bump(&raw mut (*shares).charged_ns, ns);
-        if who == WHO_IDLE {
-            return bump(&raw mut (*shares).idle_ns, ns);
-        }
-        if who == WHO_UNKNOWN {
-            return bump(&raw mut (*shares).unknown_ns, ns);
-        }
-        let home = who.wrapping_mul(0x9E37_79B1) >> 26;
-        let (entries, all_taken) = (&raw mut (*shares).who, &raw mut (*shares).ns);
-        let all_others = &raw mut (*shares).others_ns;
-        let entry = |at: u32| entries.cast::<u32>().add(at as usize % SHARES);
-        let others = |who: Who| all_others.cast::<u64>().add(mark_of(who) % MARKS);
-        let taken = |at: u32| all_taken.cast::<u64>().add(at as usize % SHARES);
-        for at in home..home + PROBES {
-            let found = entry(at).read_volatile();
-            // Its own, or free, where nothing was taken yet. One way for both: the verifier follows each, in each stretch.
-            if who_of(found) == who || found == WHO_FREE {
-                entry(at).write_volatile(entry_at(who, now));
-                return bump(taken(at), ns);
-            }
-        }
-        // One of two makes room: one that has taken nothing for long, or the one that took less; but no vCPU for one that is
-        // none, for processes come and go by the hundred. The least of all would be a branch for each.
-        let other = home + PROBES / 2;
-        let first = is_stale(entry(home).read_volatile(), now)
-            || taken(home).read_volatile() < taken(other).read_volatile();
-        let at = if first { home } else { other };
-        let had = entry(at).read_volatile();
-        if had & WHO_VCPU & !who != 0 && !is_stale(had, now) {
-            return bump(others(who), ns);
-        }
-        bump(others(had), taken(at).read_volatile());
-        entry(at).write_volatile(entry_at(who, now));
-        taken(at).write_volatile(ns);
+fn add(shares: Shared<SlotShares>, who: Who, ns: u64, now: u64) {
+    bump!(shares.charged_ns, ns);
+    if who == WHO_IDLE {
+        return field!(shares.idle_ns).bump(ns);
     }
-}
-
-/// # Safety
-/// `value` may be read and written.
-#[inline(always)]
-unsafe fn bump(value: *mut u64, by: u64) {
-    // SAFETY: by contract.
-    unsafe { value.write_volatile(value.read_volatile().wrapping_add(by)) };
+    if who == WHO_UNKNOWN {
+        return field!(shares.unknown_ns).bump(ns);
+    }
+    let home = who.wrapping_mul(0x9E37_79B1) >> 26;
+    let entry = |at: u32| field!(shares.who).element(at as usize);
+    let others = |who: Who| field!(shares.others_ns).element(mark_of(who));
+    let taken = |at: u32| field!(shares.ns).element(at as usize);
+    for at in home..home + PROBES {
+        let found = entry(at).load();
+        // Its own, or free, where nothing was taken yet. One way for both: the verifier follows each, in each stretch.
+        if who_of(found) == who || found == WHO_FREE {
+            entry(at).store(entry_at(who, now));
+            return taken(at).bump(ns);
+        }
+    }
+    // One of two makes room: one that has taken nothing for long, or the one that took less; but no vCPU for one that is
+    // none, for processes come and go by the hundred. The least of all would be a branch for each.
+    let other = home + PROBES / 2;
+    let first = is_stale(entry(home).load(), now) || taken(home).load() < taken(other).load();
+    let at = if first { home } else { other };
+    let had = entry(at).load();
+    if had & WHO_VCPU & !who != 0 && !is_stale(had, now) {
+        return others(who).bump(ns);
+    }
+    others(had).bump(taken(at).load());
+    entry(at).store(entry_at(who, now));
+    taken(at).store(ns);
 }

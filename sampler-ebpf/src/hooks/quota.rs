@@ -8,6 +8,7 @@ use sampler_ebpf::abi::{ABSENT, Member, SlotShares, VcpuSlot};
 
 use crate::{
     maps::offset,
+    shared::{Shared, bump, field, load, store},
     task::{Access, Object, Probed, probe},
 };
 
@@ -60,66 +61,43 @@ fn moment<A: Access>(queue: Object, now: u64) -> Moment {
 }
 
 /// Notes the clock of the queue on which the slot's thread waits or will wait.
-///
-/// # Safety
-/// `slot` points to a slot that nobody else writes now.
 #[inline(always)]
-pub(super) unsafe fn note<A: Access>(slot: *mut VcpuSlot, task: Object, now: u64) {
+pub(super) fn note<A: Access>(slot: Shared<VcpuSlot>, task: Object, now: u64) {
     // One that is not held back when it leaves its CPU cannot be before it has run again.
     let free = offset(Member::TaskThrottled) != ABSENT && A::u8(task, Member::TaskThrottled) == 0;
-    // SAFETY: by contract.
-    unsafe {
-        if free {
-            return (&raw mut (*slot).quota_queue).write_volatile(0);
-        }
-        let queue = queue::<A>(task);
-        write(slot, queue, moment::<A>(queue, now));
+    if free {
+        return field!(slot.quota_queue).store(0);
     }
+    let queue = queue::<A>(task);
+    write(slot, queue, moment::<A>(queue, now));
 }
 
 /// As [`note`], for a thread that comes to another CPU. A kernel that holds back threads and not queues does not move those
 /// about; of one that is moved all the same the rest of the wait is not told.
-///
-/// # Safety
-/// As [`note`].
 #[inline(always)]
-pub(super) unsafe fn note_on<A: Access>(slot: *mut VcpuSlot, task: Object, cpu: u64, now: u64) {
-    // SAFETY: by contract.
-    unsafe {
-        if offset(Member::TaskThrottled) != ABSENT {
-            return (&raw mut (*slot).quota_queue).write_volatile(0);
-        }
-        let queue = queue_on::<A>(task, cpu);
-        // A thread that is woken up leaves a queue that nobody has locked, with a clock as old as its sleep.
-        let rq = Probed::u64(queue, Member::CfsRqRq) as Object;
-        let clock = Probed::u64(rq, Member::RqClock);
-        write(slot, queue, moment::<Probed>(queue, if clock > now { clock } else { now }));
+pub(super) fn note_on<A: Access>(slot: Shared<VcpuSlot>, task: Object, cpu: u64, now: u64) {
+    if offset(Member::TaskThrottled) != ABSENT {
+        return field!(slot.quota_queue).store(0);
     }
+    let queue = queue_on::<A>(task, cpu);
+    // A thread that is woken up leaves a queue that nobody has locked, with a clock as old as its sleep.
+    let rq = Probed::u64(queue, Member::CfsRqRq) as Object;
+    let clock = Probed::u64(rq, Member::RqClock);
+    write(slot, queue, moment::<Probed>(queue, if clock > now { clock } else { now }));
 }
 
-/// # Safety
-/// As [`note`].
 #[inline(always)]
-unsafe fn write(slot: *mut VcpuSlot, queue: Object, moment: Moment) {
-    // SAFETY: by contract.
-    unsafe {
-        (&raw mut (*slot).quota_queue).write_volatile(queue as u64);
-        (&raw mut (*slot).quota_clock_ns).write_volatile(moment.held_ns);
-        (&raw mut (*slot).quota_noted_ns).write_volatile(moment.at_ns);
-    }
+fn write(slot: Shared<VcpuSlot>, queue: Object, moment: Moment) {
+    store!(slot.quota_queue, queue as u64);
+    store!(slot.quota_clock_ns, moment.held_ns);
+    store!(slot.quota_noted_ns, moment.at_ns);
 }
 
 /// How much of a wait that goes on is due to a quota; none where the clock was not noted, or another queue's.
 #[inline(always)]
-pub(super) fn part<A: Access>(slot: *const VcpuSlot, queue: Object, waited: u64, now: u64) -> u64 {
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let (noted, before) = unsafe {
-        let before = Moment {
-            held_ns: (&raw const (*slot).quota_clock_ns).read_volatile(),
-            at_ns: (&raw const (*slot).quota_noted_ns).read_volatile(),
-        };
-        ((&raw const (*slot).quota_queue).read_volatile(), before)
-    };
+pub(super) fn part<A: Access>(slot: Shared<VcpuSlot>, queue: Object, waited: u64, now: u64) -> u64 {
+    let before = Moment { held_ns: load!(slot.quota_clock_ns), at_ns: load!(slot.quota_noted_ns) };
+    let noted = load!(slot.quota_queue);
     if noted == 0 || noted != queue as u64 {
         return 0;
     }
@@ -152,26 +130,18 @@ fn part_between(before: Moment, now: Moment, waited: u64) -> u64 {
 }
 
 /// Charges the quota with its part of a wait that ends, and returns it.
-///
-/// # Safety
-/// Slot and table are not written by anybody else now.
 #[inline(always)]
-pub(super) unsafe fn held_back<A: Access>(
-    slot: *mut VcpuSlot,
-    shares: *mut SlotShares,
+pub(super) fn held_back<A: Access>(
+    slot: Shared<VcpuSlot>,
+    shares: Shared<SlotShares>,
     queue: Object,
     waited: u64,
     now: u64,
 ) -> u64 {
     let held = part::<A>(slot, queue, waited, now);
-    // SAFETY: by contract.
-    unsafe {
-        let throttled = &raw mut (*slot).throttled_ns;
-        throttled.write_volatile(throttled.read_volatile() + held);
-        let charged = &raw mut (*shares).charged_ns;
-        charged.write_volatile(charged.read_volatile() + held);
-        // For a moment the kernel has the wait go on still: a walk is not to find this part a second time.
-        (&raw mut (*slot).quota_queue).write_volatile(0);
-    }
+    bump!(slot.throttled_ns, held);
+    bump!(shares.charged_ns, held);
+    // For a moment the kernel has the wait go on still: a walk is not to find this part a second time.
+    store!(slot.quota_queue, 0);
     held
 }

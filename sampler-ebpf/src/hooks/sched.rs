@@ -6,9 +6,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use sampler_ebpf::abi::{
-    Counter, HookStats, Left, Member, Modes, NO_SLOT, SLOT_PENDING, SlotShares, VcpuSlot,
-};
+use sampler_ebpf::abi::{Counter, Left, Member, Modes, NO_SLOT, SLOT_PENDING, SlotShares, VcpuSlot};
 
 use super::{
     lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
@@ -19,6 +17,7 @@ use super::{
 };
 use crate::{
     maps::{arm, armed, hook_stats, may_have_slot, occupancy, pid_entry, shares, slot},
+    shared::{Shared, bump, field, load},
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
 
@@ -104,10 +103,7 @@ fn on_switch<A: Access, L: Overlay>(ctx: &impl EbpfContext, preempted: u64, prev
         let queued = A::u64(next, Member::TaskLastQueued);
         arrive(slot, cpu, || {
             if queued != 0 {
-                // SAFETY: the pointers came from map look-ups that the verifier followed.
-                let held = unsafe {
-                    held_back::<A>(slot, shares, queue::<A>(next), now.saturating_sub(queued), now)
-                };
+                let held = held_back::<A>(slot, shares, queue::<A>(next), now.saturating_sub(queued), now);
                 L::charge(Wait { occupancy, shares, from_ns: queued + held, until_ns: now });
             }
         });
@@ -126,12 +122,9 @@ fn between_strangers<A: Access>(cpu: u32, prev: Object, next: Object) {
 #[inline(always)]
 fn on_migrate<A: Access, L: Overlay>(task: Object, to: u64) {
     let Some(Known { slot, shares, .. }) = followed(task, A::u32(task, Member::TaskPid)) else { return };
-    // SAFETY: the pointers came from map look-ups that the verifier followed.
-    let (before, known_stints, charged) = unsafe {
-        let counter = |at: Counter| (&raw const (*slot).counters[at as usize]).read_volatile();
-        let before = counter(Counter::RunDelay);
-        (before, counter(Counter::Timeslices), (&raw const (*shares).charged_ns).read_volatile())
-    };
+    let before = load!(slot.counters[Counter::RunDelay as usize]);
+    let known_stints = load!(slot.counters[Counter::Timeslices as usize]);
+    let charged = load!(shares.charged_ns);
     // It will wait there, and may wait long.
     arm(to as u32, PATIENCE);
     let run_queue = run_queue::<A>(task);
@@ -142,12 +135,8 @@ fn on_migrate<A: Access, L: Overlay>(task: Object, to: u64) {
     // What was credited for a stint that the slot does not know is not of this wait.
     let waited = if stints == known_stints { waited } else { 0 };
     amend(slot, || {
-        // SAFETY: the pointers came from map look-ups that the verifier followed.
-        let held = unsafe {
-            let held = held_back::<A>(slot, shares, queue::<A>(task), waited, now);
-            note_on::<A>(slot, task, to, now);
-            held
-        };
+        let held = held_back::<A>(slot, shares, queue::<A>(task), waited, now);
+        note_on::<A>(slot, task, to, now);
         L::charge(Wait { occupancy, shares, from_ns: now.saturating_sub(waited - held), until_ns: now });
     });
 }
@@ -171,13 +160,12 @@ fn switch_out<A: Access, L: Overlay>(ctx: &impl EbpfContext, leaving: &Leaving) 
         return None;
     }
     let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return None };
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let index = unsafe { entry.read_volatile() };
+    let index = entry.load();
     let state = state::<A>(task);
     let dead = state & TASK_DEAD != 0;
     let known = own_slot(index, task);
     if known.is_none() && index != NO_SLOT && index != SLOT_PENDING {
-        count(stats, |s| &raw mut s.stale_slots);
+        bump!(stats.stale_slots, 1);
     }
     if let Some(Known { slot, shares, .. }) = known {
         let departure = Departure { index, cpu, left: how_left(preempted, state, task, notifier), now };
@@ -185,8 +173,7 @@ fn switch_out<A: Access, L: Overlay>(ctx: &impl EbpfContext, leaving: &Leaving) 
             let Some(occupancy) = occupancy(cpu) else { return };
             // It ended when the thread was given this CPU.
             let arrival = A::u64(task, Member::TaskLastArrival);
-            // SAFETY: the pointers came from map look-ups that the verifier followed.
-            let held = unsafe { held_back::<A>(slot, shares, queue::<A>(task), late, now) };
+            let held = held_back::<A>(slot, shares, queue::<A>(task), late, now);
             L::charge_late(Wait {
                 occupancy,
                 shares,
@@ -194,9 +181,9 @@ fn switch_out<A: Access, L: Overlay>(ctx: &impl EbpfContext, leaving: &Leaving) 
                 until_ns: arrival,
             });
         });
-        count(stats, |s| &raw mut s.vcpu_switches);
+        bump!(stats.vcpu_switches, 1);
         if missed != 0 {
-            add(stats, |s| &raw mut s.missed_switches, missed);
+            bump!(stats.missed_switches, missed);
         }
     } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
         let seen = Seen {
@@ -205,14 +192,13 @@ fn switch_out<A: Access, L: Overlay>(ctx: &impl EbpfContext, leaving: &Leaving) 
             pcount: A::u64(task, Member::TaskPcount),
         };
         let sent = announce::<A>(ctx, task, notifier, pid, entry, seen);
-        count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
+        if sent { field!(stats.announced) } else { field!(stats.events_lost) }.bump(1);
         return None;
     }
     if dead && index != NO_SLOT {
-        // SAFETY: the pointer came from a map look-up that the verifier followed.
-        unsafe { entry.write_volatile(NO_SLOT) };
+        entry.store(NO_SLOT);
         let sent = gone::<A>(ctx, task, pid);
-        count(stats, |s| if sent { &raw mut s.gone } else { &raw mut s.events_lost });
+        if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
     }
     known
 }
@@ -232,9 +218,9 @@ fn how_left(preempted: bool, state: u64, task: Object, notifier: u64) -> Left {
 /// What is kept of a thread that is followed.
 #[derive(Clone, Copy)]
 struct Known {
-    slot: *mut VcpuSlot,
-    shares: *mut SlotShares,
-    modes: *mut Modes,
+    slot: Shared<VcpuSlot>,
+    shares: Shared<SlotShares>,
+    modes: Shared<Modes>,
 }
 
 /// What is kept of a thread, if it is followed.
@@ -243,8 +229,7 @@ fn followed(task: Object, pid: u32) -> Option<Known> {
     if !may_have_slot(pid) {
         return None;
     }
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    own_slot(unsafe { pid_entry(pid)?.read_volatile() }, task)
+    own_slot(pid_entry(pid)?.load(), task)
 }
 
 /// What the pid table names, if it is this very thread's and not an earlier one's with the same pid.
@@ -254,23 +239,8 @@ fn own_slot(index: u16, task: Object) -> Option<Known> {
         return None;
     }
     let slot = slot(index)?;
-    // SAFETY: as above.
-    if unsafe { (&raw const (*slot).task).read_volatile() } != task as u64 {
+    if load!(slot.task) != task as u64 {
         return None;
     }
     Some(Known { slot, shares: shares(index)?, modes: crate::maps::modes(index)? })
-}
-
-#[inline(always)]
-fn count(stats: *mut HookStats, field: impl Fn(&mut HookStats) -> *mut u64) {
-    add(stats, field, 1);
-}
-
-#[inline(always)]
-fn add(stats: *mut HookStats, field: impl Fn(&mut HookStats) -> *mut u64, number: u64) {
-    // SAFETY: the block belongs to this CPU, and this program cannot be interrupted by itself there.
-    unsafe {
-        let field = field(&mut *stats);
-        *field += number;
-    }
 }

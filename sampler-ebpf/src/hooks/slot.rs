@@ -10,31 +10,25 @@ use sampler_ebpf::abi::{
 };
 
 use super::{quota::note, timeline::draw};
-use crate::task::{Access, Object};
+use crate::{
+    shared::{Shared, bump, field, load, store, written},
+    task::{Access, Object},
+};
 
 /// Notes that the slot's thread is given a CPU; `charge` charges its wait.
 #[inline(always)]
-pub(super) fn arrive(slot: *mut VcpuSlot, cpu: u32, charge: impl FnOnce()) {
-    // SAFETY: the pointer came from a map look-up that the verifier followed. Volatile keeps the order of the writes
-    // between the two steps of `seq`, here and below.
-    unsafe {
-        begin(slot);
-        (&raw mut (*slot).on_cpu).write_volatile(1);
-        (&raw mut (*slot).cpu).write_volatile(cpu);
+pub(super) fn arrive(slot: Shared<VcpuSlot>, cpu: u32, charge: impl FnOnce()) {
+    written(field!(slot.seq), || {
+        store!(slot.on_cpu, 1);
+        store!(slot.cpu, cpu);
         charge();
-        end(slot);
-    }
+    });
 }
 
 /// Charges a part of a wait of a thread that is off its CPU.
 #[inline(always)]
-pub(super) fn amend(slot: *mut VcpuSlot, charge: impl FnOnce()) {
-    // SAFETY: as above.
-    unsafe {
-        begin(slot);
-        charge();
-        end(slot);
-    }
+pub(super) fn amend(slot: Shared<VcpuSlot>, charge: impl FnOnce()) {
+    written(field!(slot.seq), charge);
 }
 
 /// How a slot's thread leaves its CPU.
@@ -54,23 +48,17 @@ pub(super) struct Departure {
 /// calling the program: whole stints by the kernel's count of them, and the begin of this one.
 #[inline(always)]
 pub(super) fn leave<A: Access>(
-    slot: *mut VcpuSlot,
-    shares: *mut SlotShares,
+    slot: Shared<VcpuSlot>,
+    shares: Shared<SlotShares>,
     task: Object,
     Departure { index, cpu, left, now }: Departure,
     charge_late: impl FnOnce(u64),
 ) -> u64 {
-    // SAFETY: as above.
-    unsafe {
-        begin(slot);
+    written(field!(slot.seq), || {
         let counts = Counts::read::<A>(task);
         let stints = counts.since(slot, Counter::Timeslices);
-        let arrived = (&raw const (*slot).on_cpu).read_volatile() != 0;
-        let missed = if (&raw const (*slot).fresh).read_volatile() != 0 {
-            0
-        } else {
-            stints.saturating_sub(1) + u64::from(!arrived)
-        };
+        let arrived = load!(slot.on_cpu) != 0;
+        let missed = if load!(slot.fresh) != 0 { 0 } else { stints.saturating_sub(1) + u64::from(!arrived) };
         if stints <= 1 {
             distribute(slot, &counts, stints == 1);
             draw(slot, index, &counts, stints, now);
@@ -80,20 +68,18 @@ pub(super) fn leave<A: Access>(
             charge_late(late);
         } else if late != 0 {
             // When it was, and on which CPU, is not known.
-            let unknown = &raw mut (*shares).unknown_ns;
-            unknown.write_volatile(unknown.read_volatile() + late);
+            bump!(shares.unknown_ns, late);
         }
-        (&raw mut (*shares).charged_ns).write_volatile(0);
-        (&raw mut (*slot).on_cpu).write_volatile(0);
-        (&raw mut (*slot).cpu).write_volatile(cpu);
-        (&raw mut (*slot).fresh).write_volatile(0);
-        (&raw mut (*slot).left).write_volatile(left as u32);
-        (&raw mut (*slot).left_ns).write_volatile(now);
+        store!(shares.charged_ns, 0);
+        store!(slot.on_cpu, 0);
+        store!(slot.cpu, cpu);
+        store!(slot.fresh, 0);
+        store!(slot.left, left as u32);
+        store!(slot.left_ns, now);
         note::<A>(slot, task, now);
         counts.write(slot);
-        end(slot);
         missed
-    }
+    })
 }
 
 /// What the kernel has counted of a thread that leaves its CPU, each read once: a typed load is checked each time, and costs as
@@ -114,21 +100,14 @@ impl Counts {
 
     /// What came to a counter since the slot was written last.
     #[inline(always)]
-    pub(super) fn since(&self, slot: *const VcpuSlot, counter: Counter) -> u64 {
-        // SAFETY: the pointer came from a map look-up that the verifier followed.
-        let before = unsafe { (&raw const (*slot).counters[counter as usize]).read_volatile() };
-        self.counters[counter as usize].wrapping_sub(before)
+    pub(super) fn since(&self, slot: Shared<VcpuSlot>, counter: Counter) -> u64 {
+        self.counters[counter as usize].wrapping_sub(load!(slot.counters[counter as usize]))
     }
 
-    /// # Safety
-    /// `slot` points to a slot that nobody else writes now.
     #[inline(always)]
-    unsafe fn write(&self, slot: *mut VcpuSlot) {
+    fn write(&self, slot: Shared<VcpuSlot>) {
         for_each_counter(|counter, _| {
-            // SAFETY: by contract.
-            unsafe {
-                (&raw mut (*slot).counters[counter as usize]).write_volatile(self.counters[counter as usize]);
-            }
+            store!(slot.counters[counter as usize], self.counters[counter as usize]);
         });
     }
 }
@@ -136,38 +115,29 @@ impl Counts {
 /// Adds one stint, and the wait and the sleep before it, to the distributions. From 5.15 on the kernel counts no arrival
 /// (`credited`) of a thread that was preempted on its way to sleep: its stint goes on, and it has waited for nothing that
 /// the kernel counts.
-///
-/// # Safety
-/// `slot` points to a slot that nobody else writes now.
 #[inline(always)]
-unsafe fn distribute(slot: *mut VcpuSlot, counts: &Counts, credited: bool) {
-    // SAFETY: by contract.
-    unsafe {
-        let left = (&raw const (*slot).left).read_volatile();
-        if left == Left::Unknown as u32 {
-            return;
-        }
-        add(slot, Distribution::Stint, counts.since(slot, Counter::Run));
-        if !credited {
-            return;
-        }
-        let waited = counts.since(slot, Counter::RunDelay);
-        add(slot, Distribution::Steal, waited);
-        let Some(sleep) = Left::sleep(left) else { return };
-        add(slot, Distribution::WakeupLatency, waited);
-        let left_ns = (&raw const (*slot).left_ns).read_volatile();
-        let asleep = asleep(left_ns, counts.arrived_ns, waited);
-        let total = &raw mut (*slot).asleep_ns[sleep];
-        total.write_volatile(total.read_volatile() + asleep);
+fn distribute(slot: Shared<VcpuSlot>, counts: &Counts, credited: bool) {
+    let left = load!(slot.left);
+    if left == Left::Unknown as u32 {
+        return;
     }
+    add(slot, Distribution::Stint, counts.since(slot, Counter::Run));
+    if !credited {
+        return;
+    }
+    let waited = counts.since(slot, Counter::RunDelay);
+    add(slot, Distribution::Steal, waited);
+    let Some(sleep) = Left::sleep(left) else { return };
+    add(slot, Distribution::WakeupLatency, waited);
+    let left_ns = load!(slot.left_ns);
+    bump!(slot.asleep_ns[sleep], asleep(left_ns, counts.arrived_ns, waited));
 }
 
 /// What the kernel added to the run delay and nobody was charged with, ns: the wait before an arrival for which the kernel
 /// called no program.
 #[inline(always)]
-fn uncharged(slot: *const VcpuSlot, shares: *const SlotShares, counts: &Counts) -> u64 {
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let charged = unsafe { (&raw const (*shares).charged_ns).read_volatile() };
+fn uncharged(slot: Shared<VcpuSlot>, shares: Shared<SlotShares>, counts: &Counts) -> u64 {
+    let charged = load!(shares.charged_ns);
     counts.since(slot, Counter::RunDelay).saturating_sub(charged)
 }
 
@@ -177,38 +147,9 @@ pub(super) const fn asleep(left_ns: u64, until_ns: u64, waited_ns: u64) -> u64 {
     until_ns.saturating_sub(left_ns).saturating_sub(waited_ns)
 }
 
-/// # Safety
-/// `slot` points to a slot that nobody else writes now.
 #[inline(always)]
-unsafe fn add(slot: *mut VcpuSlot, distribution: Distribution, ns: u64) {
-    // SAFETY: by contract, and the bucket is inside the array.
-    unsafe {
-        let histogram = &raw mut (*slot).distributions[distribution as usize];
-        let sum = &raw mut (*histogram).sum_ns;
-        sum.write_volatile(sum.read_volatile().wrapping_add(ns));
-        let count = (&raw mut (*histogram).counts).cast::<u64>().add(bucket_of(ns));
-        count.write_volatile(count.read_volatile() + 1);
-    }
-}
-
-/// # Safety
-/// As [`add`].
-#[inline(always)]
-unsafe fn begin(slot: *mut VcpuSlot) {
-    // SAFETY: by contract.
-    unsafe {
-        let seq = (&raw const (*slot).seq).read_volatile();
-        (&raw mut (*slot).seq).write_volatile(seq | 1);
-    }
-}
-
-/// # Safety
-/// As [`add`].
-#[inline(always)]
-unsafe fn end(slot: *mut VcpuSlot) {
-    // SAFETY: by contract.
-    unsafe {
-        let seq = (&raw const (*slot).seq).read_volatile();
-        (&raw mut (*slot).seq).write_volatile(seq + 1);
-    }
+fn add(slot: Shared<VcpuSlot>, distribution: Distribution, ns: u64) {
+    let histogram = field!(slot.distributions[distribution as usize]);
+    bump!(histogram.sum_ns, ns);
+    field!(histogram.counts).element(bucket_of(ns)).bump(1);
 }

@@ -3,15 +3,16 @@
 use sampler_ebpf::abi::{Counter, Left, RUN, Timeline, VcpuSlot, WAIT, cell_of, changed, tick_at};
 
 use super::slot::Counts;
-use crate::maps::{tick_shift, timeline};
+use crate::{
+    maps::{tick_shift, timeline},
+    shared::{Shared, field, load},
+};
 
 /// Draws the stint that ends now, and the wait before it, of a thread whose slot has its counts as of the departure before: `stints`
 /// have begun since. Of the stint in which a thread was first seen the begin alone is known.
 #[inline(always)]
-pub(super) fn draw(slot: *const VcpuSlot, index: u16, counts: &Counts, stints: u64, now: u64) {
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let (left, left_ns) =
-        unsafe { ((&raw const (*slot).left).read_volatile(), (&raw const (*slot).left_ns).read_volatile()) };
+pub(super) fn draw(slot: Shared<VcpuSlot>, index: u16, counts: &Counts, stints: u64, now: u64) {
+    let (left, left_ns) = (load!(slot.left), load!(slot.left_ns));
     let arrived = counts.arrived_ns;
     let queued = if left == Left::Unknown as u32 {
         arrived
@@ -34,10 +35,7 @@ pub(super) fn draw(slot: *const VcpuSlot, index: u16, counts: &Counts, stints: u
 }
 
 #[inline(always)]
-fn change(timeline: *mut Timeline, tick: u64, what: u64) {
-    // SAFETY: the pointer came from a map look-up that the verifier followed, and the index is inside the array.
-    unsafe {
-        let cell = (&raw mut (*timeline).cells).cast::<u64>().add(cell_of(tick));
-        cell.write_volatile(changed(cell.read_volatile(), tick, what));
-    }
+fn change(timeline: Shared<Timeline>, tick: u64, what: u64) {
+    let cell = field!(timeline.cells).element(cell_of(tick));
+    cell.store(changed(cell.load(), tick, what));
 }

@@ -5,7 +5,8 @@ use sampler_ebpf::abi::{ABSENT, Control, VcpuSlot, WalkRecord, for_each_kvm_stat
 use super::super::lifecycle::is_run_by;
 use crate::{
     maps::offset,
-    task::{Object, Typed, probe_into},
+    shared::{Shared, field, load, store},
+    task::{Object, Typed, probe_shared},
 };
 
 /// Copies the counts of the slot's vCPU. Nothing keeps the vCPU alive meanwhile: its VM may end while the thread goes on. So
@@ -13,26 +14,22 @@ use crate::{
 /// not fit on the stack.
 #[inline(always)]
 pub(super) fn read_kvm_stats(
-    control: *const Control,
-    slot: *const VcpuSlot,
-    record: *mut WalkRecord,
+    control: Shared<Control>,
+    slot: Shared<VcpuSlot>,
+    record: Shared<WalkRecord>,
     task: Object,
 ) {
-    // SAFETY: all pointers came from map look-ups that the verifier followed; walks do not overlap.
-    unsafe {
-        let vcpu = (&raw const (*slot).vcpu).read_volatile();
-        (&raw mut (*record).kvm_generation).write_volatile(0);
-        if vcpu == 0 || !is_run_by::<Typed>(vcpu, task) {
-            return;
+    let vcpu = load!(slot.vcpu);
+    store!(record.kvm_generation, 0);
+    if vcpu == 0 || !is_run_by::<Typed>(vcpu, task) {
+        return;
+    }
+    for_each_kvm_stat(|stat, member| {
+        if offset(member) != ABSENT {
+            probe_shared(vcpu, offset(member), field!(record.kvm[stat as usize]));
         }
-        for_each_kvm_stat(|stat, member| {
-            if offset(member) != ABSENT {
-                probe_into(vcpu, offset(member), &raw mut (*record).kvm[stat as usize]);
-            }
-        });
-        if is_run_by::<Typed>(vcpu, task) {
-            let generation = (&raw const (*control).generation).read_volatile();
-            (&raw mut (*record).kvm_generation).write_volatile(generation);
-        }
+    });
+    if is_run_by::<Typed>(vcpu, task) {
+        store!(record.kvm_generation, load!(control.generation));
     }
 }

@@ -11,11 +11,8 @@ mod thread;
 
 use core::ffi::c_void;
 
-use aya_ebpf::{
-    EbpfContext,
-    helpers::{bpf_get_current_task, bpf_ktime_get_ns},
-};
-use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats};
+use aya_ebpf::{EbpfContext, helpers::bpf_get_current_task};
+use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING};
 
 use self::{
     helper::list_helper,
@@ -25,7 +22,8 @@ use self::{
 use super::lifecycle::{Seen, announce, halted, notifier, runs_vcpu};
 use crate::{
     maps::{control, modes, offset, pid_entry, slot, walk_record, walk_stats},
-    task::{Access, Object, Typed, probe},
+    shared::{Shared, bump, field, load, store},
+    task::{Access, Object, Typed, monotonic_ns, probe},
 };
 
 /// `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`, the task NULL at the end.
@@ -62,15 +60,13 @@ unsafe extern "C" fn walk_tasks(ctx: *mut WalkContext) -> i32 {
 fn visit(ctx: &impl EbpfContext, task: Object) {
     let (Some(stats), Some(control)) = (walk_stats(), control()) else { return };
     calibrate(control);
-    count(stats, |s| &raw mut s.threads);
+    bump!(stats.threads, 1);
     let pid = Typed::u32(task, Member::TaskPid);
     let Some(entry) = pid_entry(pid) else { return };
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    let index = unsafe { entry.read_volatile() };
+    let index = entry.load();
     if index != NO_SLOT && index != SLOT_PENDING {
         let Some(slot) = slot(index) else { return };
-        // SAFETY: as above.
-        if unsafe { (&raw const (*slot).task).read_volatile() } == task as u64 {
+        if load!(slot.task) == task as u64 {
             if let (Some(record), Some(modes)) = (walk_record(index), modes(index))
                 && !is_read(control, record)
             {
@@ -83,7 +79,7 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
     let notifier = notifier::<Typed>(task);
     if notifier != 0 && index != SLOT_PENDING && runs_vcpu::<Typed>(task, notifier) {
         let sent = announce::<Typed>(ctx, task, notifier, pid, entry, seen(control, task, notifier));
-        count(stats, |s| if sent { &raw mut s.announced } else { &raw mut s.events_lost });
+        if sent { field!(stats.announced) } else { field!(stats.events_lost) }.bump(1);
         return;
     }
     // One that waits for its slot is a vCPU's.
@@ -97,19 +93,17 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
 /// There is no helper that reads the scheduler's clock. But the thread that walks was put on its CPU just now
 /// (user space yields right before), so its run queue's clock is some microseconds old at most.
 #[inline(always)]
-fn calibrate(control: *mut Control) {
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    unsafe {
-        let generation = (&raw const (*control).generation).read_volatile();
-        if (&raw const (*control).calibrated).read_volatile() == generation {
-            return;
-        }
-        let rq = run_queue(bpf_get_current_task());
-        let clock: u64 = probe(rq, offset(Member::RqClock));
-        let offset = clock.wrapping_sub(bpf_ktime_get_ns());
-        (&raw mut (*control).clock_offset_ns).write_volatile(offset);
-        (&raw mut (*control).calibrated).write_volatile(generation);
+fn calibrate(control: Shared<Control>) {
+    let generation = load!(control.generation);
+    if load!(control.calibrated) == generation {
+        return;
     }
+    // SAFETY: the helper has no preconditions.
+    let rq = run_queue(unsafe { bpf_get_current_task() });
+    let clock: u64 = probe(rq, offset(Member::RqClock));
+    let offset = clock.wrapping_sub(monotonic_ns());
+    store!(control.clock_offset_ns, offset);
+    store!(control.calibrated, generation);
 }
 
 #[inline(always)]
@@ -120,7 +114,7 @@ fn run_queue(task: u64) -> u64 {
 
 /// The thread as the walk sees it now, for its slot to begin with.
 #[inline(always)]
-fn seen(control: *const Control, task: Object, notifier: u64) -> Seen {
+fn seen(control: Shared<Control>, task: Object, notifier: u64) -> Seen {
     let pcount = Typed::u64(task, Member::TaskPcount);
     let off_cpu = Typed::u8(task, Member::TaskOnCpu) == 0;
     let left = if Typed::u64(task, Member::TaskLastQueued) != 0 {
@@ -132,22 +126,11 @@ fn seen(control: *const Control, task: Object, notifier: u64) -> Seen {
     } else {
         Left::Unknown
     };
-    // SAFETY: the helper has no preconditions.
-    Seen { sched_ns: sched_ns(control, unsafe { bpf_ktime_get_ns() }), left, pcount }
+    Seen { sched_ns: sched_ns(control, monotonic_ns()), left, pcount }
 }
 
 /// The scheduler's clock at a moment on `CLOCK_MONOTONIC`.
 #[inline(always)]
-fn sched_ns(control: *const Control, monotonic_ns: u64) -> u64 {
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    monotonic_ns.wrapping_add(unsafe { (&raw const (*control).clock_offset_ns).read_volatile() })
-}
-
-#[inline(always)]
-fn count(stats: *mut WalkStats, field: impl Fn(&mut WalkStats) -> *mut u64) {
-    // SAFETY: walks do not overlap, and nobody else writes this block.
-    unsafe {
-        let field = field(&mut *stats);
-        *field += 1;
-    }
+fn sched_ns(control: Shared<Control>, monotonic_ns: u64) -> u64 {
+    monotonic_ns.wrapping_add(load!(control.clock_offset_ns))
 }

@@ -1,6 +1,5 @@
 //! Reading one thread while it goes on.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use sampler_ebpf::abi::{
     COUNTERS, Control, Counter, Left, Member, Modes, VcpuSlot, WalkRecord, WalkStats, for_each_counter,
 };
@@ -11,13 +10,13 @@ use super::{
         quota::{part, queue},
         slot::asleep,
     },
-    count,
     modes::read_modes,
     run_queue, sched_ns,
 };
 use crate::{
     maps::{arm, offset},
-    task::{Access, Object, Typed, probe},
+    shared::{Shared, bump, field, load, store},
+    task::{Access, Object, Typed, monotonic_ns, probe},
 };
 
 /// How often a thread is read again that switches while it is read.
@@ -51,27 +50,23 @@ pub(super) fn stamp(task: Object) -> Stamp {
 /// What the programs keep of a thread.
 #[derive(Clone, Copy)]
 pub(super) struct Known {
-    pub(super) slot: *const VcpuSlot,
-    pub(super) modes: *const Modes,
+    pub(super) slot: Shared<VcpuSlot>,
+    pub(super) modes: Shared<Modes>,
 }
 
 /// Reads a thread into its record; what switches at each attempt is left for the next pass or walk.
 #[inline(always)]
 pub(super) fn read_thread(
-    control: *const Control,
-    stats: *mut WalkStats,
+    control: Shared<Control>,
+    stats: Shared<WalkStats>,
     Known { slot, modes }: Known,
-    record: *mut WalkRecord,
+    record: Shared<WalkRecord>,
     task: Object,
 ) {
-    // SAFETY: all pointers came from map look-ups that the verifier followed; walks do not overlap.
-    let generation = unsafe { (&raw const (*control).generation).read_volatile() };
-    // SAFETY: as above.
-    unsafe {
-        (&raw mut (*record).visited).write_volatile(generation);
-        // What is written below holds only once it is whole.
-        (&raw mut (*record).generation).write_volatile(0);
-    }
+    let generation = load!(control.generation);
+    store!(record.visited, generation);
+    // What is written below holds only once it is whole.
+    store!(record.generation, 0);
     for _ in 0..ATTEMPTS {
         let before = stamp(task);
         let mut counters = [0u64; COUNTERS.len()];
@@ -89,22 +84,17 @@ pub(super) fn read_thread(
         read_modes(modes, record, now.monotonic_ns, before.stint_ns(&now));
         if stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
             write(record, &before, &counters, &now);
-            // SAFETY: as above.
-            return unsafe { (&raw mut (*record).generation).write_volatile(generation) };
+            return field!(record.generation).store(generation);
         }
     }
-    count(stats, |s| &raw mut s.torn);
+    bump!(stats.torn, 1);
 }
 
 /// Whether an earlier pass of the same walk has read all of a thread.
 #[inline(always)]
-pub(super) fn is_read(control: *const Control, record: *const WalkRecord) -> bool {
-    // SAFETY: the pointers came from map look-ups that the verifier followed; walks do not overlap.
-    unsafe {
-        (&raw const (*record).generation).read_volatile()
-            == (&raw const (*control).generation).read_volatile()
-            && (&raw const (*record).modes_observed).read_volatile() != WalkRecord::MODES_TORN
-    }
+pub(super) fn is_read(control: Shared<Control>, record: Shared<WalkRecord>) -> bool {
+    load!(record.generation) == load!(control.generation)
+        && load!(record.modes_observed) != WalkRecord::MODES_TORN
 }
 
 /// The moment of a reading.
@@ -118,12 +108,11 @@ pub(super) struct Now {
 }
 
 #[inline(always)]
-pub(super) fn now(control: *const Control, task: Object) -> Now {
+pub(super) fn now(control: Shared<Control>, task: Object) -> Now {
     let rq = run_queue(task as u64);
     let irq_time =
         probe::<u64>(rq, offset(Member::RqClock)).saturating_sub(probe(rq, offset(Member::RqClockTask)));
-    // SAFETY: the helper has no preconditions.
-    let monotonic_ns = unsafe { bpf_ktime_get_ns() };
+    let monotonic_ns = monotonic_ns();
     let cpu = probe(rq, offset(Member::RqCpu));
     Now { monotonic_ns, sched_ns: sched_ns(control, monotonic_ns), irq_time, cpu }
 }
@@ -161,59 +150,49 @@ impl Stamp {
 }
 
 #[inline(always)]
-fn seq_of(slot: *const VcpuSlot) -> u64 {
-    // SAFETY: the pointer came from a map look-up that the verifier followed.
-    unsafe { (&raw const (*slot).seq).read_volatile() }
+fn seq_of(slot: Shared<VcpuSlot>) -> u64 {
+    load!(slot.seq)
 }
 
 /// Time asleep: what the scheduler program has taken in, and the sleep that it will take in at the end of the stint after
 /// it. That one ended when the thread was given its CPU, or goes on.
 #[inline(always)]
-fn write_sleep(slot: *const VcpuSlot, record: *mut WalkRecord, stamp: &Stamp, now: &Now) {
-    // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap.
-    unsafe {
-        let [mut halted, mut blocked] = (&raw const (*slot).asleep_ns).read_volatile();
-        let left = (&raw const (*slot).left).read_volatile();
-        let pcount = (&raw const (*slot).counters[Counter::Timeslices as usize]).read_volatile();
-        let delay = (&raw const (*slot).counters[Counter::RunDelay as usize]).read_volatile();
-        let stints = stamp.pcount.wrapping_sub(pcount);
-        if stints <= 1 && left > Left::Runnable as u32 {
-            let until = if stints == 0 { now.sched_ns } else { stamp.last_arrival };
-            let waited = stamp.run_delay.wrapping_sub(delay) + stamp.waiting(now);
-            let sleep = asleep((&raw const (*slot).left_ns).read_volatile(), until, waited);
-            if left == Left::Halted as u32 {
-                halted += sleep;
-            } else {
-                blocked += sleep;
-            }
+fn write_sleep(slot: Shared<VcpuSlot>, record: Shared<WalkRecord>, stamp: &Stamp, now: &Now) {
+    let [mut halted, mut blocked] = load!(slot.asleep_ns);
+    let left = load!(slot.left);
+    let pcount = load!(slot.counters[Counter::Timeslices as usize]);
+    let delay = load!(slot.counters[Counter::RunDelay as usize]);
+    let stints = stamp.pcount.wrapping_sub(pcount);
+    if stints <= 1 && left > Left::Runnable as u32 {
+        let until = if stints == 0 { now.sched_ns } else { stamp.last_arrival };
+        let waited = stamp.run_delay.wrapping_sub(delay) + stamp.waiting(now);
+        let sleep = asleep(load!(slot.left_ns), until, waited);
+        if left == Left::Halted as u32 {
+            halted += sleep;
+        } else {
+            blocked += sleep;
         }
-        (&raw mut (*record).asleep_ns[0]).write_volatile(halted);
-        (&raw mut (*record).asleep_ns[1]).write_volatile(blocked);
     }
+    store!(record.asleep_ns[0], halted);
+    store!(record.asleep_ns[1], blocked);
 }
 
 /// What quotas held back: what the scheduler program has taken in, and what it will take in of the wait that goes on.
 #[inline(always)]
-fn write_throttled(slot: *const VcpuSlot, record: *mut WalkRecord, task: Object, waiting: u64, now: u64) {
-    // SAFETY: both pointers came from map look-ups that the verifier followed; walks do not overlap.
-    unsafe {
-        (&raw mut (*record).throttled_ns).write_volatile((&raw const (*slot).throttled_ns).read_volatile());
-        let held = if waiting == 0 { 0 } else { part::<Typed>(slot, queue::<Typed>(task), waiting, now) };
-        (&raw mut (*record).held_back_ns).write_volatile(held);
-    }
+fn write_throttled(slot: Shared<VcpuSlot>, record: Shared<WalkRecord>, task: Object, waiting: u64, now: u64) {
+    store!(record.throttled_ns, load!(slot.throttled_ns));
+    let held = if waiting == 0 { 0 } else { part::<Typed>(slot, queue::<Typed>(task), waiting, now) };
+    store!(record.held_back_ns, held);
 }
 
 #[inline(always)]
-fn write(record: *mut WalkRecord, stamp: &Stamp, counters: &[u64; COUNTERS.len()], now: &Now) {
-    // SAFETY: the pointer came from a map look-up that the verifier followed; walks do not overlap.
-    unsafe {
-        (&raw mut (*record).monotonic_ns).write_volatile(now.monotonic_ns);
-        (&raw mut (*record).sched_ns).write_volatile(now.sched_ns);
-        (&raw mut (*record).counters).write_volatile(*counters);
-        (&raw mut (*record).waiting_ns).write_volatile(stamp.waiting(now));
-        (&raw mut (*record).running_ns).write_volatile(stamp.running(now));
-        (&raw mut (*record).arrived_ns).write_volatile(stamp.last_arrival);
-        (&raw mut (*record).on_cpu).write_volatile(u32::from(stamp.runs()));
-        (&raw mut (*record).cpu).write_volatile(now.cpu);
-    }
+fn write(record: Shared<WalkRecord>, stamp: &Stamp, counters: &[u64; COUNTERS.len()], now: &Now) {
+    store!(record.monotonic_ns, now.monotonic_ns);
+    store!(record.sched_ns, now.sched_ns);
+    store!(record.counters, *counters);
+    store!(record.waiting_ns, stamp.waiting(now));
+    store!(record.running_ns, stamp.running(now));
+    store!(record.arrived_ns, stamp.last_arrival);
+    store!(record.on_cpu, u32::from(stamp.runs()));
+    store!(record.cpu, now.cpu);
 }

@@ -1,0 +1,124 @@
+//! The one way to touch memory that several sides share: values of maps, and variables that user space or another CPU reads or
+//! writes meanwhile.
+//!
+//! A [`Shared`] can be made from nothing but a map look-up, or a variable of the object's own, and gives further ones for its
+//! fields and elements. So all that a hook does with shared memory is safe, and the one argument for that stands here:
+//!
+//! - **It may be accessed.** The memory outlives every run of a program. The verifier has followed the pointer from the look-up
+//!   and checks each access, so what is outside of the value never gets loaded into a kernel.
+//! - **Accesses are whole, and stay where they are.** They are volatile and at most eight bytes wide and aligned, so none is
+//!   torn, folded or moved over another volatile one. What is wider is read and written word by word, under a sequence number.
+//! - **There is one writer.** A slot and what belongs to it is written with its thread's run queue locked, or by the thread
+//!   itself; a block of statistics by its CPU; a walk's records by the one walk. Readers use the sequence number.
+
+/// A pointer to shared memory.
+#[repr(transparent)]
+pub(crate) struct Shared<T>(*mut T);
+
+impl<T> Clone for Shared<T> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// # Safety
+    /// `at` points to a value of a map, or to a static of the object or a part of either, which is accessed through [`Shared`]
+    /// alone.
+    #[inline(always)]
+    pub(crate) const unsafe fn new(at: *mut T) -> Self {
+        Self(at)
+    }
+
+    /// The bare pointer, for helpers that write memory.
+    #[inline(always)]
+    pub(crate) const fn as_ptr(self) -> *mut T {
+        self.0
+    }
+}
+
+impl<T: Copy> Shared<T> {
+    /// Reads it.
+    #[inline(always)]
+    pub(crate) fn load(self) -> T {
+        // SAFETY: by the contract of `new`.
+        unsafe { self.0.read_volatile() }
+    }
+
+    /// Writes it.
+    #[inline(always)]
+    pub(crate) fn store(self, value: T) {
+        // SAFETY: by the contract of `new`.
+        unsafe { self.0.write_volatile(value) };
+    }
+}
+
+impl<T, const N: usize> Shared<[T; N]> {
+    /// An element; beyond the end those from the first on again.
+    #[inline(always)]
+    pub(crate) const fn element(self, index: usize) -> Shared<T> {
+        // SAFETY: inside the array by the remainder, and with it by the contract of `new`.
+        unsafe { Shared::new(self.0.cast::<T>().add(index % N)) }
+    }
+}
+
+impl Shared<u64> {
+    /// Adds to it. Without an atomic operation: there is one writer.
+    #[inline(always)]
+    pub(crate) fn bump(self, by: u64) {
+        self.store(self.load().wrapping_add(by));
+    }
+}
+
+impl Shared<u32> {
+    /// Adds to it, as above.
+    #[inline(always)]
+    pub(crate) fn bump(self, by: u32) {
+        self.store(self.load().wrapping_add(by));
+    }
+}
+
+/// Lets `write` write what belongs to a sequence number, which is odd meanwhile: a reader that finds it odd, or changed, reads
+/// again.
+#[inline(always)]
+pub(crate) fn written<R>(seq: Shared<u64>, write: impl FnOnce() -> R) -> R {
+    seq.store(seq.load() | 1);
+    let result = write();
+    seq.store((seq.load() | 1) + 1);
+    result
+}
+
+/// A field of a shared structure, as shared memory of its own.
+macro_rules! field {
+    ($shared:ident . $($field:tt)+) => {{
+        let at = $crate::shared::Shared::as_ptr($shared);
+        // SAFETY: a part of what is shared is shared.
+        unsafe { $crate::shared::Shared::new(&raw mut (*at).$($field)+) }
+    }};
+}
+
+/// Reads a field of a shared structure.
+macro_rules! load {
+    ($shared:ident . $($field:tt)+) => { $crate::shared::field!($shared.$($field)+).load() };
+}
+
+/// Writes a field of a shared structure.
+macro_rules! store {
+    ($shared:ident . $($field:ident).+ $([$index:expr])?, $value:expr) => {{
+        let value = $value;
+        $crate::shared::field!($shared.$($field).+ $([$index])?).store(value);
+    }};
+}
+
+/// Adds to a field of a shared structure.
+macro_rules! bump {
+    ($shared:ident . $($field:ident).+ $([$index:expr])?, $by:expr) => {{
+        let by = $by;
+        $crate::shared::field!($shared.$($field).+ $([$index])?).bump(by);
+    }};
+}
+
+pub(crate) use {bump, field, load, store};
