@@ -30,7 +30,7 @@ pub struct Modes {
     /// The thread, as `bpf_get_current_pid_tgid` has it: process id in the upper half, thread id in the lower one. The programs on
     /// KVM's hooks know it by nothing else, for each further helper that they call costs as much as all they write. Both ids may be
     /// used again: the end of the thread before clears the pid table. Where that was not seen, the next switch or walk finds that
-    /// [`super::VcpuSlot::task`] is another's; what is told until then is of a thread that has ended. User space writes it when it
+    /// [`crate::abi::VcpuSlot::task`] is another's; what is told until then is of a thread that has ended. User space writes it when it
     /// gives the slot out.
     pub thread: u64,
     /// `CLOCK_MONOTONIC` when the mode began, or when the thread was given its CPU in it; 0 off a CPU, ns.
@@ -65,7 +65,7 @@ pub struct Modes {
     pub exits: [ExitCounts; EXIT_ROWS],
 }
 
-/// Buckets of an exit's latencies: as those of [`super::Histogram`], the last one for all that are longer than 4 s too.
+/// Buckets of an exit's latencies: as those of [`crate::abi::Histogram`], the last one for all that are longer than 4 s too.
 pub const EXIT_BUCKETS: usize = 26;
 
 /// Exits of one reason.

@@ -1,0 +1,24 @@
+//! Threads: what the scheduler tells of those that run vCPUs, and what a walk finds of all.
+
+mod counters;
+mod event;
+mod helper;
+mod histogram;
+mod members;
+mod slot;
+mod timeline;
+mod walk;
+
+pub use counters::{COUNTERS, Counter, for_each_counter};
+pub use event::{Event, EventKind};
+pub use helper::{HelperRecord, MAX_HELPERS, PF_KTHREAD, VHOST_PREFIX, VMMS_PER_WORD, may_be_vhost};
+pub use histogram::{
+    BUCKETS, DISTRIBUTIONS, Distribution, DistributionRow, Histogram, ZERO_EXPONENT, bucket_of,
+};
+pub(super) use members::task_members;
+pub use slot::{
+    FILTER_BITS, Filter, HookStats, Left, MAX_CPUS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,
+    SLOT_PENDING, VcpuSlot,
+};
+pub use timeline::{CELLS, RUN, TICKS_PER_CELL, Timeline, WAIT, cell_of, changed, changes, tick_at};
+pub use walk::{Control, WalkRecord, WalkStats};
