@@ -1,6 +1,7 @@
 //! One file per subsystem. Each program has the prototype of what it hooks in a comment and a body of bounded length.
 
 mod baseline;
+mod counts;
 mod kvm;
 mod lifecycle;
 mod modes;

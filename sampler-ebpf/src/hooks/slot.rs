@@ -5,11 +5,9 @@
 //! So a stint, and the wait and the sleep before it, are differences of the kernel's own counts and clock, all known at
 //! the stint's end; the begin of a stint needs no more than a mark.
 
-use sampler_ebpf::abi::{
-    COUNTERS, Counter, Distribution, Left, Member, SlotShares, VcpuSlot, bucket_of, for_each_counter,
-};
+use sampler_ebpf::abi::{Counter, Distribution, Left, SlotShares, VcpuSlot, bucket_of};
 
-use super::{quota::note, timeline::draw};
+use super::{counts::Counts, quota::note, timeline::draw};
 use crate::{
     shared::{Shared, bump, field, load, store, written},
     task::{Access, Object},
@@ -80,36 +78,6 @@ pub(super) fn leave<A: Access>(
         counts.write(slot);
         missed
     })
-}
-
-/// What the kernel has counted of a thread that leaves its CPU, each read once: a typed load is checked each time, and costs as
-/// much as ten of the program's own.
-pub(super) struct Counts {
-    counters: [u64; COUNTERS.len()],
-    /// When it was given the CPU, on the scheduler's clock, ns.
-    pub(super) arrived_ns: u64,
-}
-
-impl Counts {
-    #[inline(always)]
-    fn read<A: Access>(task: Object) -> Self {
-        let mut counters = [0; COUNTERS.len()];
-        for_each_counter(|counter, member| counters[counter as usize] = A::u64(task, member));
-        Self { counters, arrived_ns: A::u64(task, Member::TaskLastArrival) }
-    }
-
-    /// What came to a counter since the slot was written last.
-    #[inline(always)]
-    pub(super) fn since(&self, slot: Shared<VcpuSlot>, counter: Counter) -> u64 {
-        self.counters[counter as usize].wrapping_sub(load!(slot.counters[counter as usize]))
-    }
-
-    #[inline(always)]
-    fn write(&self, slot: Shared<VcpuSlot>) {
-        for_each_counter(|counter, _| {
-            store!(slot.counters[counter as usize], self.counters[counter as usize]);
-        });
-    }
 }
 
 /// Adds one stint, and the wait and the sleep before it, to the distributions. From 5.15 on the kernel counts no arrival

@@ -2,7 +2,7 @@
 
 use sampler_ebpf::abi::{Counter, Left, RUN, Timeline, VcpuSlot, WAIT, cell_of, changed, tick_at};
 
-use super::slot::Counts;
+use super::counts::Counts;
 use crate::{
     maps::{tick_shift, timeline},
     shared::{Shared, field, load},
