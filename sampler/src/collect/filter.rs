@@ -1,13 +1,12 @@
 //! The filter before the pid table: which thread ids, modulo its size, are followed.
 
-use aya::{
-    Ebpf,
-    maps::{Array, MapData},
-};
+use aya::Ebpf;
 use sampler_ebpf::abi::{FILTER_BITS, Filter};
 
-/// Name that the section gets as a map.
-const MAP: &str = ".bss.filter";
+use crate::load::{self, SectionError};
+
+/// The variable of the programs.
+const SECTION: &str = ".bss.filter";
 
 /// How many followed threads fall on each bit.
 #[derive(Debug)]
@@ -38,11 +37,9 @@ impl FilterBits {
     }
 }
 
-/// Replaces the filter that the programs see. Only this side writes it, and each word changes at once.
-pub(super) fn publish(ebpf: &mut Ebpf, bits: &FilterBits) -> Result<(), String> {
-    let map = ebpf.map_mut(MAP).ok_or_else(|| format!("the object has no section {MAP}"))?;
-    let mut map: Array<&mut MapData, Filter> = Array::try_from(map).map_err(|error| error.to_string())?;
-    map.set(0, &bits.words, 0).map_err(|error| error.to_string())
+/// Replaces the filter that the programs see. Only this side writes it.
+pub(super) fn publish(ebpf: &mut Ebpf, bits: &FilterBits) -> Result<(), SectionError> {
+    load::publish(ebpf, SECTION, &bits.words)
 }
 
 #[cfg(test)]

@@ -26,8 +26,9 @@ use sampler_ebpf::abi::{
 
 use filter::FilterBits;
 pub use mmap::{MapError, Mapped, Plain};
+pub use walk::WalkError;
 
-use crate::load::{self, Loaded};
+use crate::load::{self, Loaded, SectionError};
 
 /// Why readings could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +36,12 @@ pub enum CollectError {
     /// A map of the programs is missing or cannot be mapped.
     #[error(transparent)]
     Map(#[from] MapError),
-    /// The programs cannot be told how long a tick is.
-    #[error("section .bss.ticks of the eBPF object: {0}")]
-    Ticks(String),
+    /// A variable of the programs cannot be set.
+    #[error(transparent)]
+    Section(#[from] SectionError),
     /// A walk over all threads failed.
-    #[error("walking over the kernel's threads: {0}")]
-    Walk(String),
+    #[error(transparent)]
+    Walk(#[from] WalkError),
 }
 
 /// The shared memory, the ring and the walk.
@@ -135,7 +136,7 @@ impl Collector {
         control.helpers = 0;
         self.control.write(0, control);
         self.passes += 1;
-        walk::run(&mut self.loaded.ebpf)
+        Ok(walk::run(&mut self.loaded.ebpf)?)
     }
 
     /// Whether the last walk has read all of a slot's thread.

@@ -7,8 +7,11 @@ use aya::{
     programs::{BtfTracePoint, Iter, Program, ProgramError, RawTracePoint},
 };
 
-use super::hooks::{Attach, HOOKS, Hook, When};
-use crate::kernel::btf::{Btf, VMLINUX};
+use super::{
+    error::{AttachError, HookError, Refusal, WayError},
+    hooks::{Attach, HOOKS, Hook, When},
+};
+use crate::kernel::btf::Btf;
 
 /// The kernel's own list of helpers.
 const FUNC_IDS: &str = "bpf_func_id";
@@ -18,11 +21,11 @@ const FUNC_IDS: &str = "bpf_func_id";
 pub(super) struct KernelTypes(OnceCell<AyaBtf>);
 
 impl KernelTypes {
-    fn get(&self) -> Result<&AyaBtf, String> {
+    fn get(&self) -> Result<&AyaBtf, Refusal> {
         if let Some(btf) = self.0.get() {
             return Ok(btf);
         }
-        let btf = AyaBtf::from_sys_fs().map_err(|error| format!("{VMLINUX}: {error}"))?;
+        let btf = AyaBtf::from_sys_fs().map_err(Refusal::Types)?;
         Ok(self.0.get_or_init(|| btf))
     }
 }
@@ -53,22 +56,13 @@ impl Attached {
     /// # Errors
     /// When the kernel refuses.
     pub fn resume(&mut self, ebpf: &mut Ebpf) -> Result<(), AttachError> {
-        let refused = |reasons| AttachError { hook: self.hook, gives: "what it gave before", reasons };
-        self.link = link(ebpf, self.way).map_err(refused)?;
+        self.link = link(ebpf, self.way).map_err(|reason| AttachError {
+            hook: self.hook,
+            gives: "what it gave before",
+            reason: HookError::Ways(vec![WayError { way: self.way, reason }]),
+        })?;
         Ok(())
     }
-}
-
-/// A needed hook that no way attached.
-#[derive(Debug, thiserror::Error)]
-#[error("hook {hook} cannot be attached (it gives {gives}): {reasons}")]
-pub struct AttachError {
-    /// Name of the hook.
-    pub hook: &'static str,
-    /// What is lost without it.
-    pub gives: &'static str,
-    /// One reason for each way that was tried.
-    pub reasons: String,
 }
 
 /// How attaching a hook went.
@@ -77,7 +71,7 @@ pub struct Probe {
     /// The hook.
     pub hook: &'static Hook,
     /// The way that the kernel took, or why it took none.
-    pub result: Result<Attach, String>,
+    pub result: Result<Attach, HookError>,
 }
 
 /// How loading and attaching one program went.
@@ -88,7 +82,7 @@ pub struct WayProbe {
     /// The way, and by it the program.
     pub way: Attach,
     /// Instructions that the verifier followed, where the kernel tells (5.16 and later), or why the kernel refused it.
-    pub result: Result<Option<u32>, String>,
+    pub result: Result<Option<u32>, Refusal>,
     /// What the program needs and the kernel lacks: it cannot be loaded or attached then.
     pub lacks: Option<&'static str>,
 }
@@ -108,8 +102,8 @@ pub(super) fn attach_all(
     for hook in HOOKS.iter().filter(|hook| hook.when == when) {
         match attach(ebpf, hook, ways(hook), btf, types) {
             Ok((way, link)) => attached.push(Attached { hook: hook.name, way, link }),
-            Err(reasons) if hook.needed => {
-                return Err(AttachError { hook: hook.name, gives: hook.gives, reasons });
+            Err(reason) if hook.needed => {
+                return Err(AttachError { hook: hook.name, gives: hook.gives, reason });
             }
             Err(reasons) => tracing::warn!(hook = hook.name, %reasons, "optional hook not attached"),
         }
@@ -141,9 +135,12 @@ pub(super) fn attach_baseline(
     way: Attach,
     types: &KernelTypes,
 ) -> Result<Attached, AttachError> {
-    let link = load(ebpf, way, types).and_then(|()| link(ebpf, way));
-    let refused = |reasons| AttachError { hook: BASELINE, gives: "a price to compare with", reasons };
-    Ok(Attached { hook: BASELINE, way, link: link.map_err(refused)? })
+    let link = load(ebpf, way, types).and_then(|()| link(ebpf, way)).map_err(|reason| AttachError {
+        hook: BASELINE,
+        gives: "a price to compare with",
+        reason: HookError::Ways(vec![WayError { way, reason }]),
+    })?;
+    Ok(Attached { hook: BASELINE, way, link })
 }
 
 fn attach(
@@ -152,28 +149,28 @@ fn attach(
     ways: &[Attach],
     btf: &Btf,
     types: &KernelTypes,
-) -> Result<(Attach, Option<Link>), String> {
+) -> Result<(Attach, Option<Link>), HookError> {
     (hook.shape)(btf)?;
-    let mut reasons = Vec::new();
-    for way in ways {
+    let mut refused = Vec::new();
+    for &way in ways {
         let loaded = match way.lacks(btf) {
-            Some(helper) => Err(format!("the kernel has no {helper}")),
-            None => load(ebpf, *way, types),
+            Some(what) => Err(Refusal::Lacks(what)),
+            None => load(ebpf, way, types),
         };
-        match loaded.and_then(|()| link(ebpf, *way)) {
-            Ok(link) => return Ok((*way, link)),
-            Err(reason) => reasons.push(format!("{}: {reason}", way.label())),
+        match loaded.and_then(|()| link(ebpf, way)) {
+            Ok(link) => return Ok((way, link)),
+            Err(reason) => refused.push(WayError { way, reason }),
         }
     }
-    Err(reasons.join("; "))
+    Err(HookError::Ways(refused))
 }
 
-fn program(ebpf: &mut Ebpf, way: Attach) -> Result<&mut Program, String> {
+fn program(ebpf: &mut Ebpf, way: Attach) -> Result<&mut Program, Refusal> {
     let name = way.program();
-    ebpf.program_mut(name).ok_or_else(|| format!("the object has no program {name}"))
+    ebpf.program_mut(name).ok_or(Refusal::Missing(name))
 }
 
-fn load(ebpf: &mut Ebpf, way: Attach, types: &KernelTypes) -> Result<(), String> {
+fn load(ebpf: &mut Ebpf, way: Attach, types: &KernelTypes) -> Result<(), Refusal> {
     let program = program(ebpf, way)?;
     // A hook that comes and goes with the guests stays loaded.
     if program.fd().is_ok() {
@@ -192,10 +189,10 @@ fn load(ebpf: &mut Ebpf, way: Attach, types: &KernelTypes) -> Result<(), String>
             <&mut Iter>::try_from(program).and_then(|program| program.load(over, btf))
         }
     };
-    result.map_err(|error| describe(&error))
+    result.map_err(|error| Refusal::of_load(way.program(), error))
 }
 
-fn link(ebpf: &mut Ebpf, way: Attach) -> Result<Option<Link>, String> {
+fn link(ebpf: &mut Ebpf, way: Attach) -> Result<Option<Link>, Refusal> {
     let program = program(ebpf, way)?;
     let link: Result<Option<Link>, ProgramError> = match way {
         Attach::BtfTracepoint { .. } => <&mut BtfTracePoint>::try_from(program).and_then(|program| {
@@ -215,31 +212,7 @@ fn link(ebpf: &mut Ebpf, way: Attach) -> Result<Option<Link>, String> {
             Ok(None)
         }),
     };
-    link.map_err(|error| describe(&error))
-}
-
-/// The error with its causes, and of the verifier's log the end, where it says what it refused.
-fn describe(error: &ProgramError) -> String {
-    const LOG_TAIL: usize = 1500;
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        let start = log.char_indices().rev().nth(LOG_TAIL).map_or(0, |(at, _)| at);
-        tracing::debug!(%verifier_log, "the verifier's whole log");
-        return format!(
-            "the kernel refused the program: {io_error}; end of the verifier's log: {}",
-            &log[start..]
-        );
-    }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
+    link.map_err(|reason| Refusal::Attach { program: way.program(), reason })
 }
 
 impl Attach {

@@ -2,17 +2,14 @@
 
 use std::fs;
 
-use aya::{
-    Ebpf,
-    maps::{Array, MapData},
-};
+use aya::Ebpf;
 use sampler_ebpf::abi::{ExitOffsets, ExitRow, SVM_EXITS, VMX_EXITS};
 
-use super::LoadError;
+use super::{LoadError, section};
 use crate::kernel::btf::{Btf, BtfError};
 
-/// Name that the section gets as a map.
-const MAP: &str = ".bss.exits";
+/// The variable of the programs.
+const SECTION: &str = ".bss.exits";
 
 /// Where the kernel says which processor this is.
 const CPUINFO: &str = "/proc/cpuinfo";
@@ -107,11 +104,8 @@ pub(super) fn are_published(btf: &Btf) -> Result<bool, BtfError> {
 /// Tells the programs where reasons are.
 pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Published, LoadError> {
     let (processor, offsets) = find(btf)?;
-    let error = |error: String| LoadError::Section(MAP, error);
-    let map = ebpf.map_mut(MAP).ok_or_else(|| error("missing".to_owned()))?;
-    let mut map: Array<&mut MapData, [u32; 4]> = Array::try_from(map).map_err(|e| error(e.to_string()))?;
     let ExitOffsets { vmx_reason, svm_vmcb, svm_code, _pad } = offsets;
-    map.set(0, &[vmx_reason, svm_vmcb, svm_code, _pad], 0).map_err(|e| error(e.to_string()))?;
+    section::publish(ebpf, SECTION, &[vmx_reason, svm_vmcb, svm_code, _pad])?;
     Ok(Published { processor, reasons: offsets != ExitOffsets::UNSET })
 }
 

@@ -42,6 +42,24 @@ pub enum When {
     Guests,
 }
 
+/// A tracepoint that is not as the programs on it expect.
+#[derive(Debug, thiserror::Error)]
+pub enum TracepointError {
+    /// It cannot be found.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// It passes something else.
+    #[error("tracepoint {tracepoint} passes {passes:?}, expected {expected}")]
+    Arguments {
+        /// The tracepoint.
+        tracepoint: &'static str,
+        /// What it passes.
+        passes: Vec<Parameter>,
+        /// What is expected.
+        expected: &'static str,
+    },
+}
+
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
@@ -56,7 +74,7 @@ pub struct Hook {
     /// Without a needed hook the sampler does not start; of those with guests, without a needed one none is attached.
     pub needed: bool,
     /// Checks that the kernel passes what the program expects.
-    pub shape: fn(&Btf) -> Result<(), String>,
+    pub shape: fn(&Btf) -> Result<(), TracepointError>,
 }
 
 /// All hooks.
@@ -162,22 +180,36 @@ const fn kvm_hook(name: &'static str, gives: &'static str, ways: &'static [Attac
 }
 
 /// `(task_struct *p, int dest_cpu)`
-fn sched_migrate_shape(btf: &Btf) -> Result<(), String> {
-    let parameters = btf.tracepoint("sched_migrate_task").map_err(|error: BtfError| error.to_string())?;
-    match parameters.as_slice() {
-        [task, Parameter::Other, ..] if *task == Parameter::Struct("task_struct".into()) => Ok(()),
-        other => Err(format!("tracepoint sched_migrate_task passes {other:?}, expected (task_struct, int)")),
-    }
+fn sched_migrate_shape(btf: &Btf) -> Result<(), TracepointError> {
+    passes(
+        btf,
+        "sched_migrate_task",
+        "(task_struct, int)",
+        |parameters, task| matches!(parameters, [first, Parameter::Other, ..] if first == task),
+    )
 }
 
 /// `(bool preempt, task_struct *prev, task_struct *next, ...)`: what follows is not used.
-fn sched_switch_shape(btf: &Btf) -> Result<(), String> {
-    let parameters = btf.tracepoint("sched_switch").map_err(|error: BtfError| error.to_string())?;
-    let task = Parameter::Struct("task_struct".into());
-    match parameters.as_slice() {
-        [Parameter::Other, prev, next, ..] if *prev == task && *next == task => Ok(()),
-        other => Err(format!(
-            "tracepoint sched_switch passes {other:?}, expected (preempt, task_struct, task_struct, ...)"
-        )),
+fn sched_switch_shape(btf: &Btf) -> Result<(), TracepointError> {
+    passes(
+        btf,
+        "sched_switch",
+        "(preempt, task_struct, task_struct, ...)",
+        |parameters, task| matches!(parameters, [Parameter::Other, prev, next, ..] if prev == task && next == task),
+    )
+}
+
+/// Whether a tracepoint's parameters, beside a pointer to a thread, are as expected.
+fn passes(
+    btf: &Btf,
+    tracepoint: &'static str,
+    expected: &'static str,
+    are_understood: impl FnOnce(&[Parameter], &Parameter) -> bool,
+) -> Result<(), TracepointError> {
+    let passes = btf.tracepoint(tracepoint)?;
+    if are_understood(&passes, &Parameter::Struct("task_struct".into())) {
+        Ok(())
+    } else {
+        Err(TracepointError::Arguments { tracepoint, passes, expected })
     }
 }

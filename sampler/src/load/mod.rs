@@ -1,21 +1,28 @@
 //! The table of hooks, and from it loaded and attached programs.
 
 mod attach;
+mod causes;
+mod error;
 mod exits;
 mod hooks;
 mod offsets;
+mod section;
 
 use std::path::Path;
 
-use aya::{Ebpf, EbpfError, EbpfLoader};
+use aya::{Ebpf, EbpfLoader};
 use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 
 use attach::KernelTypes;
-pub use attach::{AttachError, Attached, Probe, WayProbe};
+pub use attach::{Attached, Probe, WayProbe};
+pub(crate) use causes::Causes;
+pub use error::{AttachError, HookError, LoadError, ObjectError, Refusal, WayError};
 pub use exits::Processor;
 use hooks::READS_REASONS;
-pub use hooks::{Attach, HOOKS, Hook, KVM_EXIT, MAY_BE_PREEMPTED, When};
+pub use hooks::{Attach, HOOKS, Hook, KVM_EXIT, MAY_BE_PREEMPTED, TracepointError, When};
 pub use offsets::{ShapeError, resolve};
+pub use section::SectionError;
+pub(crate) use section::publish;
 
 use crate::kernel::btf::{Btf, BtfError, VMLINUX};
 
@@ -29,26 +36,6 @@ const TWIN: Attach =
 
 /// The programs, built with this binary.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
-
-/// Why the programs could not be put to work.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The kernel's types could not be read.
-    #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// The kernel's types are not as the programs need them.
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    /// The programs cannot be told where the reasons of exits are.
-    #[error("section {0} of the eBPF object: {1}")]
-    Section(&'static str, String),
-    /// The object was refused: most often the maps could not be created.
-    #[error("loading the eBPF object: {0}")]
-    Object(#[from] EbpfError),
-    /// A hook that is needed could not be attached.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-}
 
 /// What can be chosen when the programs are loaded.
 #[derive(Clone, Copy, Debug)]
@@ -211,5 +198,6 @@ fn load_object(offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
         .map_max_entries("VMMS", options.pid_max.div_ceil(VMMS_PER_WORD).max(1))
         .map_max_entries("HOOK_STATS", options.possible_cpus.clamp(1, MAX_CPUS))
         .map_max_entries("OCCUPANCY", options.possible_cpus.clamp(1, MAX_CPUS))
-        .load(OBJECT)?)
+        .load(OBJECT)
+        .map_err(ObjectError::from)?)
 }
