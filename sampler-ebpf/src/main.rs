@@ -1,5 +1,5 @@
-//! The eBPF programs. `hooks` has one file per subsystem, `maps` every map, `shared` the way to touch their memory, `task` the
-//! ways to read a thread.
+//! The eBPF programs. `hooks` has one file per subsystem, `maps` every map, `shared` the way to touch their
+//! memory, `task` the ways to read a thread.
 
 #![no_std]
 #![no_main]

@@ -108,8 +108,8 @@ fn value<T>(map: &Array<T>, index: u32) -> Option<Shared<T>> {
 /// The offset of a member; a constant to the verifier.
 #[inline(always)]
 pub(crate) fn offset(member: sampler_ebpf::abi::Member) -> u32 {
-    // SAFETY: a static of the object's own, which is never written. The loader fills it in after compilation: a plain read would
-    // be folded into the placeholder.
+    // SAFETY: a static of the object's own, which is never written. The loader fills it in after compilation: a
+    // plain read would be folded into the placeholder.
     let offsets = unsafe { Shared::new((&raw const OFFSETS).cast_mut()) };
     field!(offsets.at[member as usize]).load()
 }

@@ -11,6 +11,7 @@
 //! | [`runner`] | one process, one line and one deadline for each test |
 //! | [`suite`] | the registry of tests |
 //! | [`bench`](mod@bench) | what the programs cost, against empty twins |
+//! | [`twin`] | programs that tests and benchmarks alone load |
 //! | [`host`] | affinity, priority, signals and the few other things asked of the host |
 
 pub mod bench;
@@ -21,4 +22,5 @@ pub mod oracle;
 pub mod runner;
 pub mod scenario;
 pub mod suite;
+pub mod twin;
 pub mod vmm;

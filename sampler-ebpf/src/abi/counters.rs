@@ -1,5 +1,5 @@
-//! The form of tables of counters that the kernel keeps. Each subsystem has its own. A row there is all that a metric on an existing
-//! kernel member needs: the programs copy the member, and every exporter walks the tables.
+//! The form of tables of counters that the kernel keeps. Each subsystem has its own. A row there is all that a
+//! metric on an existing kernel member needs: the programs copy the member, and every exporter walks the tables.
 
 use super::offsets::Member;
 

@@ -9,7 +9,7 @@ use aya::{
 
 use super::{
     error::{AttachError, HookError, Refusal, WayError},
-    hooks::{Attach, HOOKS, Hook, When},
+    hooks::{Attach, Hook, When},
 };
 use crate::kernel::btf::Btf;
 
@@ -41,9 +41,6 @@ pub struct Attached {
 }
 
 type Link = Box<dyn Send>;
-
-/// Name that stands for a hook where the empty twin is attached.
-pub(super) const BASELINE: &str = "baseline";
 
 impl Attached {
     /// Detaches the program and keeps it loaded.
@@ -95,11 +92,11 @@ pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
     types: &KernelTypes,
-    when: When,
+    (hooks, when): (&'static [Hook], When),
     ways: Ways,
 ) -> Result<Vec<Attached>, AttachError> {
     let mut attached = Vec::new();
-    for hook in HOOKS.iter().filter(|hook| hook.when == when) {
+    for hook in hooks.iter().filter(|hook| hook.when == when) {
         match attach(ebpf, hook, ways(hook), btf, types) {
             Ok((way, link)) => attached.push(Attached { hook: hook.name, way, link }),
             Err(reason) if hook.needed => {
@@ -127,20 +124,6 @@ pub(super) fn probe_way(
         Ok(program(ebpf, way)?.info().ok().and_then(|info| info.verified_instruction_count()))
     });
     WayProbe { hook, way, result, lacks: way.lacks(btf) }
-}
-
-/// Attaches the empty twin.
-pub(super) fn attach_baseline(
-    ebpf: &mut Ebpf,
-    way: Attach,
-    types: &KernelTypes,
-) -> Result<Attached, AttachError> {
-    let link = load(ebpf, way, types).and_then(|()| link(ebpf, way)).map_err(|reason| AttachError {
-        hook: BASELINE,
-        gives: "a price to compare with",
-        reason: HookError::Ways(vec![WayError { way, reason }]),
-    })?;
-    Ok(Attached { hook: BASELINE, way, link })
 }
 
 fn attach(

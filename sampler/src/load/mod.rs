@@ -26,16 +26,8 @@ pub(crate) use section::publish;
 
 use crate::kernel::btf::{Btf, BtfError, VMLINUX};
 
-/// The empty twin of the programs on KVM's hooks.
-const KVM_TWIN: Attach =
-    Attach::RawTracepoint { program: "empty_kvm_raw", tracepoint: "kvm_entry", reads: 0 };
-
-/// The empty twin of the scheduler program.
-const TWIN: Attach =
-    Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch", helper: None };
-
 /// The programs, built with this binary.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
 
 /// What can be chosen when the programs are loaded.
 #[derive(Clone, Copy, Debug)]
@@ -73,7 +65,7 @@ impl Loaded {
         self.processor = published.processor;
         let (btf, types) = (with_kvm(btf)?, KernelTypes::default());
         self.attached_to_kvm =
-            attach::attach_all(&mut self.ebpf, &btf, &types, When::Guests, |hook| hook.ways)?;
+            attach::attach_all(&mut self.ebpf, &btf, &types, (HOOKS, When::Guests), |hook| hook.ways)?;
         let reads = |attached: &Attached| attached.way.program() == READS_REASONS;
         if !published.reasons && self.attached_to_kvm.iter().any(reads) {
             tracing::warn!(
@@ -120,10 +112,28 @@ pub fn load_fallback(options: Options) -> Result<Loaded, LoadError> {
 }
 
 fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
+    load_hooks(OBJECT, HOOKS, options, ways)
+}
+
+/// As [`load`], of another object with the same maps, by hooks of its own: what benchmarks compare with.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_others(object: &[u8], hooks: &'static [Hook], options: Options) -> Result<Loaded, LoadError> {
+    load_hooks(object, hooks, options, |hook| hook.ways)
+}
+
+fn load_hooks(
+    object: &[u8],
+    hooks: &'static [Hook],
+    options: Options,
+    ways: attach::Ways,
+) -> Result<Loaded, LoadError> {
     let btf = Btf::read(Path::new(VMLINUX))?;
     let offsets = resolve(&btf)?;
-    let mut ebpf = load_object(offsets, options)?;
-    let attached = attach::attach_all(&mut ebpf, &btf, &KernelTypes::default(), When::Start, ways)?;
+    let mut ebpf = load_object(object, offsets, options)?;
+    let types = KernelTypes::default();
+    let attached = attach::attach_all(&mut ebpf, &btf, &types, (hooks, When::Start), ways)?;
     Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
 }
 
@@ -133,7 +143,7 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(resolve(&btf)?, options)?;
+    let mut ebpf = load_object(OBJECT, resolve(&btf)?, options)?;
     let types = KernelTypes::default();
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &types)).collect())
 }
@@ -150,38 +160,31 @@ pub fn tells_reasons(way: Attach) -> Result<bool, LoadError> {
 /// What the kernel says of every program in the object.
 #[derive(Debug)]
 pub struct ProgramReport {
-    /// Every way of every hook, and the twins for benchmarks.
+    /// Every way of every hook.
     pub ways: Vec<WayProbe>,
     /// Programs of the object that nothing attaches.
     pub unused: Vec<String>,
 }
 
-/// Loads every program of the object and attaches it alone, also where a better way was taken already: a kernel
-/// that takes only the last way of a hook must get it. Everything is detached again.
+/// Loads every program of an object and attaches it alone, also where a better way was taken already: a kernel
+/// that takes only the last way of a hook must get it. Everything is detached again. The product's are [`OBJECT`]
+/// and [`HOOKS`].
 ///
 /// # Errors
 /// When not even the maps can be made.
-pub fn probe_programs(options: Options) -> Result<ProgramReport, LoadError> {
+pub fn probe_programs(
+    object: &[u8],
+    hooks: &'static [Hook],
+    options: Options,
+) -> Result<ProgramReport, LoadError> {
     let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(resolve(&btf)?, options)?;
+    let mut ebpf = load_object(object, resolve(&btf)?, options)?;
     let types = KernelTypes::default();
-    let of_hook = |hook: &'static Hook| hook.ways.iter().map(|way| (hook.name, *way));
-    let all = HOOKS.iter().flat_map(of_hook).chain([TWIN, KVM_TWIN].map(|twin| (attach::BASELINE, twin)));
+    let all = hooks.iter().flat_map(|hook| hook.ways.iter().map(|way| (hook.name, *way)));
     let ways: Vec<_> = all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &btf, &types)).collect();
     let is_unused = |name: &String| !ways.iter().any(|probe| probe.way.program() == name);
     let unused = ebpf.programs().map(|(name, _)| name.to_owned()).filter(is_unused).collect();
     Ok(ProgramReport { ways, unused })
-}
-
-/// Attaches an empty program in the place of each of ours: the twin for benchmarks.
-///
-/// # Errors
-/// As [`load`].
-pub fn load_baseline(options: Options) -> Result<Loaded, LoadError> {
-    let offsets = resolve(&Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(offsets, options)?;
-    let attached = attach::attach_baseline(&mut ebpf, TWIN, &KernelTypes::default())?;
-    Ok(Loaded { ebpf, attached: vec![attached], attached_to_kvm: Vec::new(), processor: None, offsets })
 }
 
 /// The kernel's types with those of KVM's module, where that is loaded and publishes them.
@@ -189,7 +192,7 @@ fn with_kvm(vmlinux: Btf) -> Result<Btf, BtfError> {
     Ok(vmlinux.with_module("kvm")?.unwrap_or(vmlinux))
 }
 
-fn load_object(offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
+fn load_object(object: &[u8], offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
     let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);
     Ok(EbpfLoader::new()
         .override_global("OFFSETS", &offsets.at[..], true)
@@ -198,6 +201,6 @@ fn load_object(offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
         .map_max_entries("VMMS", options.pid_max.div_ceil(VMMS_PER_WORD).max(1))
         .map_max_entries("HOOK_STATS", options.possible_cpus.clamp(1, MAX_CPUS))
         .map_max_entries("OCCUPANCY", options.possible_cpus.clamp(1, MAX_CPUS))
-        .load(OBJECT)
+        .load(object)
         .map_err(ObjectError::from)?)
 }

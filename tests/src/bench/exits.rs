@@ -29,6 +29,7 @@ use super::{
     machine,
     pingpong::{gettid, guest},
 };
+use crate::twin;
 
 const REPETITIONS: usize = 101;
 const RUNS: u64 = 500;
@@ -51,7 +52,7 @@ pub fn run_alone() -> Result<()> {
 /// When the programs cannot be loaded or run, or /dev/kvm cannot be used.
 pub(super) fn run(options: Options) -> Result<()> {
     let (tid, task) = (gettid(), known(options)?);
-    let mut empty = load::load_baseline(options)?;
+    let mut empty = twin::load_empty(options)?;
     empty.pause();
     let mut ours = load::load(options)?;
     ours.pause();

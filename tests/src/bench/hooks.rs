@@ -10,6 +10,7 @@ use hvsampler::{
 use sampler_ebpf::abi::Event;
 
 use super::{exits, machine, median, pingpong::Pair};
+use crate::twin;
 
 const ROUNDS: u32 = 2_000;
 const REPETITIONS: usize = 301;
@@ -99,7 +100,7 @@ struct Stage {
 
 impl Stage {
     fn set(options: Options, threads: Vec<(u32, u64)>) -> Result<Self> {
-        let mut empty = load::load_baseline(options)?;
+        let mut empty = twin::load_empty(options)?;
         empty.pause();
         let mut idle = load::load(options)?;
         idle.pause();

@@ -18,6 +18,7 @@ use hvsampler::source::{GuestFacts, Kvm, Levels};
 
 use super::fleet::{self, GUESTS, VCPUS};
 use super::machine;
+use crate::twin;
 use crate::vmm::Load;
 
 /// About as many wake-ups as two CPUs can serve beside the start of more guests.
@@ -41,7 +42,7 @@ pub fn run() -> Result<()> {
     let _measuring = enable_stats(Stats::RunTime).context("the kernel does not measure programs")?;
     let options =
         Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
-    let mut empty = load::load_baseline(options)?;
+    let mut empty = twin::load_empty(options)?;
     let mut source =
         Kvm::start(Collector::new(load::load(options)?)?, Arc::new(Host::default()), Clock::start())?;
     let mut sums = [(Level::Basic, Sum::default()), (Level::Full, Sum::default())];

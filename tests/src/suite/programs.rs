@@ -5,12 +5,15 @@ use hvsampler::load;
 
 use super::sampler;
 use crate::runner::{Context, Outcome};
+use crate::twin;
 
 /// Every way of every hook, not only the best: a kernel that refuses that one must get the next.
 pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
-    let report = load::probe_programs(sampler::options())?;
+    let report = load::probe_programs(load::OBJECT, load::HOOKS, sampler::options())?;
+    let twins = load::probe_programs(twin::OBJECT, twin::TWINS, sampler::options())?;
     let mut refused = Vec::new();
-    for probe in &report.ways {
+    let ways = || report.ways.iter().chain(&twins.ways);
+    for probe in ways() {
         let (program, label) = (probe.way.program(), probe.way.label());
         match &probe.result {
             Ok(verified) => {
@@ -29,5 +32,5 @@ pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
     }
     ensure!(refused.is_empty(), "the kernel refused {}", refused.join("; "));
     ensure!(report.unused.is_empty(), "nothing attaches {:?}", report.unused);
-    Ok(Outcome::Passed(format!("{} programs loaded and attached", report.ways.len())))
+    Ok(Outcome::Passed(format!("{} programs loaded and attached", ways().count())))
 }

@@ -1,4 +1,5 @@
-//! A vCPU thread's slot, and how programs find it by the thread's id. User space maps this memory: no system call to read it.
+//! A vCPU thread's slot, and how programs find it by the thread's id. User space maps this memory: no system call
+//! to read it.
 
 use super::{
     counters::COUNTERS,
