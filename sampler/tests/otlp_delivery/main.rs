@@ -1,6 +1,7 @@
 //! The pipeline against receivers that answer, refuse, stall, hang up and come back.
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the failure")]
 
+mod encoding;
 mod peer;
 mod selfmetrics;
 #[path = "../support/mod.rs"]

@@ -33,6 +33,8 @@ pub(crate) enum Reply {
     Http(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// A gRPC status with a message, and with a `RetryInfo` of so many seconds.
     Grpc(i32, &'static str, Option<u8>),
+    /// gRPC UNIMPLEMENTED without a word, but with the encodings that are known.
+    GrpcAccepts(&'static str),
     /// No answer ever.
     Silence,
     /// The connection is closed in place of an answer.
@@ -48,6 +50,8 @@ pub(crate) struct Seen {
     /// The body as it was sent.
     pub(crate) sent: Bytes,
     pub(crate) message: ExportMetricsServiceRequest,
+    /// Whether it was answered with success.
+    pub(crate) taken: bool,
 }
 
 impl Seen {
@@ -58,6 +62,11 @@ impl Seen {
         crate::points_of(&mut metric)[0].time_unix_nano
     }
 
+    /// The encoding that the headers name.
+    pub(crate) fn encoding(&self) -> &str {
+        self.header("content-encoding").or(self.header("grpc-encoding")).unwrap_or("identity")
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
@@ -66,6 +75,8 @@ impl Seen {
 #[derive(Default)]
 struct Script {
     replies: VecDeque<Reply>,
+    /// Encodings that are answered as the script says; the others are refused like this.
+    known: Option<(&'static [&'static str], Reply)>,
     seen: Vec<Seen>,
     connections: usize,
 }
@@ -99,6 +110,12 @@ impl Peer {
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, protocol, script.clone(), tls));
         Self { address, protocol, script, _tasks: tasks }
+    }
+
+    /// From now on it refuses all encodings but these.
+    pub(crate) fn knows(self, encodings: &'static [&'static str], refusal: &Reply) -> Self {
+        self.script.lock().unwrap().known = Some((encodings, refusal.clone()));
+        self
     }
 
     /// Settings that reach this peer and do not wait long.
@@ -195,17 +212,24 @@ async fn answer(
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, HangUp> {
     let (head, body) = request.into_parts();
     let sent = body.collect().await.map_err(|_| HangUp)?.to_bytes();
-    let seen = Seen {
+    let mut seen = Seen {
         at: Instant::now(),
         path: head.uri.path().to_owned(),
         message: decode(&sent, &head.headers, protocol),
         headers: head.headers,
         sent,
+        taken: false,
     };
     let reply = {
         let mut script = script.lock().unwrap();
+        let refusal = script.known.as_ref().filter(|(known, _)| !known.contains(&seen.encoding()));
+        let reply = match refusal.map(|(_, refusal)| refusal.clone()) {
+            Some(refusal) => refusal,
+            None => script.replies.pop_front().unwrap_or(Reply::Taken(Vec::new())),
+        };
+        seen.taken = matches!(reply, Reply::Taken(_));
         script.seen.push(seen);
-        script.replies.pop_front().unwrap_or(Reply::Taken(Vec::new()))
+        reply
     };
     match reply {
         Reply::Taken(message) => Ok(taken(message, protocol)),
@@ -217,6 +241,11 @@ async fn answer(
             Ok(response.body(Full::new(body.into()).boxed()).unwrap())
         }
         Reply::Grpc(status, message, retry) => Ok(grpc(Vec::new(), status, message, retry)),
+        Reply::GrpcAccepts(encodings) => {
+            let mut response = grpc(Vec::new(), 12, "", None);
+            response.headers_mut().insert("grpc-accept-encoding", encodings.parse().unwrap());
+            Ok(response)
+        }
         Reply::Silence => std::future::pending().await,
         Reply::HangUp => Err(HangUp),
     }
@@ -265,28 +294,32 @@ fn retry_info(status: i32, seconds: u8) -> String {
 }
 
 fn decode(sent: &[u8], headers: &HeaderMap, protocol: Protocol) -> ExportMetricsServiceRequest {
-    let (compressed, body) = match protocol {
-        Protocol::HttpProtobuf => (headers.get("content-encoding").is_some_and(|it| it == "gzip"), sent),
+    let header = |name| headers.get(name).map(|value| value.to_str().unwrap());
+    let (encoding, body) = match protocol {
+        Protocol::HttpProtobuf => (header("content-encoding"), sent),
         Protocol::Grpc => {
             assert_eq!(u32::from_be_bytes(sent[1..5].try_into().unwrap()) as usize, sent.len() - 5);
-            let compressed = headers.get("grpc-encoding").is_some_and(|it| it == "gzip");
-            assert_eq!(sent[0] == 1, compressed, "flag and header agree");
-            (compressed, &sent[5..])
+            let encoding = header("grpc-encoding");
+            assert_eq!(sent[0] == 1, encoding.is_some(), "flag and header agree");
+            (encoding, &sent[5..])
         }
     };
     let mut plain = Vec::new();
-    if compressed {
-        flate2::read::GzDecoder::new(body).read_to_end(&mut plain).unwrap();
-    } else {
-        plain.extend_from_slice(body);
+    match encoding {
+        Some("gzip") => drop(flate2::read::GzDecoder::new(body).read_to_end(&mut plain).unwrap()),
+        Some("zstd") => plain = zstd::stream::decode_all(body).unwrap(),
+        None => plain.extend_from_slice(body),
+        Some(other) => panic!("{other}"),
     }
     ExportMetricsServiceRequest::decode(&*plain).unwrap()
 }
 
 /// All combinations that a receiver may be configured for.
-pub(crate) const TRANSPORTS: [(Protocol, Compression); 4] = [
+pub(crate) const TRANSPORTS: [(Protocol, Compression); 6] = [
+    (Protocol::HttpProtobuf, Compression::Zstd),
     (Protocol::HttpProtobuf, Compression::Gzip),
     (Protocol::HttpProtobuf, Compression::None),
+    (Protocol::Grpc, Compression::Zstd),
     (Protocol::Grpc, Compression::Gzip),
     (Protocol::Grpc, Compression::None),
 ];

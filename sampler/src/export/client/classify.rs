@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use super::{
     Failure, FailureKind,
     answer::{self, PartialSuccess},
+    frame::Encoding,
 };
 
 /// Longest text of a receiver that is passed on, characters.
@@ -87,10 +88,9 @@ fn http_text(reply: &Reply, is_json: bool) -> String {
         _ => String::from_utf8_lossy(&reply.body[..reply.body.len().min(4 * MAX_TEXT)]).into_owned(),
     };
     let hint = match reply.status {
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
-            " (does the receiver take gzip? if not, set export.compression to \"none\")"
+        StatusCode::NOT_FOUND | StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            " (is this the URL of an OTLP receiver?)"
         }
-        StatusCode::NOT_FOUND => " (is this the URL of an OTLP receiver?)",
         status if status.is_redirection() => " (redirects are not followed: set the final URL)",
         _ => "",
     };
@@ -184,9 +184,7 @@ fn grpc_text(status: i32, said: Option<&str>, http: StatusCode) -> String {
     let name = usize::try_from(status).ok().and_then(|index| code::NAMES.get(index).copied());
     let name = name.map_or_else(|| format!("status {status}"), str::to_owned);
     let hint = match status {
-        code::UNIMPLEMENTED => {
-            " (is this an OTLP receiver, and does it take gzip? if not, set export.compression to \"none\")"
-        }
+        code::UNIMPLEMENTED if !said.is_some_and(speaks_of_encodings) => " (is this an OTLP receiver?)",
         _ => "",
     };
     match said.map(clean).filter(|said| !said.is_empty()) {
@@ -194,6 +192,54 @@ fn grpc_text(status: i32, said: Option<&str>, http: StatusCode) -> String {
         None if http.is_success() => format!("gRPC {name}{hint}"),
         None => format!("gRPC {name}{hint}, from HTTP {http}"),
     }
+}
+
+/// How sure it is that a request was refused for its encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// The answer says so.
+    Clear,
+    /// The answer may have another cause.
+    Possible,
+}
+
+/// Whether a receiver refused a request for the encoding in which it was sent. The specification makes gzip a
+/// duty of receivers and does not name zstd, nor what a receiver answers to what it does not know.
+pub(super) fn encoding_refused(reply: &Reply, answer: &Answer, sent: Encoding) -> Option<Sign> {
+    let Answer::Refused { too_large: false, failure } = answer else { return None };
+    if sent == Encoding::None {
+        return None;
+    }
+    let clear = names_encoding(&failure.text, sent)
+        || match failure.kind {
+            FailureKind::Http(status) => status == StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16(),
+            FailureKind::Grpc(code::UNIMPLEMENTED) => {
+                speaks_of_encodings(&failure.text)
+                    || accepted_encodings(reply).is_some_and(|list| !list.contains(sent.name()))
+            }
+            _ => false,
+        };
+    // Receivers that do not look at Content-Encoding take the body for bad protobuf.
+    let possible = failure.kind == FailureKind::Http(StatusCode::BAD_REQUEST.as_u16());
+    clear.then_some(Sign::Clear).or(possible.then_some(Sign::Possible))
+}
+
+fn names_encoding(text: &str, sent: Encoding) -> bool {
+    let text = text.to_ascii_lowercase();
+    [sent.name(), "compress", "content-encoding", "grpc-encoding"].iter().any(|word| text.contains(word))
+}
+
+/// What is sure only of an answer that hardly has another cause.
+fn speaks_of_encodings(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    ["compress", "encoding"].iter().any(|word| text.contains(word))
+}
+
+/// What a gRPC receiver says that it takes.
+fn accepted_encodings(reply: &Reply) -> Option<&str> {
+    const NAME: &str = "grpc-accept-encoding";
+    let trailer = reply.trailers.as_ref().and_then(|trailers| header_text(trailers, NAME));
+    trailer.or_else(|| header_text(&reply.headers, NAME))
 }
 
 /// The mapping of the gRPC specification for answers without a gRPC status.

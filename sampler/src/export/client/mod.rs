@@ -1,17 +1,19 @@
-//! OTLP over HTTP/1.1 and over gRPC: one attempt to send, and what the receiver's answer means.
+//! OTLP over HTTP/1.1 and over gRPC: sending a request once, and what the receiver's answer means.
 //!
 //! An own client on hyper, because the payload exists already: it is framed and compressed once, and the
-//! same bytes are sent at every attempt. When to try again is the pipeline's business.
+//! same bytes are sent at every attempt. When to try again is the pipeline's business, but for one case: a
+//! request that is refused for its encoding is sent again at once in the next lower one.
 
 mod answer;
 mod classify;
 mod frame;
+mod ladder;
 mod tls;
 
 use std::{
     error::Error as StdError,
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -23,16 +25,26 @@ use hyper::{
 };
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{Client as HyperClient, connect::HttpConnector},
+    client::legacy::{
+        Client as HyperClient,
+        connect::{HttpConnector, HttpInfo},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 
-use self::classify::Reply;
-pub use self::{classify::Answer, frame::Framing, tls::TlsError};
-use super::settings::{Compression, ExportSettings, Protocol, SettingError, Target};
+pub use self::{
+    classify::Answer,
+    frame::{Encoding, Framed, Framer},
+    tls::TlsError,
+};
+use self::{classify::Reply, ladder::Ladder};
+use super::settings::{ExportSettings, Protocol, SettingError, Target};
 
 /// Longest answer that is read, as the OTLP specification recommends.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// From zstd to gzip and from there to none. Holds even where a message cannot be made in another encoding.
+const MAX_STEPS: usize = 2;
 
 /// A client that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -75,12 +87,34 @@ impl fmt::Display for Failure {
     }
 }
 
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The last answer.
+    pub answer: Answer,
+    /// Bytes of the request in that attempt, compressed.
+    pub bytes: usize,
+    /// Attempts before it, which were refused for their encoding.
+    pub steps: Vec<Step>,
+}
+
+/// A request was refused for its encoding and is sent again in a lower one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The encoding that was refused.
+    pub from: Encoding,
+    /// The one that follows.
+    pub to: Encoding,
+    /// The refusal.
+    pub failure: Failure,
+}
+
 type Connections = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Sends framed requests to one receiver over a connection that is kept open.
 pub struct Client {
     target: Target,
-    framing: Framing,
+    ladder: Mutex<Ladder>,
     headers: HeaderMap,
     timeout: Duration,
     connector: HttpsConnector<HttpConnector>,
@@ -103,7 +137,7 @@ impl Client {
         let connector = tls::connector(settings, &target)?;
         Ok(Self {
             headers: headers(settings)?,
-            framing: Framing { protocol: target.protocol, compression: settings.compression },
+            ladder: Mutex::new(Ladder::new(settings.compression, target.is_this_host())),
             timeout: settings.timeout,
             connections: Mutex::new(connections(&connector, target.protocol)),
             connector,
@@ -111,10 +145,17 @@ impl Client {
         })
     }
 
-    /// How messages must be framed for this client.
+    /// The protocol that messages must be framed for.
     #[must_use]
-    pub const fn framing(&self) -> Framing {
-        self.framing
+    pub const fn protocol(&self) -> Protocol {
+        self.target.protocol
+    }
+
+    /// The encoding for the next message, by the settings and by what the receiver has refused. A message in
+    /// another one arrives too, at the price of being compressed again.
+    #[must_use]
+    pub fn encoding(&self) -> Encoding {
+        self.ladder().current()
     }
 
     /// Where requests go, for messages to people.
@@ -122,16 +163,41 @@ impl Client {
         &self.target.uri
     }
 
-    /// One attempt to send a message that [`Framing::frame`] has framed, within the configured time. Needs a
-    /// tokio runtime.
-    pub async fn send(&self, framed: Bytes) -> Answer {
+    /// Sends a message: one attempt, within the configured time, and one more in each lower encoding as long
+    /// as the receiver refuses the encoding. Needs a tokio runtime.
+    pub async fn deliver(&self, framed: &Framed) -> Delivery {
+        let mut framed = in_encoding(framed, self.encoding()).await;
+        let mut steps = Vec::new();
+        loop {
+            let sent = framed.encoding();
+            let (answer, lower) = self.attempt(&framed).await;
+            match (lower, answer) {
+                (Some(to), Answer::Refused { failure, .. }) if steps.len() < MAX_STEPS => {
+                    framed = in_encoding(&framed, to).await;
+                    steps.push(Step { from: sent, to, failure });
+                }
+                (_, answer) => return Delivery { answer, bytes: framed.bytes().len(), steps },
+            }
+        }
+    }
+
+    /// One attempt. With the answer comes the lower encoding to send the message in again, if the answer is
+    /// to its encoding.
+    async fn attempt(&self, framed: &Framed) -> (Answer, Option<Encoding>) {
         let attempt = tokio::time::timeout(self.timeout, self.exchange(framed));
         let failure = match attempt.await {
             Ok(Ok(reply)) => {
-                return match self.target.protocol {
+                let answer = match self.target.protocol {
                     Protocol::HttpProtobuf => classify::http(&reply, SystemTime::now()),
                     Protocol::Grpc => classify::grpc(&reply),
                 };
+                let sign = classify::encoding_refused(&reply, &answer, framed.encoding());
+                let lower = self.ladder().settle(framed.encoding(), &answer, sign);
+                if lower.is_some() {
+                    // gRPC's C core refuses every encoding on a connection on which it met an unknown one.
+                    self.reconnect();
+                }
+                return (answer, lower);
             }
             Ok(Err(failure)) => failure,
             Err(_) => Failure {
@@ -140,21 +206,37 @@ impl Client {
             },
         };
         // A dead HTTP/2 connection would be used again until TCP gives it up, which takes a quarter of an hour.
-        *self.connections.lock().unwrap_or_else(PoisonError::into_inner) =
-            connections(&self.connector, self.target.protocol);
-        Answer::Retry { after: None, failure }
+        self.reconnect();
+        (Answer::Retry { after: None, failure }, None)
     }
 
-    async fn exchange(&self, framed: Bytes) -> Result<Reply, Failure> {
-        let mut request = Request::new(Full::new(framed));
+    /// Further attempts are made on a new connection.
+    fn reconnect(&self) {
+        *self.connections.lock().unwrap_or_else(PoisonError::into_inner) =
+            connections(&self.connector, self.target.protocol);
+    }
+
+    fn ladder(&self) -> MutexGuard<'_, Ladder> {
+        self.ladder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn exchange(&self, framed: &Framed) -> Result<Reply, Failure> {
+        let mut request = Request::new(Full::new(framed.bytes().clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.uri.clone();
         *request.headers_mut() = self.headers.clone();
+        if framed.encoding() != Encoding::None {
+            let value = HeaderValue::from_static(framed.encoding().name());
+            request.headers_mut().insert(encoding_header(self.target.protocol), value);
+        }
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let response = connections.request(request).await.map_err(|error| Failure {
             kind: if error.is_connect() { FailureKind::Unreachable } else { FailureKind::Broken },
             text: chain(&error),
         })?;
+        if let Some(connection) = response.extensions().get::<HttpInfo>() {
+            self.ladder().connected(connection.remote_addr(), connection.local_addr());
+        }
         let (head, body) = response.into_parts();
         let (body, trailers) = match Limited::new(body, MAX_ANSWER_BYTES).collect().await {
             Ok(body) => {
@@ -166,6 +248,23 @@ impl Client {
             Err(error) => return Err(Failure { kind: FailureKind::Broken, text: chain(&*error) }),
         };
         Ok(Reply { status: head.status, headers: head.headers, body, trailers })
+    }
+}
+
+/// The same message in another encoding, compressed where no other task waits for it.
+async fn in_encoding(framed: &Framed, encoding: Encoding) -> Framed {
+    let framed = framed.clone();
+    if framed.encoding() == encoding {
+        return framed;
+    }
+    let as_it_is = framed.clone();
+    tokio::task::spawn_blocking(move || framed.into_encoding(encoding)).await.unwrap_or(as_it_is)
+}
+
+const fn encoding_header(protocol: Protocol) -> HeaderName {
+    match protocol {
+        Protocol::HttpProtobuf => header::CONTENT_ENCODING,
+        Protocol::Grpc => HeaderName::from_static("grpc-encoding"),
     }
 }
 
@@ -183,21 +282,16 @@ fn headers(settings: &ExportSettings) -> Result<HeaderMap, SettingError> {
     let mut headers = HeaderMap::new();
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     headers.extend(settings.header_map()?);
-    let gzip = settings.compression == Compression::Gzip;
+    // It would contradict the body.
+    headers.remove(encoding_header(settings.protocol));
     match settings.protocol {
         Protocol::HttpProtobuf => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-            if gzip {
-                headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            }
         }
         Protocol::Grpc => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             headers.insert(header::TE, HeaderValue::from_static("trailers"));
             headers.insert(HeaderName::from_static("grpc-timeout"), grpc_timeout(settings.timeout));
-            if gzip {
-                headers.insert(HeaderName::from_static("grpc-encoding"), HeaderValue::from_static("gzip"));
-            }
         }
     }
     Ok(headers)
@@ -230,12 +324,17 @@ mod tests {
 
     #[test]
     fn protocol_headers_win_over_configured_ones_and_those_over_our_name() {
-        let configured = [("content-type", "text/plain"), ("user-agent", "mine"), ("x-tenant", "7")];
+        let configured = [
+            ("content-encoding", "br"),
+            ("content-type", "text/plain"),
+            ("user-agent", "mine"),
+            ("x-tenant", "7"),
+        ];
         let configured = configured.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let settings = ExportSettings { headers: Headers(configured.into()), ..Default::default() };
         let headers = headers(&settings).unwrap();
         assert_eq!(headers["content-type"], "application/x-protobuf");
-        assert_eq!(headers["content-encoding"], "gzip");
+        assert_eq!(headers.get("content-encoding"), None, "each request has its own");
         assert_eq!(headers["user-agent"], "mine");
         assert_eq!(headers["x-tenant"], "7");
     }

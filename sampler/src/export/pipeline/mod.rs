@@ -28,7 +28,7 @@ use self::{
     trouble::{Trouble, Troubles},
 };
 use super::{
-    client::{Client, ClientError, Framing},
+    client::{Client, ClientError, Encoding, Framer},
     otlp::{self, Encoder, Request},
     resource::Resource,
     settings::{ExportSettings, Histograms},
@@ -56,13 +56,12 @@ impl Pipeline {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(settings: &ExportSettings, host: &Host) -> Result<Self, ClientError> {
-        let client = Client::new(settings)?;
-        let framing = client.framing();
+        let client = Arc::new(Client::new(settings)?);
         let receiver = settings.target().map_err(ClientError::from)?.uri.to_string();
         let shared = Arc::new(Shared::new(settings, &receiver));
         let (closing, closed) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(encode(shared.clone(), Resource::new(settings, host), framing));
+        tasks.spawn(encode(shared.clone(), Resource::new(settings, host), client.clone()));
         tasks.spawn(Sender::new(shared.clone(), client, settings.retry.clone(), closed).run());
         Ok(Self { shared, closing, tasks })
     }
@@ -94,27 +93,31 @@ impl Pipeline {
 }
 
 /// Encodes snapshots as they come, until the inbox is closed and empty.
-async fn encode(shared: Arc<Shared>, resource: Resource, framing: Framing) {
+async fn encode(shared: Arc<Shared>, resource: Resource, client: Arc<Client>) {
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let fresh = || Encoder::new(&resource, start.as_nanos() as u64).histograms(shared.histograms);
-    let mut encoder = fresh();
+    let fresh = || {
+        let encoder = Encoder::new(&resource, start.as_nanos() as u64).histograms(shared.histograms);
+        (encoder, Framer::new(client.protocol()))
+    };
+    let (mut encoder, mut framer) = fresh();
     while let Some(snapshot) = shared.next_snapshot().await {
         let points = otlp::points_of(&snapshot, shared.histograms);
+        let (encoding, room) = (client.encoding(), shared.state().queue.room_for_plain());
         let began = Instant::now();
         // Milliseconds of CPU on a large host: not on a thread that other tasks wait for.
         let work = spawn_blocking(move || {
             let mut requests = Vec::new();
             encoder.encode(&snapshot, &mut requests);
-            let batches: Vec<Batch> = requests.iter().map(|request| batch(request, framing)).collect();
-            (encoder, batches)
+            let batches = batches(&requests, &mut framer, encoding, room);
+            (encoder, framer, batches)
         });
         match work.await {
-            Ok((returned, batches)) => {
-                encoder = returned;
+            Ok((used_encoder, used_framer, batches)) => {
+                (encoder, framer) = (used_encoder, used_framer);
                 shared.enqueue(batches, began.elapsed());
             }
             Err(error) => {
-                encoder = fresh();
+                (encoder, framer) = fresh();
                 shared.encoder_failed(points, &error.to_string());
             }
         }
@@ -122,13 +125,17 @@ async fn encode(shared: Arc<Shared>, resource: Resource, framing: Framing) {
     shared.close();
 }
 
-fn batch(request: &Request, framing: Framing) -> Batch {
-    Batch {
-        body: framing.frame(&request.body),
-        points: request.points,
-        ends: request.ends,
-        made: Instant::now(),
-    }
+/// Frames requests as the receiver is to get them. What is to go out uncompressed and finds no `room` waits
+/// compressed all the same: decompression at sending costs less than a request that is dropped.
+fn batches(requests: &[Request], framer: &mut Framer, encoding: Encoding, mut room: usize) -> Vec<Batch> {
+    let mut batch = |request: &Request| {
+        let fits = request.body.len() <= room;
+        room = room.saturating_sub(request.body.len());
+        let encoding = if encoding == Encoding::None && !fits { Encoding::Zstd } else { encoding };
+        let body = framer.frame(&request.body, encoding);
+        Batch { body, points: request.points, ends: request.ends, made: Instant::now() }
+    };
+    requests.iter().map(&mut batch).collect()
 }
 
 /// What the two tasks and their owner share.

@@ -2,13 +2,13 @@
 
 use std::{collections::VecDeque, mem, time::Instant};
 
-use bytes::Bytes;
+use crate::export::client::Framed;
 
 /// One framed request.
 #[derive(Clone, Debug)]
 pub(super) struct Batch {
-    /// As it is sent.
-    pub(super) body: Bytes,
+    /// As it is sent, unless the receiver turns out to want another encoding.
+    pub(super) body: Framed,
     /// Points in it.
     pub(super) points: u64,
     /// Of these, points that end a series.
@@ -19,7 +19,7 @@ pub(super) struct Batch {
 
 impl Batch {
     const fn bytes(&self) -> usize {
-        self.body.len() + size_of::<Self>()
+        self.body.bytes().len() + size_of::<Self>()
     }
 }
 
@@ -45,6 +45,12 @@ impl Queue {
     /// Memory in use.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes that uncompressed batches may add. They fill half of the queue at most: compressed, what waits
+    /// while a receiver is away is the snapshots of a time ten times as long.
+    pub(super) const fn room_for_plain(&self) -> usize {
+        (self.limit / 2).saturating_sub(self.bytes)
     }
 
     /// Takes a batch in. Where there is no room the oldest go, but the one that is being sent: it may have
@@ -96,9 +102,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::export::{
+        client::{Encoding, Framer},
+        settings::Protocol,
+    };
 
     fn batch(points: u64, len: usize) -> Batch {
-        Batch { body: vec![0; len].into(), points, ends: 0, made: Instant::now() }
+        let body = Framer::new(Protocol::HttpProtobuf).frame(&vec![0; len], Encoding::None);
+        Batch { body, points, ends: 0, made: Instant::now() }
     }
 
     fn points(queue: &Queue) -> Vec<u64> {
@@ -129,6 +140,20 @@ mod tests {
         let mut dropped = Vec::new();
         queue.push(batch(2, 100), |batch| dropped.push(batch.points));
         assert_eq!((points(&queue), dropped), (vec![1], vec![2]));
+    }
+
+    #[test]
+    fn half_of_the_queue_is_for_what_is_not_compressed() {
+        let one = batch(0, 100).bytes();
+        let mut queue = Queue::new(6 * one);
+        for expected in [3 * one, 2 * one, one, 0, 0] {
+            assert_eq!(queue.room_for_plain(), expected);
+            queue.push(batch(1, 100), |_| panic!("there is room"));
+        }
+        queue.begin();
+        queue.finish();
+        queue.drain().for_each(drop);
+        assert_eq!(queue.room_for_plain(), 3 * one);
     }
 
     #[derive(Clone, Debug)]

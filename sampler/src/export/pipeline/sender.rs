@@ -9,13 +9,13 @@ use tokio::sync::watch;
 
 use super::{DropReason, Shared, State, backoff::Backoff, queue::Batch, trouble::Trouble};
 use crate::export::{
-    client::{Answer, Client, Failure},
+    client::{Answer, Client, Delivery, Failure, Step},
     settings::RetrySettings,
 };
 
 pub(super) struct Sender {
     shared: Arc<Shared>,
-    client: Client,
+    client: Arc<Client>,
     max_age: Duration,
     backoff: Backoff,
     closing: watch::Receiver<bool>,
@@ -24,7 +24,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) const fn new(
         shared: Arc<Shared>,
-        client: Client,
+        client: Arc<Client>,
         retry: RetrySettings,
         closing: watch::Receiver<bool>,
     ) -> Self {
@@ -35,8 +35,8 @@ impl Sender {
     pub(super) async fn run(mut self) {
         while let Some(batch) = self.next().await {
             let began = Instant::now();
-            let answer = self.client.send(batch.body.clone()).await;
-            let wait = self.settle(&batch, answer, began.elapsed());
+            let delivery = self.client.deliver(&batch.body).await;
+            let wait = self.settle(&batch, delivery, began.elapsed());
             if let Some(wait) = wait {
                 self.wait(wait).await;
             }
@@ -59,11 +59,13 @@ impl Sender {
     }
 
     /// Draws the consequences of an answer; returns how long to wait before the next attempt, if at all.
-    fn settle(&mut self, batch: &Batch, answer: Answer, took: Duration) -> Option<Duration> {
+    fn settle(&mut self, batch: &Batch, delivery: Delivery, took: Duration) -> Option<Duration> {
         let mut state = self.shared.state();
         state.stats.send_ns += took.as_nanos() as u64;
-        match answer {
+        state.stepped(&delivery.steps);
+        match delivery.answer {
             Answer::Taken { rejected, message } => {
+                state.stats.exported_bytes += delivery.bytes as u64;
                 state.taken(batch, rejected, message.as_deref());
                 self.backoff.reset();
                 None
@@ -113,7 +115,6 @@ impl State {
         let rejected = rejected.min(batch.points);
         self.stats.exported_requests += 1;
         self.stats.exported_points += batch.points - rejected;
-        self.stats.exported_bytes += batch.body.len() as u64;
         self.stats.rejected_points += rejected;
         if rejected > 0 || message.is_some() {
             let text = format!(
@@ -126,6 +127,16 @@ impl State {
         }
         self.troubles.succeeded(now);
         self.queue.finish();
+    }
+
+    /// Attempts in an encoding that the receiver refused. The request is not lost, so this is no trouble.
+    fn stepped(&mut self, steps: &[Step]) {
+        self.stats.failed_attempts += steps.len() as u64;
+        self.stats.retried_attempts += steps.len() as u64;
+        for step in steps {
+            self.troubles.stepped(step);
+            self.stats.last_error = Some(step.failure.text.as_str().into());
+        }
     }
 
     fn failed(&mut self, failure: &Failure, trouble: Trouble) {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::stats::DropReason;
-use crate::export::client::FailureKind;
+use crate::export::client::{Encoding, FailureKind, Step};
 
 /// What can be wrong; two of the same are one story to an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +62,13 @@ pub(super) struct Troubles {
     /// The receiver's URL.
     receiver: Box<str>,
     open: Vec<Open>,
+    /// Encodings that were refused. It is for good, and said once.
+    refused: Vec<Encoding>,
 }
 
 impl Troubles {
     pub(super) fn new(receiver: &str) -> Self {
-        Self { receiver: receiver.into(), open: Vec::new() }
+        Self { receiver: receiver.into(), open: Vec::new(), refused: Vec::new() }
     }
 
     /// Something happened; true when it is new.
@@ -84,6 +86,17 @@ impl Troubles {
             Trouble::Dropping(reason) => warn!("export to {receiver} drops data ({}): {text}", reason.key()),
         }
         self.open.push(Open { trouble, began: now, last: now, times: 1 });
+        true
+    }
+
+    /// A request was refused for its encoding and sent again; true when it is new.
+    pub(super) fn stepped(&mut self, step: &Step) -> bool {
+        if self.refused.contains(&step.from) {
+            return false;
+        }
+        let (receiver, from, to) = (&self.receiver, step.from.name(), step.to.name());
+        info!("{receiver} refuses compression {from}, the request is sent again with {to}: {}", step.failure);
+        self.refused.push(step.from);
         true
     }
 
@@ -108,6 +121,7 @@ impl Troubles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::client::Failure;
 
     #[test]
     fn a_failure_is_said_once_and_ends_with_the_first_success() {
@@ -128,6 +142,21 @@ mod tests {
     fn a_peer_that_speaks_something_else_is_named_as_that() {
         assert!(hint("client error (SendRequest): invalid HTTP version parsed").contains("export.protocol"));
         assert_eq!(hint("connection refused"), "");
+    }
+
+    #[test]
+    fn an_encoding_that_is_refused_is_said_once_and_does_not_end() {
+        let mut troubles = Troubles::new("http://r");
+        let step = |from, to| Step {
+            from,
+            to,
+            failure: Failure { kind: FailureKind::Http(415), text: "HTTP 415".into() },
+        };
+        let (first, second) = (step(Encoding::Zstd, Encoding::Gzip), step(Encoding::Gzip, Encoding::None));
+        let said = [&first, &second, &first, &second].map(|step| troubles.stepped(step));
+        assert_eq!(said, [true, true, false, false]);
+        assert_eq!(troubles.succeeded(Instant::now() + Duration::from_secs(200)), 0);
+        assert!(!troubles.stepped(&first));
     }
 
     #[test]

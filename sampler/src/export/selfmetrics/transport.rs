@@ -9,7 +9,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::Handle;
 use tracing::debug;
 
-use crate::export::client::{Answer, Client};
+use crate::export::client::{Answer, Client, Framer};
 
 /// Takes what the SDK would send over HTTP and sends it as the settings say. URL and headers of the SDK's
 /// request are of no interest: its body is the message.
@@ -30,10 +30,10 @@ impl Transport {
 #[async_trait]
 impl HttpClient for Transport {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let framed = self.client.framing().frame(request.body());
+        let framed = Framer::new(self.client.protocol()).frame(request.body(), self.client.encoding());
         let client = self.client.clone();
         // This future is polled on the SDK's thread, which knows no tokio.
-        let answer = self.runtime.spawn(async move { client.send(framed).await }).await?;
+        let answer = self.runtime.spawn(async move { client.deliver(&framed).await.answer }).await?;
         let mut response = Response::new(Bytes::new());
         match answer {
             Answer::Taken { rejected, message } => {

@@ -26,7 +26,9 @@ impl ExportSettings {
             self.compression = match value.as_str() {
                 "none" => Compression::None,
                 "gzip" => Compression::Gzip,
-                _ => return Err(unknown(&name, &value, "none, gzip")),
+                // Not in the specification; most collectors take it.
+                "zstd" => Compression::Zstd,
+                _ => return Err(unknown(&name, &value, "none, gzip, zstd")),
             };
         }
         if let Some((name, value)) = signal(get, "TIMEOUT") {

@@ -43,15 +43,20 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
-/// How requests are compressed.
+/// How requests are compressed. A receiver that refuses an encoding is sent the next lower one, of zstd, gzip
+/// and none, from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
+    /// Not at all to a receiver on this host, zstd to any other.
+    #[default]
+    Auto,
     /// Not at all.
     None,
-    /// gzip at its fastest level: every receiver must take it.
-    #[default]
+    /// gzip at its fastest level: every receiver should take it.
     Gzip,
+    /// zstd at level 1.
+    Zstd,
 }
 
 /// In which form distributions are sent.
@@ -139,7 +144,8 @@ pub struct ExportSettings {
     /// Bound of one attempt, from connecting to the last byte of the answer.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
-    /// Bound of the memory that requests waiting to be sent may use, in bytes as they are sent.
+    /// Bound of the memory that requests waiting to be sent may use, in bytes. They wait compressed, but for
+    /// what is to be sent uncompressed and takes no more than half of it.
     pub queue_bytes: usize,
     /// Waits between attempts.
     pub retry: RetrySettings,
@@ -303,11 +309,26 @@ mod tests {
             "[retry]\nmax = '1s'",
             "[tls]\nca = 'x'",
             "protocol = 'http/json'",
-            "compression = 'zstd'",
+            "compression = 'zstd:1'",
             "timeout = 10",
         ] {
             assert!(toml::from_str::<ExportSettings>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn compression_lists_what_it_accepts() {
+        for (value, expected) in [
+            ("auto", Compression::Auto),
+            ("none", Compression::None),
+            ("gzip", Compression::Gzip),
+            ("zstd", Compression::Zstd),
+        ] {
+            let settings: ExportSettings = toml::from_str(&format!("compression = '{value}'")).unwrap();
+            assert_eq!(settings.compression, expected);
+        }
+        let error = toml::from_str::<ExportSettings>("compression = 'brotli'").unwrap_err().to_string();
+        assert!(error.contains("`auto`, `none`, `gzip`, `zstd`"), "{error}");
     }
 
     #[test]

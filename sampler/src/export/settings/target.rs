@@ -1,5 +1,7 @@
 //! From settings to what a request needs: its URL and its headers.
 
+use std::net::IpAddr;
+
 use hyper::{
     Uri,
     header::{HeaderMap, HeaderName, HeaderValue},
@@ -17,6 +19,20 @@ pub struct Target {
     pub uri: Uri,
     /// How OTLP travels.
     pub protocol: Protocol,
+}
+
+impl Target {
+    /// Whether the URL itself says that the receiver runs on this host.
+    pub(crate) fn is_this_host(&self) -> bool {
+        let host = self.uri.host().unwrap_or_default();
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if let Ok(address) = host.parse::<IpAddr>() {
+            let address = address.to_canonical();
+            return address.is_loopback() || address.is_unspecified();
+        }
+        let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        name == "localhost" || name.ends_with(".localhost")
+    }
 }
 
 impl ExportSettings {
@@ -149,6 +165,32 @@ mod tests {
 
     fn url(settings: &ExportSettings) -> Result<String, SettingError> {
         settings.target().map(|target| target.uri.to_string())
+    }
+
+    #[test]
+    fn urls_that_name_this_host() {
+        for (host, expected) in [
+            ("127.0.0.1", true),
+            ("127.9.9.9", true),
+            ("[::1]", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("0.0.0.0", true),
+            ("[::]", true),
+            ("localhost", true),
+            ("LocalHost.", true),
+            ("otel.localhost", true),
+            ("notlocalhost", false),
+            ("localhost.example", false),
+            ("192.0.2.1", false),
+            ("[2001:db8::1]", false),
+            ("collector", false),
+        ] {
+            for protocol in [Protocol::HttpProtobuf, Protocol::Grpc] {
+                let endpoint = Some(format!("http://{host}:4318"));
+                let settings = ExportSettings { endpoint, protocol, ..Default::default() };
+                assert_eq!(settings.target().unwrap().is_this_host(), expected, "{host}");
+            }
+        }
     }
 
     #[test]

@@ -164,6 +164,74 @@ fn grpc_partial_success_follows_the_prefix() {
     assert_eq!(answer, Answer::Taken { rejected: 0, message: None });
 }
 
+fn http_sign(status: u16, body: &str, sent: Encoding) -> Option<Sign> {
+    let reply = reply(status, &[], body.as_bytes());
+    encoding_refused(&reply, &http(&reply, SystemTime::UNIX_EPOCH), sent)
+}
+
+fn grpc_sign(status: &str, message: &str, accepted: Option<&str>, sent: Encoding) -> Option<Sign> {
+    let mut headers = vec![("grpc-status", status), ("grpc-message", message)];
+    headers.extend(accepted.map(|list| ("grpc-accept-encoding", list)));
+    let reply = reply(200, &headers, b"");
+    encoding_refused(&reply, &grpc(&reply), sent)
+}
+
+#[test]
+fn an_http_receiver_that_does_not_know_the_encoding() {
+    let (clear, possible) = (Some(Sign::Clear), Some(Sign::Possible));
+    for (status, body, expected) in [
+        (415, "", clear),
+        (400, "", possible),
+        (400, "proto: wrong wire type", possible),
+        (400, "Unsupported Content-Encoding", clear),
+        (500, "cannot read zstd data", clear),
+        (422, "failed to decompress the body", clear),
+        (413, "zstd body larger than 4 MiB", None),
+        (503, "zstd", None),
+        (404, "", None),
+        (401, "", None),
+        (200, "zstd", None),
+    ] {
+        assert_eq!(http_sign(status, body, Encoding::Zstd), expected, "{status} {body}");
+    }
+    for status in [400, 415] {
+        assert!(http_sign(status, "", Encoding::Gzip).is_some());
+        assert_eq!(http_sign(status, "gzip and zstd only", Encoding::None), None);
+    }
+}
+
+/// Messages in the manner of gRPC's implementations in Go, Rust, C, .NET and Java.
+#[test]
+fn a_grpc_receiver_that_does_not_know_the_encoding() {
+    let clear = Some(Sign::Clear);
+    for (status, message, accepted, expected) in [
+        ("12", "grpc: Decompressor is not installed for grpc-encoding \"zstd\"", None, clear),
+        ("12", "Content is compressed with `zstd` which isn't supported", None, clear),
+        ("12", "Unsupported encoding", None, clear),
+        ("12", "", Some("identity,gzip"), clear),
+        ("3", "Decompressor is not installed for grpc-encoding", None, clear),
+        ("13", "Can't find decompressor for zstd", None, clear),
+        ("13", "Error parsing 'grpc-encoding' metadata", None, clear),
+        ("12", "unknown service opentelemetry.proto.collector.metrics.v1.MetricsService", None, None),
+        ("12", "", Some("identity,gzip,zstd"), None),
+        ("12", "", None, None),
+        ("16", "no token", Some("identity"), None),
+        ("8", "received message after decompression larger than max", None, None),
+        ("14", "zstd", None, None),
+    ] {
+        assert_eq!(grpc_sign(status, message, accepted, Encoding::Zstd), expected, "{status} {message}");
+    }
+    assert_eq!(grpc_sign("12", "Unsupported encoding", Some("identity"), Encoding::None), None);
+}
+
+#[test]
+fn unimplemented_asks_for_the_receiver_unless_it_is_the_encoding() {
+    for (message, asks) in [("", true), ("unknown service", true), ("unsupported encoding", false)] {
+        let Answer::Refused { failure, .. } = grpc_trailers("12", message, None) else { panic!() };
+        assert_eq!(failure.text.contains("is this an OTLP receiver?"), asks, "{failure}");
+    }
+}
+
 proptest! {
     /// Whatever a receiver sends, it is given a meaning and no text without bounds.
     #[test]

@@ -180,7 +180,7 @@ fn errors_name_the_variable_and_what_it_accepts() {
     for (name, value, accepted) in [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "grpc, http/protobuf"),
         ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "GRPC", "grpc, http/protobuf"),
-        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "none, gzip"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "deflate", "none, gzip, zstd"),
         ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s", "milliseconds"),
         ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "0", "milliseconds"),
         ("OTEL_EXPORTER_OTLP_INSECURE", "yes", "true, false"),
@@ -196,6 +196,16 @@ fn errors_name_the_variable_and_what_it_accepts() {
         let error = applied(&[(name, value)]).unwrap_err();
         assert_eq!(error.name, name);
         assert!(error.to_string().contains(accepted), "{error}");
+    }
+}
+
+#[test]
+fn compression_may_be_any_that_is_sent() {
+    for (value, expected) in
+        [("none", Compression::None), ("gzip", Compression::Gzip), ("zstd", Compression::Zstd)]
+    {
+        let settings = applied(&[("OTEL_EXPORTER_OTLP_COMPRESSION", value)]).unwrap();
+        assert_eq!(settings.compression, expected);
     }
 }
 
