@@ -9,16 +9,15 @@ mod support;
 use std::{
     fs,
     hint::black_box,
-    io::Write as _,
     time::{Duration, Instant},
 };
 
-use flate2::{Compression, write::GzEncoder};
 use hvsampler::{
     export::{
+        client::{Encoding, Framer},
         otlp::{Encoder, Request},
         resource::Resource,
-        settings::ExportSettings,
+        settings::{ExportSettings, Protocol},
     },
     model::Host,
 };
@@ -31,9 +30,10 @@ const ROUNDS: usize = 31;
 fn main() {
     println!("{}, Linux {}", cpu(), release());
     println!(
-        "| vCPUs | points | bytes/point | encoder ns/point | prost, encode only | prost, build and encode | gzip 1 ns/point |"
+        "| vCPUs | points | bytes/point | encoder ns/point | prost, encode only | prost, build and encode \
+         | gzip 1 ns/point | zstd 1 ns/point | gzip 1 bytes/point | zstd 1 bytes/point |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for (vms, vcpus) in [(5, 4), (50, 8), (200, 8), (1250, 8)] {
         row(vms, vcpus);
     }
@@ -53,8 +53,15 @@ fn row(vms: u32, vcpus: u32) {
     let bodies: Vec<Vec<u8>> = requests.iter().map(|request| request.body.to_vec()).collect();
     requests.clear();
 
-    // All four in each round, so that a change of the machine's mood meets all four.
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut framer = Framer::new(Protocol::HttpProtobuf);
+    let mut framed_bytes = |encoding| {
+        let framed = bodies.iter().map(|body| framer.frame(body, encoding).bytes().len());
+        framed.sum::<usize>() as f64 / points as f64
+    };
+    let [gzip_bytes, zstd_bytes] = [Encoding::Gzip, Encoding::Zstd].map(&mut framed_bytes);
+
+    // All five in each round, so that a change of the machine's mood meets all five.
+    let mut times: [Vec<Duration>; 5] = Default::default();
     for _ in 0..ROUNDS {
         times[0].push(timed(|| {
             encoder.encode(black_box(&snapshot), &mut requests);
@@ -71,15 +78,19 @@ fn row(vms: u32, vcpus: u32) {
                 black_box(message.clone().encode_to_vec());
             }
         }));
-        times[3].push(timed(|| {
-            for body in &bodies {
-                black_box(gzip(body));
-            }
-        }));
+        for (times, encoding) in times[3..].iter_mut().zip([Encoding::Gzip, Encoding::Zstd]) {
+            times.push(timed(|| {
+                for body in &bodies {
+                    black_box(framer.frame(body, encoding));
+                }
+            }));
+        }
     }
-    let [encoder, encode, build, gzip] = times.map(|times| median(times).as_nanos() as f64 / points as f64);
+    let [encoder, encode, build, gzip, zstd] =
+        times.map(|times| median(times).as_nanos() as f64 / points as f64);
     println!(
-        "| {} | {points} | {:.1} | {encoder:.1} | {encode:.1} | {build:.1} | {gzip:.1} |",
+        "| {} | {points} | {:.1} | {encoder:.1} | {encode:.1} | {build:.1} \
+         | {gzip:.1} | {zstd:.1} | {gzip_bytes:.1} | {zstd_bytes:.1} |",
         vms * vcpus,
         bytes as f64 / points as f64
     );
@@ -94,12 +105,6 @@ fn timed(work: impl FnOnce()) -> Duration {
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
-    encoder.write_all(bytes).expect("a vector takes everything");
-    encoder.finish().expect("a vector takes everything")
 }
 
 fn cpu() -> String {
