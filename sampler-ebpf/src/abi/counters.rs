@@ -1,5 +1,5 @@
-//! The form of tables of counters that the kernel keeps. Each subsystem has its own. A row there is all that a
-//! metric on an existing kernel member needs: the programs copy the member, and every exporter walks the tables.
+//! The form of tables of counters that the kernel keeps. Each subsystem has its own. The programs copy the
+//! member of each row; which metric it becomes is said in the catalog of user space.
 
 use super::offsets::Member;
 
@@ -17,20 +17,18 @@ pub enum Unit {
 pub struct CounterRow {
     /// Key in JSON output.
     pub key: &'static str,
-    /// OTLP metric, or `None` where the counter leaves as a state of `hypervisor.vcpu.time`, or in JSON alone.
-    pub metric: Option<&'static str>,
     /// Unit of the value.
     pub unit: Unit,
     /// The kernel member that holds the count.
     pub member: Member,
-    /// One sentence for `--help`, OTLP descriptions and the documentation.
+    /// One sentence for descriptions and the documentation.
     pub help: &'static str,
 }
 
 macro_rules! counters {
     (
         $(#[$doc:meta])* $counter:ident, $rows:ident, $each:ident;
-        $($name:ident = $key:literal, $metric:expr, $unit:expr, $member:ident, $help:literal;)*
+        $($name:ident = $key:literal, $unit:expr, $member:ident, $help:literal;)*
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +37,7 @@ macro_rules! counters {
 
         #[doc = concat!("One row for each [`", stringify!($counter), "`], in the order of its discriminants.")]
         pub const $rows: &[CounterRow] = &[
-            $(CounterRow { key: $key, metric: $metric, unit: $unit, member: Member::$member, help: $help },)*
+            $(CounterRow { key: $key, unit: $unit, member: Member::$member, help: $help },)*
         ];
 
         /// Calls `each` with every counter and the member that holds it, as straight-line code: in an eBPF

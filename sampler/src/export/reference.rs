@@ -36,9 +36,9 @@ struct Page {
 
 impl ForEachEntity for Page {
     fn entity<E: Entity>(&mut self) {
-        let _ = writeln!(self.text, "\n## Of each {}\n", E::NAME);
+        let _ = writeln!(self.text, "\n## Of {}", E::NAME);
         if !E::ATTRIBUTES.is_empty() {
-            self.text.push_str("| attribute | what it holds |\n|---|---|\n");
+            self.text.push_str("\n| attribute | what it holds |\n|---|---|\n");
             for (key, help) in E::ATTRIBUTES {
                 let _ = writeln!(self.text, "| `{key}` | {help} |");
             }

@@ -19,7 +19,7 @@ states! {
     Kernel = "kernel", "On a physical CPU, in the host's kernel for the guest: handling its exits.";
     Vmm = "vmm", "On a physical CPU, outside KVM_RUN: in the VMM, or in the host's kernel for it.";
     Poll = "poll", "On a physical CPU, in the host's kernel, polling for a wake-up of the halted guest.";
-    Run = "run", "On a physical CPU, not broken down: at level basic, or where KVM's hooks do not fire.";
+    Run = "run", "On a physical CPU, not broken down: at level basic, or not observed.";
     Steal = "steal", "Runnable, waiting for a physical CPU that somebody else has.";
     Throttled = "throttled", "Runnable, held back because a CPU quota of its control group, or of one above, has run out.";
     Halted = "halted", "Asleep because the guest halted, or has not started this vCPU.";

@@ -49,7 +49,7 @@ pub struct Modes {
     pub exit_row: u32,
     /// 1 from a switch that came between an exit and its `kvm_exit`, which KVM for AMD calls late up to 6.1.
     pub is_cut: u32,
-    /// The `told` that the programs have epoch_seen: what they wrote under another is no longer true.
+    /// The epoch that the programs have seen: what they wrote under another is no longer true.
     pub epoch_seen: u32,
     /// 1 when the last exit was counted as one that went on to the VMM.
     pub is_vmms: u32,

@@ -53,14 +53,12 @@ pub const fn bucket_of(ns: u64) -> usize {
 pub struct DistributionRow {
     /// Key in JSON output.
     pub key: &'static str,
-    /// OTLP metric.
-    pub metric: &'static str,
     /// One sentence for OTLP descriptions and the documentation.
     pub help: &'static str,
 }
 
 macro_rules! distributions {
-    ($($name:ident = $key:literal, $metric:literal, $help:literal;)*) => {
+    ($($name:ident = $key:literal, $help:literal;)*) => {
         /// A distribution that the scheduler program keeps of each vCPU; the discriminant is its index in a slot.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
@@ -68,16 +66,16 @@ macro_rules! distributions {
 
         /// One row for each [`Distribution`], in the order of its discriminants.
         pub const DISTRIBUTIONS: &[DistributionRow] =
-            &[$(DistributionRow { key: $key, metric: $metric, help: $help },)*];
+            &[$(DistributionRow { key: $key, help: $help },)*];
     };
 }
 
 distributions! {
-    Steal = "steal", "hypervisor.vcpu.steal.duration",
+    Steal = "steal",
         "Wait for a physical CPU before each run stint, as the kernel adds it to the run delay.";
-    WakeupLatency = "wakeup_latency", "hypervisor.vcpu.wakeup.latency",
+    WakeupLatency = "wakeup_latency",
         "The same, of the waits that followed a sleep: from the wake-up to running.";
-    Stint = "stint", "hypervisor.vcpu.run.duration",
+    Stint = "stint",
         "CPU time of each run stint, from being given a physical CPU to leaving it.";
 }
 

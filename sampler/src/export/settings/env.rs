@@ -129,7 +129,6 @@ impl ExportSettings {
     }
 }
 
-/// All sums are cumulative. Somebody who asks for something else must not find out from wrong graphs.
 /// The kernel counts in powers of two: in other buckets the counts would be guesses.
 fn refuse_explicit_buckets(get: Get<'_>) -> Result<(), SettingError> {
     let name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
@@ -143,6 +142,7 @@ fn refuse_explicit_buckets(get: Get<'_>) -> Result<(), SettingError> {
     }
 }
 
+/// All sums are cumulative. Somebody who asks for something else must not find out from wrong graphs.
 fn refuse_delta(get: Get<'_>) -> Result<(), SettingError> {
     let name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
     match non_empty(get, name) {

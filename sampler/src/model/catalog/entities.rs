@@ -23,7 +23,7 @@ pub trait Entity: 'static {
     /// Tells it from others of its kind, cheaper than its attributes do. Where it is the same, so are they.
     type Key: PartialEq;
 
-    /// What it is called.
+    /// What it is called, with its article.
     const NAME: &'static str;
     /// Its attributes: keys, and what they hold.
     const ATTRIBUTES: &'static [(&'static str, &'static str)];
@@ -70,7 +70,7 @@ impl Entity for HostEntity {
     type Data = Snapshot;
     type Key = ();
 
-    const NAME: &'static str = "host";
+    const NAME: &'static str = "the host";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[];
     const SERIES: &'static [Series<Snapshot>] = host::SERIES;
 
@@ -95,7 +95,7 @@ impl Entity for VmEntity {
     type Data = Vm;
     type Key = VmKey;
 
-    const NAME: &'static str = "VM";
+    const NAME: &'static str = "a VM";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[VM_ID];
     const SERIES: &'static [Series<Vm>] = vm::SERIES;
 
@@ -124,7 +124,7 @@ impl Entity for InfoEntity {
     type Data = Vm;
     type Key = (VmKey, Option<Arc<str>>, Option<Arc<str>>, &'static str);
 
-    const NAME: &'static str = "VM as it is known";
+    const NAME: &'static str = "what is known of a VM";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
         VM_ID,
         ("hypervisor.vm.name", "Name that the platform gave the guest, where one is known."),
@@ -175,7 +175,7 @@ impl Entity for VcpuEntity {
     /// With the number: a thread that runs another vCPU now is another one.
     type Key = (VcpuId, u32);
 
-    const NAME: &'static str = "vCPU";
+    const NAME: &'static str = "a vCPU";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
         &[VM_ID, ("hypervisor.vcpu.id", "Number of the vCPU as the VMM chose it.")];
     const SERIES: &'static [Series<Vcpu>] = vcpu::SERIES;
@@ -210,7 +210,7 @@ impl Entity for ExitEntity {
     type Data = (ExitKind, ExitTotals);
     type Key = (Option<VmKey>, ExitKind);
 
-    const NAME: &'static str = "exits of a VM of one kind";
+    const NAME: &'static str = "a VM's exits of one kind";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
         VM_ID,
         ("hypervisor.exit.reason", "Why the guest was left, in words that hold for all processors."),
@@ -247,7 +247,7 @@ impl Entity for StealByEntity {
     type Data = AttributedVm;
     type Key = (Option<VmKey>, Arc<str>, u64);
 
-    const NAME: &'static str = "VM that takes another's time";
+    const NAME: &'static str = "a VM that takes another's time";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
         VM_ID,
         ("hypervisor.steal.by.kind", "Always vm."),

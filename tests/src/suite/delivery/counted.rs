@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
 use hvsampler::export::resource::bounded;
-use sampler_ebpf::abi::{COUNTERS, CounterRow, DISTRIBUTIONS, DistributionRow, Unit};
 use serde::Deserialize;
 
 use super::point::{Attribute, Attributes, Distribution, Kind, Point, PointValue, Series};
@@ -168,17 +167,16 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
             for (metric, ns) in TOTALS.into_iter().zip([vcpu.totals.run_ns, vcpu.totals.run_delay_ns]) {
                 put(total_series(&vm.id, vcpu.index, metric), start, seconds(ns));
             }
-            for (row, metric) in metrics() {
-                let count = vcpu.rest.get(row.key).and_then(serde_json::Value::as_u64);
-                let count = count.with_context(|| format!("{} is missing in a line", row.key))?;
-                let value = if is_time(row) { seconds(count) } else { int(count) };
-                put(counter_series(&vm.id, vcpu.index, row, metric), start, value);
+            for (key, metric, unit) in COUNTERS {
+                let count = vcpu.rest.get(key).and_then(serde_json::Value::as_u64);
+                let count = count.with_context(|| format!("{key} is missing in a line"))?;
+                put(counter_series(&vm.id, vcpu.index, metric, unit), start, int(count));
             }
         }
-        for row in DISTRIBUTIONS {
-            let histogram = vm.distributions.get(row.key);
-            let histogram = histogram.with_context(|| format!("{} is missing in a line", row.key))?;
-            put(distribution_series(&vm.id, row), vm.seen_unix_ns, distribution(histogram));
+        for (key, metric) in DISTRIBUTIONS {
+            let histogram = vm.distributions.get(key);
+            let histogram = histogram.with_context(|| format!("{key} is missing in a line"))?;
+            put(distribution_series(&vm.id, metric), vm.seen_unix_ns, distribution(histogram));
         }
         for (key, count) in &vm.kvm {
             match key.strip_suffix("_ns") {
@@ -226,11 +224,11 @@ fn exported(vcpus: &[Vcpu]) -> Vec<&Vcpu> {
 fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
     let Ended { vm_id, index, start_unix_ns: start, followed_unix_ns, .. } = ended;
     let states = ended.states.keys().map(|state| (time_series(vm_id, *index, state), *followed_unix_ns));
-    let counters = metrics().map(|(row, metric)| (counter_series(vm_id, *index, row, metric), *start));
+    let counters = COUNTERS.map(|(_, metric, unit)| (counter_series(vm_id, *index, metric, unit), *start));
     let totals = TOTALS.map(|metric| (total_series(vm_id, *index, metric), *start));
     let mut series: Vec<_> = states.chain(totals).chain(counters).collect();
     if ended.vm_gone {
-        series.extend(DISTRIBUTIONS.iter().map(|row| (distribution_series(vm_id, row), *start)));
+        series.extend(DISTRIBUTIONS.map(|(_, metric)| (distribution_series(vm_id, metric), *start)));
         series.extend(SHARES.map(|kind| (steal_series(vm_id, kind, None), *start)));
         series.push((co_stop_series(vm_id), *start));
         series.push((vcpu_count_series(vm_id), *start));
@@ -269,14 +267,20 @@ fn helper_series(vm_id: &str, kind: &str, state: &str) -> Series {
     series("hypervisor.vm.helper.time", "s", Kind::COUNTER, attributes)
 }
 
-/// The counters that are metrics of their own.
-fn metrics() -> impl Iterator<Item = (&'static CounterRow, &'static str)> {
-    COUNTERS.iter().filter_map(|row| Some((row, row.metric?)))
-}
+/// The counters that are metrics of their own: key in a line, metric, unit.
+const COUNTERS: [(&str, &str, &str); 4] = [
+    ("voluntary_switches", "hypervisor.vcpu.yields", "{yield}"),
+    ("involuntary_switches", "hypervisor.vcpu.preemptions", "{preemption}"),
+    ("migrations", "hypervisor.vcpu.migrations", "{migration}"),
+    ("timeslices", "hypervisor.vcpu.timeslices", "{timeslice}"),
+];
 
-fn is_time(row: &CounterRow) -> bool {
-    row.unit == Unit::Nanoseconds
-}
+/// The distributions: key in a line, metric.
+const DISTRIBUTIONS: [(&str, &str); 3] = [
+    ("steal", "hypervisor.vcpu.steal.duration"),
+    ("wakeup_latency", "hypervisor.vcpu.wakeup.latency"),
+    ("stint", "hypervisor.vcpu.run.duration"),
+];
 
 fn time_series(vm_id: &str, index: u32, state: &str) -> Series {
     let mut attributes = of_vcpu(vm_id, index);
@@ -284,16 +288,12 @@ fn time_series(vm_id: &str, index: u32, state: &str) -> Series {
     series("hypervisor.vcpu.time", "s", Kind::COUNTER, attributes)
 }
 
-fn counter_series(vm_id: &str, index: u32, row: &CounterRow, metric: &str) -> Series {
-    let unit = match row.unit {
-        Unit::Nanoseconds => "s",
-        Unit::Count(unit) => unit,
-    };
+fn counter_series(vm_id: &str, index: u32, metric: &str, unit: &str) -> Series {
     series(metric, unit, Kind::COUNTER, of_vcpu(vm_id, index))
 }
 
-fn distribution_series(vm_id: &str, row: &DistributionRow) -> Series {
-    series(row.metric, "s", Kind::DISTRIBUTION, of_vm(vm_id))
+fn distribution_series(vm_id: &str, metric: &str) -> Series {
+    series(metric, "s", Kind::DISTRIBUTION, of_vm(vm_id))
 }
 
 fn distribution(histogram: &Histogram) -> PointValue {

@@ -58,7 +58,7 @@ impl VmAccount {
         self.ledger.charged()
     }
 
-    /// ThreadShares out the run delay of the vCPUs' intervals since the last call. `lives` tells of a VM whether it still does.
+    /// Shares out the run delay of the vCPUs' intervals since the last call. `lives` tells of a VM whether it still does.
     pub fn share_out(
         &mut self,
         mut name: impl FnMut(RawOccupant) -> Named,
