@@ -158,6 +158,9 @@ fn of_vm(vm: &Vm, to: &mut Numbers) {
     }
     to.put("hypervisor.vm.co_stop.time", id(&vm.id), vm.seen_unix_ns, double(vm.co_stop.ns));
     for (kind, sum) in vm.helpers.iter() {
+        let mut attributes = id(&vm.id);
+        attributes.push(string("hypervisor.helper.kind", kind.key()));
+        to.put("hypervisor.vm.helper.count", attributes, vm.seen_unix_ns, integer(sum.threads.into()));
         for (state, ns) in [("run", sum.total.run_ns), ("steal", sum.total.run_delay_ns)] {
             let mut attributes = id(&vm.id);
             attributes.push(string("hypervisor.helper.kind", kind.key()));

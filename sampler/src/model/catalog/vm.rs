@@ -96,6 +96,20 @@ pub(super) const SERIES: &[Series<Vm>] = &[
             }
         }),
     },
+    Series {
+        family: Family::up_down_counter(
+            "hypervisor.vm.helper.count",
+            Unit::Count("{thread}"),
+            "Threads that work for the VM and run no vCPU.",
+        ),
+        attributes: &[HELPER_KIND],
+        start: Start::Followed,
+        values: Values::Numbers(|vm, to| {
+            for (kind, sum) in vm.helpers.iter() {
+                to.set(kind as usize, sum.threads.into());
+            }
+        }),
+    },
     Series::plain(
         Family::up_down_counter("hypervisor.vm.vcpu.count", Unit::Count("{vcpu}"), "vCPUs of the VM."),
         Start::Created,

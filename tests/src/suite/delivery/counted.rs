@@ -63,6 +63,7 @@ struct CoStop {
 #[derive(Debug, Clone, Deserialize)]
 struct Helper {
     kind: String,
+    threads: u64,
     run_ns: u64,
     run_delay_ns: u64,
 }
@@ -194,6 +195,7 @@ fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Po
         }
         put(co_stop_series(&vm.id), vm.seen_unix_ns, seconds(vm.co_stop.estimated_ns));
         for helper in &vm.helpers {
+            put(helper_count_series(&vm.id, &helper.kind), vm.seen_unix_ns, int(helper.threads));
             for (state, ns) in [("run", helper.run_ns), ("steal", helper.run_delay_ns)] {
                 put(helper_series(&vm.id, &helper.kind, state), vm.seen_unix_ns, seconds(ns));
             }
@@ -265,6 +267,12 @@ fn helper_series(vm_id: &str, kind: &str, state: &str) -> Series {
     attributes.insert("hypervisor.helper.kind".to_owned(), text(kind));
     attributes.insert("hypervisor.helper.state".to_owned(), text(state));
     series("hypervisor.vm.helper.time", "s", Kind::COUNTER, attributes)
+}
+
+fn helper_count_series(vm_id: &str, kind: &str) -> Series {
+    let mut attributes = of_vm(vm_id);
+    attributes.insert("hypervisor.helper.kind".to_owned(), text(kind));
+    series("hypervisor.vm.helper.count", "{thread}", Kind::LEVEL, attributes)
 }
 
 /// The counters that are metrics of their own: key in a line, metric, unit.

@@ -144,6 +144,8 @@ fn otlp() -> Value {
         series(attributes, Some("220"), "asDouble", [value.into(), value.into()])
     };
     let helpers = [helper("run", 0.5), helper("steal", 0.25)].concat();
+    let vhost = vec![id(), text("hypervisor.helper.kind", "vhost")];
+    let vhost = series(vhost, Some("220"), "asInt", ["1".into(), "1".into()]);
     let metrics = json!([
         counter("hypervisor.vcpu.time", "s", times),
         counter("hypervisor.vcpu.cpu.time", "s", total(3e-9)),
@@ -160,6 +162,7 @@ fn otlp() -> Value {
         counter("hypervisor.vm.steal.time", "s", occupants),
         counter("hypervisor.vm.co_stop.time", "s", co_stop),
         counter("hypervisor.vm.helper.time", "s", helpers),
+        level("hypervisor.vm.helper.count", "{thread}", vhost),
         gauge("hypervisor.vm.info", "{vm}", series(info(), None, "asInt", ["1".into(), "1".into()])),
         level(
             "hypervisor.vm.vcpu.count",
@@ -197,7 +200,7 @@ fn target(points: &mut [Point]) -> &mut Point {
 fn what_a_collector_writes_by_the_specification_is_equal() {
     let deviations = compare(&points(), &read(&otlp()));
     assert!(deviations.is_empty(), "{}", summary(&deviations));
-    assert_eq!(points().len(), 3 * 28, "3 states, 6 counters, 18 of the VM and 1 of the host");
+    assert_eq!(points().len(), 3 * 29, "3 states, 6 counters, 19 of the VM and 1 of the host");
 }
 
 #[test]
