@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use sampler_ebpf::abi::{Counter, Distribution, Histogram, KvmStat};
-
 use super::terminal;
-use crate::model::{Occupant, OccupantKind, STATES, SamplerStats, Snapshot, State, Vcpu, Vm, distribution};
+use crate::model::{
+    Occupant, OccupantKind, SamplerStats, Snapshot, State, Vcpu, Vm, distribution,
+    view::{self, Rated, Rates, WorstOccupant},
+};
 
 /// Columns that a guest's name may take.
 const MAX_NAME_COLUMNS: usize = 32;
@@ -81,72 +82,16 @@ fn losses(stats: &SamplerStats, text: &mut String) {
     }
 }
 
-/// What an interval came to for one vCPU, or for all of a guest.
-#[derive(Clone, Copy, Debug, Default)]
-struct Rates {
-    /// Percent of one vCPU's wall time by state, averaged over the vCPUs that know the state.
-    percent: [Option<f64>; STATES.len()],
-    /// Preemptions in a second, added up over vCPUs.
-    preemptions: f64,
-    /// Exits in a second, added up over the vCPUs of which KVM's counts were read.
-    exits: Option<f64>,
-    /// Waits for a CPU in the interval, of all vCPUs together.
-    waits: Histogram,
-    /// Percent of the interval in which some vCPUs of a guest ran while others waited; none of a single vCPU.
-    co_stop: Option<f64>,
-}
-
-impl Rates {
-    /// `None` before a vCPU's second reading.
-    fn of_vcpu(vcpu: &Vcpu) -> Option<Self> {
-        let interval = vcpu.interval.as_ref().filter(|interval| interval.wall_ns > 0)?;
-        let wall = interval.wall_ns as f64;
-        let seconds = wall / 1e9;
-        let mut rates = Self {
-            percent: [None; STATES.len()],
-            preemptions: interval.counters[Counter::InvoluntarySwitches as usize] as f64 / seconds,
-            exits: interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)).map(|exits| exits as f64 / seconds),
-            waits: *vcpu.distributions_added().get(Distribution::Steal),
-            co_stop: None,
-        };
-        for (state, ns) in interval.states.iter() {
-            rates.percent[state as usize] = Some(ns as f64 * 100.0 / wall);
-        }
-        Some(rates)
-    }
-
-    fn of_vm(vm: &Vm) -> Option<Self> {
-        let vcpus: Vec<_> = vm.vcpus.iter().filter_map(Self::of_vcpu).collect();
-        if vcpus.is_empty() {
-            return None;
-        }
-        let mut rates = Self::default();
-        for (state, percent) in rates.percent.iter_mut().enumerate() {
-            let known: Vec<f64> = vcpus.iter().filter_map(|vcpu| vcpu.percent[state]).collect();
-            // What a vCPU does not know of its CPU time it has in another of these states.
-            let of = if State::ALL[state].is_on_cpu() { vcpus.len() } else { known.len() };
-            *percent = (!known.is_empty()).then(|| known.iter().sum::<f64>() / of as f64);
-        }
-        rates.preemptions = vcpus.iter().map(|vcpu| vcpu.preemptions).sum();
-        rates.exits = vcpus.iter().filter_map(|vcpu| vcpu.exits).reduce(|sum, exits| sum + exits);
-        rates.waits =
-            vcpus.iter().fold(Histogram::default(), |sum, vcpu| distribution::plus(&sum, &vcpu.waits));
-        let wall = vm.vcpus.iter().filter_map(|vcpu| vcpu.interval).map(|interval| interval.wall_ns).max();
-        // The ticks of an interval may be longer than it by one.
-        let percent = |(ns, wall): (u64, u64)| (ns as f64 * 100.0 / wall as f64).min(100.0);
-        rates.co_stop = vm.co_stop.interval_ns.zip(wall).map(percent);
-        Some(rates)
-    }
-
-    fn of(&self, state: State) -> f64 {
-        self.percent[state as usize].unwrap_or(0.0)
-    }
-}
-
 struct Row<'a> {
     vm: &'a Vm,
     name: String,
     rates: Option<Rates>,
+}
+
+impl<'a> Row<'a> {
+    fn of(Rated { vm, rates }: Rated<'a>) -> Self {
+        Self { vm, name: display_name(vm), rates }
+    }
 }
 
 struct Table<'a> {
@@ -160,13 +105,7 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn of(snapshot: &'a Snapshot, options: TableOptions) -> Self {
-        let mut rows: Vec<_> = snapshot
-            .vms
-            .iter()
-            .map(|vm| Row { vm, name: display_name(vm), rates: Rates::of_vm(vm) })
-            .collect();
-        // Stable, so guests with equal steal keep the model's order and do not jump about between refreshes.
-        rows.sort_by(|a, b| denied(b).total_cmp(&denied(a)));
+        let mut rows: Vec<_> = view::by_denied(snapshot).into_iter().map(Row::of).collect();
         let shown = options.max_guests.unwrap_or(rows.len()).min(rows.len());
         let left_out = rows.len() - shown;
         rows.truncate(shown);
@@ -178,8 +117,8 @@ impl<'a> Table<'a> {
             states.is_some_and(|states| states.get(state).is_some())
         };
         // A column of its own only where a quota ran out: few hosts have any.
-        let quota_ran_out =
-            rows.iter().any(|row| row.rates.is_some_and(|rates| rates.of(State::Throttled) > 0.0));
+        let throttled = |row: &Row<'_>| row.rates.and_then(|rates| rates.percent(State::Throttled));
+        let quota_ran_out = rows.iter().any(|row| throttled(row).is_some_and(|percent| percent > 0.0));
         let is_shown = |state| state != State::Throttled || quota_ran_out;
         let states = State::ALL
             .into_iter()
@@ -233,7 +172,7 @@ impl<'a> Table<'a> {
         let padding = self.name_columns.saturating_sub(terminal::columns_of(name));
         let _ = write!(text, "{name}{:padding$} {id:>8} {vcpus:>5}", "");
         for state in &self.states {
-            let percent = rates.and_then(|rates| rates.percent[*state as usize]);
+            let percent = rates.and_then(|rates| rates.percent(*state));
             let _ = write!(text, " {:>width$}", number(percent, 1), width = column_width(*state));
         }
         let _ = write!(
@@ -260,11 +199,6 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What a guest was denied, in percent.
-fn denied(row: &Row<'_>) -> f64 {
-    row.rates.map_or(0.0, |rates| rates.of(State::Steal) + rates.of(State::Throttled))
-}
-
 fn column_name(state: State) -> String {
     format!("{}%", state.row().key.to_uppercase())
 }
@@ -281,12 +215,10 @@ fn display_name(vm: &Vm) -> String {
 
 /// Who took most of a guest's steal in the interval; `None` where nothing was taken.
 fn worst_occupant(vm: &Vm) -> Option<String> {
-    let shares = vm.shares.as_deref()?;
-    let worst = shares.first()?;
-    let all: u64 = shares.iter().map(|share| share.ns).sum();
-    let Occupant { kind, id, name } = &worst.occupant;
+    let worst = WorstOccupant::of(vm)?;
+    let Occupant { kind, id, name } = worst.who;
     let who = match kind {
-        OccupantKind::Vm if *id == Some(vm.id.clone()) => "itself".to_owned(),
+        OccupantKind::Vm if worst.is_itself => "itself".to_owned(),
         OccupantKind::Vm if id.is_none() && name.as_deref() == Some("others") => "other guests".to_owned(),
         OccupantKind::Vm => name
             .as_ref()
@@ -297,7 +229,7 @@ fn worst_occupant(vm: &Vm) -> Option<String> {
             None => kind.key().to_owned(),
         },
     };
-    Some(format!("{who} {:.0} %", worst.ns as f64 * 100.0 / all.max(1) as f64))
+    Some(format!("{who} {:.0} %", worst.percent))
 }
 
 fn vcpu_name(vcpu: &Vcpu) -> String {

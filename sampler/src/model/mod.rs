@@ -17,6 +17,7 @@ mod on_cpu;
 mod snapshot;
 mod state;
 mod tolerance;
+pub mod view;
 
 pub use account::{Account, Faults, Reading};
 pub use attribution::{Attributed, AttributedVm, Ledger, OCCUPANT_KINDS, Occupant, OccupantKind, Share};
