@@ -17,7 +17,7 @@ use aya_log::EbpfLogger;
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// The thread that carries the messages; nothing runs when the level is off.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct BpfLog {
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,

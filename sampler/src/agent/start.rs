@@ -4,12 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    BpfLog, Follower,
-    follower::{Answer, Question},
-};
+use super::{BpfLog, Driver};
 use crate::{
-    collect::{Collector, platform, procfs::ProcFs},
+    collect::{Collector, procfs::ProcFs},
     kernel::{
         Root, capability,
         check::{CheckItem, CheckStatus},
@@ -17,16 +14,34 @@ use crate::{
         host, limits, lockdown, namespace,
     },
     load::{self, Options},
-    model::VmKey,
-    source::{GuestFacts, Kvm, KvmGuest, Levels, TaskFacts, telling_unit},
+    source::{Kvm, Settings, Source},
 };
 
 /// What stands in the way for certain, asked before the kernel answers with nothing more than a number.
 const OBSTACLES: &[fn(&Root) -> CheckItem] = &[capability::check_bpf, lockdown::check, namespace::check_pid];
 
-/// How long vCPUs are waited for that /proc knows of and no walk has seen inside KVM yet, and guests that do not say
+/// How long vCPUs are waited for that are there and were not seen inside KVM yet, and guests that do not say
 /// who they are: the first snapshot is to be whole, but a paused guest or a hung one must not keep it for ever.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// How to start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartOptions {
+    /// Level of the eBPF programs' messages; 0 is none.
+    pub bpf_log_level: u8,
+    /// How to sample.
+    pub settings: Settings,
+}
+
+/// A source that was just opened.
+pub struct Opened {
+    /// The source.
+    pub source: Box<dyn Source>,
+    /// vCPUs that there are, as far as this process may see; the source finds them one by one.
+    pub vcpus: usize,
+    /// Carries the messages of the source's programs.
+    pub bpf_log: BpfLog,
+}
 
 /// Fails where a privilege or a kernel feature is missing that nothing can do without.
 ///
@@ -43,23 +58,41 @@ pub fn obstacles() -> Result<()> {
     Ok(())
 }
 
-/// Loads the programs, attaches them, and finds the vCPUs that run already and the names of their guests. Takes a
-/// second at most when some of them do not show themselves.
+/// Loads the programs and attaches them.
 ///
 /// # Errors
 /// Says which privilege, kernel feature, map or hook is missing, and how to get it.
-pub fn start(bpf_log_level: u8, levels: Levels) -> Result<(Follower, BpfLog)> {
+pub fn open(options: &StartOptions) -> Result<Opened> {
     obstacles()?;
     let root = Root::system();
     limits::lift_memlock();
-    let mut loaded = load::load(options(bpf_log_level)).context("starting the eBPF half")?;
-    let bpf_log = BpfLog::start(&mut loaded.ebpf, bpf_log_level)?;
+    let programs = self::options(options.bpf_log_level);
+    let mut loaded = load::load(programs).context("starting the eBPF half")?;
+    let bpf_log = BpfLog::start(&mut loaded.ebpf, options.bpf_log_level)?;
     let host = Arc::new(host::read(&root)?);
     let mut source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
-    source.set_levels(levels);
-    let mut follower = Follower::new(source, answer)?;
-    follower.settle(vcpus_of_proc(), SETTLE)?;
-    Ok((follower, bpf_log))
+    source.configure(options.settings)?;
+    Ok(Opened { source: Box::new(source), vcpus: vcpus_of_proc(), bpf_log })
+}
+
+/// Finds the vCPUs that run already and the names of their guests. Takes a second at most when some of them do not show
+/// themselves.
+///
+/// # Errors
+/// When the source cannot look for vCPUs, or no thread can be started.
+pub fn settle(opened: Opened) -> Result<(Driver, BpfLog)> {
+    let Opened { source, vcpus, bpf_log } = opened;
+    let mut driver = Driver::new(source)?;
+    driver.settle(vcpus, SETTLE)?;
+    Ok((driver, bpf_log))
+}
+
+/// Opens the source and lets it settle.
+///
+/// # Errors
+/// Those of [`open`] and [`settle`].
+pub fn start(options: &StartOptions) -> Result<(Driver, BpfLog)> {
+    settle(open(options)?)
 }
 
 /// vCPUs that `/proc` knows of, as far as this process may see.
@@ -71,35 +104,4 @@ fn vcpus_of_proc() -> usize {
 #[must_use]
 pub fn options(log_level: u8) -> Options {
     Options { log_level, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() }
-}
-
-fn answer(question: Question) -> Answer {
-    match question {
-        Question::Guest(vm) => Answer::Guest(identify(vm)),
-        Question::Task(pid) => Answer::Task(name_task(pid)),
-    }
-}
-
-/// `None` of a process that has ended meanwhile, as most that are asked about late have.
-fn name_task(pid: u32) -> Option<TaskFacts> {
-    let name = ProcFs::system().task_name(pid).ok()?;
-    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(telling_unit) })
-}
-
-/// May block for as long as the guest's process hangs.
-fn identify(vm: VmKey) -> Option<GuestFacts> {
-    let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
-    let facts = match ProcFs::system().facts(pid, start_boottime_ns) {
-        Ok(facts) => facts,
-        Err(error) => {
-            tracing::debug!(%error, pid, "a guest's process does not tell who it is");
-            return None;
-        }
-    };
-    let identity = platform::identify(&facts);
-    Some(GuestFacts {
-        platform: identity.platform.value,
-        name: identity.name.map(|name| name.value),
-        uuid: identity.uuid.map(|uuid| uuid.value),
-    })
 }

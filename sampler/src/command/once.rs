@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::{
-    agent,
+    agent::{self, StartOptions},
     cli::{OnceArgs, OnceFormat},
     export::{json, table},
-    source::Levels,
+    model::Levels,
+    source::Settings,
 };
 
 /// How long the names of those that took a guest's time are waited for.
@@ -19,12 +20,15 @@ const NAMES: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the programs cannot be put to work, or the kernel's threads cannot be walked over.
 pub fn run(args: &OnceArgs) -> Result<String> {
-    let (mut follower, _bpf_log) = agent::start(0, Levels { most: args.level, ..Levels::default() })?;
-    follower.set_interval(args.interval)?;
+    let levels = Levels { most: args.level, ..Levels::default() };
+    let settings = Settings { interval: args.interval, levels };
+    let options = StartOptions { bpf_log_level: 0, settings };
+    let (mut driver, _bpf_log) = agent::start(&options)?;
     let begin = Instant::now();
-    follower.snapshot()?;
-    follower.follow_until(begin + args.interval);
-    let snapshot = follower.snapshot_after(NAMES)?;
+    driver.read()?;
+    driver.compose();
+    driver.attend_until(begin + args.interval);
+    let snapshot = driver.snapshot_after(NAMES)?;
     Ok(match args.format {
         OnceFormat::Table => {
             table::render(&snapshot, table::TableOptions { vcpus: args.vcpu, max_guests: None })

@@ -17,7 +17,11 @@ pub use error::ConfigError;
 pub use values::{LogLevel, MIN_INTERVAL, StartDelay, interval as check_interval};
 
 use self::file::ConfigFile;
-use crate::{duration, export::settings::ExportSettings, model::Level, source::Levels};
+use crate::{
+    duration,
+    export::settings::ExportSettings,
+    model::{Level, Levels},
+};
 
 /// The file that is read where no other is named; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/hvsampler/config.toml";

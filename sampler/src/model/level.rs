@@ -1,4 +1,4 @@
-//! How much is told of a VM.
+//! How much is observed of VMs.
 
 /// How much is told of a VM's vCPUs.
 #[derive(
@@ -21,5 +21,25 @@ impl Level {
             Self::Basic => "basic",
             Self::Full => "full",
         }
+    }
+}
+
+/// What an operator allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Levels {
+    /// The highest level of any VM.
+    pub most: Level,
+    /// Exits of one vCPU in a second, averaged over an interval, beyond which its VM is at [`Level::Basic`].
+    pub max_exits: u64,
+}
+
+impl Levels {
+    /// Where nothing else is asked for: at some 0.2 microseconds for each exit, two percent of a CPU at most.
+    pub const DEFAULT: Self = Self { most: Level::Full, max_exits: 100_000 };
+}
+
+impl Default for Levels {
+    fn default() -> Self {
+        Self::DEFAULT
     }
 }

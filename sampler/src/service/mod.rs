@@ -25,11 +25,12 @@ use self::{
     screen::Screen,
 };
 use crate::{
-    agent::{self, Sampling, Schedule},
+    agent::{self, Opened, Sampling, Schedule, StartOptions},
     config::{Config, ConfigError},
     export::selfmetrics::SelfStats,
     kernel::{Root, host},
     model::{SamplerStats, Snapshot},
+    source::Settings,
 };
 
 /// What a service is started with beside its configuration.
@@ -40,6 +41,14 @@ pub struct Start<R> {
     pub log: LogControl,
     /// What standard output is for.
     pub output: Output,
+}
+
+/// What steers a service from outside.
+pub struct Steering<S, H> {
+    /// Over when the service is to end.
+    pub shutdown: S,
+    /// Over whenever the configuration is to be read again.
+    pub hang_up: H,
 }
 
 /// What the service prints on standard output.
@@ -54,8 +63,8 @@ pub enum Output {
     Json,
 }
 
-/// Samples and exports until `shutdown` is over; then takes a last snapshot and sends what waits, for the
-/// configured deadline at most.
+/// Samples KVM's guests and exports until `shutdown` is over; then takes a last snapshot and sends what waits, for the
+/// configured deadline at most. SIGHUP reads the configuration again.
 ///
 /// # Errors
 /// What keeps the programs or the first exporter from working. Later failures are logged and counted.
@@ -63,11 +72,32 @@ pub async fn run<R>(config: Config, start: Start<R>, shutdown: impl Future<Outpu
 where
     R: Fn() -> Result<Config, ConfigError>,
 {
-    let hang_up = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    let mut signals = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    let hang_up = async move || {
+        signals.recv().await;
+    };
+    run_with(config, start, Steering { shutdown, hang_up }, agent::open).await
+}
+
+/// The same with any source.
+///
+/// # Errors
+/// What keeps the source or the first exporter from working. Later failures are logged and counted.
+pub async fn run_with<R, S, H>(
+    config: Config,
+    start: Start<R>,
+    steering: Steering<S, H>,
+    open: impl FnOnce(&StartOptions) -> Result<Opened>,
+) -> Result<()>
+where
+    R: Fn() -> Result<Config, ConfigError>,
+    S: Future<Output = ()>,
+    H: AsyncFnMut(),
+{
     let host = host::read(&Root::system())?;
     let stats = Arc::new(Mutex::new(SamplerStats::default()));
     let exports = Exports::start(&config, host, Arc::clone(&stats))?;
-    let (follower, _bpf_log) = agent::start(config.log.bpf_level as u8, config.levels())?;
+    let (driver, _bpf_log) = agent::settle(open(&options(&config))?)?;
     let (lines, mut unwritten) = (start.output == Output::Json).then(lines::start).transpose()?.unzip();
     let mut deliver = Deliver {
         announcer: Announcer::default(),
@@ -82,9 +112,10 @@ where
         tracing::warn!("nothing is exported: set export.endpoint, OTEL_EXPORTER_OTLP_ENDPOINT or --endpoint");
     }
     let sampling =
-        Sampling::spawn(follower, schedule(&config), delay, move |snapshot| deliver.snapshot(snapshot))?;
-    let shutdown = shutdown_or(shutdown, nobody_wants_it(unwritten.as_mut(), &exports));
-    let config = steer(config, start, &sampling, &exports, hang_up, shutdown).await;
+        Sampling::spawn(driver, schedule(&config), delay, move |snapshot| deliver.snapshot(snapshot))?;
+    let shutdown = shutdown_or(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports));
+    let steering = Steering { shutdown, hang_up: steering.hang_up };
+    let config = steer(config, start, &sampling, &exports, steering).await;
     spawn_blocking(move || sampling.stop()).await.context("taking the last snapshot")?;
     let printed = async {
         if let Some(unwritten) = unwritten {
@@ -113,23 +144,26 @@ async fn nobody_wants_it(unwritten: Option<&mut Unwritten>, exports: &Exports) {
     std::future::pending::<()>().await;
 }
 
-/// Waits for the end and obeys SIGHUP until then. Returns the configuration that held last.
-async fn steer<R>(
+/// Waits for the end and reads the configuration again whenever it is asked to until then. Returns the configuration that
+/// held last.
+async fn steer<R, S, H>(
     mut config: Config,
     start: Start<R>,
     sampling: &Sampling,
     exports: &Exports,
-    mut hang_up: tokio::signal::unix::Signal,
-    shutdown: impl Future<Output = ()>,
+    steering: Steering<S, H>,
 ) -> Config
 where
     R: Fn() -> Result<Config, ConfigError>,
+    S: Future<Output = ()>,
+    H: AsyncFnMut(),
 {
+    let Steering { shutdown, mut hang_up } = steering;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => return config,
-            _ = hang_up.recv() => {}
+            () = hang_up() => {}
         }
         match (start.reload)() {
             Ok(new) => {
@@ -152,12 +186,16 @@ where
     }
 }
 
+const fn settings(config: &Config) -> Settings {
+    Settings { interval: config.interval, levels: config.levels() }
+}
+
+const fn options(config: &Config) -> StartOptions {
+    StartOptions { bpf_log_level: config.log.bpf_level as u8, settings: settings(config) }
+}
+
 const fn schedule(config: &Config) -> Schedule {
-    Schedule {
-        interval: config.interval,
-        discovery_interval: config.discovery_interval,
-        levels: config.levels(),
-    }
+    Schedule { settings: settings(config), discovery_interval: config.discovery_interval }
 }
 
 /// Where snapshots go. Runs on the sampling thread, so nothing here may wait.

@@ -8,9 +8,12 @@ use super::{
     accounts::{Slots, Thread},
     co_stop::{self, Read},
     identity::KvmGuest,
-    levels::{Change, Levels},
+    levels::Change,
 };
-use crate::{collect::Collector, model::SamplerStats};
+use crate::{
+    collect::Collector,
+    model::{Levels, SamplerStats},
+};
 
 /// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being found: a handful of exits
 /// within a millisecond is no rate.

@@ -2,30 +2,10 @@
 //! felt. They cost a fraction of a microsecond for each exit, so what bounds the price is the rate of exits, which KVM counts by
 //! itself, told or not.
 
-use crate::model::Level;
+use crate::model::{Level, Levels};
 
 /// Time for which a VM must have been well below the bound before more is told of it again, ns: long enough not to flap.
 const CALM_NS: u64 = 30_000_000_000;
-
-/// What an operator allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Levels {
-    /// The most that is told of any VM.
-    pub most: Level,
-    /// Exits of one vCPU in a second, averaged over an interval, beyond which less is told of its VM.
-    pub max_exits: u64,
-}
-
-impl Levels {
-    /// Where nothing else is asked for: at some 0.2 microseconds for each exit, two percent of a CPU at most.
-    pub const DEFAULT: Self = Self { most: Level::Full, max_exits: 100_000 };
-}
-
-impl Default for Levels {
-    fn default() -> Self {
-        Self::DEFAULT
-    }
-}
 
 /// How much is told of one VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! KVM: vCPU threads of this host's kernel, from the collector's readings to snapshots.
 
 mod accounts;
+mod answers;
 mod attribution;
 mod co_stop;
 mod exits;
@@ -13,6 +14,7 @@ mod pass;
 mod readings;
 mod shown;
 mod slots;
+mod source;
 
 use std::{
     collections::BTreeMap,
@@ -35,15 +37,15 @@ use self::{
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
-    model::{Ended, Host, Level, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+    model::{Ended, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+    source::{GuestFacts, TaskFacts},
 };
 
 pub use self::{
     accounts::Slots,
-    attribution::names::{TaskFacts, telling_unit},
+    attribution::names::telling_unit,
     identity::{KvmGuest, ThreadId},
-    levels::Levels,
-    slots::{Action, GuestFacts},
+    slots::Action,
 };
 
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
@@ -58,9 +60,6 @@ const PAUSE: Duration = Duration::from_millis(4);
 
 /// Time between readings until [`Kvm::set_interval`] is called.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Why no snapshot could be taken.
-pub type SourceError = CollectError;
 
 /// The KVM source.
 pub struct Kvm {
@@ -91,7 +90,7 @@ impl Kvm {
     ///
     /// # Errors
     /// When the walk fails.
-    pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, SourceError> {
+    pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, CollectError> {
         let slots = Slots::new(Collector::capacity());
         let mut source = Self {
             features: Features::of(&collector),
@@ -144,7 +143,7 @@ impl Kvm {
     ///
     /// # Errors
     /// When the programs cannot be told.
-    pub fn set_interval(&mut self, interval: Duration) -> Result<(), SourceError> {
+    pub fn set_interval(&mut self, interval: Duration) -> Result<(), CollectError> {
         let shift = co_stop::shift_for(interval);
         if self.tick_shift != shift {
             self.collector.set_tick(shift)?;
@@ -173,7 +172,7 @@ impl Kvm {
     ///
     /// # Errors
     /// When the walk fails.
-    pub fn look(&mut self) -> Result<(), SourceError> {
+    pub fn look(&mut self) -> Result<(), CollectError> {
         self.collector.walk()?;
         self.drain();
         Ok(())
@@ -249,7 +248,7 @@ impl Kvm {
     ///
     /// # Errors
     /// When the walk fails.
-    pub fn snapshot(&mut self) -> Result<Snapshot, SourceError> {
+    pub fn snapshot(&mut self) -> Result<Snapshot, CollectError> {
         self.read()?;
         Ok(self.compose())
     }
@@ -258,7 +257,7 @@ impl Kvm {
     ///
     /// # Errors
     /// When the walk fails.
-    pub fn read(&mut self) -> Result<(), SourceError> {
+    pub fn read(&mut self) -> Result<(), CollectError> {
         self.drain();
         let began = self.walk()?;
         let monotonic_ns = self.clock.monotonic_ns();
@@ -278,7 +277,7 @@ impl Kvm {
     }
 
     /// Walks, in as many passes as it takes to read all, up to [`PASSES`]. Returns when the last began, by `CLOCK_BOOTTIME`.
-    fn walk(&mut self) -> Result<u64, SourceError> {
+    fn walk(&mut self) -> Result<u64, CollectError> {
         let mut began = self.pass(Collector::walk)?;
         for _ in 1..PASSES {
             let unread = self.slots.threads().filter(|thread| !self.collector.is_read(thread.slot));
@@ -296,7 +295,7 @@ impl Kvm {
     }
 
     /// One pass, with the VMs that are known by now marked.
-    fn pass(&mut self, walk: fn(&mut Collector) -> Result<(), SourceError>) -> Result<u64, SourceError> {
+    fn pass(&mut self, walk: fn(&mut Collector) -> Result<(), CollectError>) -> Result<u64, CollectError> {
         let changes = self.helpers.mark(self.slots.vms().map(|(key, _)| *key));
         changes.into_iter().for_each(|(pid, is_vmm)| self.collector.mark_vmm(pid, is_vmm));
         let began = self.clock.boottime_ns();

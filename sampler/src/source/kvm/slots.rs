@@ -10,8 +10,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::identity::{KvmGuest, ThreadId};
-pub use entries::{Action, GuestFacts};
+pub use entries::Action;
 pub(super) use entries::{Departed, Open, Thread, VmEntry};
+
+use crate::source::GuestFacts;
 
 /// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at here.
 #[derive(Debug)]

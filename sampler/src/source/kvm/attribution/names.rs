@@ -12,7 +12,10 @@ use super::{
     account::{Named, unattributed},
     table::RawOccupant,
 };
-use crate::model::{Occupant, OccupantKind};
+use crate::{
+    model::{Occupant, OccupantKind},
+    source::TaskFacts,
+};
 
 /// Processes whose names are remembered at a time.
 const MAX_NAMES: usize = 4096;
@@ -22,15 +25,6 @@ const KEPT: u64 = 6;
 const KEPT_KERNEL: u64 = 360;
 /// Snapshots after which a name is asked for anew: a process may have become another program.
 const FRESH: u64 = 60;
-
-/// What a process is called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TaskFacts {
-    /// Its command, as the kernel has it.
-    pub comm: String,
-    /// The unit that it belongs to, where its cgroup is one.
-    pub unit: Option<String>,
-}
 
 #[derive(Clone, Debug)]
 struct KnownTask {

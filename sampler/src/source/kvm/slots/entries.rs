@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::super::identity::{KvmGuest, ThreadId};
+use crate::source::GuestFacts;
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,17 +76,6 @@ pub struct Thread<A> {
     pub strange: u32,
     /// What it got and was denied.
     pub account: A,
-}
-
-/// What the platform says of a guest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GuestFacts {
-    /// Who started it.
-    pub platform: &'static str,
-    /// Its name.
-    pub name: Option<String>,
-    /// Its UUID, in lower case with hyphens.
-    pub uuid: Option<String>,
 }
 
 /// A VM with at least one followed thread.

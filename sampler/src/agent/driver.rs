@@ -1,0 +1,123 @@
+//! A source and those who answer its questions, kept in step.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    collect::{enrich::Enricher, wait_readable},
+    model::Snapshot,
+    source::{Answer, Question, Settings, Source, SourceError},
+};
+
+/// Time between two looks while vCPUs or answers are awaited.
+const STEP: Duration = Duration::from_millis(10);
+
+/// Drives a source: takes in births, deaths and answers as they come, and takes snapshots.
+pub struct Driver {
+    source: Box<dyn Source>,
+    enricher: Enricher<Question, Answer>,
+}
+
+impl Driver {
+    /// Starts the threads that answer.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn new(source: Box<dyn Source>) -> std::io::Result<Self> {
+        let enricher = Enricher::start(source.answerer())?;
+        Ok(Self { source, enricher })
+    }
+
+    /// Waits for so long, or until births or deaths come, and takes in what has come.
+    pub fn attend(&mut self, at_most: Duration) {
+        if let Err(error) = wait_readable(self.source.descriptor(), at_most) {
+            tracing::error!(%error, "waiting for lifecycle events");
+            std::thread::sleep(at_most);
+        }
+        self.source.drain();
+        self.exchange();
+    }
+
+    /// Takes in what comes until this moment.
+    pub fn attend_until(&mut self, end: Instant) {
+        while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            self.attend(left);
+        }
+    }
+
+    /// Takes in what comes until so many vCPUs are followed and no guest waits for its first answer, for so
+    /// long at most.
+    ///
+    /// A vCPU thread shows itself when it is inside its ioctl at a switch or at a walk. One that was busy in
+    /// the VMM's user space at the first walk will be found by one of the next.
+    ///
+    /// # Errors
+    /// When the source cannot look for vCPUs.
+    pub fn settle(&mut self, vcpus: usize, at_most: Duration) -> Result<(), SourceError> {
+        let end = Instant::now() + at_most;
+        self.exchange();
+        while (self.source.vcpus() < vcpus || self.source.awaits_answers()) && Instant::now() < end {
+            self.source.look()?;
+            self.attend(STEP);
+        }
+        Ok(())
+    }
+
+    /// Sets how often snapshots will be taken, and how much they are to have.
+    ///
+    /// # Errors
+    /// When the source cannot do so.
+    pub fn configure(&mut self, settings: Settings) -> Result<(), SourceError> {
+        self.source.configure(settings)
+    }
+
+    /// Asks anew what every guest is called.
+    pub fn rediscover(&mut self) {
+        for question in self.source.all_questions() {
+            self.enricher.ask(question);
+        }
+    }
+
+    /// Reads every vCPU.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    pub fn read(&mut self) -> Result<(), SourceError> {
+        self.exchange();
+        self.source.read()
+    }
+
+    /// The snapshot of the last reading.
+    pub fn compose(&mut self) -> Snapshot {
+        self.exchange();
+        let mut snapshot = self.source.compose();
+        snapshot.sampler.questions_refused = self.enricher.refused();
+        snapshot.sampler.questions_waiting = self.enricher.waiting();
+        snapshot
+    }
+
+    /// Reads every vCPU, and waits for the answers to what that brought up, for so long at most.
+    ///
+    /// # Errors
+    /// When the source cannot be read.
+    pub fn snapshot_after(&mut self, patience: Duration) -> Result<Snapshot, SourceError> {
+        self.read()?;
+        self.exchange();
+        let end = Instant::now() + patience;
+        while self.enricher.waiting() > 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+            self.exchange();
+        }
+        Ok(self.compose())
+    }
+
+    fn exchange(&mut self) {
+        for question in self.source.questions() {
+            if !self.enricher.ask(question) {
+                self.source.not_asked(question);
+            }
+        }
+        for (_, answer) in self.enricher.answers() {
+            self.source.answer(answer);
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Answers to the source's questions, from `/proc`. They may take as long as a VMM hangs.
+
+use super::identity::KvmGuest;
+use crate::{
+    collect::{platform, procfs::ProcFs},
+    source::{Answer, GuestFacts, Question, TaskFacts, telling_unit},
+};
+
+pub(super) fn answer(question: Question) -> Answer {
+    match question {
+        Question::Guest(vm) => Answer::Guest(vm, guest(KvmGuest::of(vm))),
+        Question::Process(pid) => Answer::Process(pid, process(pid)),
+    }
+}
+
+/// `None` of a process that has ended meanwhile, as most that are asked about late have.
+fn process(pid: u32) -> Option<TaskFacts> {
+    let name = ProcFs::system().task_name(pid).ok()?;
+    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(telling_unit) })
+}
+
+fn guest(KvmGuest { pid, start_boottime_ns, .. }: KvmGuest) -> Option<GuestFacts> {
+    let facts = match ProcFs::system().facts(pid, start_boottime_ns) {
+        Ok(facts) => facts,
+        Err(error) => {
+            tracing::debug!(%error, pid, "a guest's process does not say who it is");
+            return None;
+        }
+    };
+    let identity = platform::identify(&facts);
+    Some(GuestFacts {
+        platform: identity.platform.value,
+        name: identity.name.map(|name| name.value),
+        uuid: identity.uuid.map(|uuid| uuid.value),
+    })
+}

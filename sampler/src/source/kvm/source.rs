@@ -1,0 +1,75 @@
+//! KVM as one source among others.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use super::{Kvm, answers};
+use crate::{
+    model::Snapshot,
+    source::{Answer, Answerer, GuestFacts, Question, Settings, Source, SourceError},
+};
+
+impl Source for Kvm {
+    fn configure(&mut self, settings: Settings) -> Result<(), SourceError> {
+        self.set_levels(settings.levels);
+        Ok(self.set_interval(settings.interval)?)
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
+    fn drain(&mut self) {
+        Self::drain(self);
+    }
+
+    fn look(&mut self) -> Result<(), SourceError> {
+        Ok(Self::look(self)?)
+    }
+
+    fn vcpus(&self) -> usize {
+        Self::vcpus(self)
+    }
+
+    fn read(&mut self) -> Result<(), SourceError> {
+        Ok(Self::read(self)?)
+    }
+
+    fn compose(&mut self) -> Snapshot {
+        Self::compose(self)
+    }
+
+    fn questions(&mut self) -> Vec<Question> {
+        let guests = self.take_unidentified().into_iter().map(Question::Guest);
+        guests.chain(self.take_unnamed().into_iter().map(Question::Process)).collect()
+    }
+
+    fn all_questions(&self) -> Vec<Question> {
+        self.vms().into_iter().map(Question::Guest).collect()
+    }
+
+    fn awaits_answers(&self) -> bool {
+        self.awaits_facts()
+    }
+
+    fn not_asked(&mut self, question: Question) {
+        match question {
+            // The next full discovery asks again.
+            Question::Guest(_) => {}
+            Question::Process(pid) => self.unnamed_still(pid),
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Guest(vm, Some(facts)) => self.identify(vm, facts),
+            // What was known before stays true.
+            Answer::Guest(vm, None) if self.is_identified(vm) => {}
+            Answer::Guest(vm, None) => self.identify(vm, GuestFacts::default()),
+            Answer::Process(pid, facts) => self.name_task(pid, facts),
+        }
+    }
+
+    fn answerer(&self) -> Answerer {
+        Box::new(answers::answer)
+    }
+}
