@@ -113,7 +113,7 @@ pub struct RunArgs {
     /// Print every snapshot as a line of JSON on standard output, by schema/once-1.schema.json
     ///
     /// The lines are what is exported, value for value. Where their reader falls behind by more than 64 snapshots the
-    /// next ones are skipped; `sampler.lines_skipped` counts them.
+    /// next ones are skipped; `sampler.snapshots_dropped` counts them.
     #[arg(long)]
     pub json: bool,
 }

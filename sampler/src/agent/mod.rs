@@ -1,11 +1,13 @@
-//! The sampler at work: a thread that samples, and what starts it.
+//! The sampler at work: a thread that samples, what starts it, and where its snapshots go.
 
 mod bpf_log;
 mod driver;
 mod sampling;
+mod sinks;
 mod start;
 
 pub use bpf_log::BpfLog;
 pub use driver::Driver;
-pub use sampling::{Sampling, Schedule};
+pub use sampling::{Panicked, Sampling, Schedule};
+pub use sinks::{Sink, SinkCounts, Sinks};
 pub use start::{Opened, StartOptions, obstacles, open, options, settle, start};

@@ -1,5 +1,5 @@
-//! The sampling thread. It waits for nothing but the clock and the source's descriptor: answers come from the enricher, and
-//! what becomes of a snapshot is decided by a function that must not wait either.
+//! The sampling thread. It waits for nothing but the clock and the source's descriptor: answers come from the
+//! enricher, and what becomes of a snapshot is decided by sinks that must not wait either.
 
 use std::{
     io,
@@ -11,8 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Driver;
-use crate::{model::Snapshot, source::Settings};
+use tokio::sync::oneshot;
+
+use super::{Driver, Sinks};
+use crate::source::Settings;
 
 /// Longest sleep: how late a stop or a new schedule may be noticed.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
@@ -32,11 +34,13 @@ pub struct Sampling {
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     schedule: Arc<Mutex<Schedule>>,
+    /// Closed when the thread ends.
+    ended: Option<oneshot::Receiver<()>>,
 }
 
 impl Sampling {
-    /// Starts sampling after `start_delay`; births and deaths are taken in from the first moment on.
-    /// `deliver` gets every snapshot, and when the sampling is stopped one last one.
+    /// Starts sampling after `start_delay`; births and deaths are taken in from the first moment on. The sinks get every
+    /// snapshot, and when the sampling is stopped one last one.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -44,14 +48,21 @@ impl Sampling {
         driver: Driver,
         schedule: Schedule,
         start_delay: Duration,
-        deliver: impl FnMut(Snapshot) + Send + 'static,
+        sinks: Sinks,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let schedule = Arc::new(Mutex::new(schedule));
-        let mut work =
-            Work { driver, deliver, stop: Arc::clone(&stop), schedule: Arc::clone(&schedule), applied: None };
+        let (end, ended) = oneshot::channel();
+        let shared = Arc::new(Mutex::new(schedule));
+        let mut work = Work {
+            driver,
+            sinks,
+            stop: Arc::clone(&stop),
+            schedule: Arc::clone(&shared),
+            applied: None,
+            _end: end,
+        };
         let thread = Builder::new().name("sampling".into()).spawn(move || work.run(start_delay))?;
-        Ok(Self { thread: Some(thread), stop, schedule })
+        Ok(Self { thread: Some(thread), stop, schedule: shared, ended: Some(ended) })
     }
 
     /// Changes the schedule; the next snapshot is taken one new interval after the last one, or earlier.
@@ -59,38 +70,58 @@ impl Sampling {
         *self.schedule.lock().unwrap_or_else(PoisonError::into_inner) = schedule;
     }
 
-    /// Takes the last snapshot, delivers it and ends the thread. Takes as long as one snapshot at most.
-    pub fn stop(mut self) {
-        self.end();
+    /// Over when the thread has ended: it panicked, where nobody stopped it.
+    pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
+        let ended = self.ended.take();
+        async move {
+            match ended {
+                Some(ended) => drop(ended.await),
+                None => std::future::pending().await,
+            }
+        }
     }
 
-    fn end(&mut self) {
+    /// Takes the last snapshot, delivers it and ends the thread. Takes as long as one snapshot at most.
+    ///
+    /// # Errors
+    /// When the thread has panicked.
+    pub fn stop(mut self) -> Result<(), Panicked> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), Panicked> {
         self.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the sampling thread panicked");
-        }
+        let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        ended.map_err(|_| Panicked)
     }
 }
 
 impl Drop for Sampling {
     fn drop(&mut self) {
-        self.end();
+        if let Err(error) = self.end() {
+            tracing::error!(%error, "sampling");
+        }
     }
 }
 
+/// The thread did not end by itself.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the sampling thread panicked")]
+pub struct Panicked;
+
 /// What the thread works with.
-struct Work<D> {
+struct Work {
     driver: Driver,
-    deliver: D,
+    sinks: Sinks,
     stop: Arc<AtomicBool>,
     schedule: Arc<Mutex<Schedule>>,
     /// The schedule that the source follows.
     applied: Option<Schedule>,
+    /// Dropped when the thread ends, however it does.
+    _end: oneshot::Sender<()>,
 }
 
-impl<D: FnMut(Snapshot)> Work<D> {
+impl Work {
     fn run(&mut self, start_delay: Duration) {
         let start = Instant::now();
         let mut last = start;
@@ -122,7 +153,8 @@ impl<D: FnMut(Snapshot)> Work<D> {
     }
 
     fn apply(&mut self, schedule: Schedule) {
-        if self.applied.replace(schedule) == Some(schedule) {
+        let before = self.applied.replace(schedule);
+        if before == Some(schedule) {
             return;
         }
         if let Err(error) = self.driver.configure(schedule.settings) {
@@ -130,9 +162,10 @@ impl<D: FnMut(Snapshot)> Work<D> {
         }
     }
 
+    /// Takes a snapshot and hands it to the sinks.
     fn snapshot(&mut self) {
         match self.driver.read() {
-            Ok(()) => (self.deliver)(self.driver.compose()),
+            Ok(()) => self.sinks.deliver(self.driver.compose()),
             Err(error) => tracing::error!(%error, "no snapshot"),
         }
     }

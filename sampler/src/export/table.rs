@@ -33,6 +33,8 @@ const LOSSES: &[Loss] = &[
     ("negative remainders", |stats| stats.negative_remainders),
     ("counters found lower", |stats| stats.counter_regressions),
     ("exits or entries without the other", |stats| stats.unpaired),
+    ("snapshots that a sink dropped", |stats| stats.snapshots_dropped),
+    ("sinks that panicked", |stats| stats.sinks_failed),
     ("guests that exit too often to be told of in full", |stats| stats.vms_lowered),
 ];
 

@@ -356,6 +356,8 @@ sampler_stats! {
     Counter questions_refused, "{question}";
     /// Questions to a guest's platform that wait for their answer: one that stays is a VMM that hangs.
     UpDown questions_waiting, "{question}";
-    /// Snapshots that were not printed as JSON because nobody read the ones before.
-    Counter lines_skipped, "{snapshot}";
+    /// Snapshots that table, JSON lines, export or another sink dropped because it was behind, added up over them.
+    Counter snapshots_dropped, "{snapshot}";
+    /// Sinks that panicked and get no more snapshots.
+    Counter sinks_failed, "{sink}";
 }

@@ -1,7 +1,8 @@
 //! What an operator wants to read in the log about guests: that they came and went, and that there are none.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
+use super::queued::Queued;
 use crate::{
     export::terminal,
     model::{Origin, Snapshot, VmKey},
@@ -18,15 +19,29 @@ fn origin(origin: Origin) -> String {
     }
 }
 
+/// Snapshots that may wait for a log that is not read. One that is left out delays what is said of its
+/// guests.
+const ROOM: usize = 16;
+
+/// Starts a thread that says so: whoever takes the log may not read it.
+pub(super) fn start() -> io::Result<Queued> {
+    Queued::start("log", ROOM, |queue| {
+        let mut announcer = Announcer::default();
+        for snapshot in queue {
+            announcer.look_at(&snapshot);
+        }
+    })
+}
+
 /// Compares each snapshot with the one before.
 #[derive(Default)]
-pub(super) struct Announcer {
+struct Announcer {
     known: BTreeMap<VmKey, String>,
     began: bool,
 }
 
 impl Announcer {
-    pub(super) fn look_at(&mut self, snapshot: &Snapshot) {
+    fn look_at(&mut self, snapshot: &Snapshot) {
         let mut now = BTreeMap::new();
         for vm in &snapshot.vms {
             let name = vm.name.as_deref().unwrap_or("(unnamed)");

@@ -8,14 +8,15 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::task::JoinSet;
 
-use super::self_stats;
+use super::{own::Own, self_stats};
 use crate::{
+    agent::Sink,
     config::Config,
     export::{
         pipeline::{Pipeline, PipelineStats},
         selfmetrics::SelfTelemetry,
     },
-    model::{Host, SamplerStats, Snapshot},
+    model::{Host, Snapshot},
 };
 
 /// The exporters of the moment, if there are any. Clones share them.
@@ -26,7 +27,7 @@ pub(super) struct Exports {
 
 struct Shared {
     host: Host,
-    stats: Arc<Mutex<SamplerStats>>,
+    own: Own,
     current: Mutex<Current>,
     /// What the pipelines before this one counted.
     past: Mutex<PipelineStats>,
@@ -44,10 +45,10 @@ struct Current {
 }
 
 impl Exports {
-    pub(super) fn start(config: &Config, host: Host, stats: Arc<Mutex<SamplerStats>>) -> Result<Self> {
+    pub(super) fn start(config: &Config, host: Host, own: Own) -> Result<Self> {
         let shared = Shared {
             host,
-            stats,
+            own,
             current: Mutex::default(),
             past: Mutex::default(),
             leaving: Mutex::default(),
@@ -63,11 +64,9 @@ impl Exports {
         self.current().target.clone()
     }
 
-    /// Hands a snapshot over; never waits.
-    pub(super) fn offer(&self, snapshot: Arc<Snapshot>) {
-        if let Some(pipeline) = &self.current().pipeline {
-            pipeline.offer(snapshot);
-        }
+    /// Hands a snapshot over; never waits. False where an older one was dropped for it.
+    fn hand_over(&self, snapshot: Arc<Snapshot>) -> bool {
+        self.current().pipeline.as_ref().is_none_or(|pipeline| pipeline.offer(snapshot))
     }
 
     /// What all pipelines counted since the start.
@@ -141,9 +140,9 @@ impl Exports {
         let target = settings.target().context("where to export to")?.uri.to_string();
         let pipeline = Pipeline::start(settings, &self.shared.host).context("starting the export")?;
         // Weak: self-telemetry is part of what is shared, and must not keep itself alive.
-        let (stats, shared) = (Arc::clone(&self.shared.stats), Arc::downgrade(&self.shared));
+        let (own, shared) = (self.shared.own.clone(), Arc::downgrade(&self.shared));
         let read =
-            move || shared.upgrade().map(|shared| self_stats(&stats, &Self { shared })).unwrap_or_default();
+            move || shared.upgrade().map(|shared| self_stats(&own, &Self { shared })).unwrap_or_default();
         let own = SelfTelemetry::start(settings, &self.shared.host, config.interval, Box::new(read))
             .context("starting the sampler's own telemetry")?;
         Ok(Current {
@@ -164,6 +163,32 @@ impl Exports {
 
     fn current(&self) -> MutexGuard<'_, Current> {
         self.shared.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The exporters as a sink.
+pub(super) struct ExportSink {
+    exports: Exports,
+    dropped: u64,
+}
+
+impl From<Exports> for ExportSink {
+    fn from(exports: Exports) -> Self {
+        Self { exports, dropped: 0 }
+    }
+}
+
+impl Sink for ExportSink {
+    fn name(&self) -> &'static str {
+        "export"
+    }
+
+    fn offer(&mut self, snapshot: Arc<Snapshot>) {
+        self.dropped += u64::from(!self.exports.hand_over(snapshot));
+    }
+
+    fn dropped(&self) -> u64 {
+        self.dropped
     }
 }
 
@@ -192,7 +217,6 @@ impl Current {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::SamplerStats;
 
     /// A configuration that exports to a port of the loopback device where nobody listens.
     fn to_nobody(interval: Duration) -> Config {
@@ -214,9 +238,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_the_old_receiver_had_not_taken_stays_counted_after_a_reload() {
         let (old, new) = (to_nobody(Duration::from_secs(10)), to_nobody(Duration::from_secs(20)));
-        let stats = Arc::new(Mutex::new(SamplerStats::default()));
-        let exports = Exports::start(&old, Host::default(), stats).unwrap();
-        exports.offer(Arc::new(Snapshot { at_unix_ns: 1, ..Snapshot::default() }));
+        let exports = Exports::start(&old, Host::default(), Own::default()).unwrap();
+        exports.hand_over(Arc::new(Snapshot { at_unix_ns: 1, ..Snapshot::default() }));
         until(|| exports.stats().failed_attempts > 0).await;
         let before = exports.stats();
         assert_eq!(before.dropped_points(), 0);

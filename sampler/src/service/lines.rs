@@ -2,42 +2,32 @@
 
 use std::{
     io::{self, Write},
-    sync::{
-        Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    thread::Builder,
+    sync::{Arc, mpsc::Receiver},
     time::Duration,
 };
 
 use tokio::sync::oneshot;
 
+use super::queued::Queued;
 use crate::{export::json, model::Snapshot};
 
 /// Snapshots that may wait for the reader of standard output.
 const MAX_PENDING_SNAPSHOTS: usize = 64;
 
-/// The end that takes snapshots. What it was given is written even after it is dropped.
-pub(super) struct Lines {
-    snapshots: SyncSender<Arc<Snapshot>>,
-    skipped: u64,
-}
-
-/// The end that waits for what is still to be written.
+/// Waits for what is still to be written.
 pub(super) struct Unwritten {
     finished: oneshot::Receiver<()>,
     is_over: bool,
 }
 
 /// Starts a thread that writes: a reader that does not read must not hold the sampling.
-pub(super) fn start() -> io::Result<(Lines, Unwritten)> {
+pub(super) fn start() -> io::Result<(Queued, Unwritten)> {
     to(io::stdout())
 }
 
-fn to(out: impl Write + Send + 'static) -> io::Result<(Lines, Unwritten)> {
-    let (snapshots, queue) = sync_channel(MAX_PENDING_SNAPSHOTS);
+fn to(out: impl Write + Send + 'static) -> io::Result<(Queued, Unwritten)> {
     let (finish, finished) = oneshot::channel();
-    Builder::new().name("json".into()).spawn(move || {
+    let lines = Queued::start("json", MAX_PENDING_SNAPSHOTS, move |queue| {
         match write(&queue, out) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -49,30 +39,12 @@ fn to(out: impl Write + Send + 'static) -> io::Result<(Lines, Unwritten)> {
         drop(queue);
         let _ = finish.send(());
     })?;
-    Ok((Lines { snapshots, skipped: 0 }, Unwritten { finished, is_over: false }))
-}
-
-impl Lines {
-    /// Has a snapshot written, unless the reader is too far behind or gone. That is said when it begins.
-    pub(super) fn put(&mut self, snapshot: Arc<Snapshot>) {
-        if self.snapshots.try_send(snapshot).is_err() {
-            if self.skipped == 0 {
-                tracing::warn!(
-                    "standard output is not read; snapshots are skipped there and counted in lines_skipped"
-                );
-            }
-            self.skipped += 1;
-        }
-    }
-
-    /// Snapshots that were not written so far because nobody read the ones before.
-    pub(super) const fn skipped(&self) -> u64 {
-        self.skipped
-    }
+    Ok((lines, Unwritten { finished, is_over: false }))
 }
 
 impl Unwritten {
-    /// Waits until nothing is written any more: the reader has left, or [`Lines`] was dropped and all is written.
+    /// Waits until nothing is written any more: the reader has left, or the sink was dropped and all is
+    /// written.
     pub(super) async fn over(&mut self) {
         if !self.is_over {
             let _ = (&mut self.finished).await;
@@ -80,7 +52,7 @@ impl Unwritten {
         }
     }
 
-    /// Waits until everything is written, for `deadline` at most. [`Lines`] must have been dropped.
+    /// Waits until everything is written, for `deadline` at most. The sink must have been dropped.
     pub(super) async fn wait(mut self, deadline: Duration) {
         if tokio::time::timeout(deadline, self.over()).await.is_err() {
             tracing::warn!("standard output is not read; the last snapshots are missing there");
@@ -101,6 +73,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
+    use crate::agent::Sink as _;
 
     const LONG: Duration = Duration::from_secs(20);
 
@@ -138,8 +111,8 @@ mod tests {
         let (mut lines, unwritten) = to(out).unwrap();
         // One is in the hands of the thread, perhaps; the rest fills the queue.
         let offered = MAX_PENDING_SNAPSHOTS as u64 + 10;
-        (0..offered).for_each(|at| lines.put(snapshot(at)));
-        let skipped = lines.skipped();
+        (0..offered).for_each(|at| lines.offer(snapshot(at)));
+        let skipped = lines.dropped();
         assert!((9..=10).contains(&skipped), "{skipped}");
         drop(lines);
         (0..offered).for_each(|_| permit.send(()).unwrap());
@@ -158,10 +131,10 @@ mod tests {
         let (out, permit, _seen) = slow();
         let (mut lines, mut unwritten) = to(out).unwrap();
         drop(permit);
-        lines.put(snapshot(1));
+        lines.offer(snapshot(1));
         unwritten.over().await;
         unwritten.wait(LONG).await;
-        lines.put(snapshot(2));
-        assert_eq!(lines.skipped(), 1);
+        lines.offer(snapshot(2));
+        assert_eq!(lines.dropped(), 1);
     }
 }

@@ -4,12 +4,11 @@ mod announce;
 mod exports;
 mod lines;
 pub mod logging;
+mod own;
+mod queued;
 mod screen;
 
-use std::{
-    future::Future,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{future::Future, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -18,18 +17,16 @@ use tokio::{
 };
 
 use self::{
-    announce::Announcer,
-    exports::Exports,
-    lines::{Lines, Unwritten},
+    exports::{ExportSink, Exports},
+    lines::Unwritten,
     logging::LogControl,
-    screen::Screen,
+    own::Own,
 };
 use crate::{
-    agent::{self, Opened, Sampling, Schedule, StartOptions},
+    agent::{self, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
     config::{Config, ConfigError},
     export::selfmetrics::SelfStats,
     kernel::{Root, host},
-    model::{SamplerStats, Snapshot},
     source::Settings,
 };
 
@@ -41,6 +38,8 @@ pub struct Start<R> {
     pub log: LogControl,
     /// What standard output is for.
     pub output: Output,
+    /// Who else gets every snapshot.
+    pub sinks: Vec<Box<dyn Sink>>,
 }
 
 /// What steers a service from outside.
@@ -82,7 +81,8 @@ where
 /// The same with any source.
 ///
 /// # Errors
-/// What keeps the source or the first exporter from working. Later failures are logged and counted.
+/// What keeps the source or the first exporter from working, and a panic of the sampling thread. Later failures are logged
+/// and counted.
 pub async fn run_with<R, S, H>(
     config: Config,
     start: Start<R>,
@@ -94,42 +94,80 @@ where
     S: Future<Output = ()>,
     H: AsyncFnMut(),
 {
-    let host = host::read(&Root::system())?;
-    let stats = Arc::new(Mutex::new(SamplerStats::default()));
-    let exports = Exports::start(&config, host, Arc::clone(&stats))?;
-    let (driver, _bpf_log) = agent::settle(open(&options(&config))?)?;
-    let (lines, mut unwritten) = (start.output == Output::Json).then(lines::start).transpose()?.unzip();
-    let mut deliver = Deliver {
-        announcer: Announcer::default(),
-        stats,
-        exports: exports.clone(),
-        screen: (start.output == Output::Table).then(Screen::start).transpose()?,
-        lines,
-    };
+    let Start { reload, log, output, sinks } = start;
+    let own = Own::default();
+    let exports = Exports::start(&config, host::read(&Root::system())?, own.clone())?;
+    let options = options(&config);
+    let (driver, _bpf_log) = agent::settle(open(&options)?)?;
+    let (printer, mut unwritten) = printer(output)?;
+    let sinks = printer.into_iter().chain(sinks).collect();
+    let sinks = Sinks::new(with_standard_sinks(sinks, &own, &exports)?, own.sinks);
     let delay = config.start_delay.draw(config.interval);
-    tracing::info!(interval = ?config.interval, start_delay = ?delay, export = exports.target().as_deref().unwrap_or("none"), "sampling");
-    if exports.target().is_none() && start.output == Output::None {
-        tracing::warn!("nothing is exported: set export.endpoint, OTEL_EXPORTER_OTLP_ENDPOINT or --endpoint");
-    }
-    let sampling =
-        Sampling::spawn(driver, schedule(&config), delay, move |snapshot| deliver.snapshot(snapshot))?;
-    let shutdown = shutdown_or(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports));
-    let steering = Steering { shutdown, hang_up: steering.hang_up };
-    let config = steer(config, start, &sampling, &exports, steering).await;
-    spawn_blocking(move || sampling.stop()).await.context("taking the last snapshot")?;
+    say_what_begins(&config, delay, &exports, output);
+    let mut sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;
+    let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
+    let steering = Steering { shutdown: end, hang_up: steering.hang_up };
+    let config = steer(config, (reload, log), &sampling, &exports, steering).await;
+    let sampled = spawn_blocking(move || sampling.stop()).await.context("taking the last snapshot")?;
     let printed = async {
         if let Some(unwritten) = unwritten {
             unwritten.wait(config.shutdown_deadline).await;
         }
     };
     tokio::join!(exports.shutdown(config.shutdown_deadline), printed);
-    Ok(())
+    Ok(sampled?)
 }
 
-async fn shutdown_or(shutdown: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+/// The sink that has standard output, and what waits for it at the end.
+type Printer = (Option<Box<dyn Sink>>, Option<Unwritten>);
+
+fn printer(output: Output) -> Result<Printer> {
+    Ok(match output {
+        Output::None => (None, None),
+        Output::Table => (Some(Box::new(screen::start()?)), None),
+        Output::Json => {
+            let (lines, unwritten) = lines::start()?;
+            (Some(Box::new(lines)), Some(unwritten))
+        }
+    })
+}
+
+/// Around others those that each service has. The sampler's own statistics come first, and the exports last, as what they take in
+/// is then what all others have seen.
+fn with_standard_sinks(
+    others: Vec<Box<dyn Sink>>,
+    own: &Own,
+    exports: &Exports,
+) -> Result<Vec<Box<dyn Sink>>> {
+    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(own.clone()), Box::new(announce::start()?)];
+    sinks.extend(others);
+    sinks.push(Box::new(ExportSink::from(exports.clone())));
+    Ok(sinks)
+}
+
+fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, output: Output) {
+    let target = exports.target();
+    tracing::info!(
+        interval = ?config.interval,
+        start_delay = ?delay,
+        export = target.as_deref().unwrap_or("none"),
+        "sampling"
+    );
+    if target.is_none() && output == Output::None {
+        tracing::warn!("nothing is exported: set export.endpoint, OTEL_EXPORTER_OTLP_ENDPOINT or --endpoint");
+    }
+}
+
+/// Over when one of them is.
+async fn any_of(
+    one: impl Future<Output = ()>,
+    other: impl Future<Output = ()>,
+    third: impl Future<Output = ()>,
+) {
     tokio::select! {
-        () = shutdown => {}
+        () = one => {}
         () = other => {}
+        () = third => {}
     }
 }
 
@@ -148,7 +186,7 @@ async fn nobody_wants_it(unwritten: Option<&mut Unwritten>, exports: &Exports) {
 /// held last.
 async fn steer<R, S, H>(
     mut config: Config,
-    start: Start<R>,
+    (reload, log): (R, LogControl),
     sampling: &Sampling,
     exports: &Exports,
     steering: Steering<S, H>,
@@ -165,10 +203,10 @@ where
             () = &mut shutdown => return config,
             () = hang_up() => {}
         }
-        match (start.reload)() {
+        match reload() {
             Ok(new) => {
                 sampling.reschedule(schedule(&new));
-                start.log.set(new.log.level);
+                log.set(new.log.level);
                 if let Err(error) = exports.replace(&config, &new) {
                     tracing::error!(error = format!("{error:#}"), "the export goes on as before");
                     config = Config { export: config.export, ..new };
@@ -198,32 +236,7 @@ const fn schedule(config: &Config) -> Schedule {
     Schedule { settings: settings(config), discovery_interval: config.discovery_interval }
 }
 
-/// Where snapshots go. Runs on the sampling thread, so nothing here may wait.
-struct Deliver {
-    announcer: Announcer,
-    stats: Arc<Mutex<SamplerStats>>,
-    exports: Exports,
-    screen: Option<Screen>,
-    lines: Option<Lines>,
-}
-
-impl Deliver {
-    fn snapshot(&mut self, mut snapshot: Snapshot) {
-        snapshot.sampler.lines_skipped = self.lines.as_ref().map_or(0, Lines::skipped);
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.sampler;
-        self.announcer.look_at(&snapshot);
-        let snapshot = Arc::new(snapshot);
-        if let Some(screen) = &self.screen {
-            screen.show(Arc::clone(&snapshot));
-        }
-        if let Some(lines) = &mut self.lines {
-            lines.put(Arc::clone(&snapshot));
-        }
-        self.exports.offer(snapshot);
-    }
-}
-
 /// Reads what self-telemetry reports.
-fn self_stats(stats: &Mutex<SamplerStats>, exports: &Exports) -> SelfStats {
-    SelfStats { sampler: *stats.lock().unwrap_or_else(PoisonError::into_inner), pipeline: exports.stats() }
+fn self_stats(own: &Own, exports: &Exports) -> SelfStats {
+    SelfStats { sampler: own.stats(), sinks: own.sinks.read(), pipeline: exports.stats() }
 }

@@ -13,7 +13,7 @@ use hvsampler::{
     model::{SamplerKind, SamplerStats},
 };
 use opentelemetry_proto::tonic::{
-    common::v1::KeyValue,
+    common::v1::{KeyValue, any_value},
     metrics::v1::{Metric, number_data_point::Value},
 };
 
@@ -49,6 +49,22 @@ fn is_monotonic(metrics: &[Metric], name: &str) -> bool {
     }
 }
 
+fn dropped_by_sinks(metrics: &[Metric]) -> Vec<(String, i64)> {
+    let points = points_of(&mut metric(metrics, "hypervisor.sampler.sink.dropped").clone()).clone();
+    let mut dropped: Vec<_> = points
+        .into_iter()
+        .map(|point| {
+            let sink = point.attributes[0].value.clone().and_then(|value| value.value);
+            match (sink, point.value) {
+                (Some(any_value::Value::StringValue(sink)), Some(Value::AsInt(count))) => (sink, count),
+                other => panic!("{other:?}"),
+            }
+        })
+        .collect();
+    dropped.sort_by_key(|(_, count)| *count);
+    dropped
+}
+
 /// On a single-threaded runtime on purpose: the SDK's thread must not need another.
 #[tokio::test]
 async fn own_telemetry_arrives_with_the_resource_of_the_data() {
@@ -65,6 +81,7 @@ async fn own_telemetry_arrives_with_the_resource_of_the_data() {
                     slots_used: 3,
                     ..SamplerStats::default()
                 },
+                sinks: vec![("table", 0), ("json", 7)],
                 pipeline: PipelineStats {
                     exported_points: 17,
                     send_ns: 1_500_000_000,
@@ -78,6 +95,7 @@ async fn own_telemetry_arrives_with_the_resource_of_the_data() {
         let metrics = &resource.scope_metrics[0].metrics;
         assert_eq!(value(metrics, "hypervisor.sampler.walks"), 5.0);
         assert_eq!(value(metrics, "hypervisor.sampler.slots_used"), 3.0);
+        assert_eq!(dropped_by_sinks(metrics), [("table".to_owned(), 0), ("json".to_owned(), 7)]);
         assert_eq!(value(metrics, "hypervisor.sampler.export.points"), 17.0);
         assert_eq!(value(metrics, "hypervisor.sampler.export.send.time"), 1.5);
         assert!(value(metrics, "process.cpu.time") > 0.0 && value(metrics, "process.memory.usage") > 1e6);

@@ -67,9 +67,9 @@ impl Pipeline {
     }
 
     /// Hands a snapshot over. Never waits: where the encoder does not keep up, the oldest snapshot is dropped
-    /// and counted.
-    pub fn offer(&self, snapshot: Arc<Snapshot>) {
-        self.shared.offer(snapshot);
+    /// and counted, and this returns false.
+    pub fn offer(&self, snapshot: Arc<Snapshot>) -> bool {
+        self.shared.offer(snapshot)
     }
 
     /// Counters and state.
@@ -191,7 +191,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn offer(&self, snapshot: Arc<Snapshot>) {
+    fn offer(&self, snapshot: Arc<Snapshot>) -> bool {
         let mut inbox = self.inbox();
         inbox.snapshots.push_back(snapshot);
         let late =
@@ -201,6 +201,7 @@ impl Shared {
         }
         drop(inbox);
         self.snapshot_came.notify_one();
+        late.is_none()
     }
 
     async fn next_snapshot(&self) -> Option<Arc<Snapshot>> {

@@ -36,6 +36,8 @@ pub const SCOPE: &str = "hvsampler.self";
 pub struct SelfStats {
     /// Counters of sampling.
     pub sampler: SamplerStats,
+    /// Sinks with the snapshots that each has dropped.
+    pub sinks: Vec<(&'static str, u64)>,
     /// Counters of the export.
     pub pipeline: PipelineStats,
 }
@@ -92,6 +94,7 @@ impl SelfTelemetry {
         let meter = provider.meter_with_scope(scope);
         let read: Arc<dyn Fn() -> SelfStats + Send + Sync> = read.into();
         sampler_instruments(&meter, &read);
+        sink_instruments(&meter, &read);
         export_instruments(&meter, &read);
         process_instruments(&meter);
         Ok(Self { provider })
@@ -133,6 +136,21 @@ fn sampler_instruments(meter: &Meter, read: &Read) {
         };
         register(meter, name, row.unit, row.help, value);
     }
+}
+
+/// What each sink has dropped.
+fn sink_instruments(meter: &Meter, read: &Read) {
+    let read = read.clone();
+    meter
+        .u64_observable_counter("hypervisor.sampler.sink.dropped")
+        .with_unit("{snapshot}")
+        .with_description("Snapshots that a sink dropped because it was behind.")
+        .with_callback(move |to| {
+            for (sink, dropped) in read().sinks {
+                to.observe(dropped, &[KeyValue::new("sink", sink)]);
+            }
+        })
+        .build();
 }
 
 /// A counter of the export: name below `hypervisor.sampler.export`, unit, help, value.
