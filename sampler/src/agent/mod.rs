@@ -2,6 +2,7 @@
 
 mod bpf_log;
 mod driver;
+mod rhythm;
 mod sampling;
 mod sinks;
 mod start;

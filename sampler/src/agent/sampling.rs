@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Driver, Sinks};
+use super::{Driver, Sinks, rhythm::Rhythm};
 use crate::source::Settings;
 
 /// Longest sleep: how late a stop or a new schedule may be noticed.
@@ -52,16 +52,18 @@ impl Sampling {
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let (end, ended) = oneshot::channel();
+        let rhythm = Rhythm::new(Instant::now() + start_delay);
         let shared = Arc::new(Mutex::new(schedule));
         let mut work = Work {
             driver,
             sinks,
+            rhythm,
             stop: Arc::clone(&stop),
             schedule: Arc::clone(&shared),
             applied: None,
             _end: end,
         };
-        let thread = Builder::new().name("sampling".into()).spawn(move || work.run(start_delay))?;
+        let thread = Builder::new().name("sampling".into()).spawn(move || work.run())?;
         Ok(Self { thread: Some(thread), stop, schedule: shared, ended: Some(ended) })
     }
 
@@ -113,6 +115,7 @@ pub struct Panicked;
 struct Work {
     driver: Driver,
     sinks: Sinks,
+    rhythm: Rhythm,
     stop: Arc<AtomicBool>,
     schedule: Arc<Mutex<Schedule>>,
     /// The schedule that the source follows.
@@ -122,34 +125,26 @@ struct Work {
 }
 
 impl Work {
-    fn run(&mut self, start_delay: Duration) {
-        let start = Instant::now();
-        let mut last = start;
-        let mut next = start + start_delay;
-        let mut discovered = start;
+    fn run(&mut self) {
+        let mut discovered = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
             let schedule = *self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
             self.apply(schedule);
             let interval = schedule.settings.interval;
-            if last != start {
-                next = next.min(last + interval).max(last);
-            }
+            let due = self.rhythm.due(interval);
             let now = Instant::now();
-            if now >= next {
-                self.snapshot();
-                last = now;
-                // Whole intervals after the planned moment: the rhythm survives a late wake-up.
-                let behind = now.saturating_duration_since(next).as_nanos() / interval.as_nanos().max(1);
-                next += interval * (u32::try_from(behind).unwrap_or(u32::MAX - 1) + 1);
+            if now >= due {
+                let due = self.rhythm.begin(now, interval);
+                self.snapshot(Some(due));
                 continue;
             }
             if now.duration_since(discovered) >= schedule.discovery_interval {
                 discovered = now;
                 self.driver.rediscover();
             }
-            self.driver.attend(LONGEST_WAIT.min(next - now));
+            self.driver.attend(LONGEST_WAIT.min(due - now));
         }
-        self.snapshot();
+        self.snapshot(None);
     }
 
     fn apply(&mut self, schedule: Schedule) {
@@ -162,11 +157,18 @@ impl Work {
         }
     }
 
-    /// Takes a snapshot and hands it to the sinks.
-    fn snapshot(&mut self) {
-        match self.driver.read() {
-            Ok(()) => self.sinks.deliver(self.driver.compose()),
-            Err(error) => tracing::error!(%error, "no snapshot"),
+    /// Takes a snapshot and hands it to the sinks. `due` is absent of the last one, which was not planned.
+    fn snapshot(&mut self, due: Option<Instant>) {
+        if let Err(error) = self.driver.read() {
+            self.rhythm.failed();
+            tracing::error!(%error, "no snapshot");
+            return;
         }
+        if let Some(due) = due {
+            self.rhythm.taken(due, Instant::now());
+        }
+        let mut snapshot = self.driver.compose();
+        self.rhythm.report(&mut snapshot.sampler);
+        self.sinks.deliver(snapshot);
     }
 }

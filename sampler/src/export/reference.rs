@@ -80,7 +80,8 @@ impl Page {
                 SamplerKind::UpDown => "up-down counter",
             };
             let help = row.help.split_whitespace().collect::<Vec<_>>().join(" ");
-            let _ = writeln!(self.text, "| `{}` | {kind} | `{}` | {help} |", row.name, row.unit);
+            let (name, unit) = row.metric();
+            let _ = writeln!(self.text, "| `{name}` | {kind} | `{unit}` | {help} |");
         }
     }
 }

@@ -283,6 +283,18 @@ pub struct SamplerRow {
     pub value: u64,
 }
 
+impl SamplerRow {
+    /// Name of its metric below `hypervisor.sampler.`, and the metric's unit: a time that is counted in ns is exported
+    /// in seconds, and no unit is in a name.
+    #[must_use]
+    pub fn metric(&self) -> (&'static str, &'static str) {
+        match self.name.strip_suffix("_ns") {
+            Some(time) => (time, "s"),
+            None => (self.name, self.unit),
+        }
+    }
+}
+
 macro_rules! sampler_stats {
     ($($(#[doc = $help:literal])+ $kind:ident $name:ident, $unit:literal;)*) => {
         /// What the sampler counts of itself since its start.
@@ -356,7 +368,18 @@ sampler_stats! {
     Counter questions_refused, "{question}";
     /// Questions to a guest's platform that wait for their answer: one that stays is a VMM that hangs.
     UpDown questions_waiting, "{question}";
-    /// Snapshots that table, JSON lines, export or another sink dropped because it was behind, added up over them.
+    /// Snapshots of which all was read more than 100 ms after they were due.
+    Counter snapshots_late, "{snapshot}";
+    /// Snapshots that were left out because the one before was not over when they were due.
+    Counter snapshots_skipped, "{snapshot}";
+    /// Snapshots that could not be taken because the source could not be read.
+    Counter snapshots_failed, "{snapshot}";
+    /// Time from the moment at which snapshots were due until all was read of them, added up.
+    Counter lateness_ns, "ns";
+    /// The same of the last snapshot alone.
+    UpDown last_lateness_ns, "ns";
+    /// Snapshots that table, JSON lines, export or another sink dropped because it was behind, added up over
+    /// them.
     Counter snapshots_dropped, "{snapshot}";
     /// Sinks that panicked and get no more snapshots.
     Counter sinks_failed, "{sink}";

@@ -79,6 +79,7 @@ async fn own_telemetry_arrives_with_the_resource_of_the_data() {
                 sampler: SamplerStats {
                     walks: walks.load(Ordering::Relaxed),
                     slots_used: 3,
+                    lateness_ns: 2_500_000_000,
                     ..SamplerStats::default()
                 },
                 sinks: vec![("table", 0), ("json", 7)],
@@ -95,6 +96,7 @@ async fn own_telemetry_arrives_with_the_resource_of_the_data() {
         let metrics = &resource.scope_metrics[0].metrics;
         assert_eq!(value(metrics, "hypervisor.sampler.walks"), 5.0);
         assert_eq!(value(metrics, "hypervisor.sampler.slots_used"), 3.0);
+        assert_eq!(value(metrics, "hypervisor.sampler.lateness"), 2.5);
         assert_eq!(dropped_by_sinks(metrics), [("table".to_owned(), 0), ("json".to_owned(), 7)]);
         assert_eq!(value(metrics, "hypervisor.sampler.export.points"), 17.0);
         assert_eq!(value(metrics, "hypervisor.sampler.export.send.time"), 1.5);
@@ -104,7 +106,7 @@ async fn own_telemetry_arrives_with_the_resource_of_the_data() {
             points_of(&mut metric(metrics, "hypervisor.sampler.export.dropped.points").clone()).len();
         assert_eq!(reasons, hvsampler::export::pipeline::DropReason::ALL.len());
         for row in SamplerStats::default().rows() {
-            let name = format!("hypervisor.sampler.{}", row.name);
+            let name = format!("hypervisor.sampler.{}", row.metric().0);
             assert_eq!(is_monotonic(metrics, &name), row.kind == SamplerKind::Counter, "{name}");
         }
 

@@ -101,6 +101,7 @@ fn what_was_lost_is_said() {
     lossy.vms.truncate(1);
     lossy.sampler.events_lost = 3;
     lossy.sampler.slots_exhausted = 1;
+    lossy.sampler.snapshots_late = 2;
     lossy.sampler.snapshots_dropped = 4;
     assert_file("tests/golden/table-losses.txt", &render(&lossy, TableOptions::default()));
 }

@@ -26,7 +26,7 @@ use super::{
     resource::{Resource, SCHEMA_URL, VERSION},
     settings::ExportSettings,
 };
-use crate::model::{Host, SamplerKind, SamplerStats};
+use crate::model::{Host, SamplerKind, SamplerRow, SamplerStats};
 
 /// Name of the instrumentation scope.
 pub const SCOPE: &str = "hvsampler.self";
@@ -127,14 +127,34 @@ type Read = Arc<dyn Fn() -> SelfStats + Send + Sync>;
 /// One instrument for each row of [`SamplerStats`].
 fn sampler_instruments(meter: &Meter, read: &Read) {
     for (index, row) in SamplerStats::default().rows().into_iter().enumerate() {
-        let name = format!("hypervisor.sampler.{}", row.name);
+        let name = format!("hypervisor.sampler.{}", row.metric().0);
         let read = read.clone();
         let value = move || read().sampler.rows().get(index).map_or(0, |row| row.value);
+        if row.unit == "ns" {
+            time(meter, name, &row, value);
+            continue;
+        }
         let register = match row.kind {
             SamplerKind::Counter => counter,
             SamplerKind::UpDown => level,
         };
         register(meter, name, row.unit, row.help, value);
+    }
+}
+
+/// A time that is counted in ns.
+fn time(meter: &Meter, name: String, row: &SamplerRow, ns: impl Fn() -> u64 + Send + Sync + 'static) {
+    let seconds = move || ns() as f64 / 1e9;
+    match row.kind {
+        SamplerKind::Counter => {
+            let instrument = meter.f64_observable_counter(name).with_unit("s").with_description(row.help);
+            instrument.with_callback(move |to| to.observe(seconds(), &[])).build();
+        }
+        SamplerKind::UpDown => {
+            let instrument =
+                meter.f64_observable_up_down_counter(name).with_unit("s").with_description(row.help);
+            instrument.with_callback(move |to| to.observe(seconds(), &[])).build();
+        }
     }
 }
 
