@@ -18,7 +18,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Starts the threads that answer.
+    /// Starts the threads that answer. They have the priority of the thread that calls this.
     ///
     /// # Errors
     /// When no thread can be started.

@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::{Driver, Sinks, rhythm::Rhythm};
-use crate::source::Settings;
+use crate::{kernel::priority, model::Levels, source::Settings};
 
 /// Longest sleep: how late a stop or a new schedule may be noticed.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
@@ -22,10 +22,14 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 /// When to do what, and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// How to sample.
-    pub settings: Settings,
+    /// Time between snapshots.
+    pub interval: Duration,
+    /// How much is sampled of guests.
+    pub levels: Levels,
     /// Time between full re-discoveries.
     pub discovery_interval: Duration,
+    /// Nice value of the thread.
+    pub nice: i32,
 }
 
 /// The running thread.
@@ -35,12 +39,12 @@ pub struct Sampling {
     stop: Arc<AtomicBool>,
     schedule: Arc<Mutex<Schedule>>,
     /// Closed when the thread ends.
-    ended: Option<oneshot::Receiver<()>>,
+    ended: watch::Receiver<()>,
 }
 
 impl Sampling {
-    /// Starts sampling after `start_delay`; births and deaths are taken in from the first moment on. The sinks get every
-    /// snapshot, and when the sampling is stopped one last one.
+    /// Starts sampling after `start_delay`; births and deaths are taken in from the first moment on. The
+    /// sinks get every snapshot, and when the sampling is stopped one last one.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -51,7 +55,7 @@ impl Sampling {
         sinks: Sinks,
     ) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (end, ended) = oneshot::channel();
+        let (end, ended) = watch::channel(());
         let rhythm = Rhythm::new(Instant::now() + start_delay);
         let shared = Arc::new(Mutex::new(schedule));
         let mut work = Work {
@@ -64,7 +68,7 @@ impl Sampling {
             _end: end,
         };
         let thread = Builder::new().name("sampling".into()).spawn(move || work.run())?;
-        Ok(Self { thread: Some(thread), stop, schedule: shared, ended: Some(ended) })
+        Ok(Self { thread: Some(thread), stop, schedule: shared, ended })
     }
 
     /// Changes the schedule; the next snapshot is taken one new interval after the last one, or earlier.
@@ -73,14 +77,9 @@ impl Sampling {
     }
 
     /// Over when the thread has ended: it panicked, where nobody stopped it.
-    pub fn ended(&mut self) -> impl Future<Output = ()> + use<> {
-        let ended = self.ended.take();
-        async move {
-            match ended {
-                Some(ended) => drop(ended.await),
-                None => std::future::pending().await,
-            }
-        }
+    pub async fn ended(&self) {
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
     }
 
     /// Takes the last snapshot, delivers it and ends the thread. Takes as long as one snapshot at most.
@@ -118,10 +117,10 @@ struct Work {
     rhythm: Rhythm,
     stop: Arc<AtomicBool>,
     schedule: Arc<Mutex<Schedule>>,
-    /// The schedule that the source follows.
+    /// The schedule that the source and the thread follow.
     applied: Option<Schedule>,
     /// Dropped when the thread ends, however it does.
-    _end: oneshot::Sender<()>,
+    _end: watch::Sender<()>,
 }
 
 impl Work {
@@ -130,7 +129,7 @@ impl Work {
         while !self.stop.load(Ordering::Acquire) {
             let schedule = *self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
             self.apply(schedule);
-            let interval = schedule.settings.interval;
+            let interval = schedule.interval;
             let due = self.rhythm.due(interval);
             let now = Instant::now();
             if now >= due {
@@ -152,7 +151,9 @@ impl Work {
         if before == Some(schedule) {
             return;
         }
-        if let Err(error) = self.driver.configure(schedule.settings) {
+        priority::try_set(schedule.nice);
+        let settings = Settings { interval: schedule.interval, levels: schedule.levels };
+        if let Err(error) = self.driver.configure(settings) {
             tracing::error!(%error, "the new interval and level hold only in part");
         }
     }

@@ -11,9 +11,10 @@ use crate::{
         Root, capability,
         check::{CheckItem, CheckStatus},
         clock::Clock,
-        host, limits, lockdown, namespace,
+        host, limits, lockdown, namespace, priority,
     },
     load::{self, Options},
+    model::Levels,
     source::{Kvm, Settings, Source},
 };
 
@@ -29,8 +30,12 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub struct StartOptions {
     /// Level of the eBPF programs' messages; 0 is none.
     pub bpf_log_level: u8,
-    /// How to sample.
-    pub settings: Settings,
+    /// Time between snapshots.
+    pub interval: Duration,
+    /// How much is sampled of guests.
+    pub levels: Levels,
+    /// Nice value of the calling thread while it starts.
+    pub nice: i32,
 }
 
 /// A source that was just opened.
@@ -58,7 +63,8 @@ pub fn obstacles() -> Result<()> {
     Ok(())
 }
 
-/// Loads the programs and attaches them.
+/// Loads the programs and attaches them. The calling thread has a priority of its own meanwhile: on a host
+/// whose CPUs are scarce the kernel's check of the programs would take minutes.
 ///
 /// # Errors
 /// Says which privilege, kernel feature, map or hook is missing, and how to get it.
@@ -67,23 +73,27 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
     let root = Root::system();
     limits::lift_memlock();
     let programs = self::options(options.bpf_log_level);
-    let mut loaded = load::load(programs).context("starting the eBPF half")?;
+    let mut loaded =
+        priority::with(options.nice, || load::load(programs)).context("starting the eBPF half")?;
     let bpf_log = BpfLog::start(&mut loaded.ebpf, options.bpf_log_level)?;
     let host = Arc::new(host::read(&root)?);
-    let mut source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
-    source.configure(options.settings)?;
+    let source = priority::with(options.nice, || -> Result<_> {
+        let mut source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
+        source.configure(Settings { interval: options.interval, levels: options.levels })?;
+        Ok(source)
+    })?;
     Ok(Opened { source: Box::new(source), vcpus: vcpus_of_proc(), bpf_log })
 }
 
-/// Finds the vCPUs that run already and the names of their guests. Takes a second at most when some of them do not show
-/// themselves.
+/// Finds the vCPUs that run already and the names of their guests. Takes a second at most when some of them
+/// do not show themselves.
 ///
 /// # Errors
 /// When the source cannot look for vCPUs, or no thread can be started.
-pub fn settle(opened: Opened) -> Result<(Driver, BpfLog)> {
+pub fn settle(opened: Opened, nice: i32) -> Result<(Driver, BpfLog)> {
     let Opened { source, vcpus, bpf_log } = opened;
     let mut driver = Driver::new(source)?;
-    driver.settle(vcpus, SETTLE)?;
+    priority::with(nice, || driver.settle(vcpus, SETTLE))?;
     Ok((driver, bpf_log))
 }
 
@@ -92,7 +102,7 @@ pub fn settle(opened: Opened) -> Result<(Driver, BpfLog)> {
 /// # Errors
 /// Those of [`open`] and [`settle`].
 pub fn start(options: &StartOptions) -> Result<(Driver, BpfLog)> {
-    settle(open(options)?)
+    settle(open(options)?, options.nice)
 }
 
 /// vCPUs that `/proc` knows of, as far as this process may see.

@@ -7,9 +7,10 @@ use anyhow::Result;
 use crate::{
     agent::{self, StartOptions},
     cli::{OnceArgs, OnceFormat},
+    config::DEFAULT_NICE,
     export::{json, table},
-    model::Levels,
-    source::Settings,
+    kernel::priority,
+    model::{Levels, Snapshot},
 };
 
 /// How long the names of those that took a guest's time are waited for.
@@ -21,14 +22,16 @@ const NAMES: Duration = Duration::from_millis(200);
 /// When the programs cannot be put to work, or the kernel's threads cannot be walked over.
 pub fn run(args: &OnceArgs) -> Result<String> {
     let levels = Levels { most: args.level, ..Levels::default() };
-    let settings = Settings { interval: args.interval, levels };
-    let options = StartOptions { bpf_log_level: 0, settings };
+    let options = StartOptions { bpf_log_level: 0, interval: args.interval, levels, nice: DEFAULT_NICE };
     let (mut driver, _bpf_log) = agent::start(&options)?;
-    let begin = Instant::now();
-    driver.read()?;
-    driver.compose();
-    driver.attend_until(begin + args.interval);
-    let snapshot = driver.snapshot_after(NAMES)?;
+    // Printing needs no priority, and both readings do.
+    let snapshot = priority::with(options.nice, || -> Result<Snapshot> {
+        let begin = Instant::now();
+        driver.read()?;
+        driver.compose();
+        driver.attend_until(begin + args.interval);
+        Ok(driver.snapshot_after(NAMES)?)
+    })?;
     Ok(match args.format {
         OnceFormat::Table => {
             table::render(&snapshot, table::TableOptions { vcpus: args.vcpu, max_guests: None })

@@ -14,7 +14,7 @@ use std::{
 use serde::Deserialize;
 
 pub use error::ConfigError;
-pub use values::{LogLevel, MIN_INTERVAL, StartDelay, interval as check_interval};
+pub use values::{DEFAULT_NICE, LogLevel, MIN_INTERVAL, StartDelay, interval as check_interval};
 
 use self::file::ConfigFile;
 use crate::{
@@ -46,6 +46,9 @@ pub struct Config {
     /// Exits of one vCPU in a second beyond which less is told of its guest; not 0.
     #[serde(deserialize_with = "values::deserialize_count")]
     pub max_exits_per_vcpu: u64,
+    /// Nice value of the threads that load the programs and sample, from -20 to 19.
+    #[serde(deserialize_with = "values::deserialize_nice")]
+    pub nice: i32,
     /// Held while the service runs, so that a second one says so.
     pub lock_file: PathBuf,
     /// What is logged.
@@ -79,6 +82,7 @@ impl Default for Config {
             shutdown_deadline: Duration::from_secs(5),
             level: Levels::default().most,
             max_exits_per_vcpu: Levels::default().max_exits,
+            nice: DEFAULT_NICE,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
             log: LogSettings::default(),
             export: ExportSettings::default(),

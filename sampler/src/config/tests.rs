@@ -135,6 +135,11 @@ fn empty_variables_count_as_unset() {
 }
 
 #[test]
+fn both_ends_of_the_nice_values_are_accepted() {
+    assert_eq!((load("nice = -20").nice, load("nice = 19").nice, load("").nice), (-20, 19, -10));
+}
+
+#[test]
 fn start_delays_are_drawn_within_the_interval() {
     let interval = Duration::from_secs(10);
     let drawn: Vec<_> = (0..200).map(|_| StartDelay::Random.draw(interval)).collect();
@@ -161,6 +166,11 @@ fn errors_name_key_and_line() {
         "config.toml:1: interval: 5ms is too short; the shortest interval is 100ms",
     );
     assert_error("interval = 5", "config.toml:1: interval: has the wrong type; expected a string");
+    for nice in ["-21", "20", "4294967286"] {
+        let said = format!("config.toml:1: nice: {nice} is no nice value; give -20 (highest priority) to 19");
+        assert_error(&format!("nice = {nice}"), &said);
+    }
+    assert_error("nice = 'high'", "config.toml:1: nice: has the wrong type; expected i64");
     assert_error("discovery_interval = '0s'", "config.toml:1: discovery_interval: is too short");
     assert_error(
         "# c\nintervall = '5s'",

@@ -1,6 +1,6 @@
 //! Values of settings, checked alike wherever they come from.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use tracing::level_filters::LevelFilter;
@@ -9,6 +9,13 @@ use crate::duration;
 
 /// Shortest time between snapshots.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Nice value of the threads that load the programs and sample: above what runs guests by default, so that a
+/// snapshot comes in time on a host whose CPUs are scarce.
+pub const DEFAULT_NICE: i32 = -10;
+
+/// What the kernel knows of nice values.
+const NICE: RangeInclusive<i64> = -20..=19;
 
 /// Wait before the first snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +130,14 @@ pub(super) fn deserialize_count<'de, D: Deserializer<'de>>(deserializer: D) -> R
         0 => Err(D::Error::custom("is 0; give at least 1, or level = \"basic\"")),
         count => Ok(count),
     }
+}
+
+pub(super) fn deserialize_nice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i32, D::Error> {
+    let nice: i64 = Deserialize::deserialize(deserializer)?;
+    i32::try_from(nice).ok().filter(|_| NICE.contains(&nice)).ok_or_else(|| {
+        let (highest, lowest) = NICE.into_inner();
+        D::Error::custom(format!("{nice} is no nice value; give {highest} (highest priority) to {lowest}"))
+    })
 }
 
 pub(super) fn deserialize_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {

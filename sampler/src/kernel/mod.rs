@@ -10,6 +10,7 @@ pub mod limits;
 pub mod lockdown;
 pub mod memlock;
 pub mod namespace;
+pub mod priority;
 pub mod vmlinux;
 
 use std::{

@@ -27,7 +27,6 @@ use crate::{
     config::{Config, ConfigError},
     export::selfmetrics::SelfStats,
     kernel::{Root, host},
-    source::Settings,
 };
 
 /// What a service is started with beside its configuration.
@@ -62,8 +61,8 @@ pub enum Output {
     Json,
 }
 
-/// Samples KVM's guests and exports until `shutdown` is over; then takes a last snapshot and sends what waits, for the
-/// configured deadline at most. SIGHUP reads the configuration again.
+/// Samples KVM's guests and exports until `shutdown` is over; then takes a last snapshot and sends what
+/// waits, for the configured deadline at most. SIGHUP reads the configuration again.
 ///
 /// # Errors
 /// What keeps the programs or the first exporter from working. Later failures are logged and counted.
@@ -80,9 +79,8 @@ where
 
 /// The same with any source.
 ///
-/// # Errors
-/// What keeps the source or the first exporter from working, and a panic of the sampling thread. Later failures are logged
-/// and counted.
+/// # Errors What keeps the source or the first exporter from working, and a panic of the sampling thread.
+/// Later failures are logged and counted.
 pub async fn run_with<R, S, H>(
     config: Config,
     start: Start<R>,
@@ -98,13 +96,13 @@ where
     let own = Own::default();
     let exports = Exports::start(&config, host::read(&Root::system())?, own.clone())?;
     let options = options(&config);
-    let (driver, _bpf_log) = agent::settle(open(&options)?)?;
+    let (driver, _bpf_log) = agent::settle(open(&options)?, options.nice)?;
     let (printer, mut unwritten) = printer(output)?;
     let sinks = printer.into_iter().chain(sinks).collect();
     let sinks = Sinks::new(with_standard_sinks(sinks, &own, &exports)?, own.sinks);
     let delay = config.start_delay.draw(config.interval);
     say_what_begins(&config, delay, &exports, output);
-    let mut sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;
+    let sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;
     let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
     let steering = Steering { shutdown: end, hang_up: steering.hang_up };
     let config = steer(config, (reload, log), &sampling, &exports, steering).await;
@@ -132,8 +130,8 @@ fn printer(output: Output) -> Result<Printer> {
     })
 }
 
-/// Around others those that each service has. The sampler's own statistics come first, and the exports last, as what they take in
-/// is then what all others have seen.
+/// Around others those that each service has. The sampler's own statistics come first, and the exports last,
+/// as what they take in is then what all others have seen.
 fn with_standard_sinks(
     others: Vec<Box<dyn Sink>>,
     own: &Own,
@@ -182,8 +180,8 @@ async fn nobody_wants_it(unwritten: Option<&mut Unwritten>, exports: &Exports) {
     std::future::pending::<()>().await;
 }
 
-/// Waits for the end and reads the configuration again whenever it is asked to until then. Returns the configuration that
-/// held last.
+/// Waits for the end and reads the configuration again whenever it is asked to until then. Returns the
+/// configuration that held last.
 async fn steer<R, S, H>(
     mut config: Config,
     (reload, log): (R, LogControl),
@@ -224,16 +222,22 @@ where
     }
 }
 
-const fn settings(config: &Config) -> Settings {
-    Settings { interval: config.interval, levels: config.levels() }
-}
-
 const fn options(config: &Config) -> StartOptions {
-    StartOptions { bpf_log_level: config.log.bpf_level as u8, settings: settings(config) }
+    StartOptions {
+        bpf_log_level: config.log.bpf_level as u8,
+        interval: config.interval,
+        levels: config.levels(),
+        nice: config.nice,
+    }
 }
 
 const fn schedule(config: &Config) -> Schedule {
-    Schedule { settings: settings(config), discovery_interval: config.discovery_interval }
+    Schedule {
+        interval: config.interval,
+        levels: config.levels(),
+        discovery_interval: config.discovery_interval,
+        nice: config.nice,
+    }
 }
 
 /// Reads what self-telemetry reports.
