@@ -43,3 +43,11 @@ fn filter(level: LogLevel) -> EnvFilter {
     let others = level.min(tracing::level_filters::LevelFilter::WARN);
     EnvFilter::new(format!("{others},hvsampler={level},sampler_programs=trace"))
 }
+
+#[cfg(test)]
+impl LogControl {
+    /// Of no log.
+    pub(super) fn none() -> Self {
+        Self(reload::Layer::new(filter(LogLevel::Off)).1)
+    }
+}

@@ -244,3 +244,6 @@ const fn schedule(config: &Config) -> Schedule {
 fn self_stats(own: &Own, exports: &Exports) -> SelfStats {
     SelfStats { sampler: own.stats(), sinks: own.sinks.read(), pipeline: exports.stats() }
 }
+
+#[cfg(test)]
+mod tests;

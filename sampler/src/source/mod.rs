@@ -3,6 +3,8 @@
 //! A source never waits for anybody: what has to be asked elsewhere, such as the name of a guest, is a
 //! [`Question`], which the agent has answered on threads of their own.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod kvm;
 
 use std::{os::fd::BorrowedFd, time::Duration};

@@ -1,0 +1,311 @@
+//! The service from end to end, on a source without a kernel. No test depends on how fast the machine is:
+//! each waits until what it expects has come.
+
+mod receiver;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    runtime::Builder,
+    sync::{mpsc, oneshot},
+};
+
+use self::receiver::Collector;
+use super::{queued::Queued, *};
+use crate::{
+    agent::BpfLog,
+    config::StartDelay,
+    kernel::priority,
+    model::{Level, Levels, Snapshot, Vm},
+    source::{
+        Settings,
+        fake::{FakeHost, Fault},
+    },
+};
+
+/// Bound of every wait: reached only by a failure.
+const LONG: Duration = Duration::from_secs(30);
+
+fn config() -> Config {
+    Config {
+        interval: Duration::from_millis(10),
+        start_delay: StartDelay::Fixed(Duration::ZERO),
+        nice: priority::get().unwrap(),
+        ..Config::default()
+    }
+}
+
+/// Takes all.
+struct Recorder(Sender<Arc<Snapshot>>);
+
+impl Sink for Recorder {
+    fn name(&self) -> &'static str {
+        "recorder"
+    }
+
+    fn offer(&mut self, snapshot: Arc<Snapshot>) {
+        self.0.send(snapshot).unwrap();
+    }
+
+    fn dropped(&self) -> u64 {
+        0
+    }
+}
+
+/// Panics at the second snapshot.
+struct Broken(u32);
+
+impl Sink for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn offer(&mut self, _: Arc<Snapshot>) {
+        self.0 += 1;
+        assert!(self.0 < 2, "as asked");
+    }
+
+    fn dropped(&self) -> u64 {
+        0
+    }
+}
+
+type Reload = Arc<Mutex<Result<Config, ConfigError>>>;
+
+/// A service at work.
+struct Service {
+    host: FakeHost,
+    snapshots: Receiver<Arc<Snapshot>>,
+    /// All snapshots that were waited through.
+    seen: Vec<Arc<Snapshot>>,
+    /// What the next reading of the configuration gives.
+    next_config: Reload,
+    hang_up: mpsc::UnboundedSender<()>,
+    shutdown: oneshot::Sender<()>,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Service {
+    fn start(config: Config, more: Vec<Box<dyn Sink>>) -> Self {
+        let (host, source) = FakeHost::new();
+        let (recorder, snapshots) = channel();
+        let (hang_up, mut hung_up) = mpsc::unbounded_channel();
+        let (shutdown, shut_down) = oneshot::channel::<()>();
+        let next_config: Reload = Arc::new(Mutex::new(Ok(config.clone())));
+        let reload = Arc::clone(&next_config);
+        let work = move || {
+            let reload = || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config()));
+            let sinks = more.into_iter().chain([Box::new(Recorder(recorder)) as Box<dyn Sink>]).collect();
+            let start = Start { reload, log: LogControl::none(), output: Output::None, sinks };
+            let hang_up = async move || {
+                if hung_up.recv().await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let shutdown = async { drop(shut_down.await) };
+            let open = |_: &StartOptions| {
+                Ok(Opened { source: Box::new(source), vcpus: 0, bpf_log: BpfLog::default() })
+            };
+            let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(run_with(config, start, Steering { shutdown, hang_up }, open))
+        };
+        let thread = thread::spawn(work);
+        Self { host, snapshots, seen: Vec::new(), next_config, hang_up, shutdown, thread }
+    }
+
+    /// Waits for a snapshot that is as it should be.
+    fn until(&mut self, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+        let end = Instant::now() + LONG;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let snapshot = self.snapshots.recv_timeout(left).expect("no such snapshot has come");
+            self.seen.push(Arc::clone(&snapshot));
+            if wanted(&snapshot) {
+                return snapshot;
+            }
+        }
+    }
+
+    /// Waits for so many snapshots.
+    fn some_more(&mut self, number: usize) {
+        (0..number).for_each(|_| drop(self.until(|_| true)));
+    }
+
+    /// Lets the service read this configuration.
+    fn reload(&self, config: Result<Config, ConfigError>) {
+        *self.next_config.lock().unwrap() = config;
+        self.hang_up.send(()).unwrap();
+    }
+
+    /// Stops the service. Returns all its snapshots, and the readings that the source counted.
+    fn stop(mut self) -> (Vec<Arc<Snapshot>>, u64) {
+        self.shutdown.send(()).unwrap();
+        self.thread.join().unwrap().unwrap();
+        self.seen.extend(self.snapshots.try_iter());
+        (self.seen, self.host.readings())
+    }
+}
+
+fn no_config() -> ConfigError {
+    ConfigError::Flag { name: "--none", problem: "there is no configuration".to_owned() }
+}
+
+fn guest<'a>(snapshot: &'a Snapshot, id: &str) -> Option<&'a Vm> {
+    snapshot.vms.iter().find(|vm| &*vm.id == id)
+}
+
+fn is_named(snapshot: &Snapshot, id: &str) -> bool {
+    guest(snapshot, id).is_some_and(|vm| vm.name.is_some())
+}
+
+/// Each reading became a snapshot, in order, up to the one at the end.
+#[track_caller]
+fn assert_whole((snapshots, readings): (Vec<Arc<Snapshot>>, u64)) {
+    let times: Vec<u64> = snapshots.iter().map(|snapshot| snapshot.at_unix_ns).collect();
+    assert_eq!(times, (1..=readings).collect::<Vec<_>>());
+}
+
+#[test]
+fn guests_come_are_named_and_go() {
+    let mut service = Service::start(config(), Vec::new());
+    service.until(|snapshot| snapshot.vms.is_empty());
+    service.host.born(1);
+    let named = service.until(|snapshot| is_named(snapshot, "vm-1"));
+    assert_eq!(guest(&named, "vm-1").unwrap().name.as_deref(), Some("guest-1"));
+    service.host.died(1);
+    let last = service.until(|snapshot| !snapshot.ended.is_empty());
+    assert!(last.vms.is_empty() && &*last.ended[0].vm_id == "vm-1" && last.ended[0].vm_gone);
+    assert!(service.until(|_| true).ended.is_empty(), "an end is shown once");
+    assert_whole(service.stop());
+}
+
+#[test]
+fn a_name_that_does_not_come_holds_nothing_up() {
+    let mut service = Service::start(config(), Vec::new());
+    service.host.hold_name(2);
+    service.host.born(2);
+    service.host.born(1);
+    // The other guest's name comes, and snapshots do.
+    service.until(|snapshot| is_named(snapshot, "vm-1") && guest(snapshot, "vm-2").is_some());
+    service.some_more(5);
+    let waiting = service.until(|_| true);
+    assert!(!is_named(&waiting, "vm-2") && waiting.sampler.questions_waiting == 1);
+    service.host.release_names();
+    service.until(|snapshot| is_named(snapshot, "vm-2") && snapshot.sampler.questions_waiting == 0);
+    assert_whole(service.stop());
+}
+
+#[test]
+fn a_reading_that_fails_is_counted_and_the_next_one_comes() {
+    let mut service = Service::start(config(), Vec::new());
+    service.some_more(1);
+    service.host.faults(&[Fault::Fails, Fault::Fails]);
+    service.until(|snapshot| snapshot.sampler.snapshots_failed == 2);
+    service.some_more(3);
+    assert_whole(service.stop());
+}
+
+#[test]
+fn a_slow_reading_makes_the_next_one_late_too() {
+    const SLOW: Duration = Duration::from_millis(250);
+    let slow_ns = SLOW.as_nanos() as u64;
+    let mut service = Service::start(config(), Vec::new());
+    service.some_more(1);
+    service.host.faults(&[Fault::Takes(SLOW)]);
+    let slow = service.until(|snapshot| snapshot.sampler.last_lateness_ns >= slow_ns).sampler;
+    let next = service.until(|_| true).sampler;
+    assert!(slow.snapshots_late >= 1 && next.snapshots_late == slow.snapshots_late + 1, "{slow:?} {next:?}");
+    // It was due within an interval from the begin of the slow one.
+    assert!(next.last_lateness_ns >= slow_ns - 10_000_000, "{next:?}");
+    assert_eq!(next.lateness_ns, slow.lateness_ns + next.last_lateness_ns);
+    // What was due meanwhile is left out: no snapshots in a row make up for it.
+    let after = service.until(|_| true).sampler;
+    assert!(after.snapshots_skipped > slow.snapshots_skipped, "{after:?}");
+    assert_whole(service.stop());
+}
+
+#[test]
+fn a_sink_that_stands_still_keeps_nothing_from_the_others() {
+    let (go_on, stands_still) = channel::<()>();
+    let stalled = Queued::start("stalled", 1, move |queue| {
+        assert!(stands_still.recv().is_err());
+        drop(queue);
+    });
+    let mut service = Service::start(config(), vec![Box::new(stalled.unwrap())]);
+    let before = service.until(|snapshot| snapshot.sampler.snapshots_dropped > 0).sampler;
+    service.some_more(3);
+    let after = service.until(|_| true).sampler;
+    assert_eq!(after.snapshots_dropped, before.snapshots_dropped + 4);
+    drop(go_on);
+    assert_whole(service.stop());
+}
+
+#[test]
+fn a_sink_that_panics_keeps_nothing_from_the_others() {
+    let mut service = Service::start(config(), vec![Box::new(Broken(0))]);
+    service.until(|snapshot| snapshot.sampler.sinks_failed == 1 && snapshot.sampler.snapshots_dropped > 2);
+    assert_whole(service.stop());
+}
+
+#[test]
+fn a_source_that_panics_ends_the_service() {
+    let mut service = Service::start(config(), Vec::new());
+    service.some_more(1);
+    service.host.faults(&[Fault::Panics]);
+    let error = service.thread.join().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "the sampling thread panicked");
+    assert_eq!(service.host.faults_left(), 0);
+}
+
+#[test]
+fn a_reload_reaches_the_source_and_one_that_fails_changes_nothing() {
+    let mut service = Service::start(config(), Vec::new());
+    service.some_more(1);
+    let settings = |ms, most| Settings {
+        interval: Duration::from_millis(ms),
+        levels: Levels { most, ..Levels::default() },
+    };
+    let new = |ms| Config { interval: Duration::from_millis(ms), level: Level::Basic, ..config() };
+    let mut wanted = vec![settings(10, Level::Full)];
+    for (config, applied) in [
+        (Ok(new(20)), Some(settings(20, Level::Basic))),
+        (Err(no_config()), None),
+        (Ok(new(30)), Some(settings(30, Level::Basic))),
+    ] {
+        service.reload(config);
+        wanted.extend(applied);
+        let end = Instant::now() + LONG;
+        while service.host.configured() != wanted || service.next_config.lock().unwrap().is_ok() {
+            assert!(Instant::now() < end, "{:?}, not {wanted:?}", service.host.configured());
+            service.some_more(1);
+        }
+    }
+    assert_whole(service.stop());
+}
+
+#[test]
+fn what_is_sampled_is_exported_up_to_the_end() {
+    let collector = Collector::start();
+    let mut config = Config { interval: Duration::from_millis(100), ..config() };
+    config.export.endpoint = Some(collector.url());
+    config.export.compression = crate::export::settings::Compression::None;
+    let mut service = Service::start(config, Vec::new());
+    service.host.born(1);
+    service.until(|snapshot| is_named(snapshot, "vm-1"));
+    service.some_more(2);
+    let (snapshots, readings) = service.stop();
+    let exported = collector.received();
+    // On a machine where the encoder does not get to work for long enough the oldest are dropped, never the
+    // last.
+    assert_eq!(exported.times.len() as u64 + exported.dropped["export"], readings);
+    assert!(exported.times.is_sorted() && exported.times.last() == Some(&readings), "{exported:?}");
+    assert_eq!(exported.dropped.keys().collect::<Vec<_>>(), ["export", "log", "recorder", "self"]);
+    assert_whole((snapshots, readings));
+}

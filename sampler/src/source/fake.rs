@@ -1,0 +1,282 @@
+//! A source without a kernel, for tests of everything to its right: guests are born, die and get their names
+//! as a test says.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use super::{Answer, Answerer, GuestFacts, Question, Settings, Source, SourceError};
+use crate::{
+    collect::{CollectError, MapError},
+    model::{Ended, Origin, Snapshot, StateTimes, Vcpu, VcpuId, Vm, VmKey},
+};
+
+/// What the source does at a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Fails,
+    Panics,
+    Takes(Duration),
+}
+
+/// The fake source.
+pub(crate) struct FakeSource {
+    shared: Arc<Shared>,
+    readable: UnixStream,
+    guests: BTreeMap<VmKey, Guest>,
+    unasked: Vec<VmKey>,
+    ended: Vec<Ended>,
+    readings: u64,
+}
+
+/// What a test does to the source, from any thread.
+pub(crate) struct FakeHost {
+    shared: Arc<Shared>,
+    wake: UnixStream,
+}
+
+#[derive(Default)]
+struct Guest {
+    facts: Option<GuestFacts>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Answers that are held wait for it.
+    released: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    events: Vec<Event>,
+    faults: Vec<Fault>,
+    held: Vec<u32>,
+    configured: Vec<Settings>,
+    readings: u64,
+}
+
+#[derive(Clone, Copy)]
+enum Event {
+    Born(u32),
+    Died(u32),
+}
+
+impl FakeHost {
+    pub(crate) fn new() -> (Self, FakeSource) {
+        let shared = Arc::new(Shared::default());
+        let (wake, readable) = UnixStream::pair().unwrap();
+        readable.set_nonblocking(true).unwrap();
+        let source = FakeSource {
+            shared: Arc::clone(&shared),
+            readable,
+            guests: BTreeMap::new(),
+            unasked: Vec::new(),
+            ended: Vec::new(),
+            readings: 0,
+        };
+        (Self { shared, wake }, source)
+    }
+
+    /// A guest of one vCPU begins to run.
+    pub(crate) fn born(&self, pid: u32) {
+        self.event(Event::Born(pid));
+    }
+
+    /// A guest ends.
+    pub(crate) fn died(&self, pid: u32) {
+        self.event(Event::Died(pid));
+    }
+
+    fn event(&self, event: Event) {
+        self.shared.state().events.push(event);
+        (&self.wake).write_all(&[0]).unwrap();
+    }
+
+    /// Whoever asks for this guest's name waits until it is released.
+    pub(crate) fn hold_name(&self, pid: u32) {
+        self.shared.state().held.push(pid);
+    }
+
+    pub(crate) fn release_names(&self) {
+        self.shared.state().held.clear();
+        self.shared.released.notify_all();
+    }
+
+    /// The next readings have these faults, one each.
+    pub(crate) fn faults(&self, faults: &[Fault]) {
+        self.shared.state().faults.extend(faults);
+    }
+
+    /// Faults that are still to come.
+    pub(crate) fn faults_left(&self) -> usize {
+        self.shared.state().faults.len()
+    }
+
+    /// Readings that did not fail.
+    pub(crate) fn readings(&self) -> u64 {
+        self.shared.state().readings
+    }
+
+    /// How the source was to sample, one after the other.
+    pub(crate) fn configured(&self) -> Vec<Settings> {
+        self.shared.state().configured.clone()
+    }
+}
+
+impl Drop for FakeHost {
+    fn drop(&mut self) {
+        self.release_names();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// What a guest is called: by its process.
+    fn answer(&self, question: Question) -> Answer {
+        let Question::Guest(vm) = question else { panic!("{question:?} was not asked") };
+        let pid = pid(vm);
+        let held = |state: &mut State| state.held.contains(&pid);
+        drop(self.released.wait_while(self.state(), held).unwrap());
+        Answer::Guest(
+            vm,
+            Some(GuestFacts { platform: "fake", name: Some(format!("guest-{pid}")), uuid: None }),
+        )
+    }
+}
+
+fn key(pid: u32) -> VmKey {
+    VmKey::new([pid.into(), 1])
+}
+
+fn pid(key: VmKey) -> u32 {
+    key.content()[0] as u32
+}
+
+impl Source for FakeSource {
+    fn configure(&mut self, settings: Settings) -> Result<(), SourceError> {
+        self.shared.state().configured.push(settings);
+        Ok(())
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.readable.as_fd()
+    }
+
+    fn drain(&mut self) {
+        while matches!(self.readable.read(&mut [0; 64]), Ok(1..)) {}
+        for event in std::mem::take(&mut self.shared.state().events) {
+            match event {
+                Event::Born(pid) => {
+                    self.guests.insert(key(pid), Guest::default());
+                    self.unasked.push(key(pid));
+                }
+                Event::Died(pid) => {
+                    self.guests.remove(&key(pid));
+                    self.ended.push(ended(key(pid)));
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<(), SourceError> {
+        self.drain();
+        Ok(())
+    }
+
+    fn vcpus(&self) -> usize {
+        self.guests.len()
+    }
+
+    fn read(&mut self) -> Result<(), SourceError> {
+        self.drain();
+        let fault = {
+            let faults = &mut self.shared.state().faults;
+            (!faults.is_empty()).then(|| faults.remove(0))
+        };
+        match fault {
+            Some(Fault::Fails) => return Err(CollectError::Map(MapError::Missing("as asked")).into()),
+            Some(Fault::Panics) => panic!("as asked"),
+            Some(Fault::Takes(time)) => std::thread::sleep(time),
+            None => {}
+        }
+        self.readings += 1;
+        self.shared.state().readings = self.readings;
+        Ok(())
+    }
+
+    fn compose(&mut self) -> Snapshot {
+        let vms = self.guests.iter().map(|(key, guest)| Vm {
+            key: *key,
+            origin: Origin::Process { pid: pid(*key) },
+            name: guest.facts.as_ref().and_then(|facts| facts.name.as_deref()).map(Into::into),
+            id: id(*key).into(),
+            platform: "fake",
+            vcpus: vec![Vcpu::default()],
+            ..Vm::default()
+        });
+        Snapshot {
+            at_unix_ns: self.readings,
+            vms: vms.collect(),
+            ended: std::mem::take(&mut self.ended),
+            ..Snapshot::default()
+        }
+    }
+
+    fn questions(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.unasked).into_iter().map(Question::Guest).collect()
+    }
+
+    fn all_questions(&self) -> Vec<Question> {
+        self.guests.keys().copied().map(Question::Guest).collect()
+    }
+
+    fn awaits_answers(&self) -> bool {
+        self.guests.values().any(|guest| guest.facts.is_none())
+    }
+
+    fn not_asked(&mut self, question: Question) {
+        panic!("there is room for {question:?}");
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        let Answer::Guest(vm, facts) = answer else { panic!("{answer:?} was not asked for") };
+        if let Some(guest) = self.guests.get_mut(&vm) {
+            guest.facts = facts;
+        }
+    }
+
+    fn answerer(&self) -> Answerer {
+        let shared = Arc::clone(&self.shared);
+        Box::new(move |question| shared.answer(question))
+    }
+}
+
+/// The guest's only vCPU ended with it.
+fn ended(vm: VmKey) -> Ended {
+    Ended {
+        vm_id: id(vm).into(),
+        id: VcpuId::default(),
+        tid: None,
+        index: 0,
+        start_unix_ns: 0,
+        followed_unix_ns: 0,
+        counters: Default::default(),
+        states: StateTimes::default(),
+        vm_gone: true,
+    }
+}
+
+fn id(key: VmKey) -> String {
+    format!("vm-{}", pid(key))
+}
