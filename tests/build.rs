@@ -1,4 +1,5 @@
-//! Builds the eBPF programs once more, with those that tests and benchmarks alone load: the product's object has none of them.
+//! Builds the eBPF programs once more, with those that tests and benchmarks alone load: the product's object
+//! has none of them.
 
 use std::{fs, path::Path};
 

@@ -50,7 +50,8 @@ static TIMELINES: Array<Timeline> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMA
 #[unsafe(link_section = ".bss.ticks")]
 static mut TICK_SHIFT: u32 = 0;
 
-/// Where the reasons of exits are. Not frozen as the other offsets: they are of a module that may be loaded late, or anew.
+/// Where the reasons of exits are. Not frozen as the other offsets: they are of a module that may be loaded
+/// late, or anew.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.exits")]
 static mut EXIT_OFFSETS: ExitOffsets = ExitOffsets::UNSET;
@@ -59,8 +60,9 @@ static mut EXIT_OFFSETS: ExitOffsets = ExitOffsets::UNSET;
 #[map]
 static OCCUPANCY: Array<Occupancy> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// For how many more stretches each CPU remembers who has it; 0 where no vCPU was lately. A section of its own, as the
-/// filter's: a switch between strangers reads no more than this of all that attribution needs. A cache line for each CPU.
+/// For how many more stretches each CPU remembers who has it; 0 where no vCPU was lately. A section of its
+/// own, as the filter's: a switch between strangers reads no more than this of all that attribution needs. A
+/// cache line for each CPU.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".bss.armed")]
 static mut ARMED: [[u32; LINE]; MAX_CPUS as usize] = [[0; LINE]; MAX_CPUS as usize];
@@ -72,9 +74,9 @@ const LINE: usize = 16;
 #[map]
 static WALK: Array<WalkRecord> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
 
-/// Which processes are VMMs, one bit each by process id: all that a walk asks of a thread that is no vCPU's. Bits of its own, and not
-/// marks in the pid table: that one is of threads, its entry of a VMM's first thread may name a slot, and programs write it.
-/// User space alone writes this. The loader sizes it by `pid_max`.
+/// Which processes are VMMs, one bit each by process id: all that a walk asks of a thread that is no vCPU's.
+/// Bits of its own, and not marks in the pid table: that one is of threads, its entry of a VMM's first thread
+/// may name a slot, and programs write it. User space alone writes this. The loader sizes it by `pid_max`.
 #[map]
 static VMMS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -108,8 +110,8 @@ fn value<T>(map: &Array<T>, index: u32) -> Option<Shared<T>> {
 /// The offset of a member; a constant to the verifier.
 #[inline(always)]
 pub(crate) fn offset(member: sampler_ebpf::abi::Member) -> u32 {
-    // SAFETY: a static of the object's own, which is never written. The loader fills it in after compilation: a
-    // plain read would be folded into the placeholder.
+    // SAFETY: a static of the object's own, which is never written. The loader fills it in after compilation:
+    // a plain read would be folded into the placeholder.
     let offsets = unsafe { Shared::new((&raw const OFFSETS).cast_mut()) };
     field!(offsets.at[member as usize]).load()
 }
@@ -180,8 +182,8 @@ pub(crate) fn armed(cpu: u32) -> u32 {
     patience(cpu).load()
 }
 
-/// Lets a CPU remember its next `stretches`. Others may do so too, for a thread that comes to wait there: whichever value
-/// stays is about as good.
+/// Lets a CPU remember its next `stretches`. Others may do so too, for a thread that comes to wait there:
+/// whichever value stays is about as good.
 #[inline(always)]
 pub(crate) fn arm(cpu: u32, stretches: u32) {
     patience(cpu).store(stretches);

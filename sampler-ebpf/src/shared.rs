@@ -1,18 +1,18 @@
 //! The one way to touch memory that several sides share: values of maps, and variables that user space or
 //! another CPU reads or writes meanwhile.
 //!
-//! A [`Shared`] can be made from nothing but a map look-up, or a variable of the object's own, and gives further
-//! ones for its fields and elements. So all that a hook does with shared memory is safe, and the one argument for
-//! that stands here:
+//! A [`Shared`] can be made from nothing but a map look-up, or a variable of the object's own, and gives
+//! further ones for its fields and elements. So all that a hook does with shared memory is safe, and the one
+//! argument for that stands here:
 //!
-//! - **It may be accessed.** The memory outlives every run of a program. The verifier has followed the pointer
-//!   from the look-up and checks each access: a program that reaches outside of the value is refused.
-//! - **Accesses are whole, and stay where they are.** They are volatile and at most eight bytes wide and aligned,
-//!   so none is torn, folded or moved over another volatile one. What is wider is read and written word by word,
-//!   under a sequence number.
-//! - **There is one writer.** A slot and what belongs to it is written with its thread's run queue locked, or by
-//!   the thread itself; a block of statistics by its CPU; a walk's records by the one walk. Readers use the
-//!   sequence number.
+//! - **It may be accessed.** The memory outlives every run of a program. The verifier has followed the
+//!   pointer from the look-up and checks each access: a program that reaches outside of the value is refused.
+//! - **Accesses are whole, and stay where they are.** They are volatile and at most eight bytes wide and
+//!   aligned, so none is torn, folded or moved over another volatile one. What is wider is read and written
+//!   word by word, under a sequence number.
+//! - **There is one writer.** A slot and what belongs to it is written with its thread's run queue locked, or
+//!   by the thread itself; a block of statistics by its CPU; a walk's records by the one walk. Readers use
+//!   the sequence number.
 
 /// A pointer to shared memory.
 #[repr(transparent)]
@@ -29,8 +29,8 @@ impl<T> Copy for Shared<T> {}
 
 impl<T> Shared<T> {
     /// # Safety
-    /// `at` points to a value of a map, to a static of the object or to a part of either, which is accessed through
-    /// [`Shared`] alone.
+    /// `at` points to a value of a map, to a static of the object or to a part of either, which is accessed
+    /// through [`Shared`] alone.
     #[inline(always)]
     pub(crate) const unsafe fn new(at: *mut T) -> Self {
         Self(at)
@@ -84,8 +84,8 @@ impl Shared<u32> {
     }
 }
 
-/// Lets `write` write what belongs to a sequence number, which is odd meanwhile: a reader that finds it odd, or
-/// changed, reads again.
+/// Lets `write` write what belongs to a sequence number, which is odd meanwhile: a reader that finds it odd,
+/// or changed, reads again.
 #[inline(always)]
 pub(crate) fn written<R>(seq: Shared<u64>, write: impl FnOnce() -> R) -> R {
     seq.store(seq.load() | 1);

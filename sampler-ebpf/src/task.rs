@@ -25,7 +25,8 @@ pub(crate) trait Access {
     fn u8(object: Object, member: Member) -> u8;
 }
 
-/// Direct loads, for pointers that carry a BTF type: `tp_btf` arguments, iterators, and what is loaded from them.
+/// Direct loads, for pointers that carry a BTF type: `tp_btf` arguments, iterators, and what is loaded from
+/// them.
 pub(crate) struct Typed;
 
 impl Access for Typed {
@@ -68,8 +69,8 @@ impl Access for Probed {
     }
 }
 
-/// Reads a value at an untyped kernel address; a fault reads as zero, as the helper itself sees to. Without a branch on
-/// its outcome: a row of such reads would double the verifier's paths with each.
+/// Reads a value at an untyped kernel address; a fault reads as zero, as the helper itself sees to. Without a
+/// branch on its outcome: a row of such reads would double the verifier's paths with each.
 #[inline(always)]
 pub(crate) fn probe<T: Copy>(address: u64, offset: u32) -> T {
     let mut value = MaybeUninit::<T>::uninit();
@@ -127,7 +128,8 @@ pub(crate) fn run_queue<A: Access>(task: Object) -> Object {
     A::u64(cfs_rq, Member::CfsRqRq) as Object
 }
 
-/// The scheduler's clock of the thread's CPU: at `sched_switch` the very time with which the kernel credits waits.
+/// The scheduler's clock of the thread's CPU: at `sched_switch` the very time with which the kernel credits
+/// waits.
 #[inline(always)]
 pub(crate) fn clock<A: Access>(task: Object) -> u64 {
     A::u64(run_queue::<A>(task), Member::RqClock)

@@ -1,5 +1,6 @@
-//! The layout of everything that both sides of the kernel boundary share, held against a snapshot: a change here
-//! is a change of the ABI, and a wrong offset would be silent garbage. `HVS_BLESS=1` writes the snapshot anew.
+//! The layout of everything that both sides of the kernel boundary share, held against a snapshot: a change
+//! here is a change of the ABI, and a wrong offset would be silent garbage. `HVS_BLESS=1` writes the snapshot
+//! anew.
 
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
@@ -12,7 +13,8 @@ use sampler_ebpf::abi::{
 macro_rules! describe {
     ($text:ident, $($name:ident { $($field:ident),* })*) => {
         $(
-            writeln!($text, "{} size {} align {}", stringify!($name), size_of::<$name>(), align_of::<$name>()).unwrap();
+            let (name, size, align) = (stringify!($name), size_of::<$name>(), align_of::<$name>());
+            writeln!($text, "{name} size {size} align {align}").unwrap();
             $(writeln!($text, "  {} at {}", stringify!($field), offset_of!($name, $field)).unwrap();)*
         )*
     };
@@ -22,21 +24,37 @@ macro_rules! describe {
 fn layout_is_as_recorded() {
     let mut text = String::new();
     describe! { text,
-        VcpuSlot { seq, task, vcpu, on_cpu, cpu, counters, left_ns, left, fresh, asleep_ns, quota_queue, quota_clock_ns, quota_noted_ns, throttled_ns, distributions }
+        VcpuSlot {
+            seq, task, vcpu, on_cpu, cpu, counters, left_ns, left, fresh, asleep_ns, quota_queue,
+            quota_clock_ns, quota_noted_ns, throttled_ns, distributions
+        }
         Histogram { sum_ns, counts }
         SlotShares { who, ns, others_ns, idle_ns, unknown_ns, charged_ns }
         Timeline { cells }
-        Modes { seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, epoch_seen, is_vmms, gaps, unpaired, inside_ns, away_ns, exits }
+        Modes {
+            seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, epoch_seen, is_vmms,
+            gaps, unpaired, inside_ns, away_ns, exits
+        }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
         Occupancy { written, who, stretches }
         Stretch { start_ns, who }
-        WalkRecord { generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns, held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired, modes_observed, kvm_generation, kvm }
-        HelperRecord { generation, start_boottime_ns, leader_start_boottime_ns, run_ns, run_delay_ns, running_ns, waiting_ns, tid, tgid, kernel, read, comm }
+        WalkRecord {
+            generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns,
+            held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired,
+            modes_observed, kvm_generation, kvm
+        }
+        HelperRecord {
+            generation, start_boottime_ns, leader_start_boottime_ns, run_ns, run_delay_ns, running_ns,
+            waiting_ns, tid, tgid, kernel, read, comm
+        }
         Control { generation, clock_offset_ns, calibrated, helpers }
         HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }
         WalkStats { threads, announced, events_lost, torn, helpers_dropped }
-        Event { kind, tid, tgid, vcpu_id, task, kvm, vcpu, start_time_ns, start_boottime_ns, leader_start_boottime_ns, at_boottime_ns, sched_ns, counters, left, comm }
+        Event {
+            kind, tid, tgid, vcpu_id, task, kvm, vcpu, start_time_ns, start_boottime_ns,
+            leader_start_boottime_ns, at_boottime_ns, sched_ns, counters, left, comm
+        }
         Offsets { at }
         PidBlock {}
     }

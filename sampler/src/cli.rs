@@ -33,8 +33,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the service: sample for ever, and export to an OpenTelemetry collector.
     ///
-    /// Settings come from the configuration file, then from OTEL_* variables, then from flags. SIGHUP reads them again;
-    /// SIGTERM and SIGINT take a last snapshot, send what waits and end. Without a guest the service says so and watches.
+    /// Settings come from the configuration file, then from OTEL_* variables, then from flags. SIGHUP reads
+    /// them again; SIGTERM and SIGINT take a last snapshot, send what waits and end. Without a guest the
+    /// service says so and watches.
     #[command(
         after_help = "Exit status: 0 after SIGTERM or SIGINT; 1 when the configuration cannot be used, another \
                             instance runs or sampling is not possible, and why is said; 2 when the command line is wrong."
@@ -42,8 +43,9 @@ pub enum Command {
     Run(RunArgs),
     /// Sample one interval, print it, and leave.
     ///
-    /// Run time and run delay are the kernel's own counters, told apart by what the CPU time was for (GUEST%, KERNEL%, VMM%, POLL%;
-    /// at level basic RUN%), by who had the CPU (STOLEN BY) and by quotas (THROTTLED%). Shares are of one vCPU's wall time.
+    /// Run time and run delay are the kernel's own counters, told apart by what the CPU time was for (GUEST%,
+    /// KERNEL%, VMM%, POLL%; at level basic RUN%), by who had the CPU (STOLEN BY) and by quotas (THROTTLED%).
+    /// Shares are of one vCPU's wall time.
     #[command(
         after_help = "Exit status: 0 when the interval is printed, also without any guest; 1 when sampling is not \
                             possible, and why is said; 2 when the command line is wrong."
@@ -51,8 +53,8 @@ pub enum Command {
     Once(OnceArgs),
     /// Say what this host can do and what is missing.
     ///
-    /// Looks at the kernel, its description of its types, the privileges of this process, lockdown and limits, and for
-    /// guests. Changes nothing.
+    /// Looks at the kernel, its description of its types, the privileges of this process, lockdown and
+    /// limits, and for guests. Changes nothing.
     #[command(
         after_help = "Exit status: 0 when the sampler can work here (there may be warnings), 1 when something that \
                             it needs is missing, 2 when the command line is wrong."
@@ -60,8 +62,8 @@ pub enum Command {
     Check(CheckArgs),
     /// List the KVM guests of this host, with where each fact comes from.
     ///
-    /// Reads /proc only, so it works without eBPF; guests that other users run are found with CAP_SYS_PTRACE and
-    /// CAP_DAC_READ_SEARCH.
+    /// Reads /proc only, so it works without eBPF; guests that other users run are found with CAP_SYS_PTRACE
+    /// and CAP_DAC_READ_SEARCH.
     #[command(
         after_help = "Exit status: 0 when the list is printed, also when it is empty; 1 when /proc cannot be read; \
                             2 when the command line is wrong."
@@ -112,8 +114,8 @@ pub struct RunArgs {
 
     /// Print every snapshot as a line of JSON on standard output, by schema/once-1.schema.json
     ///
-    /// The lines are what is exported, value for value. Where their reader falls behind by more than 64 snapshots the
-    /// next ones are skipped; `sampler.snapshots_dropped` counts them.
+    /// The lines are what is exported, value for value. Where their reader falls behind by more than 64
+    /// snapshots the next ones are skipped; `sampler.snapshots_dropped` counts them.
     #[arg(long)]
     pub json: bool,
 }

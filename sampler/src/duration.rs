@@ -16,7 +16,8 @@ pub struct DurationError {
     reason: humantime::DurationError,
 }
 
-/// Reads a duration with its unit. A bare number is refused, for its unit would be a guess; only `0` needs none.
+/// Reads a duration with its unit. A bare number is refused, for its unit would be a guess; only `0` needs
+/// none.
 ///
 /// # Errors
 /// The text is not a duration.
@@ -32,7 +33,8 @@ pub fn format(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// For `#[serde(deserialize_with = "crate::duration::deserialize")]`: a duration is a string in configuration files.
+/// For `#[serde(deserialize_with = "crate::duration::deserialize")]`: a duration is a string in configuration
+/// files.
 ///
 /// # Errors
 /// The value is not a string, or its text is not a duration.

@@ -1,7 +1,7 @@
 //! Who had the CPU that a vCPU waited for.
 
-/// Names a process as an occupant of a CPU: its id in the initial pid namespace, and marks. A kernel thread is a process of
-/// its own. The id takes 22 bits at the largest `pid_max`.
+/// Names a process as an occupant of a CPU: its id in the initial pid namespace, and marks. A kernel thread
+/// is a process of its own. The id takes 22 bits at the largest `pid_max`.
 pub type Who = u32;
 
 /// Mark: a kernel thread.
@@ -65,8 +65,8 @@ pub const SHARES: usize = 64;
 
 /// What was taken of one vCPU's time, by process. Written with its slot, under the slot's `seq`.
 ///
-/// Everything that the kernel has added to the thread's run delay since the slot was given out, up to its last switch, is in
-/// one of these or the slot's `throttled_ns`, each nanosecond once.
+/// Everything that the kernel has added to the thread's run delay since the slot was given out, up to its
+/// last switch, is in one of these or the slot's `throttled_ns`, each nanosecond once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct SlotShares {
@@ -96,8 +96,9 @@ impl SlotShares {
     };
 }
 
-/// Stretches of a CPU's time that are remembered. With 256 a vCPU that waited for a second while others were woken every
-/// few milliseconds lost sight of a third of it. The walk over all takes some ten microseconds with interrupts off.
+/// Stretches of a CPU's time that are remembered. With 256 a vCPU that waited for a second while others were
+/// woken every few milliseconds lost sight of a third of it. The walk over all takes some ten microseconds
+/// with interrupts off.
 pub const STRETCHES: usize = 1024;
 
 /// One stretch: from `start_ns` to the begin of the next somebody had the CPU.
@@ -124,8 +125,8 @@ pub struct Laying {
 }
 
 impl Laying {
-    /// Lays the next part over the stretch that was written `back + 1` stretches ago, and hands it to `each`. `stretch`
-    /// gives begin and occupant of a place in the ring. Returns whether there is more to be laid.
+    /// Lays the next part over the stretch that was written `back + 1` stretches ago, and hands it to `each`.
+    /// `stretch` gives begin and occupant of a place in the ring. Returns whether there is more to be laid.
     #[inline(always)]
     pub fn step(
         &mut self,

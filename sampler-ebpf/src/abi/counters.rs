@@ -35,7 +35,7 @@ macro_rules! counters {
         #[repr(usize)]
         pub enum $counter { $(#[doc = $help] $name,)* }
 
-        #[doc = concat!("One row for each [`", stringify!($counter), "`], in the order of its discriminants.")]
+        #[doc = concat!("One row for each [`", stringify!($counter), "`], in order.")]
         pub const $rows: &[CounterRow] = &[
             $(CounterRow { key: $key, unit: $unit, member: Member::$member, help: $help },)*
         ];

@@ -1,5 +1,5 @@
-//! Plain structs and tables, shared by the programs and by user space: a folder or file for each subsystem, and
-//! the forms that their tables have in common.
+//! Plain structs and tables, shared by the programs and by user space: a folder or file for each subsystem,
+//! and the forms that their tables have in common.
 
 mod attribution;
 mod counters;

@@ -19,7 +19,8 @@ pub struct MemberRow {
     pub path: &'static str,
     /// Where other kernels keep the same member; looked for when `path` is not there.
     pub elsewhere: &'static [&'static str],
-    /// Sizes in bytes that the programs know how to read; any other size means that the member changed its meaning.
+    /// Sizes in bytes that the programs know how to read; any other size means that the member changed its
+    /// meaning.
     pub sizes: &'static [u32],
     /// Without a needed member the programs are refused.
     pub needed: bool,
@@ -28,7 +29,10 @@ pub struct MemberRow {
 macro_rules! members {
     // Each subsystem has a table of its own: they are put together, one after the other.
     ([$table:ident $($tables:ident)*] $($rows:tt)*) => { $table! { members [$($tables)*] $($rows)* } };
-    ([] $($(#[$doc:meta])* $name:ident = $container:literal . $path:literal $(or $elsewhere:literal)*, $sizes:expr, $needed:expr;)*) => {
+    ([] $(
+        $(#[$doc:meta])*
+        $name:ident = $container:literal . $path:literal $(or $elsewhere:literal)*, $sizes:expr, $needed:expr;
+    )*) => {
         /// A kernel member that the programs read; the discriminant is its index in [`Offsets::at`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]

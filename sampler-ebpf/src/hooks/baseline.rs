@@ -1,4 +1,5 @@
-//! What an attached program costs before it does anything: the twin that `cargo xtask bench hooks` compares with.
+//! What an attached program costs before it does anything: the twin that `cargo xtask bench hooks` compares
+//! with.
 
 use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},

@@ -7,8 +7,8 @@ use crate::{
     task::{Access, Object},
 };
 
-/// What the kernel has counted of a thread that leaves its CPU, each read once: a typed load is checked each time, and costs as
-/// much as ten of the program's own.
+/// What the kernel has counted of a thread that leaves its CPU, each read once: a typed load is checked each
+/// time, and costs as much as ten of the program's own.
 pub(super) struct Counts {
     counters: [u64; COUNTERS.len()],
     /// When it was given the CPU, on the scheduler's clock, ns.

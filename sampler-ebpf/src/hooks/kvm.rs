@@ -1,7 +1,8 @@
 //! KVM's own hooks: what a vCPU's thread does with its CPU time, and why the guest was left.
 //!
-//! Entries and exits are timed with `CLOCK_MONOTONIC`: at these hooks no clock of the scheduler's is up to date. Whose event
-//! it is follows from the current thread, not from what is passed: on arm64 that is no vCPU.
+//! Entries and exits are timed with `CLOCK_MONOTONIC`: at these hooks no clock of the scheduler's is up to
+//! date. Whose event it is follows from the current thread, not from what is passed: on arm64 that is no
+//! vCPU.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use sampler_ebpf::abi::{
@@ -24,7 +25,8 @@ const ISA_SVM: u32 = 2;
 static VMX_ROWS: [u8; EXIT_CODES] = exit_rows(VMX_EXITS);
 static SVM_ROWS: [u8; EXIT_CODES] = exit_rows(SVM_EXITS);
 
-/// `kvm_entry(struct kvm_vcpu *vcpu[, bool force_immediate_exit])`; on arm64 `kvm_entry(unsigned long vcpu_pc)`
+/// `kvm_entry(struct kvm_vcpu *vcpu[, bool force_immediate_exit])`; on arm64
+/// `kvm_entry(unsigned long vcpu_pc)`
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry(_ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
@@ -45,8 +47,8 @@ fn kvm_exit(ctx: RawTracePointContext) -> i32 {
 
 /// `kvm_exit(unsigned int exit_reason, struct kvm_vcpu *vcpu, u32 isa)`, up to 5.15
 ///
-/// A kernel refuses a program that reads more arguments than it passes, so this one is tried first. Where the first of three
-/// is a pointer, they are those of a newer kernel with one more.
+/// A kernel refuses a program that reads more arguments than it passes, so this one is tried first. Where the
+/// first of three is a pointer, they are those of a newer kernel with one more.
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_with_reason(ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
@@ -68,8 +70,9 @@ fn kvm_userspace_exit(_ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `kvm_fpu(int load)`, x86: 1 at the begin of `KVM_RUN` and 0 at its end; both also where a vCPU is reset inside it, and where
-/// its state is asked for. Where it is missing the time until the next entry is the VMM's.
+/// `kvm_fpu(int load)`, x86: 1 at the begin of `KVM_RUN` and 0 at its end; both also where a vCPU is reset
+/// inside it, and where its state is asked for. Where it is missing the time until the next entry is the
+/// VMM's.
 #[raw_tracepoint(tracepoint = "kvm_fpu")]
 fn kvm_fpu(ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
@@ -131,8 +134,8 @@ fn leave_guest(modes: Shared<Modes>, now: u64, row: usize) {
         if mode != Mode::Guest as u32 && mode != Mode::Unobserved as u32 && !is_cut {
             bump!(modes.unpaired, 1);
             if mode == Mode::Kernel as u32 && load!(modes.exit_ns) != 0 {
-                // KVM for Intel up to 5.10 tells every exit, but of entries only the first where it handles exits at once
-                // and goes back in: between two exits was the guest.
+                // KVM for Intel up to 5.10 tells every exit, but of entries only the first where it handles
+                // exits at once and goes back in: between two exits was the guest.
                 set_mode(modes, Mode::Guest);
             }
         }
@@ -172,7 +175,8 @@ fn enter_kvm(modes: Shared<Modes>) {
     });
 }
 
-/// What looked like the begin of `KVM_RUN` ends without the guest having been entered: the VMM goes on with what it was about.
+/// What looked like the begin of `KVM_RUN` ends without the guest having been entered: the VMM goes on with
+/// what it was about.
 #[inline(always)]
 fn not_entered(modes: Shared<Modes>) {
     if load!(modes.inside_ns) == 0 {

@@ -22,8 +22,9 @@ fn vcpu_of(notifier: u64) -> u64 {
     notifier.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)))
 }
 
-/// Whether the thread runs the vCPU that its notifier belongs to. Any vCPU ioctl registers the notifier, and VMMs set
-/// vCPUs up and save them from other threads; a notifier of another module's objects does not fit either.
+/// Whether the thread runs the vCPU that its notifier belongs to. Any vCPU ioctl registers the notifier, and
+/// VMMs set vCPUs up and save them from other threads; a notifier of another module's objects does not fit
+/// either.
 #[inline(always)]
 pub(crate) fn runs_vcpu<A: Access>(task: Object, notifier: u64) -> bool {
     is_run_by::<A>(vcpu_of(notifier), task)
@@ -36,7 +37,8 @@ pub(crate) fn is_run_by<A: Access>(vcpu: u64, task: Object) -> bool {
     runner != 0 && runner == A::u64(task, Member::TaskThreadPid)
 }
 
-/// Whether KVM has put the thread to sleep because its vCPU has nothing to do: the guest halted, or has not been started.
+/// Whether KVM has put the thread to sleep because its vCPU has nothing to do: the guest halted, or has not
+/// been started.
 #[inline(always)]
 pub(crate) fn halted(task: Object, notifier: u64) -> bool {
     notifier != 0 && probe::<u64>(vcpu_of(notifier), offset(Member::VcpuWaitTask)) == task as u64
@@ -88,8 +90,8 @@ fn send<A: Access>(kind: EventKind, task: Object, pid: u32, vcpu: u64, seen: See
         return false;
     };
     let event = room.as_mut_ptr();
-    // SAFETY: the room is as large as an event and nobody else's, and every field is written. The helper that reads the
-    // clock has no preconditions.
+    // SAFETY: the room is as large as an event and nobody else's, and every field is written. The helper that
+    // reads the clock has no preconditions.
     unsafe {
         (&raw mut (*event).kind).write(kind as u32);
         (&raw mut (*event).tid).write(pid);

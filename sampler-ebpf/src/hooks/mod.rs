@@ -1,4 +1,5 @@
-//! One file per subsystem. Each program has the prototype of what it hooks in a comment and a body of bounded length.
+//! One file per subsystem. Each program has the prototype of what it hooks in a comment and a body of bounded
+//! length.
 
 #[cfg(feature = "bench-programs")]
 mod baseline;

@@ -49,7 +49,8 @@ pub(super) fn is_observed(modes: Shared<Modes>) -> bool {
     epoch != 0
 }
 
-/// The thread leaves its CPU: what it was doing there ends. Whether it is inside a vCPU ioctl is known at a switch for certain.
+/// The thread leaves its CPU: what it was doing there ends. Whether it is inside a vCPU ioctl is known at a
+/// switch for certain.
 #[inline(always)]
 fn depart(leaves: Switched, now: u64) {
     let Switched { modes, in_ioctl, stint_ns } = leaves;
@@ -61,7 +62,8 @@ fn depart(leaves: Switched, now: u64) {
     change(modes, || {
         let before = mode(modes);
         if before != Mode::Unobserved as u32 {
-            // Where the kernel called no program when it was given its CPU, or when it left it before, what is known is older.
+            // Where the kernel called no program when it was given its CPU, or when it left it before, what
+            // is known is older.
             let arrived = now.saturating_sub(stint_ns);
             let known = load!(modes.since_ns);
             store!(modes.since_ns, if known > arrived { known } else { arrived });
@@ -97,7 +99,8 @@ fn is_written(modes: Shared<Modes>) -> bool {
     load!(modes.seq) & 1 != 0
 }
 
-/// Ends what goes on and begins `next`, in a program that may be preempted, within a [`change`]. Returns the moment.
+/// Ends what goes on and begins `next`, in a program that may be preempted, within a [`change`]. Returns the
+/// moment.
 #[inline(always)]
 pub(super) fn pass_preemptible(modes: Shared<Modes>, next: Mode) -> u64 {
     let away = || load!(modes.away_ns);

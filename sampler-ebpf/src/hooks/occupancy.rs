@@ -1,8 +1,8 @@
 //! Who had each CPU lately, and whom a vCPU's wait is charged to.
 //!
-//! At `sched_switch` the coming thread's wait is known to the nanosecond before the kernel credits it: it began at
-//! `sched_info.last_queued` and ends with the run queue's clock, the very clock that `sched_info_arrive()` reads next. So
-//! the wait is laid over what this CPU remembers of itself.
+//! At `sched_switch` the coming thread's wait is known to the nanosecond before the kernel credits it: it
+//! began at `sched_info.last_queued` and ends with the run queue's clock, the very clock that
+//! `sched_info_arrive()` reads next. So the wait is laid over what this CPU remembers of itself.
 
 use core::ffi::c_void;
 
@@ -24,13 +24,15 @@ const WHO_FREE: Who = WHO_IDLE;
 const PROBES: u32 = 4;
 /// `PF_KTHREAD`, the same from 2.6.27 to 7.2.
 const PF_KTHREAD: u32 = 0x0020_0000;
-/// Stretches that a kernel without `bpf_loop` lays a wait over: its verifier follows each, some four hundred instructions.
+/// Stretches that a kernel without `bpf_loop` lays a wait over: its verifier follows each, some four hundred
+/// instructions.
 const SHORT: u64 = 128;
-/// What a switch between two threads of one process takes of a CPU's patience, and what any other switch of strangers does.
+/// What a switch between two threads of one process takes of a CPU's patience, and what any other switch of
+/// strangers does.
 const SAME: u32 = 1;
 const NEWS: u32 = 64;
-/// How long a CPU remembers strangers after a vCPU was there, or came to wait: 256 stretches, or 16,384 switches inside one
-/// process, which write no stretch.
+/// How long a CPU remembers strangers after a vCPU was there, or came to wait: 256 stretches, or 16,384
+/// switches inside one process, which write no stretch.
 pub(super) const PATIENCE: u32 = 256 * NEWS;
 
 /// Names a thread as an occupant.
@@ -88,14 +90,14 @@ fn known(occupancy: Shared<Occupancy>) -> Who {
     load!(occupancy.who)
 }
 
-/// Puts the thread that leaves into the memory where its arrival is missing: because the CPU did not remember then, or
-/// because the kernel called no program.
+/// Puts the thread that leaves into the memory where its arrival is missing: because the CPU did not remember
+/// then, or because the kernel called no program.
 #[inline(always)]
 fn mend<A: Access>(occupancy: Shared<Occupancy>, left: Who, leaves: Object, now: u64) {
     let arrival = A::u64(leaves, Member::TaskLastArrival);
     let last = last_start(occupancy);
-    // The idle thread has no arrival. One at the begin of the last stretch came with the switch at which the CPU stopped
-    // looking.
+    // The idle thread has no arrival. One at the begin of the last stretch came with the switch at which the
+    // CPU stopped looking.
     if arrival >= last && arrival != 0 && arrival <= now {
         remember(occupancy, left, arrival);
     }
@@ -149,7 +151,8 @@ impl Overlay for BpfLoop {
     #[inline(always)]
     fn charge(wait: Wait) {
         let mut charge = Charge::new(wait);
-        // Nearly all waits end here: the last stretch is the coming thread's own, the one before whom it waited for.
+        // Nearly all waits end here: the last stretch is the coming thread's own, the one before whom it
+        // waited for.
         if charge.step(0) && charge.step(1) {
             let step: unsafe extern "C" fn(u32, *mut c_void) -> i64 = step;
             // SAFETY: the helper calls `step` with the context, which outlives the call.
@@ -248,14 +251,16 @@ fn add(shares: Shared<SlotShares>, who: Who, ns: u64, now: u64) {
     let taken = |at: u32| field!(shares.ns).element(at as usize);
     for at in home..home + PROBES {
         let found = entry(at).load();
-        // Its own, or free, where nothing was taken yet. One way for both: the verifier follows each, in each stretch.
+        // Its own, or free, where nothing was taken yet. One way for both: the verifier follows each, in each
+        // stretch.
         if who_of(found) == who || found == WHO_FREE {
             entry(at).store(entry_at(who, now));
             return taken(at).bump(ns);
         }
     }
-    // One of two makes room: one that has taken nothing for long, or the one that took less; but no vCPU for one that is
-    // none, for processes come and go by the hundred. The least of all would be a branch for each.
+    // One of two makes room: one that has taken nothing for long, or the one that took less; but no vCPU for
+    // one that is none, for processes come and go by the hundred. The least of all would be a branch for
+    // each.
     let other = home + PROBES / 2;
     let first = is_stale(entry(home).load(), now) || taken(home).load() < taken(other).load();
     let at = if first { home } else { other };

@@ -1,8 +1,9 @@
 //! Waits because a CPU quota has run out (`cpu.max`, CFS bandwidth control).
 //!
-//! The kernel tells nobody when it holds a run queue of a group back and when it lets it go, but it keeps a clock for each
-//! that stands still meanwhile, or one that runs only then. Between a thread's departure and its arrival the latter has moved
-//! by the time that a quota, its own group's or one above, has held the queue back that it waits on.
+//! The kernel tells nobody when it holds a run queue of a group back and when it lets it go, but it keeps a
+//! clock for each that stands still meanwhile, or one that runs only then. Between a thread's departure and
+//! its arrival the latter has moved by the time that a quota, its own group's or one above, has held the
+//! queue back that it waits on.
 
 use sampler_ebpf::abi::{ABSENT, Member, SlotShares, VcpuSlot};
 
@@ -48,7 +49,8 @@ fn moment<A: Access>(queue: Object, now: u64) -> Moment {
     if offset(Member::CfsRqThrottledPeltTime) == ABSENT {
         return Moment { held_ns: 0, at_ns: now };
     }
-    // The clock of the load average, which is slower than the scheduler's on a CPU that is busy below its top speed.
+    // The clock of the load average, which is slower than the scheduler's on a CPU that is busy below its top
+    // speed.
     let rq = A::u64(queue, Member::CfsRqRq) as Object;
     let since_update = now.saturating_sub(A::u64(rq, Member::RqClock));
     let at_ns =
@@ -72,8 +74,8 @@ pub(super) fn note<A: Access>(slot: Shared<VcpuSlot>, task: Object, now: u64) {
     write(slot, queue, moment::<A>(queue, now));
 }
 
-/// As [`note`], for a thread that comes to another CPU. A kernel that holds back threads and not queues does not move those
-/// about; of one that is moved all the same the rest of the wait is not told.
+/// As [`note`], for a thread that comes to another CPU. A kernel that holds back threads and not queues does
+/// not move those about; of one that is moved all the same the rest of the wait is not told.
 #[inline(always)]
 pub(super) fn note_on<A: Access>(slot: Shared<VcpuSlot>, task: Object, cpu: u64, now: u64) {
     if offset(Member::TaskThrottled) != ABSENT {
@@ -104,8 +106,9 @@ pub(super) fn part<A: Access>(slot: Shared<VcpuSlot>, queue: Object, waited: u64
     part_between(before, moment::<A>(queue, now), waited)
 }
 
-/// A wait that began with the note is held back for as long as its queue. Of one that began later, with a wake-up, it is not
-/// known when in all that time its queue was held back: it has its share, which is an estimate.
+/// A wait that began with the note is held back for as long as its queue. Of one that began later, with a
+/// wake-up, it is not known when in all that time its queue was held back: it has its share, which is an
+/// estimate.
 #[inline(always)]
 fn part_between(before: Moment, now: Moment, waited: u64) -> u64 {
     let held = now.held_ns.saturating_sub(before.held_ns);

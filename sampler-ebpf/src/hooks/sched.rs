@@ -21,7 +21,7 @@ use crate::{
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
 
-/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next[, unsigned int prev_state])`
+/// `sched_switch(bool preempt, struct task_struct *prev, struct task_struct *next[, unsigned int state])`
 ///
 /// The fourth argument came with 5.18 and was backported by some: not used.
 #[btf_tracepoint(function = "sched_switch")]
@@ -44,8 +44,8 @@ fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// `sched_migrate_task(struct task_struct *p, int dest_cpu)`, with the queue locked that a waiting thread leaves, and only the
-/// thread's own lock held where it is woken up on another CPU
+/// `sched_migrate_task(struct task_struct *p, int dest_cpu)`, with the queue locked that a waiting thread
+/// leaves, and only the thread's own lock held where it is woken up on another CPU
 #[btf_tracepoint(function = "sched_migrate_task")]
 fn sched_migrate_btf(ctx: BtfTracePointContext) -> i32 {
     on_migrate::<Typed, BpfLoop>(ctx.arg(0), ctx.arg(1));
@@ -97,8 +97,8 @@ fn on_switch<A: Access, L: Overlay>(ctx: &impl EbpfContext, preempted: u64, prev
     );
     let Some(occupancy) = occupancy(cpu) else { return };
     vcpus::<A>(occupancy, cpu, (prev, leaves.is_some()), (next, comes.is_some()), now);
-    // Last, and with nothing left to be done after it: a verifier that follows the loop in there does so once for each
-    // state that still matters.
+    // Last, and with nothing left to be done after it: a verifier that follows the loop in there does so once
+    // for each state that still matters.
     if let Some(Known { slot, shares, .. }) = comes {
         let queued = A::u64(next, Member::TaskLastQueued);
         arrive(slot, cpu, || {
@@ -118,7 +118,8 @@ fn between_strangers<A: Access>(cpu: u32, prev: Object, next: Object) {
     }
 }
 
-/// A thread that waits is moved to another CPU: the wait so far was on this one, and the kernel has just credited it.
+/// A thread that waits is moved to another CPU: the wait so far was on this one, and the kernel has just
+/// credited it.
 #[inline(always)]
 fn on_migrate<A: Access, L: Overlay>(task: Object, to: u64) {
     let Some(Known { slot, shares, .. }) = followed(task, A::u32(task, Member::TaskPid)) else { return };

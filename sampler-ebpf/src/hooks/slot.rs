@@ -1,9 +1,9 @@
 //! What a vCPU's slot is told when its thread gets a CPU and when it leaves it.
 //!
-//! Nothing is timed here. At `sched_switch` the kernel's counts of the thread that leaves are complete: `update_curr()`
-//! ran when it was put, its earlier waits were credited when it arrived, and its switch count was raised just before.
-//! So a stint, and the wait and the sleep before it, are differences of the kernel's own counts and clock, all known at
-//! the stint's end; the begin of a stint needs no more than a mark.
+//! Nothing is timed here. At `sched_switch` the kernel's counts of the thread that leaves are complete:
+//! `update_curr()` ran when it was put, its earlier waits were credited when it arrived, and its switch count
+//! was raised just before. So a stint, and the wait and the sleep before it, are differences of the kernel's
+//! own counts and clock, all known at the stint's end; the begin of a stint needs no more than a mark.
 
 use sampler_ebpf::abi::{Counter, Distribution, Left, SlotShares, VcpuSlot, bucket_of};
 
@@ -42,8 +42,9 @@ pub(super) struct Departure {
     pub(super) now: u64,
 }
 
-/// Takes in the stint that ends now; `charge_late` charges a wait of this length right before it that was not charged. Returns the number of switches that the kernel made since the slot's last without
-/// calling the program: whole stints by the kernel's count of them, and the begin of this one.
+/// Takes in the stint that ends now; `charge_late` charges a wait of this length right before it that was not
+/// charged. Returns the number of switches that the kernel made since the slot's last without calling the
+/// program: whole stints by the kernel's count of them, and the begin of this one.
 #[inline(always)]
 pub(super) fn leave<A: Access>(
     slot: Shared<VcpuSlot>,
@@ -80,9 +81,9 @@ pub(super) fn leave<A: Access>(
     })
 }
 
-/// Adds one stint, and the wait and the sleep before it, to the distributions. From 5.15 on the kernel counts no arrival
-/// (`credited`) of a thread that was preempted on its way to sleep: its stint goes on, and it has waited for nothing that
-/// the kernel counts.
+/// Adds one stint, and the wait and the sleep before it, to the distributions. From 5.15 on the kernel counts
+/// no arrival (`credited`) of a thread that was preempted on its way to sleep: its stint goes on, and it has
+/// waited for nothing that the kernel counts.
 #[inline(always)]
 fn distribute(slot: Shared<VcpuSlot>, counts: &Counts, credited: bool) {
     let left = load!(slot.left);
@@ -101,15 +102,16 @@ fn distribute(slot: Shared<VcpuSlot>, counts: &Counts, credited: bool) {
     bump!(slot.asleep_ns[sleep], asleep(left_ns, counts.arrived_ns, waited));
 }
 
-/// What the kernel added to the run delay and nobody was charged with, ns: the wait before an arrival for which the kernel
-/// called no program.
+/// What the kernel added to the run delay and nobody was charged with, ns: the wait before an arrival for
+/// which the kernel called no program.
 #[inline(always)]
 fn uncharged(slot: Shared<VcpuSlot>, shares: Shared<SlotShares>, counts: &Counts) -> u64 {
     let charged = load!(shares.charged_ns);
     counts.since(slot, Counter::RunDelay).saturating_sub(charged)
 }
 
-/// Time asleep of a thread that was off its CPU from `left_ns` until `until_ns` and waited for one in between.
+/// Time asleep of a thread that was off its CPU from `left_ns` until `until_ns` and waited for one in
+/// between.
 #[inline(always)]
 pub(super) const fn asleep(left_ns: u64, until_ns: u64, waited_ns: u64) -> u64 {
     until_ns.saturating_sub(left_ns).saturating_sub(waited_ns)

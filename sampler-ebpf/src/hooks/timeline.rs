@@ -8,8 +8,9 @@ use crate::{
     shared::{Shared, field, load},
 };
 
-/// Draws the stint that ends now, and the wait before it, of a thread whose slot has its counts as of the departure before: `stints`
-/// have begun since. Of the stint in which a thread was first seen the begin alone is known.
+/// Draws the stint that ends now, and the wait before it, of a thread whose slot has its counts as of the
+/// departure before: `stints` have begun since. Of the stint in which a thread was first seen the begin alone
+/// is known.
 #[inline(always)]
 pub(super) fn draw(slot: Shared<VcpuSlot>, index: u16, counts: &Counts, stints: u64, now: u64) {
     let (left, left_ns) = (load!(slot.left), load!(slot.left_ns));

@@ -22,7 +22,8 @@ use crate::{
 const OBSTACLES: &[fn(&Root) -> CheckItem] = &[capability::check_bpf, lockdown::check, namespace::check_pid];
 
 /// How long vCPUs are waited for that are there and were not seen inside KVM yet, and guests that do not say
-/// who they are: the first snapshot is to be whole, but a paused guest or a hung one must not keep it for ever.
+/// who they are: the first snapshot is to be whole, but a paused guest or a hung one must not keep it for
+/// ever.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// How to start.

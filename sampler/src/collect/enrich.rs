@@ -14,7 +14,8 @@ use std::{
     thread,
 };
 
-/// Questions that may wait. More guests than that cannot be born in the time that one answer takes, unless a worker hangs.
+/// Questions that may wait. More guests than that cannot be born in the time that one answer takes, unless a
+/// worker hangs.
 const QUEUE: usize = 4096;
 /// Two, so that one hung VMM does not keep the names of all others away.
 const WORKERS: usize = 2;
@@ -47,9 +48,9 @@ impl<Q: Copy + Eq + Hash + Send + 'static, A: Send + 'static> Enricher<Q, A> {
         Ok(Self { questions, answers, waiting: HashSet::new(), refused: 0 })
     }
 
-    /// Asks; never waits. A question that is not answered yet is not asked again, so that a guest that hangs costs one
-    /// worker however often it is asked about. When the queue is full the question is dropped and counted, and this returns
-    /// false.
+    /// Asks; never waits. A question that is not answered yet is not asked again, so that a guest that hangs
+    /// costs one worker however often it is asked about. When the queue is full the question is dropped and
+    /// counted, and this returns false.
     pub fn ask(&mut self, question: Q) -> bool {
         if self.waiting.contains(&question) {
             return true;

@@ -166,7 +166,8 @@ impl<T: Plain> Mapped<T> {
         self.len == 0
     }
 
-    /// Copies a value out. The programs may be writing it: each aligned word is whole, the value may be mixed.
+    /// Copies a value out. The programs may be writing it: each aligned word is whole, the value may be
+    /// mixed.
     ///
     /// # Panics
     /// When the index is beyond the end.
@@ -183,7 +184,8 @@ impl<T: Plain> Mapped<T> {
     #[must_use]
     pub fn first_word(&self, index: usize) -> u64 {
         assert!(size_of::<T>() >= size_of::<u64>(), "values of {} bytes have no first word", size_of::<T>());
-        // SAFETY: the pointer is inside the mapping, aligned to pages and multiples of eight bytes, and any bytes are a number.
+        // SAFETY: the pointer is inside the mapping, aligned to pages and multiples of eight bytes, and any
+        // bytes are a number.
         unsafe { self.at(index).cast::<u64>().read_volatile() }
     }
 
@@ -231,7 +233,8 @@ impl<T: Plain> Mapped<T> {
     pub fn write(&mut self, index: usize, value: T) {
         // SAFETY: the pointer is inside the mapping and aligned.
         unsafe { self.at(index).write_volatile(value) };
-        // What is written next must not become visible first: x86 keeps the order of stores, so the compiler is all there is to hold back.
+        // What is written next must not become visible first: x86 keeps the order of stores, so the compiler
+        // is all there is to hold back.
         compiler_fence(Ordering::Release);
         fence(Ordering::Release);
     }
@@ -256,7 +259,8 @@ impl Mapped<PidBlock> {
 }
 
 impl Mapped<Modes> {
-    /// Writes the one word that is user space's, and leaves the others to the programs, which write them at any time.
+    /// Writes the one word that is user space's, and leaves the others to the programs, which write them at
+    /// any time.
     ///
     /// # Panics
     /// When the index is beyond the end.

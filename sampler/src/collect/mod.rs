@@ -1,7 +1,7 @@
 //! From maps, ring buffer and /proc to readings.
 //!
-//! [`Collector`] owns the loaded programs and everything that is shared with them. It keeps no history: what a
-//! reading means is decided by the source that asks.
+//! [`Collector`] owns the loaded programs and everything that is shared with them. It keeps no history: what
+//! a reading means is decided by the source that asks.
 
 pub mod enrich;
 mod filter;
@@ -126,7 +126,8 @@ impl Collector {
         self.pass()
     }
 
-    /// Another pass of the last walk: announces those that are new by now, and reads those that it has not read.
+    /// Another pass of the last walk: announces those that are new by now, and reads those that it has not
+    /// read.
     ///
     /// # Errors
     /// As [`Self::walk`].
@@ -195,18 +196,21 @@ impl Collector {
         self.modes.first_word(usize::from(index))
     }
 
-    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is being written.
+    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is being
+    /// written.
     #[must_use]
     pub fn modes(&self, index: u16) -> Option<Modes> {
         self.modes.read_consistent(usize::from(index))
     }
 
-    /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no longer.
+    /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no
+    /// longer.
     pub fn set_epoch(&mut self, index: u16, epoch: u32) {
         self.modes.set_epoch(usize::from(index), epoch);
     }
 
-    /// Who had a CPU lately; `None` beyond the last CPU. Stretches that the CPU wrote over meanwhile are nobody's.
+    /// Who had a CPU lately; `None` beyond the last CPU. Stretches that the CPU wrote over meanwhile are
+    /// nobody's.
     #[must_use]
     pub fn occupancy(&self, cpu: u32) -> Option<Occupancy> {
         let cpu = cpu as usize;
@@ -236,8 +240,8 @@ impl Collector {
         records.filter(|record| record.generation == self.generation).collect()
     }
 
-    /// Lets walks list the threads of a process, or no longer. A process beyond the table's end cannot exist while `pid_max`
-    /// stands.
+    /// Lets walks list the threads of a process, or no longer. A process beyond the table's end cannot exist
+    /// while `pid_max` stands.
     pub fn mark_vmm(&mut self, pid: u32, is_vmm: bool) {
         let at = (pid / VMMS_PER_WORD) as usize;
         if at < self.vmms.len() {
@@ -247,7 +251,8 @@ impl Collector {
         }
     }
 
-    /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner is left.
+    /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner
+    /// is left.
     pub fn assign(&mut self, index: u16, event: &Event) {
         self.slots.write(usize::from(index), new_slot(event));
         self.shares.write(usize::from(index), SlotShares::NONE);
@@ -265,7 +270,8 @@ impl Collector {
         self.set_pid(tid, index);
     }
 
-    /// Gives up a thread's slot: takes it out of the filter, and out of the pid table if that still names this slot for it.
+    /// Gives up a thread's slot: takes it out of the filter, and out of the pid table if that still names
+    /// this slot for it.
     pub fn release(&mut self, index: u16, tid: u32) {
         self.filter.remove(tid);
         self.publish_filter();
@@ -321,7 +327,8 @@ impl Collector {
     }
 
     /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
-    /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the others.
+    /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the
+    /// others.
     #[must_use]
     pub fn recursion_misses(&self) -> [u64; 2] {
         let mut all = [0, 0];

@@ -31,14 +31,16 @@ pub enum WalkError {
     Read(io::Error),
 }
 
-/// One walk: a new instance of the iterator, read to its end. It prints nothing; what it finds lies in the maps.
+/// One walk: a new instance of the iterator, read to its end. It prints nothing; what it finds lies in the
+/// maps.
 pub(super) fn run(ebpf: &mut Ebpf) -> Result<(), WalkError> {
     let program = ebpf.program_mut(PROGRAM).ok_or(WalkError::Missing)?;
     let program = <&mut Iter>::try_from(program).map_err(|_| WalkError::Missing)?;
     let link = program.attach().map_err(WalkError::Attach)?;
     let link = program.take_link(link).map_err(WalkError::Attach)?;
     let mut file = link.into_file().map_err(WalkError::Create)?;
-    // The walk takes the scheduler's clock from the run queue of the CPU that it runs on: make it a fresh one.
+    // The walk takes the scheduler's clock from the run queue of the CPU that it runs on: make it a fresh
+    // one.
     std::thread::yield_now();
     let mut nothing = [0; 64];
     loop {

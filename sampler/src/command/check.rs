@@ -55,8 +55,8 @@ impl Report {
         Ok(Self { host: host::read(root)?, items: CHECKS.iter().map(|check| check(root)).collect() })
     }
 
-    /// Loads and attaches each hook and takes it away again: one row for each. Where something that the programs
-    /// need is missing already, nothing is tried.
+    /// Loads and attaches each hook and takes it away again: one row for each. Where something that the
+    /// programs need is missing already, nothing is tried.
     #[must_use]
     pub fn with_hooks(mut self) -> Self {
         if self.can_work() {

@@ -113,8 +113,8 @@ enum Unknown {
     Reason(String),
 }
 
-/// Asks on a thread of its own: one guest that hangs must not keep the others from being listed. The thread is
-/// left behind if it does, and ends with this process.
+/// Asks on a thread of its own: one guest that hangs must not keep the others from being listed. The thread
+/// is left behind if it does, and ends with this process.
 fn identity(proc: &ProcFs, process: &GuestProcess) -> Result<GuestIdentity, Unknown> {
     let (answer, wait) = mpsc::channel();
     let (proc, pid, start) = (proc.clone(), process.pid, process.start_boottime_ns);

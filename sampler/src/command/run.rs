@@ -42,7 +42,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
         let start = Start { reload: load, log, output: args.output(), sinks: Vec::new() };
         service::run(config, start, shutdown).await
     });
-    // The deadline is over: what still waits for a receiver (the SDK retries on a thread of its own) is not waited for.
+    // The deadline is over: what still waits for a receiver (the SDK retries on a thread of its own) is not
+    // waited for.
     runtime.shutdown_background();
     result
 }

@@ -97,7 +97,8 @@ pub struct Overrides {
     pub interval: Option<Duration>,
     /// [`Config::start_delay`].
     pub start_delay: Option<StartDelay>,
-    /// [`ExportSettings::endpoint`]; it also switches the export on and lets no URL for metrics alone stand in its way.
+    /// [`ExportSettings::endpoint`]; it also switches the export on and lets no URL for metrics alone stand
+    /// in its way.
     pub endpoint: Option<String>,
     /// [`ExportSettings::protocol`].
     pub protocol: Option<crate::export::settings::Protocol>,
@@ -113,8 +114,8 @@ impl Config {
     /// Reads the configuration. Without a `path` it is [`DEFAULT_PATH`], which may be missing.
     ///
     /// # Errors
-    /// A file that is named and cannot be read; a key that is unknown; a value that cannot be used. No error shows
-    /// the value of a header.
+    /// A file that is named and cannot be read; a key that is unknown; a value that cannot be used. No error
+    /// shows the value of a header.
     pub fn load(
         path: Option<&Path>,
         env: &dyn Fn(&str) -> Option<String>,

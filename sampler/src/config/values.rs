@@ -56,8 +56,8 @@ impl<'de> Deserialize<'de> for StartDelay {
     }
 }
 
-/// How much is logged; each level includes those before it, and the discriminant is the number that the `log` crate and
-/// aya-log have for it.
+/// How much is logged; each level includes those before it, and the discriminant is the number that the `log`
+/// crate and aya-log have for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]

@@ -12,10 +12,10 @@ const HEAD: &str = "\
 
 <!-- Written from the catalog by `cargo xtask bless`, and held by a test: edits here are lost. -->
 
-One section for each metric that hvsampler exports as OTLP. Times are seconds here, and nanoseconds in JSON. Sums are
-cumulative. Histograms are exponential, of scale 0: their buckets are powers of two of seconds. What a host cannot tell
-is absent, never zero. *Start* is the moment at which a value was zero. A series ends with one point that is flagged as
-having no recorded value.
+One section for each metric that hvsampler exports as OTLP. Times are seconds here, and nanoseconds in JSON.
+Sums are cumulative. Histograms are exponential, of scale 0: their buckets are powers of two of seconds. What
+a host does not know is absent, never zero. *Start* is the moment at which a value was zero. A series ends
+with one point that is flagged as having no recorded value.
 
 [meaning.md](meaning.md) says what the states mean and where they come from. The same catalog for tools is
 [registry.yaml](registry.yaml).
@@ -54,7 +54,8 @@ impl Page {
         let Family { name, unit, instrument, help, level } = series.family;
         let _ = writeln!(
             self.text,
-            "\n### {name}\n\n{help}\n\n{}, unit `{}`, at level {}. Start: {}.",
+            "\n### {name}\n\n{}\n\n{}, unit `{}`, at level {}. Start: {}.",
+            wrapped(help),
             title(instrument),
             unit.ucum(),
             level.key(),
@@ -71,7 +72,7 @@ impl Page {
     /// What the sampler counts of itself.
     fn own(&mut self) {
         self.text.push_str(
-            "\n## Of the sampler itself\n\nIn the scope `hvsampler.self`, through the OpenTelemetry SDK. All names begin with \
+            "\n## Of the sampler itself\n\nIn the scope `hvsampler.self`, through the OpenTelemetry SDK. All names begin with\n\
              `hypervisor.sampler.`.\n\n| metric | kind | unit | what it counts |\n|---|---|---|---|\n",
         );
         for row in SamplerStats::default().rows() {
@@ -84,6 +85,23 @@ impl Page {
             let _ = writeln!(self.text, "| `{name}` | {kind} | `{unit}` | {help} |");
         }
     }
+}
+
+/// A text in lines that one reads.
+fn wrapped(text: &str) -> String {
+    const COLUMNS: usize = 110;
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        if lines[last].chars().count() + 1 + word.chars().count() > COLUMNS {
+            lines.push(word.to_owned());
+        } else {
+            let space = if lines[last].is_empty() { "" } else { " " };
+            lines[last].push_str(space);
+            lines[last].push_str(word);
+        }
+    }
+    lines.join("\n")
 }
 
 const fn title(instrument: Instrument) -> &'static str {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::settings::ExportSettings;
 use crate::model::Host;
 
-/// Longest attribute value that is exported, bytes. Guest names come from strangers, and receivers have limits of their own.
+/// Longest attribute value that is exported, bytes. Guest names come from strangers, and receivers have
+/// limits of their own.
 pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
 
 /// Version of the semantic conventions that the standard attributes follow.

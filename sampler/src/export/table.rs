@@ -41,7 +41,8 @@ const LOSSES: &[Loss] = &[
     ("guests that exit too often to be told of in full", |stats| stats.vms_lowered),
 ];
 
-/// Renders a snapshot. Every line ends with a newline; no character of it can do more to a terminal than print.
+/// Renders a snapshot. Every line ends with a newline; no character of it can do more to a terminal than
+/// print.
 #[must_use]
 pub fn render(snapshot: &Snapshot, options: TableOptions) -> String {
     let mut text = title(snapshot);

@@ -1,21 +1,21 @@
 //! Hostile text on a terminal.
 //!
-//! A guest's name may hold anything: escape sequences that redraw the screen, newlines that fake a row, marks that
-//! reverse the reading order. Whatever does not print as itself is shown as an escape.
+//! A guest's name may hold anything: escape sequences that redraw the screen, newlines that fake a row, marks
+//! that reverse the reading order. Whatever does not print as itself is shown as an escape.
 
 use unicode_width::UnicodeWidthChar as _;
 
 const ELLIPSIS: char = '…';
 
-/// Whether a character prints as itself and moves the cursor forward: no control, format, combining or private
-/// character, no blank but the space, nothing that Unicode has not assigned.
+/// Whether a character prints as itself and moves the cursor forward: no control, format, combining or
+/// private character, no blank but the space, nothing that Unicode has not assigned.
 #[must_use]
 pub fn is_plain(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1
 }
 
-/// A text on one line that shows what is in it, for all the terminal can be trusted with. The escapes are Rust's
-/// (`\n`, `\u{1b}`), and a backslash is doubled, so that none is mistaken for another.
+/// A text on one line that shows what is in it, for all the terminal can be trusted with. The escapes are
+/// Rust's (`\n`, `\u{1b}`), and a backslash is doubled, so that none is mistaken for another.
 #[must_use]
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

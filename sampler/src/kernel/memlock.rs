@@ -6,8 +6,8 @@ use super::{
     check::CheckItem,
 };
 
-/// From this release on maps count against the memory cgroup. Distributions carry the change back, so an older
-/// release only makes the limit worth a look; whether maps can be made shows when they are.
+/// From this release on maps count against the memory cgroup. Distributions carry the change back, so an
+/// older release only makes the limit worth a look; whether maps can be made shows when they are.
 const COUNTED_BY_CGROUP: (u32, u32) = (5, 11);
 
 /// Bytes that the maps may take, by the sampler's budget.

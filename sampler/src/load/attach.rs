@@ -16,7 +16,8 @@ use crate::kernel::btf::Btf;
 /// The kernel's own list of helpers.
 const FUNC_IDS: &str = "bpf_func_id";
 
-/// The kernel's types as aya reads them: many small pieces of memory, so only where a program is loaded by them.
+/// The kernel's types as aya reads them: many small pieces of memory, so only where a program is loaded by
+/// them.
 #[derive(Default)]
 pub(super) struct KernelTypes(OnceCell<AyaBtf>);
 
@@ -78,7 +79,8 @@ pub struct WayProbe {
     pub hook: &'static str,
     /// The way, and by it the program.
     pub way: Attach,
-    /// Instructions that the verifier followed, where the kernel tells (5.16 and later), or why the kernel refused it.
+    /// Instructions that the verifier followed, where the kernel tells (5.16 and later), or why the kernel
+    /// refused it.
     pub result: Result<Option<u32>, Refusal>,
     /// What the program needs and the kernel lacks: it cannot be loaded or attached then.
     pub lacks: Option<&'static str>,

@@ -26,7 +26,8 @@ pub enum Processor {
 impl Processor {
     const ALL: [Self; 2] = [Self::Vmx, Self::Svm];
 
-    /// Its flag in the kernel's list. Not which of the two modules is there: where both are built in, both are.
+    /// Its flag in the kernel's list. Not which of the two modules is there: where both are built in, both
+    /// are.
     const fn flag(self) -> &'static str {
         match self {
             Self::Vmx => "vmx",
@@ -67,7 +68,8 @@ impl Processor {
             }
             Self::Svm => {
                 let vmcb = btf.field("vcpu_svm", "vmcb")?;
-                // Its upper half was a member of its own up to 6.18: the lower one has all codes that are known.
+                // Its upper half was a member of its own up to 6.18: the lower one has all codes that are
+                // known.
                 let code = btf.field("vmcb", "control.exit_code")?;
                 (offsets.svm_vmcb, offsets.svm_code) = (vmcb.offset, code.offset);
             }

@@ -37,8 +37,8 @@ pub enum Attach {
 pub enum When {
     /// From the start on.
     Start,
-    /// While there are guests: a tracepoint of a module exists only once that is loaded, and being attached keeps it from
-    /// being unloaded, as the guests do anyhow.
+    /// While there are guests: a tracepoint of a module exists only once that is loaded, and being attached
+    /// keeps it from being unloaded, as the guests do anyhow.
     Guests,
 }
 
@@ -71,7 +71,8 @@ pub struct Hook {
     pub ways: &'static [Attach],
     /// When it is attached.
     pub when: When,
-    /// Without a needed hook the sampler does not start; of those with guests, without a needed one none is attached.
+    /// Without a needed hook the sampler does not start; of those with guests, without a needed one none is
+    /// attached.
     pub needed: bool,
     /// Checks that the kernel passes what the program expects.
     pub shape: fn(&Btf) -> Result<(), TracepointError>,
@@ -170,11 +171,13 @@ pub const KVM_EXIT: &str = "kvm_exit";
 /// The program on `kvm_exit` that has to find the reason by itself.
 pub(super) const READS_REASONS: &str = "kvm_exit";
 
-/// Programs that a thread can be preempted in, from 7.0 on: there tracepoints do not hold preemption off, and these are called
-/// with interrupts on. While one waits so, the kernel skips the same program for other threads of that CPU.
+/// Programs that a thread can be preempted in, from 7.0 on: there tracepoints do not hold preemption off, and
+/// these are called with interrupts on. While one waits so, the kernel skips the same program for other
+/// threads of that CPU.
 pub const MAY_BE_PREEMPTED: &[&str] = &["kvm_userspace_exit", "kvm_fpu"];
 
-/// Raw tracepoints, for aya cannot attach typed ones of modules. What they pass is told apart by the programs.
+/// Raw tracepoints, for aya cannot attach typed ones of modules. What they pass is told apart by the
+/// programs.
 const fn kvm_hook(name: &'static str, gives: &'static str, ways: &'static [Attach], needed: bool) -> Hook {
     Hook { name, gives, ways, when: When::Guests, needed, shape: |_| Ok(()) }
 }
@@ -191,12 +194,12 @@ fn sched_migrate_shape(btf: &Btf) -> Result<(), TracepointError> {
 
 /// `(bool preempt, task_struct *prev, task_struct *next, ...)`: what follows is not used.
 fn sched_switch_shape(btf: &Btf) -> Result<(), TracepointError> {
-    passes(
-        btf,
-        "sched_switch",
-        "(preempt, task_struct, task_struct, ...)",
-        |parameters, task| matches!(parameters, [Parameter::Other, prev, next, ..] if prev == task && next == task),
-    )
+    passes(btf, "sched_switch", "(preempt, task_struct, task_struct, ...)", |parameters, task| {
+        match parameters {
+            [Parameter::Other, prev, next, ..] => prev == task && next == task,
+            _ => false,
+        }
+    })
 }
 
 /// Whether a tracepoint's parameters, beside a pointer to a thread, are as expected.

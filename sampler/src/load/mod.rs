@@ -103,7 +103,8 @@ pub fn load(options: Options) -> Result<Loaded, LoadError> {
     load_by(options, |hook| hook.ways)
 }
 
-/// As [`load`], but attaches each hook by the last of its ways alone: what a kernel gets that refuses all others.
+/// As [`load`], but attaches each hook by the last of its ways alone: what a kernel gets that refuses all
+/// others.
 ///
 /// # Errors
 /// As [`load`].
@@ -137,7 +138,8 @@ fn load_hooks(
     Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
 }
 
-/// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached again.
+/// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached
+/// again.
 ///
 /// # Errors
 /// When not even the maps can be made.
@@ -148,8 +150,8 @@ pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &types)).collect())
 }
 
-/// Whether a hook that can be attached in this way tells why guests exit: the kernel passes the reason, or publishes where the
-/// processor's module of KVM keeps it, which takes that module to be loaded.
+/// Whether a hook that can be attached in this way tells why guests exit: the kernel passes the reason, or
+/// publishes where the processor's module of KVM keeps it, which takes that module to be loaded.
 ///
 /// # Errors
 /// When the kernel's types cannot be read.
@@ -166,9 +168,9 @@ pub struct ProgramReport {
     pub unused: Vec<String>,
 }
 
-/// Loads every program of an object and attaches it alone, also where a better way was taken already: a kernel
-/// that takes only the last way of a hook must get it. Everything is detached again. The product's are [`OBJECT`]
-/// and [`HOOKS`].
+/// Loads every program of an object and attaches it alone, also where a better way was taken already: a
+/// kernel that takes only the last way of a hook must get it. Everything is detached again. The product's are
+/// [`OBJECT`] and [`HOOKS`].
 ///
 /// # Errors
 /// When not even the maps can be made.

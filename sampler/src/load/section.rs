@@ -1,4 +1,5 @@
-//! Variables of the programs that may change while they run: each is a section of the object, and by it a map with one value.
+//! Variables of the programs that may change while they run: each is a section of the object, and by it a map
+//! with one value.
 
 use aya::{
     Ebpf, Pod,

@@ -22,8 +22,8 @@ pub struct Reading {
     pub running_ns: u64,
     /// Wait that goes on, not yet in the kernel's count, ns.
     pub waiting_ns: u64,
-    /// Part of the waits since the thread is followed, of the one that goes on too, for which a CPU quota held it back, ns;
-    /// `None` where the kernel does not tell.
+    /// Part of the waits since the thread is followed, of the one that goes on too, for which a CPU quota
+    /// held it back, ns; `None` where the kernel does not tell.
     pub throttled_ns: Option<u64>,
     /// Time asleep in a halt since the thread is followed, the sleep that goes on included, ns.
     pub halted_ns: u64,
@@ -99,9 +99,9 @@ impl Account {
         }
     }
 
-    /// Follows a thread from its creation on, with a first reading soon after it; also returns what was since then. How long
-    /// it ran and waited is known from the kernel's counts. Only here `CLOCK_MONOTONIC` has to serve as wall clock: the
-    /// scheduler's clock at the creation is not known.
+    /// Follows a thread from its creation on, with a first reading soon after it; also returns what was since
+    /// then. How long it ran and waited is known from the kernel's counts. Only here `CLOCK_MONOTONIC` has to
+    /// serve as wall clock: the scheduler's clock at the creation is not known.
     #[must_use]
     pub fn follow_from_creation(first: Reading, start_monotonic_ns: u64) -> (Self, Interval, Faults) {
         let age = first.monotonic_ns.saturating_sub(start_monotonic_ns);
@@ -153,8 +153,8 @@ impl Account {
     /// Adds a reading and returns what the time since the one before added.
     ///
     /// Sleep is what is left of the wall time: all three clocks are the same, so the sum is exact but for the
-    /// uncertainty of the two readings. A remainder below zero is carried over, not hidden. How much of the sleep was in a
-    /// halt is measured; what is left of it is the time blocked.
+    /// uncertainty of the two readings. A remainder below zero is carried over, not hidden. How much of the
+    /// sleep was in a halt is measured; what is left of it is the time blocked.
     pub fn advance(&mut self, reading: Reading) -> (Interval, Faults) {
         let mut faults = Faults::default();
         let wall_ns = reading.sched_ns.saturating_sub(self.last.sched_ns);

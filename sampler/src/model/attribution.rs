@@ -1,9 +1,9 @@
 //! Who took the time that a VM's vCPUs waited for a CPU.
 //!
-//! The scheduler program charges each wait to those who had the CPU. What it has charged by the time it is read is not to the
-//! nanosecond what the vCPUs are said to have waited in the interval: the tables are read a moment after the vCPUs, and a
-//! thread may have gone on meanwhile. A [`Ledger`] carries the difference over, so that the parts of each interval come to
-//! the steal of that interval.
+//! The scheduler program charges each wait to those who had the CPU. What it has charged by the time it is
+//! read is not to the nanosecond what the vCPUs are said to have waited in the interval: the tables are read
+//! a moment after the vCPUs, and a thread may have gone on meanwhile. A [`Ledger`] carries the difference
+//! over, so that the parts of each interval come to the steal of that interval.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -58,7 +58,8 @@ pub struct Occupant {
     pub kind: OccupantKind,
     /// Identity of a VM in exported series, where it is known.
     pub id: Option<Arc<str>>,
-    /// A VM's name, the unit or command of a process, the name of a kernel thread; absent where it is not known.
+    /// A VM's name, the unit or command of a process, the name of a kernel thread; absent where it is not
+    /// known.
     pub name: Option<Arc<str>>,
 }
 
@@ -71,7 +72,8 @@ pub struct Share {
     pub ns: u64,
 }
 
-/// What was taken of a VM's time, cumulative since the first of its vCPUs was seen, by kind; VMs that take much by themselves.
+/// What was taken of a VM's time, cumulative since the first of its vCPUs was seen, by kind; VMs that take
+/// much by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributed {
     /// By kind, ns; of VMs what is not in `vms`.
@@ -119,11 +121,12 @@ impl<K: Ord + Copy> Ledger<K> {
         self.open.iter().filter(|(_, ns)| **ns > 0).map(|(who, _)| *who)
     }
 
-    /// Takes an interval's steal out of what is charged. The parts come to `attributed`, with the rest for which nobody was
-    /// charged. Where more is charged, each part is smaller in the same ratio, and the next interval has what is left.
+    /// Takes an interval's steal out of what is charged. The parts come to `attributed`, with the rest for
+    /// which nobody was charged. Where more is charged, each part is smaller in the same ratio, and the next
+    /// interval has what is left.
     ///
-    /// What was shown stays shown: a charge that is taken back from one and put on another changes nothing for an interval
-    /// that is over.
+    /// What was shown stays shown: a charge that is taken back from one and put on another changes nothing
+    /// for an interval that is over.
     pub fn settle(&mut self, attributed: u64) -> (Vec<(K, u64)>, u64) {
         self.cancel_what_was_taken_back();
         let late = self.sum().saturating_sub(attributed).min(std::mem::take(&mut self.owed));

@@ -79,8 +79,9 @@ pub fn buckets(histogram: &Histogram) -> impl Iterator<Item = (i32, u64)> + '_ {
         .map(|(n, count)| (n, *count))
 }
 
-/// A duration that `share` of all durations do not exceed, in seconds: the upper bound of the bucket in which the share
-/// is reached, so up to twice the true one, and never less. `None` of an empty histogram, infinite in the last bucket.
+/// A duration that `share` of all durations do not exceed, in seconds: the upper bound of the bucket in which
+/// the share is reached, so up to twice the true one, and never less. `None` of an empty histogram, infinite
+/// in the last bucket.
 #[must_use]
 pub fn quantile_bound(histogram: &Histogram, share: f64) -> Option<f64> {
     let all = count(histogram);

@@ -22,8 +22,8 @@ pub struct ExitTotals {
     pub vmm_count: u64,
     /// Time that those spent outside `KVM_RUN`, ns.
     pub vmm_ns: u64,
-    /// Time from leaving the guest to entering it again, whatever happened in between. One that is not over is not in it, nor
-    /// one whose end nobody told.
+    /// Time from leaving the guest to entering it again, whatever happened in between. One that is not over
+    /// is not in it, nor one whose end nobody told.
     pub latency: Histogram,
 }
 

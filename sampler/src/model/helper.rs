@@ -16,7 +16,8 @@ pub enum HelperKind {
     Emulator,
     /// Threads that do input and output for the guest's devices.
     IoThread,
-    /// Workers of vhost: kernel threads, or threads of the VMM that the kernel made, which move a device's data.
+    /// Workers of vhost: kernel threads, or threads of the VMM that the kernel made, which move a device's
+    /// data.
     Vhost,
 }
 

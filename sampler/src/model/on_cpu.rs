@@ -5,8 +5,9 @@ use super::{
     tolerance::TOLERANCE_NS,
 };
 
-/// Polls that were preempted come to more than the CPU time that they had: of what is beyond so much is carried over, for a
-/// poll that began in the interval before, and no more. Five times the longest poll that KVM does by itself.
+/// Polls that were preempted come to more than the CPU time that they had: of what is beyond so much is
+/// carried over, for a poll that began in the interval before, and no more. Five times the longest poll that
+/// KVM does by itself.
 const LONGEST_POLL_NS: u64 = 1_000_000;
 
 /// What KVM's hooks have told of a thread since it is followed, what goes on included.
@@ -85,7 +86,8 @@ impl OnCpu {
         Self { last: *first, total: none, early_guest_ns: 0, early_vmm_ns: 0, early_poll_ns: 0, step: none }
     }
 
-    /// Shares out the run time of an interval. Returns whether more was told than it has, by more than readings are apart.
+    /// Shares out the run time of an interval. Returns whether more was told than it has, by more than
+    /// readings are apart.
     pub(super) fn advance(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
         if now.torn || self.last.torn {
             return self.skip(now, run_ns);
@@ -98,8 +100,8 @@ impl OnCpu {
         let kernel = added(now.kernel_ns, last.kernel_ns);
         let observed_ns = guest + vmm + kernel;
         let is_too_much = observed_ns > run_ns + TOLERANCE_NS;
-        // Two clocks: run time is without interrupts where the kernel accounts them, and without what the host itself, if it is a
-        // guest, is denied. Then each part is smaller in the same ratio.
+        // Two clocks: run time is without interrupts where the kernel accounts them, and without what the
+        // host itself, if it is a guest, is denied. Then each part is smaller in the same ratio.
         let fit = |ns: u64| if is_too_much { share(ns, run_ns, observed_ns) } else { ns };
         let [guest, vmm, kernel] = [guest, vmm, kernel].map(fit);
         let mut left = run_ns;
@@ -118,7 +120,8 @@ impl OnCpu {
             (step.poll_ns, early_poll) = take(poll + self.early_poll_ns);
             step.kernel_ns = left;
         } else {
-            // Polls are those of the whole interval: which of them were in the part that was told is not known.
+            // Polls are those of the whole interval: which of them were in the part that was told is not
+            // known.
             (step.kernel_ns, _) = take(kernel);
             step.unobserved_ns = left;
             early_poll = 0;
@@ -131,8 +134,8 @@ impl OnCpu {
         self.early_poll_ns = early_poll.min(LONGEST_POLL_NS);
         self.step = step;
         self.total = self.total.plus(&step);
-        // Held where they were found lower: the same time is not to be added twice. But what went on when it was no longer told
-        // was never added for good.
+        // Held where they were found lower: the same time is not to be added twice. But what went on when it
+        // was no longer told was never added for good.
         let hold = |now: u64, last: u64| if whole { now.max(last) } else { now };
         self.last = ModeTimes {
             guest_ns: hold(now.guest_ns, last.guest_ns),
@@ -144,8 +147,8 @@ impl OnCpu {
         is_too_much || early_poll > LONGEST_POLL_NS
     }
 
-    /// Tells nothing of an interval at one end of which nothing could be read: what was told from there on is of both intervals
-    /// beside it.
+    /// Tells nothing of an interval at one end of which nothing could be read: what was told from there on is
+    /// of both intervals beside it.
     fn skip(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
         self.step = Parts { unobserved_ns: run_ns, ..Parts::default() };
         self.total = self.total.plus(&self.step);
@@ -278,7 +281,10 @@ mod tests {
     proptest! {
         #[test]
         fn parts_come_to_the_run_time(
-            steps in proptest::collection::vec((0..2_000_u64, 0..2_000_u64, 0..900_u64, 0..300_u64, 0..3_000_u64, 0..5_u8), 1..40)
+            steps in proptest::collection::vec(
+                (0..2_000_u64, 0..2_000_u64, 0..900_u64, 0..300_u64, 0..3_000_u64, 0..5_u8),
+                1..40,
+            )
         ) {
             let mut now = ModeTimes { poll_ns: Some(0), ..ModeTimes::default() };
             let mut account = OnCpu::follow(&now);

@@ -89,13 +89,13 @@ pub struct Vm {
     pub distributions: Distributions,
     /// What KVM alone knows of it; absent where it is no guest of KVM.
     pub kvm: Option<KvmVm>,
-    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of what KVM
-    /// counts, of `attributed`, of `co_stop` and of `helpers`.
+    /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of what
+    /// KVM counts, of `attributed`, of `co_stop` and of `helpers`.
     pub seen_unix_ns: u64,
     /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
     pub attributed: Attributed,
-    /// Who took how much of it in the interval, the one that took most first; sums to the steal of its vCPUs' intervals. Absent
-    /// where no vCPU has an interval.
+    /// Who took how much of it in the interval, the one that took most first; sums to the steal of its vCPUs'
+    /// intervals. Absent where no vCPU has an interval.
     pub shares: Option<Vec<Share>>,
     /// Time in which some of its vCPUs ran while others waited for a CPU.
     pub co_stop: CoStop,
@@ -106,8 +106,9 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Its vCPUs, one for each number. Where two threads served the same vCPU it is the younger: two series with the same
-    /// attributes would contradict each other, and the thread that set the vCPU up is the older.
+    /// Its vCPUs, one for each number. Where two threads served the same vCPU it is the younger: two series
+    /// with the same attributes would contradict each other, and the thread that set the vCPU up is the
+    /// older.
     pub fn vcpus_by_index(&self) -> impl Iterator<Item = &Vcpu> {
         let same = self.vcpus.chunk_by(|a, b| a.index == b.index);
         same.filter_map(|same| same.iter().max_by_key(|vcpu| (vcpu.start_unix_ns, vcpu.id)))
@@ -145,7 +146,8 @@ pub struct Vcpu {
     pub index: u32,
     /// When the thread was created, Unix time in ns: the start of the kernel's counts.
     pub start_unix_ns: u64,
-    /// When all states were zero, Unix time in ns: the first reading, or the creation of a thread that was new then.
+    /// When all states were zero, Unix time in ns: the first reading, or the creation of a thread that was
+    /// new then.
     pub followed_unix_ns: u64,
     /// The kernel's times since the thread's creation, with what goes on.
     pub totals: Totals,
@@ -184,8 +186,8 @@ impl Vcpu {
     }
 }
 
-/// The kernel's times of a vCPU's thread since its creation. What goes on and is not yet in the kernel's counts is in them, and
-/// they never fall.
+/// The kernel's times of a vCPU's thread since its creation. What goes on and is not yet in the kernel's
+/// counts is in them, and they never fall.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// CPU time, ns.
@@ -201,7 +203,8 @@ pub struct Interval {
     pub wall_ns: u64,
     /// Run time in the interval, ns: its states that are spent on a CPU.
     pub run_ns: u64,
-    /// Run delay in the interval, ns, the part of a wait that goes on included: its states steal and throttled.
+    /// Run delay in the interval, ns, the part of a wait that goes on included: its states steal and
+    /// throttled.
     pub run_delay_ns: u64,
     /// Change of each counter, by [`sampler_ebpf::abi::Counter`].
     pub counters: [u64; COUNTERS.len()],
@@ -226,10 +229,11 @@ pub struct Ended {
     pub start_unix_ns: u64,
     /// When all states were zero, Unix time in ns.
     pub followed_unix_ns: u64,
-    /// The kernel's counts at its very last switch, by [`sampler_ebpf::abi::Counter`]; where that was not recorded, those
-    /// of the last snapshot.
+    /// The kernel's counts at its very last switch, by [`sampler_ebpf::abi::Counter`]; where that was not
+    /// recorded, those of the last snapshot.
     pub counters: [u64; COUNTERS.len()],
-    /// Which states the series had, with the times of the last snapshot; none for a vCPU that no snapshot has shown.
+    /// Which states the series had, with the times of the last snapshot; none for a vCPU that no snapshot has
+    /// shown.
     pub states: StateTimes,
     /// The VM ended with it: no vCPU thread of it is left.
     pub vm_gone: bool,
@@ -284,8 +288,8 @@ pub struct SamplerRow {
 }
 
 impl SamplerRow {
-    /// Name of its metric below `hypervisor.sampler.`, and the metric's unit: a time that is counted in ns is exported
-    /// in seconds, and no unit is in a name.
+    /// Name of its metric below `hypervisor.sampler.`, and the metric's unit: a time that is counted in ns is
+    /// exported in seconds, and no unit is in a name.
     #[must_use]
     pub fn metric(&self) -> (&'static str, &'static str) {
         match self.name.strip_suffix("_ns") {
@@ -342,19 +346,23 @@ sampler_stats! {
     Counter slots_exhausted, "{thread}";
     /// Slots in use.
     UpDown slots_used, "{slot}";
-    /// Readings whose states came to more than the wall time, or what was told of the CPU time to more than the run time, by more than
-    /// 50 microseconds, or halt polls by more than a millisecond. What a thread that never sleeps cannot make up for is told once.
+    /// Readings whose states came to more than the wall time, or the observed parts of the CPU time to more
+    /// than the run time, by more than 50 microseconds, or halt polls by more than a millisecond. What a
+    /// thread that never sleeps cannot make up for is counted once.
     Counter negative_remainders, "{reading}";
     /// Counters that were found lower than before and were held.
     Counter counter_regressions, "{reading}";
-    /// Runs of the scheduler program, and of those at entries and exits, that the kernel skipped because they were running already.
+    /// Runs of the scheduler program, and of those at entries and exits, that the kernel skipped because they
+    /// were running already.
     Counter recursion_misses, "{run}";
-    /// Begins and ends of KVM_RUN that were not told, because another thread had been preempted in that program on the same CPU, as can happen
-    /// from Linux 7.0 on: until the next hook the time was taken for what came before.
+    /// Begins and ends of KVM_RUN that were not observed, because another thread had been preempted in that
+    /// program on the same CPU, as can happen from Linux 7.0 on: until the next hook the time was taken for
+    /// what came before.
     Counter preemption_misses, "{run}";
-    /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or estimated.
+    /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or
+    /// estimated.
     Counter unpaired, "{event}";
-    /// VMs of which less was told from then on, because they left their guests too often.
+    /// VMs of which less was observed from then on, because they left their guests too often.
     Counter levels_lowered, "{vm}";
     /// VMs that are at level basic because they left their guests too often.
     UpDown vms_lowered, "{vm}";

@@ -71,15 +71,17 @@ impl Exports {
 
     /// What all pipelines counted since the start.
     pub(super) fn stats(&self) -> PipelineStats {
-        // Both at one moment: what a pipeline counted must not be missing while it passes from one to the other.
+        // Both at one moment: what a pipeline counted must not be missing while it passes from one to the
+        // other.
         let past = self.past();
         let mut stats = self.current().stats();
         stats.add(&past);
         stats
     }
 
-    /// Puts new exporters in the place of the old ones where their settings differ. The old ones send what they hold
-    /// while the new ones work already, for the old deadline at most; what they cannot send is said and counted.
+    /// Puts new exporters in the place of the old ones where their settings differ. The old ones send what
+    /// they hold while the new ones work already, for the old deadline at most; what they cannot send is said
+    /// and counted.
     pub(super) fn replace(&self, old: &Config, new: &Config) -> Result<()> {
         if old.export == new.export && old.interval == new.interval {
             return Ok(());
@@ -106,8 +108,8 @@ impl Exports {
         Ok(())
     }
 
-    /// Sends what waits, for this long at most. The sampler's own telemetry goes last, for it tells how the data
-    /// fared; meanwhile nothing that it counts may seem to fall.
+    /// Sends what waits, for this long at most. The sampler's own telemetry goes last, for it tells how the
+    /// data fared; meanwhile nothing that it counts may seem to fall.
     pub(super) async fn shutdown(&self, deadline: Duration) {
         let end = Instant::now() + deadline;
         let (pipeline, own) = {

@@ -169,7 +169,8 @@ async fn any_of(
     }
 }
 
-/// Waits until the reader of standard output has left a sampler that exports nothing: `run --json | head` is to end.
+/// Waits until the reader of standard output has left a sampler that exports nothing: `run --json | head` is
+/// to end.
 async fn nobody_wants_it(unwritten: Option<&mut Unwritten>, exports: &Exports) {
     if let Some(unwritten) = unwritten {
         unwritten.over().await;

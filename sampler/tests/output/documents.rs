@@ -1,7 +1,7 @@
 //! The JSON documents, held against their schemas.
 //!
-//! The schemas allow more fields, for programs that read what a later version writes. The tests do not: a field that
-//! is rendered and not described fails.
+//! The schemas allow more fields, for programs that read what a later version writes. The tests do not: a
+//! field that is rendered and not described fails.
 
 use hvsampler::{
     cli::Format,
@@ -33,7 +33,8 @@ fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// The schema with every object closed. `counters` is a part of other objects, so those are closed and it is not.
+/// The schema with every object closed. `counters` is a part of other objects, so those are closed and it is
+/// not.
 fn strict(schema: &str) -> Validator {
     fn close(value: &mut Value, name: &str) {
         let Value::Object(object) = value else { return };
@@ -73,7 +74,7 @@ fn schemas_are_schemas() {
 #[test]
 fn the_schema_describes_every_counter_and_state() {
     let mut schema = parse(ONCE);
-    let property = |description: String| serde_json::json!({ "type": "integer", "minimum": 0, "description": description });
+    let property = |text: String| serde_json::json!({ "type": "integer", "minimum": 0, "description": text });
     let unit = |unit: Unit| match unit {
         Unit::Nanoseconds => "ns",
         Unit::Count(what) => what,
@@ -173,7 +174,10 @@ fn identity() -> impl Strategy<Value = Result<GuestIdentity, String>> {
 prop_compose! {
     fn listing()(
         host in arbitrary::host(),
-        guests in collection::vec((any::<u32>(), any::<u64>(), collection::vec(any::<u32>(), 0..5), identity()), 0..4),
+        guests in collection::vec(
+            (any::<u32>(), any::<u64>(), collection::vec(any::<u32>(), 0..5), identity()),
+            0..4,
+        ),
         [processes, denied, vanished, truncated, failed] in any::<[u64; 5]>(),
     ) -> list::Listing {
         let guests = guests.into_iter().map(|(pid, start_boottime_ns, vcpu_ids, identity)| list::Listed {
@@ -213,7 +217,8 @@ fn any_snapshot_is_described() {
         assert_lines_are_plain(&text);
         let document = parse(&text);
         assert_valid(&validator, &document);
-        let names: Vec<_> = document["vms"].as_array().unwrap().iter().map(|vm| vm["name"].as_str()).collect();
+        let vms = document["vms"].as_array().unwrap();
+        let names: Vec<_> = vms.iter().map(|vm| vm["name"].as_str()).collect();
         let expected: Vec<_> = snapshot.vms.iter().map(|vm| vm.name.as_deref()).collect();
         prop_assert_eq!(names, expected);
     });

@@ -1,4 +1,5 @@
-//! What people and programs read: the table held against golden texts, the JSON documents against their schemas.
+//! What people and programs read: the table held against golden texts, the JSON documents against their
+//! schemas.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test's helper fails the test")]
 

@@ -164,7 +164,11 @@ fn hostile_names_stay_in_their_cell() {
 
 proptest! {
     #[test]
-    fn any_snapshot_is_safe_and_lines_up(snapshot in arbitrary::snapshot(), vcpus: bool, max in proptest::option::of(0..4_usize)) {
+    fn any_snapshot_is_safe_and_lines_up(
+        snapshot in arbitrary::snapshot(),
+        vcpus: bool,
+        max in proptest::option::of(0..4_usize),
+    ) {
         let text = render(&snapshot, TableOptions { vcpus, max_guests: max });
         prop_assert!(text.ends_with('\n'));
         prop_assert!(text.lines().all(|line| line.chars().all(terminal::is_plain)));

@@ -1,4 +1,5 @@
-//! What the whole service costs on a host with many guests: its CPU time, its memory, and how soon it is at work.
+//! What the whole service costs on a host with many guests: its CPU time, its memory, and how soon it is at
+//! work.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -17,8 +18,8 @@ use crate::vmm::Load;
 /// So that all values change.
 const LOAD: Load = Load::Half { burn: Duration::from_micros(20), sleep: Duration::from_millis(100) };
 const LENGTH: Duration = Duration::from_secs(20);
-/// All vCPUs are followed, names are asked, memory has grown and connections stand by then: these guests sleep in their VMM, so that
-/// each is found when it happens to be preempted.
+/// All vCPUs are followed, names are asked, memory has grown and connections stand by then: these guests
+/// sleep in their VMM, so that each is found when it happens to be preempted.
 const WARM_UP: Duration = Duration::from_secs(45);
 
 /// Runs the benchmark and prints its table.

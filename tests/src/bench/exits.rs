@@ -1,8 +1,9 @@
-//! What our programs on KVM's hooks add to an exit and the entry after it, over empty programs of the same type.
+//! What our programs on KVM's hooks add to an exit and the entry after it, over empty programs of the same
+//! type.
 //!
-//! Run by the kernel on request (`BPF_PROG_TEST_RUN`) and timed by the kernel (`BPF_ENABLE_STATS`), so it needs no processor that
-//! can run guests: a thread that was seen to run a vCPU calls the programs in place of KVM. What calling a program costs on a
-//! tracepoint, empty or not, comes on top.
+//! Run by the kernel on request (`BPF_PROG_TEST_RUN`) and timed by the kernel (`BPF_ENABLE_STATS`), so it
+//! needs no processor that can run guests: a thread that was seen to run a vCPU calls the programs in place
+//! of KVM. What calling a program costs on a tracepoint, empty or not, comes on top.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

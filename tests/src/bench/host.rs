@@ -1,5 +1,5 @@
-//! What the programs cost a whole host whose vCPUs switch as often as its CPUs let them: the kernel's own measure of each program's
-//! time, over that of an empty one on the same switches.
+//! What the programs cost a whole host whose vCPUs switch as often as its CPUs let them: the kernel's own
+//! measure of each program's time, over that of an empty one on the same switches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ use crate::vmm::Load;
 
 /// About as many wake-ups as two CPUs can serve beside the start of more guests.
 const LOAD: Load = Load::Half { burn: Duration::from_micros(2), sleep: Duration::from_millis(25) };
-/// Turns of each level, and snapshots in each turn: the levels are measured in turns, for the load is not the same all the time.
+/// Turns of each level, and snapshots in each turn: the levels are measured in turns, for the load is not the
+/// same all the time.
 const TURNS: u32 = 4;
 const LENGTH: u32 = 5;
 /// Snapshots until all guests are at the level.

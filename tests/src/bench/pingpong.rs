@@ -139,7 +139,8 @@ impl Player {
 pub(super) fn guest() -> Result<(VmFd, VcpuFd)> {
     const PAGE: usize = 4096;
     let vm = Kvm::new()?.create_vm()?;
-    // The memory is one page of a file that was deleted at once; the VM keeps the mapping, the process frees it at its end.
+    // The memory is one page of a file that was deleted at once; the VM keeps the mapping, the process frees
+    // it at its end.
     let file = File::from(memory(PAGE)?);
     // SAFETY: a new shared mapping at an address of the kernel's choice.
     let page = unsafe {

@@ -16,11 +16,12 @@ const NO_KVM: u8 = 3;
 /// Runs four guests of a few bytes each until SIGTERM, SIGINT or the end of its parent.
 ///
 /// demo-fight has two busy vCPUs pinned to one CPU: each gets half of it and shows about 50 % steal.
-/// demo-busy has one vCPU that never sleeps, demo-half burns half of its time, demo-halted is halted.
-/// The fight has the first allowed CPU to itself, busy the second and half the third; with two CPUs half shares the
-/// second with busy, which then shows steal as well, and with one CPU all share it.
+/// demo-busy has one vCPU that never sleeps, demo-half burns half of its time, demo-halted is halted. The
+/// fight has the first allowed CPU to itself, busy the second and half the third; with two CPUs half shares
+/// the second with busy, which then shows steal as well, and with one CPU all share it.
 ///
-/// Prints `demo guests ready` when all vCPUs have run. Exit status 3: /dev/kvm is missing or may not be opened.
+/// Prints `demo guests ready` when all vCPUs have run. Exit status 3: /dev/kvm is missing or may not be
+/// opened.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {

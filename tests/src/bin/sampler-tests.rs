@@ -11,9 +11,9 @@ use sampler_tests::vmm::Unused;
 
 /// Runs hvsampler's privileged tests: exactness, churn, guests and their loads.
 ///
-/// Prints one line for each test and last `N passed, N failed, N skipped`. Exit status 0 when no test failed; a
-/// test that this machine cannot do is skipped with the reason, and skipped tests are no failure. A selection without
-/// any test is one.
+/// Prints one line for each test and last `N passed, N failed, N skipped`. Exit status 0 when no test failed;
+/// a test that this machine cannot do is skipped with the reason, and skipped tests are no failure. A
+/// selection without any test is one.
 #[derive(Debug, Clone, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {

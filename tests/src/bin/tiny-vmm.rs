@@ -18,13 +18,19 @@ use signal_hook::consts::{SIGUSR1, SIGUSR2};
 
 /// Runs one guest until it is told to stop.
 ///
-/// Prints one line `ready {"pid":…,"vcpus":[{"index":…,"tid":…},…]}` when every vCPU has run. Ends with status 0 on
-/// SIGTERM, SIGINT and SIGHUP and after --seconds; is killed when the thread that started it ends.
+/// Prints one line `ready {"pid":…,"vcpus":[{"index":…,"tid":…},…]}` when every vCPU has run. Ends with
+/// status 0 on SIGTERM, SIGINT and SIGHUP and after --seconds; is killed when the thread that started it
+/// ends.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
     /// Number of vCPUs.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=1024)
+    )]
     vcpus: u32,
     /// Ids of the vCPUs, instead of 0 to N-1.
     #[arg(long, value_name = "ID,…", value_delimiter = ',', conflicts_with = "vcpus")]
@@ -44,8 +50,8 @@ struct Arguments {
     /// Nice value of the vCPU threads.
     #[arg(long, value_name = "NICE", default_value_t = 0, allow_hyphen_values = true)]
     nice: i32,
-    /// Number of threads that run no vCPU, named as QEMU's I/O threads, on the same CPUs: they burn and sleep as half does. SIGUSR1
-    /// starts one more, SIGUSR2 ends it.
+    /// Number of threads that run no vCPU, named as QEMU's I/O threads, on the same CPUs: they burn and sleep
+    /// as half does. SIGUSR1 starts one more, SIGUSR2 ends it.
     #[arg(long, value_name = "N", default_value_t = 0)]
     io_threads: u32,
     /// Who puts halted vCPUs to sleep: the kernel, or the VMM in user space.
@@ -137,7 +143,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     vm.stop().context("the guest did not stop cleanly")
 }
 
-/// Threads that run no vCPU. SIGUSR1 asks for one more, SIGUSR2 for the end of such a one; the others end with the process.
+/// Threads that run no vCPU. SIGUSR1 asks for one more, SIGUSR2 for the end of such a one; the others end
+/// with the process.
 struct IoThreads {
     initially: u32,
     burn: Duration,

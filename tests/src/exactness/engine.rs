@@ -151,7 +151,8 @@ struct Comparison<'a, R, O> {
 impl<R: CounterReader, O: Oracle> Comparison<'_, R, O> {
     fn done(&self) -> bool {
         let enough = self.report.compared >= self.plan.comparisons;
-        // Nothing is to be expected of a thread that ended; the verdict takes it for one that was compared too seldom.
+        // Nothing is to be expected of a thread that ended; the verdict takes it for one that was compared
+        // too seldom.
         let everywhere =
             || self.threads.iter().all(|watched| watched.gone || watched.compared >= self.plan.per_thread);
         self.report.mismatches >= MISMATCHES || (enough && everywhere())
@@ -243,7 +244,8 @@ impl<R: CounterReader, O: Oracle> Comparison<'_, R, O> {
         }
     }
 
-    /// A thread that is said to be on a CPU must be there since the reader's last write, and must be seen to run.
+    /// A thread that is said to be on a CPU must be there since the reader's last write, and must be seen to
+    /// run.
     fn expect_progress(&mut self, index: usize, before: Reading) -> Result<(), OracleError> {
         let thread = self.threads[index].thread;
         let counts = self.oracle.schedstat(thread)?;

@@ -1,5 +1,5 @@
-//! A small scheduler to lie about: threads whose counts move in the order in which the kernel moves them, a little
-//! with every look that anybody takes.
+//! A small scheduler to lie about: threads whose counts move in the order in which the kernel moves them, a
+//! little with every look that anybody takes.
 
 use std::cell::RefCell;
 

@@ -21,7 +21,10 @@ use crate::vmm::Load;
 #[derive(Debug, thiserror::Error)]
 pub enum GuestError {
     /// The VMM's binary cannot be started.
-    #[error("{} cannot be started: {source}; build it with `cargo build -p sampler-tests`", .binary.display())]
+    #[error(
+        "{} cannot be started: {source}; build it with `cargo build -p sampler-tests`",
+        .binary.display()
+    )]
     Spawn {
         /// The binary.
         binary: PathBuf,
@@ -262,9 +265,10 @@ impl Drop for Guest {
     }
 }
 
-/// Guests that end together: all are killed before the end of the first is waited for. A process that ends waits until all
-/// readers of the kernel's list of memory watchers are done, KVM being one of those (`synchronize_srcu()` in `exit_mmap()`);
-/// on Linux 6.18 in a virtual machine that was seen to take as long as the other guests kept the CPUs busy: for ever.
+/// Guests that end together: all are killed before the end of the first is waited for. A process that ends
+/// waits until all readers of the kernel's list of memory watchers are done, KVM being one of those
+/// (`synchronize_srcu()` in `exit_mmap()`); on Linux 6.18 in a virtual machine that was seen to take as long
+/// as the other guests kept the CPUs busy: for ever.
 #[derive(Debug)]
 pub struct Guests(Vec<Guest>);
 

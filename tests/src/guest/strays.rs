@@ -1,8 +1,8 @@
 //! Guests that ended, or lost a vCPU, without being asked to.
 //!
-//! An emulated machine now and then sends a guest astray, and whatever a test waits for then never comes: the failure that it
-//! reports is not the one that happened. So each guest looks, before it is ended, whether it was still whole, and the runner
-//! asks here when a test has failed.
+//! An emulated machine now and then sends a guest astray, and whatever a test waits for then never comes: the
+//! failure that it reports is not the one that happened. So each guest looks, before it is ended, whether it
+//! was still whole, and the runner asks here when a test has failed.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -47,7 +47,8 @@ impl OracleError {
     /// Whether the thread, process or group that was asked about does not exist (any more).
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        // A file opened while the thread lived answers ESRCH after its end, ENODEV a cgroup's after its removal.
+        // A file opened while the thread lived answers ESRCH after its end, ENODEV a cgroup's after its
+        // removal.
         let gone = |source: &io::Error| {
             source.kind() == io::ErrorKind::NotFound
                 || matches!(source.raw_os_error(), Some(libc::ESRCH | libc::ENODEV))

@@ -1,7 +1,7 @@
 //! `GUESTSTAT` lines: what a Linux guest reads in its own `/proc/stat`, printed on its console.
 //!
-//! `GUESTSTAT UPTIME CPU USER NICE SYSTEM IDLE IOWAIT IRQ SOFTIRQ STEAL [GUEST GUEST_NICE]`: the guest's uptime in
-//! seconds, then one line of `/proc/stat` as it is.
+//! `GUESTSTAT UPTIME CPU USER NICE SYSTEM IDLE IOWAIT IRQ SOFTIRQ STEAL [GUEST GUEST_NICE]`: the guest's
+//! uptime in seconds, then one line of `/proc/stat` as it is.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Entries into guests and exits from them, as the kernel's own tracing has them: the events `kvm_entry` and `kvm_exit`, in a buffer
-//! of ours.
+//! Entries into guests and exits from them, as the kernel's own tracing has them: the events `kvm_entry` and
+//! `kvm_exit`, in a buffer of ours.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! When threads ran and waited, as the kernel's own tracing has it: the events `sched_switch` and `sched_wakeup`, in a buffer of ours.
+//! When threads ran and waited, as the kernel's own tracing has it: the events `sched_switch` and
+//! `sched_wakeup`, in a buffer of ours.
 
 use std::path::Path;
 
@@ -72,7 +73,8 @@ fn parse(text: &str) -> Result<Vec<Change>, Mistake> {
     Ok(changes)
 }
 
-/// `... 31.123456: sched_switch: prev_comm=vcpu0 prev_pid=7 prev_prio=120 prev_state=R+ ==> next_comm=a b next_pid=8 next_prio=120`,
+/// `... 31.123456: sched_switch: prev_comm=vcpu0 prev_pid=7 prev_prio=120 prev_state=R+
+/// ==> next_comm=a b next_pid=8 next_prio=120` on one line,
 /// `... 31.123456: sched_wakeup: comm=vcpu0 pid=7 prio=120 target_cpu=001`
 fn event(line: &str) -> Option<[Option<Change>; 2]> {
     if let Some((head, tail)) = line.split_once(": sched_wakeup: ") {

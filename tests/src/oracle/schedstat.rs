@@ -8,8 +8,8 @@ use super::error::OracleError;
 
 /// A thread's counts, all cumulative since its creation.
 ///
-/// Final while the thread sleeps. While it is on a CPU the run time lags by up to a tick, and while it waits the
-/// run delay grows when the thread is moved to another CPU's queue.
+/// Final while the thread sleeps. While it is on a CPU the run time lags by up to a tick, and while it waits
+/// the run delay grows when the thread is moved to another CPU's queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Schedstat {
     /// Time on a CPU, ns (`se.sum_exec_runtime`).

@@ -25,7 +25,8 @@ impl Switches {
 
     fn parse(path: &Path, text: &str) -> Result<Self, OracleError> {
         let count = |key| {
-            // The last line of that name: a thread's own name comes earlier and is escaped, but costs nothing to mistrust.
+            // The last line of that name: a thread's own name comes earlier and is escaped, but costs nothing
+            // to mistrust.
             let value = text.lines().rev().find_map(|line: &str| line.strip_prefix(key));
             let number = value.and_then(|value| value.trim().parse().ok());
             number.ok_or_else(|| OracleError::format(path, "expected counts of context switches", text))
@@ -42,7 +43,8 @@ mod tests {
     use super::*;
 
     const STATUS: &str = "Name:\tCPU 0/KVM\nUmask:\t0022\nState:\tS (sleeping)\nTgid:\t812\nPid:\t815\n\
-        Threads:\t3\nCpus_allowed_list:\t0\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
+        Threads:\t3\nCpus_allowed_list:\t0\nvoluntary_ctxt_switches:\t150\n\
+        nonvoluntary_ctxt_switches:\t545\n";
 
     #[test]
     fn the_counts_are_not_mixed_up() {

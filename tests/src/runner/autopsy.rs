@@ -1,4 +1,5 @@
-//! What a test was doing when its time was over: without it a test that hangs once in fifty runs is never understood.
+//! What a test was doing when its time was over: without it a test that hangs once in fifty runs is never
+//! understood.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,7 +1,8 @@
 //! A runner for tests that need privileges: one process, one line and one deadline for each.
 //!
-//! Each test runs in a process of its own, which leads a process group: a test that panics, hangs or dies takes
-//! nothing with it, and whatever it started is killed when it is over. What a test prints comes above its line:
+//! Each test runs in a process of its own, which leads a process group: a test that panics, hangs or dies
+//! takes nothing with it, and whatever it started is killed when it is over. What a test prints comes above
+//! its line:
 //!
 //! ```text
 //! test NAME ... ok (detail)
@@ -10,7 +11,8 @@
 //! N passed, N failed, N skipped
 //! ```
 //!
-//! In the lab a test under which the emulated machine itself failed runs again, twice at most, and a line says so each time.
+//! In the lab a test under which the emulated machine itself failed runs again, twice at most, and a line
+//! says so each time.
 
 mod autopsy;
 mod child;
@@ -47,8 +49,9 @@ pub enum Outcome {
     Skipped(String),
 }
 
-/// The machine failed, and not what is tested: a guest died by itself. An emulated machine does that now and then, so in
-/// the lab such a test is run again, said aloud, twice at most. Anywhere else it is a failure like any other.
+/// The machine failed, and not what is tested: a guest died by itself. An emulated machine does that now and
+/// then, so in the lab such a test is run again, said aloud, twice at most. Anywhere else it is a failure
+/// like any other.
 #[derive(Debug, thiserror::Error)]
 #[error("the machine failed: {0}")]
 pub struct Disturbed(pub String);

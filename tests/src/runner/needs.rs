@@ -32,9 +32,11 @@ pub enum Need {
     Qemu,
     /// `/dev/vhost-net` and `/dev/net/tun`.
     VhostNet,
-    /// The lab's Linux guest: its kernel and initial file system, named by `HVS_INNER_KERNEL` and `HVS_INNER_INITRD`.
+    /// The lab's Linux guest: its kernel and initial file system, named by `HVS_INNER_KERNEL` and
+    /// `HVS_INNER_INITRD`.
     InnerGuest,
-    /// The official OpenTelemetry Collector and its configuration, named by `HVS_COLLECTOR` and `HVS_COLLECTOR_CONFIG`.
+    /// The official OpenTelemetry Collector and its configuration, named by `HVS_COLLECTOR` and
+    /// `HVS_COLLECTOR_CONFIG`.
     Collector,
     /// Prometheus, named by `HVS_PROMETHEUS`.
     Prometheus,

@@ -39,8 +39,8 @@ impl Selection {
     }
 }
 
-/// Runs the selected tests and prints their lines, each with the time that it took, to `out`. `command` makes the command that runs one test,
-/// given its name and directory.
+/// Runs the selected tests and prints their lines, each with the time that it took, to `out`. `command` makes
+/// the command that runs one test, given its name and directory.
 ///
 /// # Errors
 /// When nothing can be printed.

@@ -16,7 +16,8 @@ fn all() -> Selection {
     Selection { set: Set::Native, filter: None, except: Vec::new() }
 }
 
-/// Runs tests whose processes are shell scripts; `$1` is the test's directory. Gives their lines without the times.
+/// Runs tests whose processes are shell scripts; `$1` is the test's directory. Gives their lines without the
+/// times.
 fn output(tests: &[Test], selection: &Selection, script: &'static str) -> (String, Tally) {
     let command = |test: &Test, directory: &Path| {
         let mut command = Command::new("sh");

@@ -38,8 +38,8 @@ pub struct Life {
 }
 
 impl Churn {
-    /// Lets the guests live and die; `born` hears of each as soon as all its vCPUs have run. Returns them in the order of
-    /// their deaths. All are reaped when it returns.
+    /// Lets the guests live and die; `born` hears of each as soon as all its vCPUs have run. Returns them in
+    /// the order of their deaths. All are reaped when it returns.
     ///
     /// # Errors
     /// When a guest does not start, or does not end as told.
@@ -57,8 +57,8 @@ impl Churn {
             started += litter;
             let keep = if started < self.guests { self.alive } else { 0 };
             while alive.len() > keep {
-                // One of the older half: a guest that has just said that it is ready is only about to enter its
-                // vCPUs for the second time.
+                // One of the older half: a guest that has just said that it is ready is only about to enter
+                // its vCPUs for the second time.
                 let (guest, load) = alive.remove(random.usize(..alive.len().div_ceil(2)));
                 // By turns, so that exactly half are killed.
                 let ending = if lives.len().is_multiple_of(2) { Ending::Killed } else { Ending::Orderly };
@@ -84,8 +84,9 @@ impl Churn {
     }
 }
 
-/// Guests that halt in the kernel, and a few that run there for ever. A vCPU that sleeps in the VMM after bursts too
-/// short to be preempted is hardly ever seen inside a vCPU ioctl, and a short life may pass without.
+/// Guests that halt in the kernel, and a few that run there for ever. A vCPU that sleeps in the VMM after
+/// bursts too short to be preempted is hardly ever seen inside a vCPU ioctl, and a short life may pass
+/// without.
 fn guest(number: usize, random: &mut fastrand::Rng) -> GuestConfig {
     let load = match random.u8(0..16) {
         0 => Load::Busy,

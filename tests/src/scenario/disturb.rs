@@ -36,7 +36,8 @@ pub struct Disturbance {
 }
 
 impl Disturbance {
-    /// Starts repeating `step`, with `pause` between two of them. The step is given random numbers, the same in every run.
+    /// Starts repeating `step`, with `pause` between two of them. The step is given random numbers, the same
+    /// in every run.
     ///
     /// # Errors
     /// When the thread cannot be started.

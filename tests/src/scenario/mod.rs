@@ -77,8 +77,8 @@ impl Scale<'_> {
     /// Bursts and sleeps of a tenth of a millisecond: thousands of switches a second on each CPU.
     const LOAD: Load = Load::Mix { burn: Duration::from_micros(100), sleep: Duration::from_micros(100) };
 
-    /// Starts the guests; those of one CPU are pinned to it, or may run on all when `pinned` is false. One guest on
-    /// each CPU never sleeps.
+    /// Starts the guests; those of one CPU are pinned to it, or may run on all when `pinned` is false. One
+    /// guest on each CPU never sleeps.
     fn start(&self, name: &str, pinned: bool) -> Result<Guests, GuestError> {
         let mut starting = Vec::new();
         for &cpu in self.cpus.numbers() {

@@ -27,7 +27,8 @@ impl NiceChanges {
         let threads = threads(&guests);
         let disturbance = Disturbance::start("changing priorities", PAUSE, move |random| {
             let thread = random.choice(&threads).ok_or("there is nothing to change")?;
-            // Not to the ends of the scale: a thread at 19 beside one at -20 would hardly ever be seen to run.
+            // Not to the ends of the scale: a thread at 19 beside one at -20 would hardly ever be seen to
+            // run.
             renice(thread.tid, random.i32(-3..=3)).map_err(|error| error.to_string())
         })?;
         Ok(Self { guests, disturbance })

@@ -53,8 +53,8 @@ impl Drop for Hog {
     }
 }
 
-/// A victim, another guest and a hog on one CPU: the victim's wait is what the two others ran, each by its name and to within
-/// two percent.
+/// A victim, another guest and a hog on one CPU: the victim's wait is what the two others ran, each by its
+/// name and to within two percent.
 pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
@@ -72,8 +72,8 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
         let [other, hog] = [other, hog_thread].map(|thread| oracle.schedstat(thread));
         anyhow::Ok([other?.run_ns, hog?.run_ns])
     };
-    // A machine that is busy elsewhere may let time go by between two readings: what a occupant ran from snapshot to snapshot is
-    // more than the inner two say, and less than the outer two.
+    // A machine that is busy elsewhere may let time go by between two readings: what a occupant ran from
+    // snapshot to snapshot is more than the inner two say, and less than the outer two.
     let outer = ran()?;
     snapshot(&mut source)?;
     let inner = ran()?;
@@ -111,8 +111,8 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed(told.join(", ")))
 }
 
-/// Many guests on two CPUs, free to move between them, with a real-time process that comes and goes: every interval's parts
-/// come to its steal, and next to nothing is nobody's.
+/// Many guests on two CPUs, free to move between them, with a real-time process that comes and goes: every
+/// interval's parts come to its steal, and next to nothing is nobody's.
 pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
@@ -171,8 +171,8 @@ fn name_of(pid: u32) -> Option<TaskFacts> {
     Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(telling_unit) })
 }
 
-/// Fails where the parts of an interval do not come to the steal of its vCPUs. Returns all steal of the interval, and how
-/// much of it nobody is known to have taken, ns.
+/// Fails where the parts of an interval do not come to the steal of its vCPUs. Returns all steal of the
+/// interval, and how much of it nobody is known to have taken, ns.
 pub(super) fn all_add_up(snapshot: &Snapshot) -> anyhow::Result<(u64, u64)> {
     let (mut all, mut unattributed) = (0, 0);
     for vm in &snapshot.vms {

@@ -85,8 +85,8 @@ impl Watch {
         while !over.load(Ordering::Acquire) {
             self.interval()?;
         }
-        // A guest can be reaped before its last thread has left its CPU, and a thread whose end was lost takes two
-        // walks to be found out.
+        // A guest can be reaped before its last thread has left its CPU, and a thread whose end was lost
+        // takes two walks to be found out.
         for _ in 0..5 {
             self.interval()?;
         }
@@ -137,8 +137,8 @@ impl Watch {
     fn check(&self, lives: &[Life]) -> anyhow::Result<()> {
         ensure!(self.faults.is_empty(), "{} streams are confused: {}", self.faults.len(), self.faults[0]);
         sampler::nothing_lost(&self.last)?;
-        // On a busy host a thread may wait for its last switch longer than the sampler waits for it. That is rare:
-        // were the ends not told by the hook, all of them would be found this way.
+        // On a busy host a thread may wait for its last switch longer than the sampler waits for it. That is
+        // rare: were the ends not told by the hook, all of them would be found this way.
         let (late, all) = (self.last.gone_by_walk, self.streams.len() as u64);
         ensure!(late * 20 <= all, "{late} of {all} ends were found by walks only");
         ensure!(self.source.slots().slots_add_up(), "slots are lost or given out twice");
@@ -162,8 +162,8 @@ impl Watch {
             let (_, stream) =
                 streams.next().with_context(|| format!("thread {} was never seen", vcpu.tid))?;
             ensure!(stream.index == vcpu.index, "vCPU {} was seen as vCPU {}", vcpu.index, stream.index);
-            // One that lived between two snapshots was never shown; its end may be told all the same, for it can be the
-            // end of its VM.
+            // One that lived between two snapshots was never shown; its end may be told all the same, for it
+            // can be the end of its VM.
             let told = if stream.shown { stream.ended == 1 } else { stream.ended <= 1 };
             ensure!(
                 told,
@@ -175,7 +175,8 @@ impl Watch {
         }
         let shown = self.streams.values().filter(own).any(|stream| stream.shown);
         let ends = self.streams.values().filter(own).filter(|stream| stream.last_of_vm).count();
-        // One that died in the middle of the only snapshot of its life was not shown either, and ends as its vCPUs do.
+        // One that died in the middle of the only snapshot of its life was not shown either, and ends as its
+        // vCPUs do.
         let told = if shown { ends == 1 } else { ends <= 1 };
         ensure!(told, "the VM was shown: {shown}, and ended {ends} times");
         Ok(())

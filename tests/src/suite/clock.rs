@@ -1,4 +1,5 @@
-//! The host's clock is set while the sampler runs: that changes what the time is, and not how long anything took.
+//! The host's clock is set while the sampler runs: that changes what the time is, and not how long anything
+//! took.
 
 use std::thread;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The time in which some vCPUs of a guest ran while others waited, against the kernel's own trace of the same run.
+//! The time in which some vCPUs of a guest ran while others waited, against the kernel's own trace of the
+//! same run.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -21,12 +22,12 @@ use crate::vmm::Load;
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(1);
 const INTERVALS: u32 = 5;
-/// How far an estimate may be from the trace, in percent of the wall time. It is made of some 4,700 ticks, and the states that
-/// it looks for last for some milliseconds: seen were 0.8 percent at most.
+/// How far an estimate may be from the trace, in percent of the wall time. It is made of some 4,700 ticks,
+/// and the states that it looks for last for some milliseconds: seen were 0.8 percent at most.
 const APART: f64 = 2.5;
 
-/// Three guests: two busy vCPUs with one CPU between them, which are out of step all the time; three that work and sleep, on two
-/// CPUs and in the way of the first; and one that is alone in its guest.
+/// Three guests: two busy vCPUs with one CPU between them, which are out of step all the time; three that
+/// work and sleep, on two CPUs and in the way of the first; and one that is alone in its guest.
 pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
@@ -45,10 +46,11 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     let trace = SchedTrace::start(&context.directory().join("tracefs"), &tids)?;
     // Until each has been seen to do something.
     thread::sleep(INTERVAL);
-    // The time of the readings is somewhere in that of the snapshots, during which the test may wait for a CPU.
+    // The time of the readings is somewhere in that of the snapshots, during which the test may wait for a
+    // CPU.
     let mut begin = (0, 0);
-    // What could not be read is left to the next interval: the first must begin where the one before it ended, and the last must
-    // have all.
+    // What could not be read is left to the next interval: the first must begin where the one before it
+    // ended, and the last must have all.
     let is_complete = |snapshot: &Snapshot| snapshot.vms.iter().all(|vm| vm.co_stop.interval_ns.is_some());
     for n in 0.. {
         begin.0 = monotonic_us();

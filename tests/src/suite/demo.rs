@@ -95,7 +95,8 @@ fn fight_share(guests: &[(u32, String)]) -> anyhow::Result<Vec<f64>> {
 fn all_gone(guests: &[(u32, String)]) -> anyhow::Result<()> {
     let end = Instant::now() + LIMIT;
     for (pid, name) in guests {
-        // A pid used again would be another process: then the start differs, which this test is too short for.
+        // A pid used again would be another process: then the start differs, which this test is too short
+        // for.
         while TaskStat::of_process(*pid).is_ok() {
             ensure!(Instant::now() < end, "{name} (process {pid}) is still there");
             thread::sleep(Duration::from_millis(5));

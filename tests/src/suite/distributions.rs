@@ -14,7 +14,8 @@ use crate::exactness::Thread;
 /// Slots of threads at one moment, each as of its last switch.
 pub(super) type Slots = Vec<(Thread, (VcpuSlot, SlotShares))>;
 
-/// Where the distributions of threads stand, as soon as all have switched; those that do not within a while are left out.
+/// Where the distributions of threads stand, as soon as all have switched; those that do not within a while
+/// are left out.
 pub(super) fn begin(collector: &Collector, threads: &[Thread]) -> Slots {
     const WHILE: Duration = Duration::from_secs(3);
     let reader = SlotReader(collector);
@@ -31,9 +32,9 @@ pub(super) fn begin(collector: &Collector, threads: &[Thread]) -> Slots {
     }
 }
 
-/// Holds what was added since against the kernel's counts in the same slots, which the comparison with schedstat has
-/// proved. To the nanosecond, unless the kernel made switches without calling the program: those are left out of the
-/// distributions, and no thread may then have more than the kernel counts.
+/// Holds what was added since against the kernel's counts in the same slots, which the comparison with
+/// schedstat has proved. To the nanosecond, unless the kernel made switches without calling the program:
+/// those are left out of the distributions, and no thread may then have more than the kernel counts.
 pub(super) fn add_up(collector: &Collector, begin: &Slots, missed_before: u64) -> anyhow::Result<String> {
     let reader = SlotReader(collector);
     let (mut waits, mut stints, mut asleep, mut wall, mut worst) = (0, 0, 0, 0, 0.0_f64);
@@ -76,8 +77,9 @@ pub(super) fn add_up(collector: &Collector, begin: &Slots, missed_before: u64) -
     let missed = collector.hook_stats().missed_switches - missed_before;
     ensure!(incomplete <= missed, "{incomplete} threads do not add up, with {missed} missed switches");
     ensure!(waits > 0 && stints > 0, "nothing was added to the distributions");
-    // Time in interrupts belongs to nobody where the kernel keeps it apart, nor does the moment between two queues, nor what
-    // a machine that is itself a guest is denied by its own host: 1.2 % of one thread's time was seen there.
+    // Time in interrupts belongs to nobody where the kernel keeps it apart, nor does the moment between two
+    // queues, nor what a machine that is itself a guest is denied by its own host: 1.2 % of one thread's time
+    // was seen there.
     ensure!(
         worst < 0.05,
         "run, wait and sleep come to {:.2} % less or more than the wall time",

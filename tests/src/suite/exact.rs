@@ -52,7 +52,8 @@ pub(super) fn nice(context: &Context) -> anyhow::Result<Outcome> {
     compared(context, COMPARISONS, NiceChanges::start)
 }
 
-/// Comparisons of a test: with those of all tests 110,000, and 10,000 in the lab. Under a quota threads switch seldom.
+/// Comparisons of a test: with those of all tests 110,000, and 10,000 in the lab. Under a quota threads
+/// switch seldom.
 const COMPARISONS: u64 = 25_000;
 const UNDER_QUOTA: u64 = 10_000;
 const BY_FALLBACK: u64 = 1_000;
@@ -98,11 +99,11 @@ pub(super) fn compare_all(
     Ok(Outcome::Passed(format!("{report}{missed}; {distributed}; {done}")))
 }
 
-/// The one disagreement that is not a wrong number: a switch for which the kernel called no program. Some kernels are
-/// built to keep single processes from being traced: on a 6.18 kernel that is itself a guest, no program is called when
-/// a thread of its process 1 leaves the CPU, and the vCPU that follows it seems not to have arrived. Its slot is behind
-/// until its next switch. That is accepted on this machine only, and only where the sampler itself counts such
-/// switches; in the lab it is a failure.
+/// The one disagreement that is not a wrong number: a switch for which the kernel called no program. Some
+/// kernels are built to keep single processes from being traced: on a 6.18 kernel that is itself a guest, no
+/// program is called when a thread of its process 1 leaves the CPU, and the vCPU that follows it seems not to
+/// have arrived. Its slot is behind until its next switch. That is accepted on this machine only, and only
+/// where the sampler itself counts such switches; in the lab it is a failure.
 fn owned_up(failure: Failure, source: &Kvm, context: &Context) -> anyhow::Result<(Report, String)> {
     // By then every thread that was behind has switched again, and the program has compared its counts.
     const CATCHES_UP: Duration = Duration::from_secs(1);
@@ -139,8 +140,8 @@ fn scale<'a>(context: &Context, binary: &'a std::path::Path) -> anyhow::Result<S
     Ok(Scale { binary, cpus, guests_per_cpu, vcpus })
 }
 
-/// Whole snapshots, as they are exported: the counts of a thread whose kernel counts are the same before and after one
-/// must be those, for counts only grow.
+/// Whole snapshots, as they are exported: the counts of a thread whose kernel counts are the same before and
+/// after one must be those, for counts only grow.
 pub(super) fn snapshots(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let scenario = Contention::start(&scale(context, &binary)?)?;

@@ -22,9 +22,10 @@ pub(super) const LIMIT: Duration = Duration::from_secs(240);
 /// Length of what is judged.
 const INTERVAL: Duration = Duration::from_secs(4);
 
-/// A Linux guest that works and halts in turn, from one stop to the next: while it is stopped nothing moves. Both must count the
-/// same exits, by vCPU and reason, and the same time in the guest. And from the exit that is open at one stop to the one that is
-/// at the next every nanosecond is in the guest or between an exit and the entry after it: together they are all of that time.
+/// A Linux guest that works and halts in turn, from one stop to the next: while it is stopped nothing moves.
+/// Both must count the same exits, by vCPU and reason, and the same time in the guest. And from the exit that
+/// is open at one stop to the one that is at the next every nanosecond is in the guest or between an exit and
+/// the entry after it: together they are all of that time.
 pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     let config = LinuxGuestConfig {
         name: "exits".into(),
@@ -58,7 +59,8 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         let count = ours.values().sum::<u64>();
         all += count;
         reasons = reasons.max(ours.len());
-        // At a stop every vCPU is between an exit and an entry, so the one before and the one now stand for each other.
+        // At a stop every vCPU is between an exit and an entry, so the one before and the one now stand for
+        // each other.
         let lengths: u64 = added.iter().map(|(_, exits)| exits.latency.counts.iter().sum::<u64>()).sum();
         ensure!(lengths == count, "{count} exits, and the lengths of {lengths}");
         told.push(times(context, before, after, &added, traced)?);
@@ -86,8 +88,8 @@ fn times(
     let left = elapsed.checked_sub(inside + outside).with_context(|| {
         format!("{inside} ns in the guest and {outside} in exits are more than {elapsed}")
     })?;
-    // Only where KVM tells an exit late (for AMD, before 6.6), and a switch comes before that, is there time that is neither: what
-    // the thread then waits, and what the kernel does for it until it tells.
+    // Only where KVM tells an exit late (for AMD, before 6.6), and a switch comes before that, is there time
+    // that is neither: what the thread then waits, and what the kernel does for it until it tells.
     let cuts_ns =
         if kernel_version()? < (6, 6) { after.denied_ns - before.denied_ns + elapsed / 1000 } else { 0 };
     ensure!(

@@ -1,4 +1,5 @@
-//! The steal that a Linux guest reads in its own `/proc/stat` is the run delay that the sampler counts for it.
+//! The steal that a Linux guest reads in its own `/proc/stat` is the run delay that the sampler counts for
+//! it.
 
 use std::path::Path;
 use std::thread;
@@ -16,7 +17,8 @@ use crate::runner::{Context, Outcome};
 use crate::vmm::{Load, VcpuConfig, Vm, VmConfig};
 
 pub(super) const LIMIT: Duration = Duration::from_secs(240);
-/// What the guest does: burn, then sleep and print what it has counted; twice, so that differences are compared as well.
+/// What the guest does: burn, then sleep and print what it has counted; twice, so that differences are
+/// compared as well.
 const PHASES: &str = "phases=busy:4,idle:2,busy:4,idle:2";
 const FIGHT: Duration = Duration::from_secs(2);
 /// A guest's clock tick, 100 a second.

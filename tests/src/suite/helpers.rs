@@ -30,7 +30,8 @@ const CATCHES_UP: u32 = 3;
 /// Time for guests that were stopped to stand still.
 const STILL: Duration = Duration::from_secs(30);
 
-/// A VMM with threads that run no vCPU and fight with its vCPU for a CPU, and one with nothing but its first thread.
+/// A VMM with threads that run no vCPU and fight with its vCPU for a CPU, and one with nothing but its first
+/// thread.
 pub(super) fn of_tiny_vmm(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
@@ -60,8 +61,8 @@ pub(super) fn of_tiny_vmm(context: &Context) -> anyhow::Result<Outcome> {
     )))
 }
 
-/// A thread that is created in an interval counts from its creation on, and what one that ends has done stays. Returns the
-/// run time of the former.
+/// A thread that is created in an interval counts from its creation on, and what one that ends has done
+/// stays. Returns the run time of the former.
 fn births_and_ends(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<u64> {
     let helped = &processes[0];
     let before = helped.helpers()?;
@@ -203,8 +204,8 @@ struct Did {
 
 type ByKind = BTreeMap<HelperKind, Did>;
 
-/// Compares what the helpers did between two moments at which they stood still, with snapshots in between; `meanwhile` is done
-/// right after the first of these moments.
+/// Compares what the helpers did between two moments at which they stood still, with snapshots in between;
+/// `meanwhile` is done right after the first of these moments.
 fn compare(
     source: &mut Kvm,
     processes: &[Process],
@@ -266,7 +267,8 @@ fn compare(
     Ok(all)
 }
 
-/// What each process's helpers did from one moment to the other, as the sampler tells it and as the kernel counts it.
+/// What each process's helpers did from one moment to the other, as the sampler tells it and as the kernel
+/// counts it.
 fn told(
     processes: &[Process],
     (before, counted_before): (&Snapshot, &[Counts]),
@@ -283,8 +285,8 @@ fn told(
     Ok(told)
 }
 
-/// Whether more is told than was counted by as little as a stint that went on is estimated too long: the time for which a CPU
-/// stood still in the middle of a switch. It is over once the thread has run for as long.
+/// Whether more is told than was counted by as little as a stint that went on is estimated too long: the time
+/// for which a CPU stood still in the middle of a switch. It is over once the thread has run for as long.
 fn is_ahead(ours: &ByKind, theirs: &ByKind) -> bool {
     const LONGEST_NS: u64 = 20_000_000;
     let ahead = |(kind, did): (&HelperKind, &Did)| {
@@ -303,7 +305,8 @@ fn standing_still(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<(Sn
     standing_still_with(source, processes, &mut |_| Ok(()))
 }
 
-/// Stops the processes. The snapshot counts if all helpers were off their CPUs and their counts the same before it and after.
+/// Stops the processes. The snapshot counts if all helpers were off their CPUs and their counts the same
+/// before it and after.
 fn standing_still_with(
     source: &mut Kvm,
     processes: &[Process],

@@ -79,7 +79,8 @@ fn compare(context: &Context, pid: u32, threads: &[Thread]) -> anyhow::Result<Ou
     )))
 }
 
-/// Sums over the vCPUs of a VM, by the kernel's name of the count; `None` where one of them could not be read.
+/// Sums over the vCPUs of a VM, by the kernel's name of the count; `None` where one of them could not be
+/// read.
 fn ours(source: &mut Kvm, pid: u32) -> anyhow::Result<Option<Counts>> {
     sampler::identify(source);
     let snapshot = source.snapshot()?;

@@ -18,8 +18,8 @@ use crate::vmm::Load;
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// A guest that leaves for the VMM all the time is told of at level basic from the first interval on in which it was too much;
-/// its neighbour is not.
+/// A guest that leaves for the VMM all the time is told of at level basic from the first interval on in which
+/// it was too much; its neighbour is not.
 pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let (burn, sleep) = (Duration::from_millis(2), Duration::from_millis(50));
@@ -48,7 +48,8 @@ pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
         "{:?}",
         snapshot.sampler
     );
-    // The interval in which it is lowered has both; the next has run time alone, and what was told before stays.
+    // The interval in which it is lowered has both; the next has run time alone, and what was told before
+    // stays.
     thread::sleep(INTERVAL);
     source.snapshot()?;
     thread::sleep(INTERVAL);

@@ -240,7 +240,8 @@ pub static TESTS: &[Test] = &[
     },
     Test {
         name: "kvm.is-reloaded-while-we-sample",
-        // The lab's machine lets KVM go, and uses no other module for it. Last, for a failure may leave it without.
+        // The lab's machine lets KVM go, and uses no other module for it. Last, for a failure may leave it
+        // without.
         sets: &[Set::Lab],
         needs: &[Need::IdleKvm, Need::Kvm, Need::Bpf],
         limit: reload::LIMIT,

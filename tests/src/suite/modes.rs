@@ -20,9 +20,9 @@ pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// Length of the interval that is judged.
 const INTERVAL: Duration = Duration::from_secs(4);
 
-/// A vCPU that never leaves its guest, one that leaves it for the VMM with every second instruction, one that sleeps in the
-/// VMM and one that has halted. The parts of each come to its run time to the nanosecond, and the kernel's, which is what is
-/// left of that, is what the hooks measured.
+/// A vCPU that never leaves its guest, one that leaves it for the VMM with every second instruction, one that
+/// sleeps in the VMM and one that has halted. The parts of each come to its run time to the nanosecond, and
+/// the kernel's, which is what is left of that, is what the hooks measured.
 pub(super) fn on_cpu(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let (burn, sleep) = (Duration::from_millis(2), Duration::from_millis(10));
@@ -108,8 +108,8 @@ fn judge(
     let measured = after.modes_ns[Mode::Kernel as usize] - before.modes_ns[Mode::Kernel as usize];
     let left = kernel + poll;
     let apart = left.abs_diff(measured);
-    // A stint is longer than what the hooks see of it: it begins when the scheduler takes its clock, before the hook of the
-    // switch, and ends with the next one's.
+    // A stint is longer than what the hooks see of it: it begins when the scheduler takes its clock, before
+    // the hook of the switch, and ends with the next one's.
     let stints = interval.counters[Counter::Timeslices as usize] + 2;
     let ends_ns = if context.in_lab() { 200_000 } else { 20_000 };
     let told = format!(
@@ -128,8 +128,9 @@ fn judge(
     Ok(Told { run_ns: interval.run_ns, guest: share(guest), vmm: share(vmm), apart: share(apart) })
 }
 
-/// The states come to the wall time, to a thousandth: of a vCPU that does not sleep what two readings are apart cannot be told from
-/// its time, and the next interval has it. That does not shrink with the interval: let it be long.
+/// The states come to the wall time, to a thousandth: of a vCPU that does not sleep what two readings are
+/// apart cannot be told from its time, and the next interval has it. That does not shrink with the interval:
+/// let it be long.
 pub(super) fn add_up(interval: &Interval) -> anyhow::Result<()> {
     let apart = interval.states.sum().abs_diff(interval.wall_ns);
     ensure!(apart <= interval.wall_ns / 1000, "the states do not come to the wall time: {interval:?}");

@@ -18,7 +18,8 @@ pub(super) fn schedstat_consistent(context: &Context) -> anyhow::Result<Outcome>
     Ok(Outcome::Passed(format!("{fight}; {looks} looks at a halted vCPU, all the same")))
 }
 
-/// A thread's counts just after it was given its CPU: the wait before is credited then, and no other has begun.
+/// A thread's counts just after it was given its CPU: the wait before is credited then, and no other has
+/// begun.
 struct Arrival {
     at: Instant,
     schedstat: Schedstat,
@@ -60,7 +61,8 @@ fn fight(context: &Context) -> anyhow::Result<String> {
         let run = (after.schedstat.run_ns - before.schedstat.run_ns) as f64 / wall;
         let delay = (after.schedstat.run_delay_ns - before.schedstat.run_delay_ns) as f64 / wall;
         context.detail(format!("ran {:.1} %, waited {:.1} %", run * 100.0, delay * 100.0));
-        // The scheduler's clock and ours go apart where the machine itself has to wait, most in an emulated one.
+        // The scheduler's clock and ours go apart where the machine itself has to wait, most in an emulated
+        // one.
         ensure!((0.8..1.1).contains(&(run + delay)), "run and wait come to {:.3} of the time", run + delay);
         ensure!(delay > 0.25, "it waited only {:.1} % of the time", delay * 100.0);
         let left = total(after.switches) - total(before.switches);
@@ -79,8 +81,9 @@ fn total(switches: Switches) -> u64 {
 fn sleeping_threads_stand_still() -> anyhow::Result<u32> {
     const LOOKS: u32 = 1000;
     let vm = Vm::start(&VmConfig::uniform(1, Load::Halt))?;
-    // It has run; let it come to rest. A tenth of a second after a vCPU's creation KVM kicks all vCPUs once more, to
-    // bring their clocks in line (KVMCLOCK_UPDATE_DELAY), and on an emulated machine that may be late.
+    // It has run; let it come to rest. A tenth of a second after a vCPU's creation KVM kicks all vCPUs once
+    // more, to bring their clocks in line (KVMCLOCK_UPDATE_DELAY), and on an emulated machine that may be
+    // late.
     thread::sleep(Duration::from_millis(600));
     let file = SchedstatFile::open(std::process::id(), vm.tids()[0])?;
     let first = file.read()?;

@@ -1,4 +1,5 @@
-//! Guests as operators run them: real QEMU, Linux inside, vCPU threads that sleep in the kernel and in the VMM.
+//! Guests as operators run them: real QEMU, Linux inside, vCPU threads that sleep in the kernel and in the
+//! VMM.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -68,8 +69,8 @@ const UUID: &str = "6b8b4567-327b-43c6-a643-5c1e8a7d2f10";
 const NAME_GIVEN: &str = "web,,01 \"ä\" \\n";
 const NAME: &str = "web,01 \"ä\" \\n";
 
-/// `hvsampler once` tells a guest by the name and the UUID that its operator gave it, and its vCPUs by their numbers;
-/// when QEMU is killed, its vCPUs end at once.
+/// `hvsampler once` tells a guest by the name and the UUID that its operator gave it, and its vCPUs by their
+/// numbers; when QEMU is killed, its vCPUs end at once.
 pub(super) fn identity_and_end(context: &Context) -> anyhow::Result<Outcome> {
     let config = LinuxGuestConfig {
         name: NAME_GIVEN.into(),

@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// In the order in which they are loaded.
 const MODULES: [&str; 2] = ["kvm", "kvm_amd"];
 
-/// A sampler that was started on a host without KVM tells all of a guest once there is one, lets the modules go with it, and tells all
-/// of the next guest, which runs on modules that were loaded anew.
+/// A sampler that was started on a host without KVM tells all of a guest once there is one, lets the modules
+/// go with it, and tells all of the next guest, which runs on modules that were loaded anew.
 pub(super) fn while_we_sample(context: &Context) -> anyhow::Result<Outcome> {
     unload(|| {})?;
     let mut source = sampler::start()?;

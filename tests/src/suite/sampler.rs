@@ -124,8 +124,8 @@ pub(super) fn nothing_lost(stats: &SamplerStats) -> anyhow::Result<String> {
     let losses = losses.into_iter().chain([("preemption_misses", preempted)]);
     let lost: Vec<_> = losses.filter(|(_, count)| *count > 0).collect();
     ensure!(lost.is_empty(), "the sampler counts losses: {lost:?}");
-    // Not counts but estimates, of the stint or wait that goes on: on a machine that is itself a guest the clocks that they
-    // are made of can be apart by what that machine waits for its own CPU.
+    // Not counts but estimates, of the stint or wait that goes on: on a machine that is itself a guest the
+    // clocks that they are made of can be apart by what that machine waits for its own CPU.
     let (fell, beyond) = (stats.counter_regressions, stats.negative_remainders);
     Ok(format!("{fell} estimates fell, {beyond} went beyond the wall time"))
 }

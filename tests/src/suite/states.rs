@@ -20,8 +20,9 @@ pub(super) const LIMIT: Duration = Duration::from_secs(120);
 /// Length of the interval that is judged.
 const INTERVAL: Duration = Duration::from_secs(4);
 
-/// A vCPU that halts for good is halted where KVM keeps it in the kernel, and blocked where it leaves it to the VMM; one
-/// that sleeps in the VMM is blocked; one that never sleeps is neither. Their states come to the wall time.
+/// A vCPU that halts for good is halted where KVM keeps it in the kernel, and blocked where it leaves it to
+/// the VMM; one that sleeps in the VMM is blocked; one that never sleeps is neither. Their states come to the
+/// wall time.
 pub(super) fn asleep(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let (burn, sleep) = (Duration::from_millis(2), Duration::from_millis(10));
@@ -54,8 +55,8 @@ pub(super) fn asleep(context: &Context) -> anyhow::Result<Outcome> {
     )))
 }
 
-/// A Linux guest that works and halts in turn: its time halted, and what it waited for its CPU at each wake-up, is the
-/// time that KVM spent in its halts after polling.
+/// A Linux guest that works and halts in turn: its time halted, and what it waited for its CPU at each
+/// wake-up, is the time that KVM spent in its halts after polling.
 pub(super) fn halted_as_kvm_counts(_: &Context) -> anyhow::Result<Outcome> {
     let config = LinuxGuestConfig {
         name: "halts".into(),
@@ -106,7 +107,8 @@ pub(super) fn threads_of(guest: &Guest) -> Vec<Thread> {
 
 /// One interval, from a snapshot that has every vCPU already.
 fn interval(source: &mut Kvm) -> anyhow::Result<Snapshot> {
-    // KVM updates the guest's clock a tenth of a second after a vCPU was created, and wakes the vCPU up for it.
+    // KVM updates the guest's clock a tenth of a second after a vCPU was created, and wakes the vCPU up for
+    // it.
     thread::sleep(Duration::from_millis(300));
     source.snapshot()?;
     thread::sleep(INTERVAL);

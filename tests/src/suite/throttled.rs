@@ -1,4 +1,5 @@
-//! Time for which a CPU quota holds a vCPU back: told apart from what others take, and as long as its group counts it.
+//! Time for which a CPU quota holds a vCPU back: told apart from what others take, and as long as its group
+//! counts it.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,9 +25,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The group counts a time when it is over.
 const ENDS_NS: u64 = 2_000_000;
 
-/// A guest whose quota runs out in every period: alone on its CPU under a quota of its own, then beside another guest and
-/// under a quota of the group above. What the quota held back is what its group counts, to two percent, and what it waited
-/// beyond that is the other's.
+/// A guest whose quota runs out in every period: alone on its CPU under a quota of its own, then beside
+/// another guest and under a quota of the group above. What the quota held back is what its group counts, to
+/// two percent, and what it waited beyond that is the other's.
 pub(super) fn by_a_quota(context: &Context) -> anyhow::Result<Outcome> {
     let above = CpuGroup::create(Hierarchy::find_or_mount(&context.directory().join("cgroup"))?)?;
     let own = above.create_inside()?;
@@ -94,7 +95,8 @@ fn judge(context: &Context, limited: &CpuGroup, of_guest: &CpuGroup, beside: boo
     ))
 }
 
-/// A snapshot right after the group was let go, and what it counts by then, ns: what goes on it does not count.
+/// A snapshot right after the group was let go, and what it counts by then, ns: what goes on it does not
+/// count.
 fn at_the_end_of_a_throttling(source: &mut Kvm, group: &CpuGroup) -> anyhow::Result<(Snapshot, u64)> {
     const PATIENCE: Duration = Duration::from_secs(10);
     let before = group.throttling()?.throttled_ns;

@@ -22,8 +22,8 @@ pub enum Load {
     Halt,
     /// Leaves the guest for the VMM with every second instruction, and never sleeps.
     Io,
-    /// Like [`Load::Half`] with lengths drawn anew each time, uniformly from zero to twice those given. The draws of a
-    /// vCPU are the same in every run.
+    /// Like [`Load::Half`] with lengths drawn anew each time, uniformly from zero to twice those given. The
+    /// draws of a vCPU are the same in every run.
     Mix {
         /// Mean CPU time of a burn.
         burn: Duration,
@@ -154,9 +154,9 @@ impl Pacer {
         let Some(given) = self.given.take() else { return };
         let picoseconds = now.saturating_sub(given.at).as_nanos().saturating_mul(1000);
         let seen = u64::try_from(picoseconds / u128::from(given.turns)).unwrap_or(u64::MAX);
-        // The exit itself is in what was seen, so `seen` is too high, and for a handful of turns by far: go up in small
-        // steps. Down by half at most: a clock that stood still, as an emulated machine's may, would otherwise make
-        // the next burn last for minutes.
+        // The exit itself is in what was seen, so `seen` is too high, and for a handful of turns by far: go
+        // up in small steps. Down by half at most: a clock that stood still, as an emulated machine's may,
+        // would otherwise make the next burn last for minutes.
         let before = self.picoseconds_per_turn;
         let highest = before.saturating_add(before / 4 + 1);
         self.picoseconds_per_turn = seen.clamp((before / 2).max(1), highest);

@@ -6,9 +6,9 @@
 //! an instruction takes and nothing else.
 //!
 //! # Halting
-//! Who puts a halted vCPU to sleep depends on who owns the interrupt controller ([`HaltIn`]): the kernel, inside
-//! `KVM_RUN`, as with every VMM of production, or the VMM, after an exit to user space. The first thread
-//! sleeps inside a vCPU ioctl, the second outside of one.
+//! Who puts a halted vCPU to sleep depends on who owns the interrupt controller ([`HaltIn`]): the kernel,
+//! inside `KVM_RUN`, as with every VMM of production, or the VMM, after an exit to user space. The first
+//! thread sleeps inside a vCPU ioctl, the second outside of one.
 
 mod error;
 mod load;

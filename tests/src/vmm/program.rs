@@ -56,8 +56,8 @@ struct Image([u8; IMAGE_SIZE]);
 static IMAGE: Image = Image(assembled());
 
 const fn assembled() -> [u8; IMAGE_SIZE] {
-    // `int3`, for which there is no handler: a vCPU that strays from its program leaves the guest by an error, and does not
-    // halt as if it had been told to.
+    // `int3`, for which there is no handler: a vCPU that strays from its program leaves the guest by an
+    // error, and does not halt as if it had been told to.
     let mut image = [0xCC; IMAGE_SIZE];
     image = placed(image, BUSY_AT, &BUSY);
     image = placed(image, BURN_AT, &BURN);

@@ -62,7 +62,8 @@ pub(super) fn reset(fd: &VcpuFd, config: &VcpuConfig, halt_in: HaltIn) -> Result
     };
     fd.set_regs(&registers).map_err(failed("KVM_SET_REGS"))?;
     if halt_in == HaltIn::Kernel {
-        // With an interrupt controller in the kernel all vCPUs but the first wait for the first to start them.
+        // With an interrupt controller in the kernel all vCPUs but the first wait for the first to start
+        // them.
         let runnable = kvm_mp_state { mp_state: KVM_MP_STATE_RUNNABLE };
         fd.set_mp_state(runnable).map_err(failed("KVM_SET_MP_STATE"))?;
     }
@@ -149,7 +150,8 @@ impl Runner {
     /// What KVM says of an error of its own.
     fn internal_error(&mut self) -> String {
         let run = self.fd.get_kvm_run();
-        // SAFETY: after this exit KVM has filled this member of the union in, and any bytes are a value of it.
+        // SAFETY: after this exit KVM has filled this member of the union in, and any bytes are a value of
+        // it.
         let internal = unsafe { run.__bindgen_anon_1.internal };
         let data = internal.data.get(..internal.ndata as usize).unwrap_or_default();
         let error = format!("internal error of KVM, suberror {}, data {data:x?}", internal.suberror);

@@ -191,9 +191,9 @@ impl Vm {
 
     /// Calls all threads out of the guest until they have ended.
     ///
-    /// A signal that arrives between a thread's look at the stop flag and its `KVM_RUN` is lost, so signals are
-    /// sent until the thread has ended. (`immediate_exit` would close the gap, but lies in memory that the
-    /// running vCPU borrows.)
+    /// A signal that arrives between a thread's look at the stop flag and its `KVM_RUN` is lost, so signals
+    /// are sent until the thread has ended. (`immediate_exit` would close the gap, but lies in memory that
+    /// the running vCPU borrows.)
     fn halt_threads(&mut self) -> Result<(), VmmError> {
         for thread in &self.threads {
             thread.shared.stop.store(true, Ordering::Release);
@@ -267,8 +267,8 @@ fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
         memory_size: program::IMAGE_SIZE as u64,
         userspace_addr: image.as_ptr().addr() as u64,
     };
-    // SAFETY: the image is static, page-aligned and of this size, so it outlives the VM; the slot is read-only, so
-    // no guest can write to what Rust holds immutable; it is the VM's only slot.
+    // SAFETY: the image is static, page-aligned and of this size, so it outlives the VM; the slot is
+    // read-only, so no guest can write to what Rust holds immutable; it is the VM's only slot.
     unsafe { vm.set_user_memory_region(region) }.map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
     Ok(vm)
 }
@@ -281,14 +281,15 @@ pub struct Unused {
 }
 
 impl Unused {
-    /// Makes it. While it exists KVM does not become idle. With its first and last VM KVM switches its hooks in the
-    /// scheduler on and off and the processors' virtualisation too, which on an emulated machine takes long and is none of
-    /// what is tested.
+    /// Makes it. While it exists KVM does not become idle. With its first and last VM KVM switches its hooks
+    /// in the scheduler on and off and the processors' virtualisation too, which on an emulated machine takes
+    /// long and is none of what is tested.
     ///
     /// # Errors
     /// When KVM refuses.
     pub fn create() -> Result<Self, VmmError> {
-        // Without an interrupt controller in the kernel: the first and last such vCPU flips a switch of its own.
+        // Without an interrupt controller in the kernel: the first and last such vCPU flips a switch of its
+        // own.
         let vm = create(HaltIn::UserSpace)?;
         let vcpu = vm.create_vcpu(0).map_err(|error| ioctl_error(0, "KVM_CREATE_VCPU", error))?;
         Ok(Self { _vm: vm, _vcpu: vcpu })

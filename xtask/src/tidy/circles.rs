@@ -18,13 +18,7 @@ pub(super) struct Known {
     pub(super) why: &'static str,
 }
 
-pub(super) const KNOWN: [Known; 3] = [
-    Known {
-        name: "slot and timeline",
-        library: "sampler_ebpf",
-        modules: &["slot", "timeline"],
-        why: "a stint is counted and drawn in one step; goes when shared memory gets its own file",
-    },
+pub(super) const KNOWN: [Known; 2] = [
     Known {
         name: "engine and report",
         library: "sampler_tests",

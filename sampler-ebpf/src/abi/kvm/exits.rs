@@ -1,12 +1,13 @@
 //! Why guests leave the CPU to the host: KVM's exit reasons, as tables.
 //!
-//! The numbers are the processors' own and never change; the names are those that the kernel prints in `kvm_exit`.
-//! `arch/x86/include/uapi/asm/vmx.h` has those of Intel (`VMX_EXIT_REASONS`), `arch/x86/include/uapi/asm/svm.h` those
-//! of AMD (`SVM_EXIT_REASONS`). They were compared with the headers of
-//! Linux 4.19, 6.1, 6.12 and 7.2.
+//! The numbers are the processors' own and never change; the names are those that the kernel prints in
+//! `kvm_exit`. `arch/x86/include/uapi/asm/vmx.h` has those of Intel (`VMX_EXIT_REASONS`),
+//! `arch/x86/include/uapi/asm/svm.h` those of AMD (`SVM_EXIT_REASONS`). They were compared with the headers
+//! of Linux 4.19, 6.1, 6.12 and 7.2.
 //!
-//! A vCPU's slot has [`EXIT_ROWS`] rows: one for each of the reasons that matter on production hosts, and one for all
-//! others. The way there is short: [`exit_place`] folds a raw reason into a byte, and a table by [`exit_rows`] has its row.
+//! A vCPU's slot has [`EXIT_ROWS`] rows: one for each of the reasons that matter on production hosts, and one
+//! for all others. The way there is short: [`exit_place`] folds a raw reason into a byte, and a table by
+//! [`exit_rows`] has its row.
 
 /// Rows of a table, [`OTHER_EXITS`] included.
 pub const EXIT_ROWS: usize = 16;
@@ -25,13 +26,14 @@ const SVM_HIGH_PLACE: u64 = 0xf0;
 const VMX_BASIC: u64 = 0xffff;
 /// VMX: the entry failed (`VMX_EXIT_REASONS_FAILED_VMENTRY` in `vmx.h`).
 const VMX_FAILED: u64 = 1 << 31;
-/// VMX has no flag here: bit 30 is reserved (`union vmx_exit_reason` in `arch/x86/kvm/vmx/vmx.h`), and reasons have 32
-/// bits. But SVM's `SVM_EXIT_ERR` (-1) and `SVM_EXIT_SW` (0xf0000000) have them.
+/// VMX has no flag here: bit 30 is reserved (`union vmx_exit_reason` in `arch/x86/kvm/vmx/vmx.h`), and
+/// reasons have 32 bits. But SVM's `SVM_EXIT_ERR` (-1) and `SVM_EXIT_SW` (0xf0000000) have them.
 const NEVER_VMX: u64 = !0xbfff_ffff;
 
 macro_rules! reasons {
     ($($name:ident = $key:literal, $help:literal;)*) => {
-        /// Why a guest left the CPU, in words that hold for all vendors. Several rows of a table may have the same.
+        /// Why a guest left the CPU, in words that hold for all vendors. Several rows of a table may have the
+        /// same.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum ExitReason { $(#[doc = $help] $name,)* }
@@ -120,8 +122,9 @@ pub const VMX_EXITS: &[ExitRow; EXIT_ROWS - 1] = &[
 /// `arch/x86/include/uapi/asm/svm.h`. 4.19 does not know `vmgexit`, 6.12 not `idle-halt`;
 /// no kernel gives their numbers another meaning.
 ///
-/// One `msr` is there for reads and writes. `npf` is [`ExitReason::PageFault`] even if an emulated device was meant.
-/// Exceptions and accesses to control registers have a number for each vector and register, so they are `other`.
+/// One `msr` is there for reads and writes. `npf` is [`ExitReason::PageFault`] even if an emulated device was
+/// meant. Exceptions and accesses to control registers have a number for each vector and register, so they
+/// are `other`.
 pub const SVM_EXITS: &[ExitRow; EXIT_ROWS - 1] = &[
     row(0x060, "interrupt", ExitReason::Interrupt),
     row(0x061, "nmi", ExitReason::Exception),
@@ -140,13 +143,14 @@ pub const SVM_EXITS: &[ExitRow; EXIT_ROWS - 1] = &[
     row(0x403, "vmgexit", ExitReason::Hypercall),
 ];
 
-/// The place of a raw reason, of either vendor; always less than [`EXIT_CODES`]. Without a loop or a table, for the
-/// programs.
+/// The place of a raw reason, of either vendor; always less than [`EXIT_CODES`]. Without a loop or a table,
+/// for the programs.
 ///
-/// No two reasons of a vendor share a place, except those that have none: software's codes of SVM (0x80000001 and
-/// up in `svm.h`), `SVM_EXIT_ERR` and what no kernel knows. VMX's flags change nothing. One of them, the failed entry,
-/// is the top bit of SVM's software codes too, so it counts only where VMX has it: with `INVALID_STATE` (33),
-/// `MSR_LOAD_FAIL` (34) and `MCE_DURING_VMENTRY` (41); none of those codes ends in 0x0020 to 0x002f.
+/// No two reasons of a vendor share a place, except those that have none: software's codes of SVM (0x80000001
+/// and up in `svm.h`), `SVM_EXIT_ERR` and what no kernel knows. VMX's flags change nothing. One of them, the
+/// failed entry, is the top bit of SVM's software codes too, so it counts only where VMX has it: with
+/// `INVALID_STATE` (33), `MSR_LOAD_FAIL` (34) and `MCE_DURING_VMENTRY` (41); none of those codes ends in
+/// 0x0020 to 0x002f.
 #[must_use]
 #[inline(always)]
 pub const fn exit_place(raw: u64) -> usize {

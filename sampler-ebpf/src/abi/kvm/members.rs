@@ -1,6 +1,7 @@
 //! What the programs read of vCPUs.
 
-/// The rows, for [`crate::abi::Member`]: hands those before and these to `$then`, with the tables that follow.
+/// The rows, for [`crate::abi::Member`]: hands those before and these to `$then`, with the tables that
+/// follow.
 macro_rules! kvm_members {
     ($then:ident [$($tables:ident)*] $($before:tt)*) => {
         $then! {
@@ -9,11 +10,13 @@ macro_rules! kvm_members {
             VcpuNotifierLink = "kvm_vcpu"."preempt_notifier.link", &[16], true;
             /// The vCPU's id as user space chose it, the N of `anon_inode:kvm-vcpu:N`.
             VcpuId = "kvm_vcpu"."vcpu_id", &[4], true;
-            /// The `struct pid` of the thread that ran the vCPU last: set by `KVM_RUN` alone, before it loads the vCPU.
+            /// The `struct pid` of the thread that ran the vCPU last: set by `KVM_RUN` alone, before it loads
+            /// the vCPU.
             VcpuPid = "kvm_vcpu"."pid", &[8], true;
             /// The VM that the vCPU belongs to.
             VcpuKvm = "kvm_vcpu"."kvm", &[8], true;
-            /// The thread that KVM puts to sleep because the vCPU has nothing to do; NULL while none is. `struct rcuwait` since 5.8.
+            /// The thread that KVM puts to sleep because the vCPU has nothing to do; NULL while none is.
+            /// `struct rcuwait` since 5.8.
             VcpuWaitTask = "kvm_vcpu"."wait.task", &[8], true;
             /// Passes through the loop that enters the guest.
             StatExits = "kvm_vcpu"."stat.exits", &[8], false;
@@ -22,7 +25,8 @@ macro_rules! kvm_members {
             /// Time of halt polls that ended with a wake-up, ns.
             StatHaltPollSuccess = "kvm_vcpu"."stat.generic.halt_poll_success_ns" or "stat.halt_poll_success_ns", &[8], false;
             /// Time of halt polls that ended without one, ns.
-            StatHaltPollFail = "kvm_vcpu"."stat.generic.halt_poll_fail_ns" or "stat.halt_poll_fail_ns", &[8], false;
+            StatHaltPollFail =
+                "kvm_vcpu"."stat.generic.halt_poll_fail_ns" or "stat.halt_poll_fail_ns", &[8], false;
             /// Halt polls.
             StatHaltPollsAttempted = "kvm_vcpu"."stat.generic.halt_attempted_poll" or "stat.halt_attempted_poll", &[8], false;
             /// Halt polls that ended with a wake-up.

@@ -19,19 +19,21 @@ pub enum Mode {
 /// Values of [`Mode`].
 pub const MODES: usize = 4;
 
-/// The modes of one vCPU thread. Written by the programs on KVM's hooks, which the thread itself calls, and by the scheduler's at
-/// its switches. Up to 6.19 tracepoints call programs with preemption off; later only those of `kvm_entry` and `kvm_exit` cannot
-/// be preempted. So a switch may find `seq` odd: it then leaves everything to the program that it cut, but for `away_ns`.
+/// The modes of one vCPU thread. Written by the programs on KVM's hooks, which the thread itself calls, and
+/// by the scheduler's at its switches. Up to 6.19 tracepoints call programs with preemption off; later only
+/// those of `kvm_entry` and `kvm_exit` cannot be preempted. So a switch may find `seq` odd: it then leaves
+/// everything to the program that it cut, but for `away_ns`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(128))]
 pub struct Modes {
     /// Writes begun plus writes ended: odd while one goes on.
     pub seq: u64,
-    /// The thread, as `bpf_get_current_pid_tgid` has it: process id in the upper half, thread id in the lower one. The programs on
-    /// KVM's hooks know it by nothing else, for each further helper that they call costs as much as all they write. Both ids may be
-    /// used again: the end of the thread before clears the pid table. Where that was not seen, the next switch or walk finds that
-    /// [`crate::abi::VcpuSlot::task`] is another's; what is told until then is of a thread that has ended. User space writes it when it
-    /// gives the slot out.
+    /// The thread, as `bpf_get_current_pid_tgid` has it: process id in the upper half, thread id in the lower
+    /// one. The programs on KVM's hooks know it by nothing else, for each further helper that they call costs
+    /// as much as all they write. Both ids may be used again: the end of the thread before clears the pid
+    /// table. Where that was not seen, the next switch or walk finds that [`crate::abi::VcpuSlot::task`] is
+    /// another's; what is told until then is of a thread that has ended. User space writes it when it gives
+    /// the slot out.
     pub thread: u64,
     /// `CLOCK_MONOTONIC` when the mode began, or when the thread was given its CPU in it; 0 off a CPU, ns.
     pub since_ns: u64,
@@ -43,7 +45,8 @@ pub struct Modes {
     pub ns: [u64; MODES],
     /// `CLOCK_MONOTONIC` of the exit that no entry has followed yet; 0 where there is none, ns.
     pub exit_ns: u64,
-    /// `CLOCK_MONOTONIC` when `KVM_RUN` was left after that exit; 0 before, and once the guest was entered, ns.
+    /// `CLOCK_MONOTONIC` when `KVM_RUN` was left after that exit; 0 before, and once the guest was entered,
+    /// ns.
     pub user_ns: u64,
     /// The row of that exit in `exits`.
     pub exit_row: u32,
@@ -65,7 +68,8 @@ pub struct Modes {
     pub exits: [ExitCounts; EXIT_ROWS],
 }
 
-/// Buckets of an exit's latencies: as those of [`crate::abi::Histogram`], the last one for all that are longer than 4 s too.
+/// Buckets of an exit's latencies: as those of [`crate::abi::Histogram`], the last one for all that are
+/// longer than 4 s too.
 pub const EXIT_BUCKETS: usize = 26;
 
 /// Exits of one reason.
@@ -84,8 +88,9 @@ pub struct ExitCounts {
     pub counts: [u32; EXIT_BUCKETS],
 }
 
-/// Where the programs find the reason of an exit on kernels whose `kvm_exit` does not pass it: offsets in structures of the
-/// processor's own KVM module, 0 where they are not known: none of these members is its structure's first.
+/// Where the programs find the reason of an exit on kernels whose `kvm_exit` does not pass it: offsets in
+/// structures of the processor's own KVM module, 0 where they are not known: none of these members is its
+/// structure's first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ExitOffsets {

@@ -6,7 +6,8 @@ use crate::abi::{
 };
 
 counters! {
-    /// A counter that KVM keeps of a vCPU, in `struct kvm_vcpu_stat`; the discriminant is its index in a walk record.
+    /// A counter that KVM keeps of a vCPU, in `struct kvm_vcpu_stat`; the discriminant is its index in a walk
+    /// record.
     KvmStat, KVM_STATS, for_each_kvm_stat;
     Exits = "exits", Unit::Count("{exit}"), StatExits,
         "Passes through the loop that enters the guest.";
@@ -51,5 +52,5 @@ counters! {
     YieldsSuccessful = "directed_yields_successful", Unit::Count("{yield}"), StatYieldsSuccessful,
         "Directed yields that found a vCPU.";
     PreemptionsReported = "preemptions_reported", Unit::Count("{preemption}"), StatPreemptionsReported,
-        "Preemptions that the guest was told of.";
+        "Preemptions that were reported to the guest.";
 }

@@ -1,13 +1,14 @@
 //! Threads of VMMs that run no vCPU, and kernel threads that may work for one: what a walk finds of them.
 //!
-//! They have no slots. Each walk lists those that it finds anew, from the first record on, so nothing has to be given out or
-//! taken back; who is who follows from thread id and start time.
+//! They have no slots. Each walk lists those that it finds anew, from the first record on, so nothing has to
+//! be given out or taken back; who is who follows from thread id and start time.
 
 /// Helper threads that one walk can list; what it finds beyond is counted.
 pub const MAX_HELPERS: u32 = 8192;
 /// Process ids in one entry of the table of VMMs' processes.
 pub const VMMS_PER_WORD: u32 = u64::BITS;
-/// `PF_KTHREAD` of a thread's flags: the kernel made it, and nobody else can name it. The same from 2.6 to 7.2.
+/// `PF_KTHREAD` of a thread's flags: the kernel made it, and nobody else can name it. The same from 2.6 to
+/// 7.2.
 pub const PF_KTHREAD: u32 = 0x0020_0000;
 /// How the workers of vhost are called; the id of the thread that asked for one follows in decimal.
 pub const VHOST_PREFIX: &[u8] = b"vhost-";
@@ -28,7 +29,8 @@ pub struct HelperRecord {
     pub run_delay_ns: u64,
     /// CPU time since the kernel last brought its count up to date, ns; 0 off the CPU.
     pub running_ns: u64,
-    /// Length of the wait that is going on, ns: not yet in the kernel's run delay; 0 when the thread does not wait.
+    /// Length of the wait that is going on, ns: not yet in the kernel's run delay; 0 when the thread does not
+    /// wait.
     pub waiting_ns: u64,
     /// Thread id in the initial pid namespace.
     pub tid: u32,
@@ -36,13 +38,15 @@ pub struct HelperRecord {
     pub tgid: u32,
     /// 1 for a kernel thread.
     pub kernel: u32,
-    /// 1 when the times were read; 0 of a thread that switched at each attempt to read it: the times say nothing then.
+    /// 1 when the times were read; 0 of a thread that switched at each attempt to read it: the times say
+    /// nothing then.
     pub read: u32,
     /// Name of the thread, not terminated when it fills the array.
     pub comm: [u8; 16],
 }
 
-/// Whether a thread may be a worker of vhost, by the first eight bytes of its name as a number. A single load for the programs.
+/// Whether a thread may be a worker of vhost, by the first eight bytes of its name as a number. A single load
+/// for the programs.
 #[must_use]
 #[inline(always)]
 pub const fn may_be_vhost(name: u64) -> bool {

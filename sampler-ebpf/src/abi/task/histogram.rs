@@ -1,7 +1,8 @@
 //! Distributions: histograms whose buckets are exact powers of two of seconds.
 //!
-//! They leave as OTLP exponential histograms of scale 0 without being counted again: bucket `i` of such a histogram covers
-//! (2^i, 2^(i+1)] seconds. Shorter ones than [`ZERO_EXPONENT`] are "zero" to OTLP, which is told that threshold.
+//! They leave as OTLP exponential histograms of scale 0 without being counted again: bucket `i` of such a
+//! histogram covers (2^i, 2^(i+1)] seconds. Shorter ones than [`ZERO_EXPONENT`] are "zero" to OTLP, which is
+//! told that threshold.
 
 /// Buckets of a histogram, the one for the shortest included.
 pub const BUCKETS: usize = 32;
@@ -21,7 +22,8 @@ pub struct Histogram {
     /// Sum of all durations, ns.
     pub sum_ns: u64,
     /// Durations by bucket: bucket 0 holds those up to 2^[`ZERO_EXPONENT`] seconds, bucket `n` those in
-    /// (2^(n - 1 + [`ZERO_EXPONENT`]), 2^(n + [`ZERO_EXPONENT`])] seconds, the last one all that are longer too.
+    /// (2^(n - 1 + [`ZERO_EXPONENT`]), 2^(n + [`ZERO_EXPONENT`])] seconds, the last one all that are longer
+    /// too.
     pub counts: [u64; BUCKETS],
 }
 
@@ -59,7 +61,8 @@ pub struct DistributionRow {
 
 macro_rules! distributions {
     ($($name:ident = $key:literal, $help:literal;)*) => {
-        /// A distribution that the scheduler program keeps of each vCPU; the discriminant is its index in a slot.
+        /// A distribution that the scheduler program keeps of each vCPU; the discriminant is its index in a
+        /// slot.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
         pub enum Distribution { $(#[doc = $help] $name,)* }

@@ -1,6 +1,7 @@
 //! What the programs read of threads, groups and run queues.
 
-/// The rows, for [`crate::abi::Member`]: hands those before and these to `$then`, with the tables that follow.
+/// The rows, for [`crate::abi::Member`]: hands those before and these to `$then`, with the tables that
+/// follow.
 macro_rules! task_members {
     ($then:ident [$($tables:ident)*] $($before:tt)*) => {
         $then! {
@@ -13,23 +14,27 @@ macro_rules! task_members {
             TaskComm = "task_struct"."comm", &[16], true;
             /// `CLOCK_MONOTONIC` when the thread was created, ns.
             TaskStartTime = "task_struct"."start_time", &[8], true;
-            /// `CLOCK_BOOTTIME` when the thread was created, ns. 5.10 and later (`real_start_time` before 5.5).
+            /// `CLOCK_BOOTTIME` when the thread was created, ns. 5.10 and later (`real_start_time` before
+            /// 5.5).
             TaskStartBoottime = "task_struct"."start_boottime", &[8], true;
             /// The process's first thread.
             TaskGroupLeader = "task_struct"."group_leader", &[8], true;
             /// `PF_` flags of the thread.
             TaskFlags = "task_struct"."flags", &[4], true;
-            /// Non-zero while the thread is on a CPU. `int` up to 6.12, `u8` in 7.2: the low byte holds the value in both.
+            /// Non-zero while the thread is on a CPU. `int` up to 6.12, `u8` in 7.2: the low byte holds the
+            /// value in both.
             TaskOnCpu = "task_struct"."on_cpu", &[1, 4], true;
             /// Head of the preempt notifiers: non-NULL while the thread is inside a KVM vCPU ioctl.
             TaskPreemptNotifiers = "task_struct"."preempt_notifiers.first", &[8], true;
-            /// CPU time as the scheduler counts it, ns. `update_curr()` keeps it, `/proc/PID/schedstat` prints it.
+            /// CPU time as the scheduler counts it, ns. `update_curr()` keeps it, `/proc/PID/schedstat`
+            /// prints it.
             TaskSumExecRuntime = "task_struct"."se.sum_exec_runtime", &[8], true;
             /// `rq_clock_task` of the last `update_curr()` of a running thread, ns.
             TaskExecStart = "task_struct"."se.exec_start", &[8], true;
             /// Times that the thread was moved to another CPU.
             TaskNrMigrations = "task_struct"."se.nr_migrations", &[8], true;
-            /// The run queue of the thread's CPU, and by it the scheduler's clock. Needs `CONFIG_FAIR_GROUP_SCHED`.
+            /// The run queue of the thread's CPU, and by it the scheduler's clock. Needs
+            /// `CONFIG_FAIR_GROUP_SCHED`.
             TaskCfsRq = "task_struct"."se.cfs_rq", &[8], true;
             /// Time spent runnable and waiting, ns: what a guest reads as steal.
             TaskRunDelay = "task_struct"."sched_info.run_delay", &[8], true;
@@ -55,18 +60,21 @@ macro_rules! task_members {
             TaskGroup = "task_struct"."sched_task_group", &[8], false;
             /// The group's run queues, by CPU.
             GroupCfsRqs = "task_group"."cfs_rq", &[8], false;
-            /// Scheduler's clock when a quota began to hold the queue back, ns; 0 while none does. From 6.6 on.
+            /// Scheduler's clock when a quota began to hold the queue back, ns; 0 while none does. From 6.6
+            /// on.
             CfsRqThrottledSelf = "cfs_rq"."throttled_clock_self", &[8], false;
-            /// Time for which quotas, the group's own or one above, have held the queue back, ns. From 6.6 on.
+            /// Time for which quotas, the group's own or one above, have held the queue back, ns. From 6.6
+            /// on.
             CfsRqThrottledSelfTime = "cfs_rq"."throttled_clock_self_time", &[8], false;
             /// How many quotas, the group's own and those above, hold the queue back.
             CfsRqThrottleCount = "cfs_rq"."throttle_count", &[4], false;
-            /// Clock of the load average when a quota began to hold the queue back, ns. Its namesake of older stable kernels,
-            /// `throttled_clock_task`, is of another clock.
+            /// Clock of the load average when a quota began to hold the queue back, ns. Its namesake of older
+            /// stable kernels, `throttled_clock_task`, is of another clock.
             CfsRqThrottledPelt = "cfs_rq"."throttled_clock_pelt", &[8], false;
             /// Time on that clock for which quotas have held the queue back, ns.
             CfsRqThrottledPeltTime = "cfs_rq"."throttled_clock_pelt_time", &[8], false;
-            /// Non-zero while a quota holds this very thread back. From 6.18 on; before, quotas hold back whole queues.
+            /// Non-zero while a quota holds this very thread back. From 6.18 on; before, quotas hold back
+            /// whole queues.
             TaskThrottled = "task_struct"."throttled", &[1], false;
             /// Clock of the load average of a CPU, ns.
             RqClockPelt = "rq"."clock_pelt", &[8], false;
@@ -76,7 +84,8 @@ macro_rules! task_members {
             RqCpu = "rq"."cpu", &[4], true;
             /// The scheduler's clock of a CPU, ns, as of its last update.
             RqClock = "rq"."clock", &[8], true;
-            /// The same without time spent in interrupts and, where the kernel accounts it, stolen from the host itself: the clock of `exec_start`.
+            /// The same without time spent in interrupts and, where the kernel accounts it, stolen from the
+            /// host itself: the clock of `exec_start`.
             RqClockTask = "rq"."clock_task", &[8], true;
         }
     };

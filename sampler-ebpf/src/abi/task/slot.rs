@@ -1,5 +1,5 @@
-//! A vCPU thread's slot, and how programs find it by the thread's id. User space maps this memory: no system call
-//! to read it.
+//! A vCPU thread's slot, and how programs find it by the thread's id. User space maps this memory: no system
+//! call to read it.
 
 use super::{
     counters::COUNTERS,
@@ -15,8 +15,8 @@ pub const MAX_CPUS: u32 = 1024;
 pub const PIDS_PER_BLOCK: u32 = 32;
 /// One entry of the pid table: the slots of [`PIDS_PER_BLOCK`] consecutive thread ids.
 pub type PidBlock = [u16; PIDS_PER_BLOCK as usize];
-/// Bits of the filter before the pid table: thread ids modulo this number. 4 KiB stay in the first-level cache,
-/// and with 1,600 vCPUs one stranger in twenty passes by chance and pays for the look-up.
+/// Bits of the filter before the pid table: thread ids modulo this number. 4 KiB stay in the first-level
+/// cache, and with 1,600 vCPUs one stranger in twenty passes by chance and pays for the look-up.
 pub const FILTER_BITS: u32 = 1 << 15;
 /// The filter: a bit is set while a followed thread's id falls on it.
 pub type Filter = [u64; (FILTER_BITS / 64) as usize];
@@ -34,7 +34,8 @@ pub const SLOT_PENDING: u16 = u16::MAX;
 pub struct VcpuSlot {
     /// Writes begun plus writes ended.
     pub seq: u64,
-    /// Address of the thread's `task_struct`, its identity while it lives. User space writes it when it gives the slot out.
+    /// Address of the thread's `task_struct`, its identity while it lives. User space writes it when it gives
+    /// the slot out.
     pub task: u64,
     /// Address of the `struct kvm_vcpu` that it ran when it was seen; KVM keeps it while the VM lives.
     pub vcpu: u64,
@@ -52,13 +53,16 @@ pub struct VcpuSlot {
     pub fresh: u32,
     /// Time asleep since the slot was given out, by [`Left::sleep`]; without the sleep that goes on.
     pub asleep_ns: [u64; Left::SLEEPS],
-    /// Address of the run queue on which the thread waits or will wait: its group's on its CPU. 0 when it is not known.
+    /// Address of the run queue on which the thread waits or will wait: its group's on its CPU. 0 when it is
+    /// not known.
     pub quota_queue: u64,
-    /// Time for which CPU quotas had held that queue back when the thread left its CPU or came to the queue, ns.
+    /// Time for which CPU quotas had held that queue back when the thread left its CPU or came to the queue,
+    /// ns.
     pub quota_clock_ns: u64,
     /// The clock of that time at that moment, ns.
     pub quota_noted_ns: u64,
-    /// Part of the waits since the slot was given out for which CPU quotas held the thread back, ns; without the wait that goes on.
+    /// Part of the waits since the slot was given out for which CPU quotas held the thread back, ns; without
+    /// the wait that goes on.
     pub throttled_ns: u64,
     /// Distributions since the slot was given out, in the order of [`DISTRIBUTIONS`].
     pub distributions: [Histogram; DISTRIBUTIONS.len()],
@@ -132,8 +136,8 @@ pub struct HookStats {
     pub events_lost: u64,
     /// Switches of a thread whose pid still named the slot of an earlier thread.
     pub stale_slots: u64,
-    /// Switches of followed threads that the kernel made without calling the program, begins or ends of stints: until
-    /// the thread's next switch its slot was behind. Walks and later switches are not affected, for all counts are
-    /// cumulative.
+    /// Switches of followed threads that the kernel made without calling the program, begins or ends of
+    /// stints: until the thread's next switch its slot was behind. Walks and later switches are not affected,
+    /// for all counts are cumulative.
     pub missed_switches: u64,
 }

@@ -1,25 +1,28 @@
 //! When a vCPU's thread ran and when it waited: what the co-stop of its VM is estimated from.
 //!
-//! Whether siblings ran and waited *at the same time* cannot be told from sums, and no program can keep a count of a VM's running
-//! and waiting vCPUs: that takes atomic operations with a result, which programs have from 5.12 on, and a hook on wake-ups, which all
-//! threads of the host would pay for. So each thread's slot has a drawing of its last stints and waits on a common grid of moments, the
-//! ticks, and user space lays those of siblings over each other. It is drawn when a stint ends, for all of the stint and of
-//! the wait before it is known then, and costs nothing more than a comparison where no tick falls into either.
+//! Whether siblings ran and waited *at the same time* cannot be told from sums, and no program can keep a
+//! count of a VM's running and waiting vCPUs: that takes atomic operations with a result, which programs have
+//! from 5.12 on, and a hook on wake-ups, which all threads of the host would pay for. So each thread's slot
+//! has a drawing of its last stints and waits on a common grid of moments, the ticks, and user space lays
+//! those of siblings over each other. It is drawn when a stint ends, for all of the stint and of the wait
+//! before it is known then, and costs nothing more than a comparison where no tick falls into either.
 
 /// Ticks in a cell.
 pub const TICKS_PER_CELL: u64 = 16;
 /// Cells of a timeline.
 pub const CELLS: usize = 64;
-/// Of a cell's bits: at the cell's first tick the thread began to run, or ceased to; the next bits are of the ticks after it.
+/// Of a cell's bits: at the cell's first tick the thread began to run, or ceased to; the next bits are of the
+/// ticks after it.
 pub const RUN: u64 = 1;
 /// The same of waiting.
 pub const WAIT: u64 = 1 << TICKS_PER_CELL;
 
 /// A thread's last stints and waits. Written with its slot, and under its sequence number.
 ///
-/// A cell has its number in its upper half and in the lower one which ticks change something. So a stint takes two bits however
-/// long it is, nothing has to be cleared as time goes on, and a cell that has another number than it would have today says that
-/// nothing changed. What the thread did at any moment follows from the end: after the last stint drawn it neither ran nor waited.
+/// A cell has its number in its upper half and in the lower one which ticks change something. So a stint
+/// takes two bits however long it is, nothing has to be cleared as time goes on, and a cell that has another
+/// number than it would have today says that nothing changed. What the thread did at any moment follows from
+/// the end: after the last stint drawn it neither ran nor waited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Timeline {
@@ -55,7 +58,8 @@ pub const fn changed(cell: u64, tick: u64, what: u64) -> u64 {
     kept ^ (what << (tick % TICKS_PER_CELL))
 }
 
-/// Ticks of a cell at which something changes, first of running, then of waiting; none where the cell has another number.
+/// Ticks of a cell at which something changes, first of running, then of waiting; none where the cell has
+/// another number.
 #[must_use]
 #[inline(always)]
 pub const fn changes(cell: u64, number: u64) -> [u16; 2] {

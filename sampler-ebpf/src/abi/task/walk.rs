@@ -9,7 +9,8 @@ use crate::abi::kvm::{KVM_STATS, MODES};
 pub struct WalkRecord {
     /// Number of the walk that wrote this.
     pub generation: u64,
-    /// Number of the walk that found the thread, read or not: one that switches at each attempt to read it still lives.
+    /// Number of the walk that found the thread, read or not: one that switches at each attempt to read it
+    /// still lives.
     pub visited: u64,
     /// `CLOCK_MONOTONIC` at the moment of reading, ns.
     pub monotonic_ns: u64,
@@ -21,7 +22,8 @@ pub struct WalkRecord {
     pub running_ns: u64,
     /// The scheduler's clock when the thread was given a CPU last, ns.
     pub arrived_ns: u64,
-    /// Length of the wait that is going on, ns: not yet in the kernel's run delay; 0 when the thread does not wait.
+    /// Length of the wait that is going on, ns: not yet in the kernel's run delay; 0 when the thread does not
+    /// wait.
     pub waiting_ns: u64,
     /// Part of that wait for which a CPU quota has held the thread back, ns.
     pub held_back_ns: u64,
@@ -39,13 +41,13 @@ pub struct WalkRecord {
     pub modes_gaps: u64,
     /// Entries into the guest and exits from it without the other.
     pub unpaired: u64,
-    /// 1 while the modes are told, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at each attempt to read
-    /// them: then what the record has of them is the walk's before.
+    /// 1 while the modes are told, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at
+    /// each attempt to read them: then what the record has of them is the walk's before.
     pub modes_observed: u32,
     /// Keeps the layout explicit.
     pub _pad: u32,
-    /// Number of the last walk if it read what KVM counts of the vCPU; 0 when it did not, because the vCPU is no longer the
-    /// thread's: `kvm` says nothing then.
+    /// Number of the last walk if it read what KVM counts of the vCPU; 0 when it did not, because the vCPU is
+    /// no longer the thread's: `kvm` says nothing then.
     pub kvm_generation: u64,
     /// What KVM has counted, in the order of [`KVM_STATS`]; what this kernel does not count stays 0.
     pub kvm: [u64; KVM_STATS.len()],

@@ -1,4 +1,5 @@
-//! Threads that run no vCPU and work for a VM all the same: those of its VMM's process, and kernel threads that say whom they serve.
+//! Threads that run no vCPU and work for a VM all the same: those of its VMM's process, and kernel threads
+//! that say whom they serve.
 
 use sampler_ebpf::abi::{Control, HelperRecord, MAX_HELPERS, Member, PF_KTHREAD, WalkStats, may_be_vhost};
 

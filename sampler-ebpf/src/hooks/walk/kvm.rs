@@ -9,9 +9,9 @@ use crate::{
     task::{Object, Typed, probe_shared},
 };
 
-/// Copies the counts of the slot's vCPU. Nothing keeps the vCPU alive meanwhile: its VM may end while the thread goes on. So
-/// what was read holds only where the vCPU is the thread's before and after. Straight into the record: the counts would
-/// not fit on the stack.
+/// Copies the counts of the slot's vCPU. Nothing keeps the vCPU alive meanwhile: its VM may end while the
+/// thread goes on. So what was read holds only where the vCPU is the thread's before and after. Straight into
+/// the record: the counts would not fit on the stack.
 #[inline(always)]
 pub(super) fn read_kvm_stats(
     control: Shared<Control>,

@@ -1,8 +1,9 @@
 //! A walk over all threads, run by user space once per snapshot (`iter/task`, 5.8 and later).
 //!
 //! Three things only a walk can know: vCPU threads that ran before the sampler started or that never leave
-//! their CPU, and how much of a stint or of a wait is going on right now, which the kernel credits when it ends. And it alone
-//! reads the threads that help VMMs without running a vCPU, so that those cost no switch anything.
+//! their CPU, and how much of a stint or of a wait is going on right now, which the kernel credits when it
+//! ends. And it alone reads the threads that help VMMs without running a vCPU, so that those cost no switch
+//! anything.
 
 mod helper;
 mod kvm;
@@ -26,7 +27,8 @@ use crate::{
     task::{Access, Object, Typed, monotonic_ns, probe},
 };
 
-/// `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`, the task NULL at the end.
+/// `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`, the task NULL at the
+/// end.
 #[repr(C)]
 struct WalkContext {
     meta: *const c_void,

@@ -118,7 +118,8 @@ pub(super) fn now(control: Shared<Control>, task: Object) -> Now {
 }
 
 impl Stamp {
-    /// A thread that was preempted keeps its CPU's mark for a moment after its wait began: ask for the wait first.
+    /// A thread that was preempted keeps its CPU's mark for a moment after its wait began: ask for the wait
+    /// first.
     #[inline(always)]
     const fn waits(&self) -> bool {
         self.last_queued != 0
@@ -154,8 +155,8 @@ fn seq_of(slot: Shared<VcpuSlot>) -> u64 {
     load!(slot.seq)
 }
 
-/// Time asleep: what the scheduler program has taken in, and the sleep that it will take in at the end of the stint after
-/// it. That one ended when the thread was given its CPU, or goes on.
+/// Time asleep: what the scheduler program has taken in, and the sleep that it will take in at the end of the
+/// stint after it. That one ended when the thread was given its CPU, or goes on.
 #[inline(always)]
 fn write_sleep(slot: Shared<VcpuSlot>, record: Shared<WalkRecord>, stamp: &Stamp, now: &Now) {
     let [mut halted, mut blocked] = load!(slot.asleep_ns);
@@ -177,7 +178,8 @@ fn write_sleep(slot: Shared<VcpuSlot>, record: Shared<WalkRecord>, stamp: &Stamp
     store!(record.asleep_ns[1], blocked);
 }
 
-/// What quotas held back: what the scheduler program has taken in, and what it will take in of the wait that goes on.
+/// What quotas held back: what the scheduler program has taken in, and what it will take in of the wait that
+/// goes on.
 #[inline(always)]
 fn write_throttled(slot: Shared<VcpuSlot>, record: Shared<WalkRecord>, task: Object, waiting: u64, now: u64) {
     store!(record.throttled_ns, load!(slot.throttled_ns));

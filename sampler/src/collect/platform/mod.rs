@@ -22,8 +22,9 @@ pub struct Sourced<T> {
 pub struct GuestIdentity {
     /// Who started it: `qemu`, or `unknown`.
     pub platform: Sourced<&'static str>,
-    /// The name that the platform gave it: never empty, at most [`MAX_NAME`] bytes, any characters. Bytes that
-    /// are not UTF-8 were replaced by U+FFFD, one for each maximal run that begins a character and does not end it.
+    /// The name that the platform gave it: never empty, at most [`MAX_NAME`] bytes, any characters. Bytes
+    /// that are not UTF-8 were replaced by U+FFFD, one for each maximal run that begins a character and does
+    /// not end it.
     pub name: Option<Sourced<String>>,
     /// The UUID that the platform gave it, lower case with hyphens; never all zeros.
     pub uuid: Option<Sourced<String>>,

@@ -6,8 +6,8 @@
 
 use super::{GuestIdentity, ProcessFacts, Sourced};
 
-/// Options whose value is free text and may begin with a hyphen: the element after them is no option, whatever
-/// it looks like. Without this a guest's kernel command line could name it.
+/// Options whose value is free text and may begin with a hyphen: the element after them is no option,
+/// whatever it looks like. Without this a guest's kernel command line could name it.
 const FREE_TEXT: &[&[u8]] = &[b"append", b"bios", b"dtb", b"initrd", b"kernel", b"name", b"smbios", b"uuid"];
 
 /// What the options of a command line say.
@@ -81,8 +81,8 @@ impl Options {
     }
 }
 
-/// The last value of a key in `key=value,key=value`. In a value `,,` stands for a comma. A first element without
-/// `=` is the value of the implied key.
+/// The last value of a key in `key=value,key=value`. In a value `,,` stands for a comma. A first element
+/// without `=` is the value of the implied key.
 fn last_value(text: &[u8], implied: Option<&[u8]>, wanted: &[u8]) -> Option<Vec<u8>> {
     let mut found = None;
     let mut rest = text;

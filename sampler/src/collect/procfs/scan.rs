@@ -8,8 +8,8 @@ use super::{ProcError, ProcFs, TICK_NS, vanished};
 /// there for a process that opens descriptors to make the scan slow.
 pub const MAX_FDS: usize = 65_536;
 
-/// What the kernel calls a descriptor of a vCPU, before the vCPU's number. A file cannot pretend to be one: its
-/// link is an absolute path.
+/// What the kernel calls a descriptor of a vCPU, before the vCPU's number. A file cannot pretend to be one:
+/// its link is an absolute path.
 const VCPU_LINK: &str = "anon_inode:kvm-vcpu:";
 
 /// A process that runs a guest.
@@ -51,11 +51,12 @@ pub struct Scan {
 impl ProcFs {
     /// Finds the guests among all processes. Reads directories and links only, so no process can hold it up.
     ///
-    /// A process that has a VM but no vCPU is no guest: QEMU makes such a VM when libvirt asks what it can do.
+    /// A process that has a VM but no vCPU is no guest: QEMU makes such a VM when libvirt asks what it can
+    /// do.
     ///
     /// # Errors
-    /// [`ProcError::List`] where the proc file system cannot be listed. What goes wrong with a single process is
-    /// counted in the answer.
+    /// [`ProcError::List`] where the proc file system cannot be listed. What goes wrong with a single process
+    /// is counted in the answer.
     pub fn scan(&self) -> Result<Scan, ProcError> {
         let list = |source| ProcError::List { path: self.root().to_owned(), source };
         let mut scan = Scan::default();

@@ -4,8 +4,8 @@ use std::fs;
 
 use super::{ProcError, ProcFs, vanished};
 
-/// Length of the clock tick that proc(5) counts in, ns. `USER_HZ` is part of the kernel's ABI and 100 on every
-/// architecture that has KVM.
+/// Length of the clock tick that proc(5) counts in, ns. `USER_HZ` is part of the kernel's ABI and 100 on
+/// every architecture that has KVM.
 pub const TICK_NS: u64 = 10_000_000;
 
 /// `starttime` is field 22 and the text after the command name begins with field 3.
@@ -81,7 +81,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_command_name_hides_the_start(comm in proptest::collection::vec(any::<u8>(), 0..64), ticks: u64) {
+        fn no_command_name_hides_the_start(
+            comm in proptest::collection::vec(any::<u8>(), 0..64),
+            ticks: u64,
+        ) {
             prop_assert_eq!(parse_start_ticks(&stat_line(&comm, ticks)), Some(ticks));
         }
 

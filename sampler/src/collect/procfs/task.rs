@@ -1,5 +1,6 @@
-//! What any process is called: its command and its control group. Neither can be held up by the process itself; the control
-//! group takes a lock of the whole kernel, so this is no question for the sampling path either.
+//! What any process is called: its command and its control group. Neither can be held up by the process
+//! itself; the control group takes a lock of the whole kernel, so this is no question for the sampling path
+//! either.
 
 use std::fs;
 
@@ -39,7 +40,8 @@ impl ProcFs {
     }
 }
 
-/// Lines of `hierarchy:controllers:path`. The unified hierarchy is number 0; before it systemd kept one by name.
+/// Lines of `hierarchy:controllers:path`. The unified hierarchy is number 0; before it systemd kept one by
+/// name.
 fn parse_cgroup(lines: &str) -> Option<String> {
     let path = |prefix: &str| {
         lines.lines().find_map(|line| {

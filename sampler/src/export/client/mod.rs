@@ -205,7 +205,8 @@ impl Client {
                 text: format!("no answer within {}", humantime::format_duration(self.timeout)),
             },
         };
-        // A dead HTTP/2 connection would be used again until TCP gives it up, which takes a quarter of an hour.
+        // A dead HTTP/2 connection would be used again until TCP gives it up, which takes a quarter of an
+        // hour.
         self.reconnect();
         (Answer::Retry { after: None, failure }, None)
     }

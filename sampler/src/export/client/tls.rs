@@ -17,7 +17,10 @@ use crate::export::settings::{ExportSettings, Protocol, Target, TlsSettings};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read as PEM.
-    #[error("{}: not readable as PEM {what}; check the path, its permissions and its content", path.display())]
+    #[error(
+        "{}: not readable as PEM {what}; check the path, its permissions and its content",
+        path.display()
+    )]
     File {
         /// The file.
         path: PathBuf,

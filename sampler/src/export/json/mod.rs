@@ -1,7 +1,7 @@
 //! JSON for programs: versioned documents, each described by a JSON Schema in `schema/`.
 //!
-//! Two rules hold for every document. What a guest or host is called is always there, and `null` where it is not
-//! known. What is measured is left out where it is not known: absent, never zero.
+//! Two rules hold for every document. What a guest or host is called is always there, and `null` where it is
+//! not known. What is measured is left out where it is not known: absent, never zero.
 
 mod plain;
 

@@ -7,8 +7,8 @@ use serde_json::ser::Formatter;
 
 use crate::export::terminal;
 
-/// Renders any document on one line that ends with a newline. Characters that could do more to a terminal than print
-/// are written as `\u` escapes.
+/// Renders any document on one line that ends with a newline. Characters that could do more to a terminal
+/// than print are written as `\u` escapes.
 pub(crate) fn render(document: &impl Serialize) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
     document.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Plain))?;

@@ -1,7 +1,7 @@
 //! From snapshots to OTLP metrics requests, written as protobuf straight into a buffer.
 //!
-//! The catalog is walked: which metrics and series there are stands there alone. Attributes are encoded once for each entity; a
-//! point then costs a few stores and the copy of its attributes.
+//! The catalog is walked: which metrics and series there are stands there alone. Attributes are encoded once
+//! for each entity; a point then costs a few stores and the copy of its attributes.
 
 mod histogram;
 mod metric;
@@ -62,7 +62,13 @@ macro_rules! tables {
                 $(self.$name.update(snapshot);)*
             }
 
-            fn walk<'a>(&'a self, n: usize, metric: &'a Metric, snapshot: &'a Snapshot, sink: &mut impl Sink<'a>) {
+            fn walk<'a>(
+                &'a self,
+                n: usize,
+                metric: &'a Metric,
+                snapshot: &'a Snapshot,
+                sink: &mut impl Sink<'a>,
+            ) {
                 $(self.$name.walk(n, metric, snapshot, sink);)*
             }
         }

@@ -1,8 +1,8 @@
 //! The series of one kind of entity: their attributes, starts, last values, and ends.
 //!
-//! Entities that a snapshot has in the place that they had before get their new values, and nothing is allocated. Where one
-//! came, went or moved the table is made anew. A series ends when its attributes are missing and were there before, so a
-//! snapshot that never reached the encoder leaves no series open.
+//! Entities that a snapshot has in the place that they had before get their new values, and nothing is
+//! allocated. Where one came, went or moved the table is made anew. A series ends when its attributes are
+//! missing and were there before, so a snapshot that never reached the encoder leaves no series open.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -184,8 +184,8 @@ impl<E: Entity> Table<E> {
         self.end(ends.collect());
     }
 
-    /// Ends these series, once each and only where they do not go on: another entity may have taken the attributes over, and
-    /// its start says so.
+    /// Ends these series, once each and only where they do not go on: another entity may have taken the
+    /// attributes over, and its start says so.
     fn end(&mut self, ends: Vec<End>) {
         if ends.is_empty() {
             return;

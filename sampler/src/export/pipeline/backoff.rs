@@ -21,7 +21,8 @@ impl Backoff {
         self.bound = self.settings.initial_backoff;
     }
 
-    /// The next wait; at least as long as the receiver asks for, unless the request would have expired by then.
+    /// The next wait; at least as long as the receiver asks for, unless the request would have expired by
+    /// then.
     pub(super) fn next(&mut self, asked: Option<Duration>) -> Duration {
         let own = self.bound.mul_f64(1.0 - fastrand::f64() / 2.0);
         self.bound = (self.bound * 2).min(self.settings.max_backoff);

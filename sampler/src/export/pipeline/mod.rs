@@ -48,7 +48,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts the tasks on the current tokio runtime. No connection is made before there is something to send.
+    /// Starts the tasks on the current tokio runtime. No connection is made before there is something to
+    /// send.
     ///
     /// # Errors
     /// No endpoint is set, or a setting, key or certificate cannot be used.

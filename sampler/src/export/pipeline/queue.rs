@@ -175,7 +175,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn bounded_ordered_and_nothing_is_lost_unseen(steps in prop::collection::vec(step(), 0..100), limit in 0_usize..1500) {
+        fn bounded_ordered_and_nothing_is_lost_unseen(
+            steps in prop::collection::vec(step(), 0..100),
+            limit in 0_usize..1500,
+        ) {
             let mut queue = Queue::new(limit);
             let (mut pushed, mut gone) = (0, 0);
             for step in steps {

@@ -109,7 +109,8 @@ impl PipelineStats {
         change
     }
 
-    /// All that is counted. Taken apart by name, so that a new field is either added here or left out on purpose.
+    /// All that is counted. Taken apart by name, so that a new field is either added here or left out on
+    /// purpose.
     fn counters(&mut self) -> Vec<&mut u64> {
         let Self {
             exported_requests,

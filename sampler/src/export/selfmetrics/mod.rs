@@ -42,7 +42,8 @@ pub struct SelfStats {
     pub pipeline: PipelineStats,
 }
 
-/// Reads [`SelfStats`]; called on the SDK's thread for each instrument, so it must be cheap and must not wait.
+/// Reads [`SelfStats`]; called on the SDK's thread for each instrument, so it must be cheap and must not
+/// wait.
 pub type ReadStats = Box<dyn Fn() -> SelfStats + Send + Sync>;
 
 /// Self-telemetry that cannot be started.

@@ -85,7 +85,8 @@ impl fmt::Debug for Headers {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetrySettings {
-    /// Upper bound of the first wait; each further one is twice as long. Every wait is shortened at random by up to a half.
+    /// Upper bound of the first wait; each further one is twice as long. Every wait is shortened at random by
+    /// up to a half.
     #[serde(deserialize_with = "duration::deserialize")]
     pub initial_backoff: Duration,
     /// Upper bound of every wait that the receiver did not ask for.

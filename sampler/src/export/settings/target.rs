@@ -102,8 +102,8 @@ impl ExportSettings {
     }
 }
 
-/// A URL as it may be shown, for messages end in journals: without what stands before an `@`, wherever that is, since a
-/// URL that is refused may be cut up in any way.
+/// A URL as it may be shown, for messages end in journals: without what stands before an `@`, wherever that
+/// is, since a URL that is refused may be cut up in any way.
 fn without_password(url: &str) -> String {
     let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
     let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));

@@ -1,7 +1,7 @@
 //! A reader of the kernel's BTF: structures, members, tracepoint prototypes.
 //!
-//! aya reads BTF to load programs but gives no access to members, and rustc emits no CO-RE relocations; so the
-//! offsets of the kernel members that the programs read come from here. The format is described in the
+//! aya reads BTF to load programs but gives no access to members, and rustc emits no CO-RE relocations; so
+//! the offsets of the kernel members that the programs read come from here. The format is described in the
 //! kernel's `Documentation/bpf/btf.rst`. Input is untrusted: any malformed length is an error, never a panic.
 
 #[cfg(test)]
@@ -73,8 +73,8 @@ impl Btf {
         Self::parse(data)
     }
 
-    /// The kernel's types with those of a module, where that is loaded and publishes them (5.11 and later). A second module
-    /// is added to the kernel's alone: it counts on from there as well.
+    /// The kernel's types with those of a module, where that is loaded and publishes them (5.11 and later). A
+    /// second module is added to the kernel's alone: it counts on from there as well.
     ///
     /// # Errors
     /// When what it publishes is not BTF.

@@ -33,7 +33,8 @@ pub struct Btf {
     data: Vec<u8>,
     /// Offset of each type's record in `data`; the type's id is its index plus one (id 0 is `void`).
     records: Vec<u32>,
-    /// Where the strings are in `data`: those of the kernel and, for a module, its own, whose offsets go on from there.
+    /// Where the strings are in `data`: those of the kernel and, for a module, its own, whose offsets go on
+    /// from there.
     strings: Vec<Range<usize>>,
 }
 

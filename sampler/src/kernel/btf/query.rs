@@ -8,7 +8,8 @@ use super::{
     },
 };
 
-/// Depth of typedefs, qualifiers, arrays and nested structures that is followed; a loop in a broken file ends here.
+/// Depth of typedefs, qualifiers, arrays and nested structures that is followed; a loop in a broken file ends
+/// here.
 const MAX_DEPTH: u32 = 32;
 
 /// Where a member lies.

@@ -112,9 +112,10 @@ fn reads_the_running_kernel() {
     assert!(btf.len() > 10_000, "{} types", btf.len());
     let clock = btf.field("rq", "clock").unwrap();
     assert_eq!(clock.size, 8);
-    assert!(
-        matches!(btf.tracepoint("sched_switch").unwrap().as_slice(), [Parameter::Other, Parameter::Struct(prev), ..] if prev == "task_struct")
-    );
+    assert!(matches!(
+        btf.tracepoint("sched_switch").unwrap().as_slice(),
+        [Parameter::Other, Parameter::Struct(prev), ..] if prev == "task_struct"
+    ));
     assert!(btf.has_enumerator("bpf_func_id", "BPF_FUNC_probe_read_kernel"));
 }
 

@@ -8,8 +8,8 @@ use crate::kernel::btf::{
     fixture::{Builder, member},
 };
 
-/// A kernel with the members of these rows and sizes, in their order, after `gap` bytes of something else in each
-/// structure.
+/// A kernel with the members of these rows and sizes, in their order, after `gap` bytes of something else in
+/// each structure.
 fn kernel(rows: &[(MemberRow, u32)], gap: u32) -> Btf {
     let mut btf = Builder::new();
     let mut containers: BTreeMap<&str, Vec<(&'static str, u32)>> = BTreeMap::new();

@@ -214,7 +214,7 @@ impl Entity for ExitEntity {
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
         VM_ID,
         ("hypervisor.exit.reason", "Why the guest was left, in words that hold for all processors."),
-        ("hypervisor.exit.raw", "The kernel's name for it; absent of those that are not told apart."),
+        ("hypervisor.exit.raw", "The kernel's name for it; absent of those that have no row of their own."),
     ];
     const SERIES: &'static [Series<(ExitKind, ExitTotals)>] = vm::EXIT_SERIES;
 

@@ -1,13 +1,16 @@
 //! The catalog: one row for each family of metrics, the only place that knows a name.
 //!
-//! A family is what receivers call a metric: name, unit, instrument, help. Its points belong to [entities](Entity): the host, a
-//! VM, a vCPU, and what a VM has of several, such as its exits of one kind. An entity's series begin and end with it.
+//! A family is what receivers call a metric: name, unit, instrument, help. Its points belong to
+//! [entities](Entity): the host, a VM, a vCPU, and what a VM has of several, such as its exits of one kind.
+//! An entity's series begin and end with it.
 //!
-//! Each entity has a table of [`Series`]: a family, the attributes beside the entity's own, where the values start, and one
-//! function that gives the values. These attributes are closed sets, so each point has a fixed place, and no writer hashes or
-//! compares. What is not closed, as the kinds of exits, is an entity of its own.
+//! Each entity has a table of [`Series`]: a family, the attributes beside the entity's own, where the values
+//! start, and one function that gives the values. These attributes are closed sets, so each point has a fixed
+//! place, and no writer hashes or compares. What is not closed, as the kinds of exits, is an entity of its
+//! own.
 //!
-//! Every writer walks these tables: OTLP, JSON, the reference page, the registry file, and the tests' expectations.
+//! Every writer walks these tables: OTLP, JSON, the reference page, the registry file, and the tests'
+//! expectations.
 
 mod entities;
 mod host;
@@ -154,8 +157,8 @@ pub struct Dimension {
 pub struct Series<D: 'static> {
     /// The family.
     pub family: Family,
-    /// Attributes beside the entity's own. There is a place for each combination of their values; those of the last attribute
-    /// are side by side.
+    /// Attributes beside the entity's own. There is a place for each combination of their values; those of
+    /// the last attribute are side by side.
     pub attributes: &'static [Dimension],
     /// When the values were zero.
     pub start: Start,

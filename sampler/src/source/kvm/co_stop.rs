@@ -1,8 +1,9 @@
-//! Co-stop: the time in which at least one vCPU of a VM ran while at least one sibling was ready to run and waited for a CPU.
+//! Co-stop: the time in which at least one vCPU of a VM ran while at least one sibling was ready to run and
+//! waited for a CPU.
 //!
-//! An estimate: looked at on a grid of moments, the ticks, as the scheduler program draws them ([`Timeline`]). Each tick at which
-//! both was true stands for its length. The grid is as fine as the timelines allow that are to reach back over an interval: 480 to 960
-//! ticks in each.
+//! An estimate: looked at on a grid of moments, the ticks, as the scheduler program draws them
+//! ([`Timeline`]). Each tick at which both was true stands for its length. The grid is as fine as the
+//! timelines allow that are to reach back over an interval: 480 to 960 ticks in each.
 
 use std::time::Duration;
 
@@ -12,8 +13,8 @@ use sampler_ebpf::abi::{
 
 use crate::{collect::Collector, model::CoStop};
 
-/// Ticks that a window may have: those of a timeline, but for some cells that threads may have written over by the time that they
-/// are read.
+/// Ticks that a window may have: those of a timeline, but for some cells that threads may have written over
+/// by the time that they are read.
 const MOST_TICKS: u64 = (CELLS as u64 - 4) * TICKS_PER_CELL;
 
 /// Length of a tick as a power of two, ns: the shortest with which a window takes an interval.
@@ -165,7 +166,8 @@ impl Drawing {
             self.set(|drawing| &mut drawing.waited, queued, now);
         }
         if record.on_cpu != 0 {
-            // Where the kernel counts no arrival of a thread that was put off its CPU on its way to sleep, it came back later.
+            // Where the kernel counts no arrival of a thread that was put off its CPU on its way to sleep, it
+            // came back later.
             let is_same = stints == 0 && is_drawn && slot.left_ns < now;
             let arrived = if is_same { record.arrived_ns.max(slot.left_ns) } else { record.arrived_ns };
             self.set(|drawing| &mut drawing.ran, arrived, now);
@@ -177,7 +179,8 @@ impl Drawing {
         }
     }
 
-    /// Adds what is drawn of a thread that did nothing after this tick: backwards from there, for that is where it is known.
+    /// Adds what is drawn of a thread that did nothing after this tick: backwards from there, for that is
+    /// where it is known.
     fn add_timeline(&mut self, timeline: &Timeline, end: u64) {
         let (first, last) = (self.window.from / TICKS_PER_CELL, self.window.to / TICKS_PER_CELL);
         let mut state = [0_u16; 2];

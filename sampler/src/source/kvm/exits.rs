@@ -19,8 +19,8 @@ impl ExitKinds {
     }
 }
 
-/// What was added to a vCPU's counts since they were read last. The programs' counts wrap around after four billions: they are
-/// read more often.
+/// What was added to a vCPU's counts since they were read last. The programs' counts wrap around after four
+/// billions: they are read more often.
 pub(super) fn added(
     now: &[ExitCounts; EXIT_ROWS],
     before: &[ExitCounts; EXIT_ROWS],

@@ -15,8 +15,8 @@ use crate::{
     model::{Levels, SamplerStats},
 };
 
-/// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being found: a handful of exits
-/// within a millisecond is no rate.
+/// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being
+/// found: a handful of exits within a millisecond is no rate.
 const LEAST_NS: u64 = 100_000_000;
 
 /// Brings the co-stop of all VMs up to date. Of a VM of which not all could be read nothing is known.
@@ -45,7 +45,8 @@ fn read(collector: &Collector, thread: &Thread) -> Option<Read> {
     (record.generation == collector.generation()).then_some(Read { slot: thread.slot, record, waited })
 }
 
-/// Observes less of VMs that left their guests too often in the interval, and all again of those that are calm.
+/// Observes less of VMs that left their guests too often in the interval, and all again of those that are
+/// calm.
 pub(super) fn adjust_levels(slots: &mut Slots, levels: Levels, stats: &mut SamplerStats) {
     for (guest, (exits_per_second, wall_ns)) in exit_rates(slots) {
         let Some(vm) = slots.vm_mut(guest) else { continue };
@@ -68,13 +69,15 @@ pub(super) fn adjust_levels(slots: &mut Slots, levels: Levels, stats: &mut Sampl
     stats.vms_lowered = slots.vms().filter(|(_, vm)| vm.account.level.is_lowered()).count() as u64;
 }
 
-/// Of each VM how often its busiest vCPU left the guest in a second of the interval, and the interval's length, ns.
+/// Of each VM how often its busiest vCPU left the guest in a second of the interval, and the interval's
+/// length, ns.
 fn exit_rates(slots: &Slots) -> BTreeMap<KvmGuest, (u64, u64)> {
     let mut rates: BTreeMap<KvmGuest, (u64, u64)> = BTreeMap::new();
     for thread in slots.threads() {
         let account = &thread.account;
         let Some(interval) = account.interval.filter(|interval| interval.wall_ns > 0) else { continue };
-        // KVM's count has what it emulates as well, but not each exit that it handles without leaving its innermost loop.
+        // KVM's count has what it emulates as well, but not each exit that it handles without leaving its
+        // innermost loop.
         let by_kvm = interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)).unwrap_or(0);
         let by_hooks = account.exits_added.as_deref();
         let by_hooks = by_hooks.map_or(0, |exits| exits.iter().map(|(_, exits)| exits.count).sum());

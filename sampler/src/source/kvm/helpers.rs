@@ -1,8 +1,9 @@
 //! Helper threads: from what a walk lists to sums by VM and kind.
 //!
-//! Threads have no slots here, and nobody tells of their births and ends: each walk lists those that there are. What is known
-//! of a thread is remembered, and what was added since goes to the kind and the VM that the thread has now. So nothing that was read
-//! is lost when a thread ends; what it did after the last walk that found it is.
+//! Threads have no slots here, and nobody tells of their births and ends: each walk lists those that there
+//! are. What is known of a thread is remembered, and what was added since goes to the kind and the VM that
+//! the thread has now. So nothing that was read is lost when a thread ends; what it did after the last walk
+//! that found it is.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
@@ -15,8 +16,8 @@ use crate::model::{HelperKind, HelperTimes, Helpers, TOLERANCE_NS};
 /// Walks in a row that may miss a thread before it is forgotten.
 const MISSES: u64 = 2;
 
-/// How VMMs and the kernel call threads that are of another kind than the emulator. A VMM chooses these names itself, and
-/// so deceives about its own threads alone.
+/// How VMMs and the kernel call threads that are of another kind than the emulator. A VMM chooses these names
+/// itself, and so deceives about its own threads alone.
 const NAMES: &[(&[u8], HelperKind)] = &[
     (VHOST_PREFIX, HelperKind::Vhost),
     // QEMU with debug-threads=on, as libvirt has it.
@@ -66,7 +67,8 @@ struct Known {
 }
 
 impl Known {
-    /// Takes a reading in; returns what it added, and whether a time was found lower by more than a reading is uncertain.
+    /// Takes a reading in; returns what it added, and whether a time was found lower by more than a reading
+    /// is uncertain.
     fn advance(&mut self, now: HelperTimes) -> (HelperTimes, bool) {
         let mut fell = false;
         let mut grow = |now: u64, before: &mut u64| {
@@ -102,7 +104,8 @@ pub(super) struct HelperSums {
 }
 
 impl HelperSums {
-    /// Which processes the next walk is to list the threads of, and those of which no longer: all that has changed.
+    /// Which processes the next walk is to list the threads of, and those of which no longer: all that has
+    /// changed.
     pub(super) fn mark(&mut self, vms: impl Iterator<Item = KvmGuest>) -> Vec<(u32, bool)> {
         let wanted: BTreeSet<u32> = vms.map(|key| key.pid).collect();
         let gone = self.marked.difference(&wanted).map(|pid| (*pid, false));
@@ -156,8 +159,9 @@ impl HelperSums {
         regressions
     }
 
-    /// What the walk adds to what is known of a thread. Of one that was created since the last walk, and since its VM
-    /// was seen, all is new. What another did before a walk had both it and its VM is of no interval of the VM's.
+    /// What the walk adds to what is known of a thread. Of one that was created since the last walk, and
+    /// since its VM was seen, all is new. What another did before a walk had both it and its VM is of no
+    /// interval of the VM's.
     fn advance(&mut self, record: &HelperRecord, vm: HelpedVm) -> (HelperTimes, bool) {
         let nothing = (HelperTimes::default(), false);
         let start = record.start_boottime_ns;

@@ -1,8 +1,8 @@
 //! KVM's hooks, attached while there are guests of which all is to be told.
 //!
-//! A raw tracepoint of a module holds the module. Guests do that anyway, so attached with them the hooks hold nothing that could
-//! otherwise go: with the last guest they are detached, and kvm.ko can be unloaded and replaced as if nobody sampled. The next
-//! guest finds the new one attached.
+//! A raw tracepoint of a module holds the module. Guests do that anyway, so attached with them the hooks hold
+//! nothing that could otherwise go: with the last guest they are detached, and kvm.ko can be unloaded and
+//! replaced as if nobody sampled. The next guest finds the new one attached.
 
 use super::exits::ExitKinds;
 use crate::collect::Collector;
@@ -31,7 +31,8 @@ impl Default for KvmHooks {
 }
 
 impl KvmHooks {
-    /// Attaches the hooks where they are wanted, and detaches them where they are not. Returns whether they are attached.
+    /// Attaches the hooks where they are wanted, and detaches them where they are not. Returns whether they
+    /// are attached.
     pub(super) fn attach_if(&mut self, wanted: bool, collector: &mut Collector) -> bool {
         let loaded = collector.loaded();
         match (self.state, wanted) {

@@ -1,10 +1,11 @@
-//! How much is told of each VM: all that KVM's hooks give, unless the VM leaves its guest so often that their price would be
-//! felt. They cost a fraction of a microsecond for each exit, so what bounds the price is the rate of exits, which KVM counts by
-//! itself, told or not.
+//! How much is told of each VM: all that KVM's hooks give, unless the VM leaves its guest so often that their
+//! price would be felt. They cost a fraction of a microsecond for each exit, so what bounds the price is the
+//! rate of exits, which KVM counts by itself, told or not.
 
 use crate::model::{Level, Levels};
 
-/// Time for which a VM must have been well below the bound before more is told of it again, ns: long enough not to flap.
+/// Time for which a VM must have been well below the bound before more is told of it again, ns: long enough
+/// not to flap.
 const CALM_NS: u64 = 30_000_000_000;
 
 /// How much is told of one VM.

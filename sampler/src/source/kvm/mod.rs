@@ -55,7 +55,8 @@ const PATIENCE: u32 = 2;
 /// Passes of a walk at most.
 const PASSES: u32 = 3;
 
-/// Time that a thread has before another pass to get on with what it was read in the middle of: far more than a switch takes.
+/// Time that a thread has before another pass to get on with what it was read in the middle of: far more than
+/// a switch takes.
 const PAUSE: Duration = Duration::from_millis(4);
 
 /// Time between readings until [`Kvm::set_interval`] is called.
@@ -157,7 +158,8 @@ impl Kvm {
     fn sync_observed(&mut self) {
         let Self { collector, slots, hooks, levels, .. } = self;
         let wanted = levels.most == Level::Full && slots.slots_used() > 0;
-        // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a loss.
+        // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a
+        // loss.
         if !wanted {
             slots.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
         }
@@ -276,7 +278,8 @@ impl Kvm {
         Ok(())
     }
 
-    /// Walks, in as many passes as it takes to read all, up to [`PASSES`]. Returns when the last began, by `CLOCK_BOOTTIME`.
+    /// Walks, in as many passes as it takes to read all, up to [`PASSES`]. Returns when the last began, by
+    /// `CLOCK_BOOTTIME`.
     fn walk(&mut self) -> Result<u64, CollectError> {
         let mut began = self.pass(Collector::walk)?;
         for _ in 1..PASSES {
@@ -285,8 +288,8 @@ impl Kvm {
                 None => break,
                 // New threads, which have their slots by now.
                 Some(false) => {}
-                // Some switched at each attempt to read them, or are in the middle of a switch on a CPU that the host of this host
-                // has taken away.
+                // Some switched at each attempt to read them, or are in the middle of a switch on a CPU that
+                // the host of this host has taken away.
                 Some(true) => thread::sleep(PAUSE),
             }
             began = self.pass(Collector::pass)?;
@@ -395,7 +398,8 @@ impl Kvm {
         shown.collect()
     }
 
-    /// Threads that ended and whose series were shown. One that was replaced keeps its series, with a new start.
+    /// Threads that ended and whose series were shown. One that was replaced keeps its series, with a new
+    /// start.
     fn ended(&mut self, departed: Vec<Departed>) -> Vec<Ended> {
         let clock = self.clock;
         for Departed { thread, .. } in &departed {

@@ -19,8 +19,8 @@ use crate::{
 /// table of processes and its last switch.
 const MISSES: u32 = 2;
 
-/// Walks in a row that may find a thread's vCPU to be another's, or nobody's, before the thread is no longer followed: it may
-/// go on as something else.
+/// Walks in a row that may find a thread's vCPU to be another's, or nobody's, before the thread is no longer
+/// followed: it may go on as something else.
 const STRANGERS: u32 = 3;
 
 /// What a pass reads from.
@@ -45,7 +45,8 @@ impl<'a> Pass<'a> {
         Self { collector, features, kinds, last_monotonic_ns, occupancies, no_exits }
     }
 
-    /// Reads all threads into their accounts and those of their VMs. Returns the threads that are to be given up.
+    /// Reads all threads into their accounts and those of their VMs. Returns the threads that are to be given
+    /// up.
     pub(super) fn run(mut self, slots: &mut Slots, stats: &mut SamplerStats) -> Vec<u32> {
         let mut lost = Vec::new();
         slots.for_each(|thread, vm| {
@@ -120,8 +121,8 @@ impl<'a> Pass<'a> {
         thread.account.exits_added = thread.account.interval.map(|_| added);
     }
 
-    /// Charges the occupants of the CPUs for which a thread waited, if it has an interval or is read for the first time. The
-    /// tables are read only where something may have been added to them.
+    /// Charges the occupants of the CPUs for which a thread waited, if it has an interval or is read for the
+    /// first time. The tables are read only where something may have been added to them.
     fn charge(&mut self, thread: &mut Thread, vm: &mut VmEntry, record: &WalkRecord) {
         let Some(time) = &thread.account.time else { return };
         let waits = time.last().waiting_ns > 0;

@@ -111,8 +111,8 @@ pub(super) fn shares(
     Some(shares.waiting(wait, occupancy, thread.account.shares.as_deref()))
 }
 
-/// Exits of a thread since they were read last, with what they were read from; `None` where there were none, and while they
-/// are being written.
+/// Exits of a thread since they were read last, with what they were read from; `None` where there were none,
+/// and while they are being written.
 pub(super) fn exits(
     collector: &Collector,
     thread: &Thread,

@@ -1,7 +1,7 @@
 //! Which threads are followed, in which slot, and as which vCPU of which VM.
 //!
-//! Pure bookkeeping: lifecycle events go in, actions on the shared tables come out. Events may come twice, out
-//! of order across a reused pid, or not at all; none of that may leak a slot or mix two streams.
+//! Pure bookkeeping: lifecycle events go in, actions on the shared tables come out. Events may come twice,
+//! out of order across a reused pid, or not at all; none of that may leak a slot or mix two streams.
 
 mod entries;
 
@@ -15,7 +15,8 @@ pub(super) use entries::{Departed, Open, Thread, VmEntry};
 
 use crate::source::GuestFacts;
 
-/// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at here.
+/// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at
+/// here.
 #[derive(Debug)]
 pub struct Slots<A, B> {
     threads: BTreeMap<u32, Thread<A>>,
@@ -99,8 +100,8 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.remove(tid, false);
     }
 
-    /// Lets the refused threads be announced again where there are slots now. All of them, for some may have ended since
-    /// without a word: a thread without a slot is none that the programs follow to its end.
+    /// Lets the refused threads be announced again where there are slots now. All of them, for some may have
+    /// ended since without a word: a thread without a slot is none that the programs follow to its end.
     pub fn offer_again(&mut self) {
         if !self.free.is_empty() {
             let refused = std::mem::take(&mut self.refused);
@@ -115,7 +116,8 @@ impl<A: Open, B: Open> Slots<A, B> {
         }
     }
 
-    /// The identity of a VM in exported series: its UUID if no other VM shows the same, else process and start.
+    /// The identity of a VM in exported series: its UUID if no other VM shows the same, else process and
+    /// start.
     pub fn fix_id(&mut self, key: KvmGuest) -> Option<Arc<str>> {
         if let Some(id) = self.vms.get(&key)?.id.clone() {
             return Some(id);
@@ -146,7 +148,8 @@ impl<A: Open, B: Open> Slots<A, B> {
         std::mem::take(&mut self.departed)
     }
 
-    /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of each that changes.
+    /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of
+    /// each that changes.
     pub fn sync_observed(
         &mut self,
         observed: impl Fn(&VmEntry<B>) -> bool,

@@ -1,4 +1,5 @@
-//! CPU quotas by cgroup, version 1 or 2: groups of our own, made and removed, and how often they were throttled.
+//! CPU quotas by cgroup, version 1 or 2: groups of our own, made and removed, and how often they were
+//! throttled.
 
 mod group;
 mod hierarchy;

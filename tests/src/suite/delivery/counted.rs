@@ -1,6 +1,7 @@
 //! What the sampler counted, by the lines of `hvsampler run --json`, and the points that must come of it.
 //!
-//! Written from the documentation of the metrics and not from the encoder, so that both are not wrong in the same way.
+//! Written from the documentation of the metrics and not from the encoder, so that both are not wrong in the
+//! same way.
 
 use std::collections::BTreeMap;
 
@@ -126,7 +127,8 @@ pub(super) fn read(text: &str) -> anyhow::Result<Vec<Snapshot>> {
 
 /// The points of the snapshots, in order. `host_start_unix_ns` is where the host's own series begin.
 ///
-/// A series that the snapshot before had and this one lacks ends, and so does one that came and went in between.
+/// A series that the snapshot before had and this one lacks ends, and so does one that came and went in
+/// between.
 ///
 /// # Errors
 /// When a counter is missing in a line.

@@ -26,14 +26,16 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a program whose standard output goes to `NAME.out` in the directory, and its standard error to `NAME.log`.
+    /// Starts a program whose standard output goes to `NAME.out` in the directory, and its standard error to
+    /// `NAME.log`.
     ///
     /// # Errors
     /// When it cannot be started.
     pub(super) fn start(name: &'static str, mut command: Command, directory: &Path) -> anyhow::Result<Self> {
         let (output, log) = (directory.join(format!("{name}.out")), directory.join(format!("{name}.log")));
         command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&log)?);
-        // SAFETY: between fork and exec the closure makes one system call; it allocates nothing and takes no lock.
+        // SAFETY: between fork and exec the closure makes one system call; it allocates nothing and takes no
+        // lock.
         unsafe { command.pre_exec(|| host::end_with_parent(None)) };
         let child = command.spawn().with_context(|| format!("{name} cannot be started"))?;
         Ok(Self { name, child, output, log })
@@ -110,8 +112,8 @@ impl Drop for Daemon {
 
 /// A port of the loopback interface that is free now.
 ///
-/// Below the range of ports that the kernel gives out by itself: a client that tries again and again to reach a
-/// port of that range, where nobody listens yet, one day gets it as its own and is connected with itself.
+/// Below the range of ports that the kernel gives out by itself: a client that tries again and again to reach
+/// a port of that range, where nobody listens yet, one day gets it as its own and is connected with itself.
 ///
 /// # Errors
 /// When none can be found.

@@ -1,5 +1,5 @@
-//! The sampler's numbers on their way to where operators read them: through the official OpenTelemetry Collector,
-//! and from there into Prometheus.
+//! The sampler's numbers on their way to where operators read them: through the official OpenTelemetry
+//! Collector, and from there into Prometheus.
 //!
 //! | module | what it holds |
 //! |---|---|

@@ -51,7 +51,8 @@ pub(in super::super) fn outage(context: &Context) -> anyhow::Result<Outcome> {
     )))
 }
 
-/// Nobody listens for longer than the queue lasts: what is lost is whole snapshots, and the sampler counts them.
+/// Nobody listens for longer than the queue lasts: what is lost is whole snapshots, and the sampler counts
+/// them.
 pub(in super::super) fn losses(context: &Context) -> anyhow::Result<Outcome> {
     const PROTOCOL: &str = "http/protobuf";
     // Some snapshots of this test's guests, and one at least where others run beside them.

@@ -15,7 +15,8 @@ use super::service::{Service, Settings};
 use super::{QUEUE_BYTES, sees};
 use crate::runner::{Context, Outcome, required_file};
 
-/// Who starves, by name and the most starved first: for each vCPU the part of each second that it waited for a CPU.
+/// Who starves, by name and the most starved first: for each vCPU the part of each second that it waited for
+/// a CPU.
 pub(super) const QUERY_OF_STARVED: &str = r#"sort_desc(
   rate(hypervisor_vcpu_time_seconds_total{hypervisor_vcpu_state="steal"}[1m])
   * on (instance, hypervisor_vm_id) group_left (hypervisor_vm_name) hypervisor_vm_info

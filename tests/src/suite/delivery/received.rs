@@ -1,6 +1,7 @@
 //! What the collector received, by the lines of OTLP/JSON that its file exporter writes.
 //!
-//! Every object is closed: a field that is not expected is an error, for it is something that the sampler did not count.
+//! Every object is closed: a field that is not expected is an error, for it is something that the sampler did
+//! not count.
 
 use std::fmt::Display;
 use std::str::FromStr;

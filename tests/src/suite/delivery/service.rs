@@ -108,7 +108,8 @@ fn text(context: &Context, settings: &Settings<'_>) -> anyhow::Result<String> {
     let lock = context.directory().join("lock");
     let lock = lock.to_str().context("the test's directory is not UTF-8")?;
     let Settings { protocol, endpoint, interval, queue_bytes } = settings;
-    // The time-out is long because an attempt that a busy machine makes late would be made again, and arrive twice.
+    // The time-out is long because an attempt that a busy machine makes late would be made again, and arrive
+    // twice.
     Ok(format!(
         r#"
 interval = "{interval}"

@@ -26,13 +26,15 @@ fn lines() -> Vec<Value> {
         let vcpu = json!({
             "index": 3, "tid": 71, "start_unix_ns": 250, "run_ns": run, "run_delay_ns": 0, "voluntary_switches": 5,
             "involuntary_switches": 6, "migrations": 7, "timeslices": 8, "switches": 11,
-            "running_ns": 0, "waiting_ns": 0, "totals": {"run_ns": 3, "run_delay_ns": 4}, "followed_unix_ns": 260,
+            "running_ns": 0, "waiting_ns": 0, "totals": {"run_ns": 3, "run_delay_ns": 4},
+            "followed_unix_ns": 260,
             "states": {"run": run, "steal": 1, "halted": 2},
         });
         json!({
             "id": "7-1", "name": NAME, "uuid": null, "platform": "unknown", "pid": 70, "start_unix_ns": 200,
             "uptime_ns": 250_000_000,
-            "seen_unix_ns": 220, "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
+            "seen_unix_ns": 220,
+            "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
             "kvm": {"exits": 9, "halt_wait_ns": 250_000_000},
             "steal_by": occupants,
             "co_stop": {"estimated_ns": 125_000_000, "tick_ns": 1_048_576},
@@ -103,7 +105,10 @@ fn otlp() -> Value {
         let sum = json!({"dataPoints": points, "aggregationTemporality": 2});
         json!({"name": name, "description": "d", "unit": unit, "sum": sum})
     };
-    let gauge = |name: &str, unit: &str, points: Vec<Value>| json!({"name": name, "description": "d", "unit": unit, "gauge": {"dataPoints": points}});
+    let gauge = |name: &str, unit: &str, points: Vec<Value>| {
+        let gauge = json!({"dataPoints": points});
+        json!({"name": name, "description": "d", "unit": unit, "gauge": gauge})
+    };
     let time =
         |key: &str, values: [f64; 2]| series(state(key), Some("260"), "asDouble", values.map(Value::from));
     let count = |value: &str| series(vcpu(), Some("250"), "asInt", [value.into(), value.into()]);
@@ -122,7 +127,8 @@ fn otlp() -> Value {
         json!({"name": name, "description": "d", "unit": "s", "exponentialHistogram": histogram})
     };
     let waits = json!({
-        "count": "4", "sum": 0.8, "zeroCount": "1", "positive": {"offset": -3, "bucketCounts": ["2", "0", "1"]},
+        "count": "4", "sum": 0.8, "zeroCount": "1",
+        "positive": {"offset": -3, "bucketCounts": ["2", "0", "1"]},
     });
     let host =
         |at: &str, value: &str| json!({"timeUnixNano": at, "startTimeUnixNano": "500", "asInt": value});
@@ -173,7 +179,8 @@ fn otlp() -> Value {
         level("hypervisor.vm.count", "{vm}", vec![host("1000", "1"), host("2000", "1"), host("3000", "0")]),
     ]);
     let scope = json!({"scope": {"name": "hvsampler", "version": "0.1.0"}, "metrics": metrics});
-    json!({"resourceMetrics": [{"resource": {"attributes": [text("os.type", "linux")]}, "scopeMetrics": [scope]}]})
+    let resource = json!({"attributes": [text("os.type", "linux")]});
+    json!({"resourceMetrics": [{"resource": resource, "scopeMetrics": [scope]}]})
 }
 
 fn read(otlp: &Value) -> Vec<Point> {

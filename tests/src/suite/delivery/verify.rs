@@ -29,8 +29,8 @@ impl Delivery {
     /// Compares; `began_unix_ns` is a time before the service was started.
     ///
     /// # Errors
-    /// When something is wrong with what arrived beyond single points: resource, scopes, order, the start of the
-    /// host's series, the states.
+    /// When something is wrong with what arrived beyond single points: resource, scopes, order, the start of
+    /// the host's series, the states.
     pub(super) fn of(
         snapshots: &[Snapshot],
         batches: Vec<Batch>,

@@ -245,7 +245,9 @@ proptest! {
         let reply = reply(status, &headers, &body);
         for answer in [http(&reply, SystemTime::UNIX_EPOCH), grpc(&reply)] {
             match answer {
-                Answer::Taken { message, .. } => prop_assert!(message.unwrap_or_default().len() <= 4 * MAX_TEXT),
+                Answer::Taken { message, .. } => {
+                    prop_assert!(message.unwrap_or_default().len() <= 4 * MAX_TEXT);
+                }
                 Answer::Retry { failure, .. } | Answer::Refused { failure, .. } => {
                     prop_assert!(failure.text.len() <= 4 * MAX_TEXT + 128);
                 }

@@ -58,7 +58,8 @@ impl VmAccount {
         self.ledger.charged()
     }
 
-    /// Shares out the run delay of the vCPUs' intervals since the last call. `lives` tells of a VM whether it still does.
+    /// Shares out the run delay of the vCPUs' intervals since the last call. `lives` tells of a VM whether it
+    /// still does.
     pub fn share_out(
         &mut self,
         mut name: impl FnMut(RawOccupant) -> Named,
@@ -72,7 +73,8 @@ impl VmAccount {
             parts.push((RawOccupant::Nobody, rest));
         }
         let mut named: Vec<_> = parts.into_iter().map(|(raw, ns)| (name(raw), ns)).collect();
-        // Keys of VMs first: to compare them is cheaper than their names, and there may be hundreds for each victim.
+        // Keys of VMs first: to compare them is cheaper than their names, and there may be hundreds for each
+        // victim.
         named.sort_unstable_by(|(a, _), (b, _)| a.vm.cmp(&b.vm).then_with(|| a.occupant.cmp(&b.occupant)));
         named.dedup_by(|(later, ns), (earlier, sum)| {
             let same = later.vm == earlier.vm && later.occupant == earlier.occupant;
@@ -118,8 +120,9 @@ impl VmAccount {
         }
     }
 
-    /// Tells further VMs apart from now on: as long as there is room, and in the place of one that has taken less in a long
-    /// while than the other in this interval. What a VM took before is among the rest, and stays there.
+    /// Tells further VMs apart from now on: as long as there is room, and in the place of one that has taken
+    /// less in a long while than the other in this interval. What a VM took before is among the rest, and
+    /// stays there.
     fn give_own_series(&mut self, named: &[(Named, u64)], now_unix_ns: u64) {
         for (one, ns) in named {
             let (Some(key), Some(id)) = (one.vm, one.occupant.id.clone()) else { continue };

@@ -1,4 +1,5 @@
-//! Who those are that take time: VMs by the registry, other processes and kernel threads by what `/proc` calls them.
+//! Who those are that take time: VMs by the registry, other processes and kernel threads by what `/proc`
+//! calls them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,8 @@ use crate::{
 
 /// Processes whose names are remembered at a time.
 const MAX_NAMES: usize = 4096;
-/// Snapshots for which a name is remembered that nobody asks for: its process may have ended, and its id be another's.
+/// Snapshots for which a name is remembered that nobody asks for: its process may have ended, and its id be
+/// another's.
 const KEPT: u64 = 6;
 /// The same for kernel threads, which stay.
 const KEPT_KERNEL: u64 = 360;
@@ -110,7 +112,8 @@ pub(in super::super) struct KnownVm {
     pub(in super::super) ended: bool,
 }
 
-/// All VMs by process. Of a process that runs several the first stands for all: who had a CPU is known by process.
+/// All VMs by process. Of a process that runs several the first stands for all: who had a CPU is known by
+/// process.
 pub(in super::super) type VmsByPid = BTreeMap<u32, KnownVm>;
 
 /// Who a raw is to the VM that it took time from.

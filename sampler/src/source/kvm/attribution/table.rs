@@ -1,5 +1,5 @@
-//! From tables of occupants to shares: what was added to a thread's table since it was read last, and to whom a wait that goes
-//! on is to be charged.
+//! From tables of occupants to shares: what was added to a thread's table since it was read last, and to whom
+//! a wait that goes on is to be charged.
 
 use sampler_ebpf::abi::{
     Laying, MARK_SHIFT, MARKS, Occupancy, STRETCHES, SlotShares, WHO_IDLE, WHO_PID, WHO_UNKNOWN, Who,
@@ -51,8 +51,8 @@ pub struct Wait {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadShares {
     table: SlotShares,
-    /// Run delay that the kernel counts and the table lacks, of a wait whose end no program saw. The next switch-out puts it
-    /// into the table.
+    /// Run delay that the kernel counts and the table lacks, of a wait whose end no program saw. The next
+    /// switch-out puts it into the table.
     lacking_ns: u64,
     /// The wait that goes on, which is not in the table yet, and its parts.
     wait: Option<Wait>,
@@ -69,8 +69,8 @@ impl ThreadShares {
         Self { table, lacking_ns, wait: None, pending: Vec::new() }
     }
 
-    /// With a wait that goes on, on a CPU that remembers this. Of a wait that went on at the reading before only the part
-    /// since then is laid over the CPU's memory, which may not reach back further.
+    /// With a wait that goes on, on a CPU that remembers this. Of a wait that went on at the reading before
+    /// only the part since then is laid over the CPU's memory, which may not reach back further.
     #[must_use]
     pub fn waiting(mut self, wait: Wait, occupancy: Option<&Occupancy>, before: Option<&Self>) -> Self {
         let same = |other: &Wait| other.cpu == wait.cpu && other.queued_ns == wait.queued_ns;

@@ -69,7 +69,11 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 
 proptest! {
     #[test]
-    fn what_is_drawn_is_what_was(all in proptest::collection::vec(turns(), 1..5), begin in 0_u64..1 << 50, ticks in 1..=MOST_TICKS) {
+    fn what_is_drawn_is_what_was(
+        all in proptest::collection::vec(turns(), 1..5),
+        begin in 0_u64..1 << 50,
+        ticks in 1..=MOST_TICKS,
+    ) {
         let threads: Vec<_> = all.iter().map(|turns| Thread::new(begin, turns)).collect();
         // A walk sees all of them asleep for good; what is older than a timeline cannot be asked for.
         let end = threads.iter().map(|thread| thread.slot.left_ns).max().unwrap() >> SHIFT;
