@@ -132,14 +132,15 @@ impl Work {
             let interval = schedule.interval;
             let due = self.rhythm.due(interval);
             let now = Instant::now();
+            // First: where readings take longer than the interval, a snapshot is always due.
+            if now.duration_since(discovered) >= schedule.discovery_interval {
+                discovered = now;
+                self.driver.rediscover();
+            }
             if now >= due {
                 let due = self.rhythm.begin(now, interval);
                 self.snapshot(Some(due));
                 continue;
-            }
-            if now.duration_since(discovered) >= schedule.discovery_interval {
-                discovered = now;
-                self.driver.rediscover();
             }
             self.driver.attend(LONGEST_WAIT.min(due - now));
         }

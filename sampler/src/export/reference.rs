@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::model::{
-    SamplerKind, SamplerStats,
+    Level, SamplerKind, SamplerStats,
     catalog::{Entity, Family, ForEachEntity, Instrument, Series, Start, for_each_entity},
 };
 
@@ -17,8 +17,8 @@ Sums are cumulative. Histograms are exponential, of scale 0: their buckets are p
 a host does not know is absent, never zero. *Start* is the moment at which a value was zero. A series ends
 with one point that is flagged as having no recorded value.
 
-[meaning.md](meaning.md) says what the states mean and where they come from. The same catalog for tools is
-[registry.yaml](registry.yaml).
+[meaning.md](meaning.md) says what the states mean and where they come from. The same for tools, without what
+the sampler counts of itself, is [registry.yaml](registry.yaml).
 ";
 
 /// The reference page, as Markdown.
@@ -54,11 +54,11 @@ impl Page {
         let Family { name, unit, instrument, help, level } = series.family;
         let _ = writeln!(
             self.text,
-            "\n### {name}\n\n{}\n\n{}, unit `{}`, at level {}. Start: {}.",
+            "\n### {name}\n\n{}\n\n{}, unit `{}`, {}.\nStart: {}.",
             wrapped(help),
             title(instrument),
             unit.ucum(),
-            level.key(),
+            at_level(level),
             start(series.start),
         );
         for dimension in series.attributes {
@@ -84,12 +84,16 @@ impl Page {
             let (name, unit) = row.metric();
             let _ = writeln!(self.text, "| `{name}` | {kind} | `{unit}` | {help} |");
         }
+        self.text.push_str(
+            "\nBeside these: `hypervisor.sampler.sink.dropped` by sink, `hypervisor.sampler.export.*`, and\n`process.cpu.time` and \
+             `process.memory.usage` of the sampler. [meaning.md](meaning.md#losses) has them.\n",
+        );
     }
 }
 
 /// A text in lines that one reads.
 fn wrapped(text: &str) -> String {
-    const COLUMNS: usize = 110;
+    const COLUMNS: usize = 108;
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let last = lines.len() - 1;
@@ -113,13 +117,20 @@ const fn title(instrument: Instrument) -> &'static str {
     }
 }
 
+const fn at_level(level: Level) -> &'static str {
+    match level {
+        Level::Basic => "at every level",
+        Level::Full => "at level full only",
+    }
+}
+
 const fn start(start: Start) -> &'static str {
     match start {
         Start::None => "none, a value of the moment",
         Start::Sampler => "when the sampler began",
-        Start::Created => "when the thread, or the VMM's process, was created",
+        Start::Created => "when the vCPU's thread, the VMM's process was created",
         Start::Followed => "when the sampler began to follow it",
-        Start::Own => "since it has a series of its own",
+        Start::Own => "when it got a series of its own",
     }
 }
 

@@ -7,8 +7,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     boot_unix_ns: u64,
-    /// Unix time when `CLOCK_MONOTONIC` was zero, by the same distance, ns.
-    monotonic_unix_ns: u64,
 }
 
 impl Clock {
@@ -18,12 +16,7 @@ impl Clock {
         let before = read(libc::CLOCK_BOOTTIME);
         let unix = unix_ns();
         let after = read(libc::CLOCK_BOOTTIME);
-        let boot = before + after.saturating_sub(before) / 2;
-        let monotonic = read(libc::CLOCK_MONOTONIC);
-        // Time that the host slept passes on the one clock alone.
-        let slept = read(libc::CLOCK_BOOTTIME).saturating_sub(monotonic);
-        let boot_unix_ns = unix.saturating_sub(boot);
-        Self { boot_unix_ns, monotonic_unix_ns: boot_unix_ns.saturating_add(slept) }
+        Self { boot_unix_ns: unix.saturating_sub(before + after.saturating_sub(before) / 2) }
     }
 
     /// `CLOCK_MONOTONIC`, ns.
@@ -42,12 +35,6 @@ impl Clock {
     #[must_use]
     pub fn unix_ns(self) -> u64 {
         unix_ns()
-    }
-
-    /// Unix time of a moment of `CLOCK_MONOTONIC`, ns.
-    #[must_use]
-    pub const fn unix_of_monotonic(self, monotonic_ns: u64) -> u64 {
-        self.monotonic_unix_ns.saturating_add(monotonic_ns)
     }
 
     /// Unix time of a moment of `CLOCK_BOOTTIME`, ns.

@@ -80,10 +80,12 @@ pub(super) struct OnCpu {
 }
 
 impl OnCpu {
-    /// Opens the account: nothing was before this.
+    /// Opens the account: nothing was before this. What is observed from the first reading on is broken down
+    /// from there on, so that no series begins as CPU time that is not, and ends with the next reading.
     pub(super) fn follow(first: &ModeTimes) -> Self {
-        let none = Parts::default();
-        Self { last: *first, total: none, early_guest_ns: 0, early_vmm_ns: 0, early_poll_ns: 0, step: none }
+        let step = Parts::default();
+        let total = Parts { is_observed: first.observed && !first.torn, ..step };
+        Self { last: *first, total, early_guest_ns: 0, early_vmm_ns: 0, early_poll_ns: 0, step }
     }
 
     /// Shares out the run time of an interval. Returns whether more was told than it has, by more than
@@ -202,6 +204,17 @@ mod tests {
         let mut account = OnCpu::follow(&told(0, 0, 0, 70));
         assert!(!account.advance(&told(600, 250, 100, 90), 1_000));
         assert_eq!(step(&account), [Some(600), Some(280), Some(100), Some(20), None]);
+    }
+
+    #[test]
+    fn where_following_begins_the_states_are_there_that_will_be() {
+        let total = |first: &ModeTimes| {
+            let mut times = StateTimes::default();
+            OnCpu::follow(first).write_total(&mut times);
+            [State::Guest, State::Kernel, State::Vmm, State::Poll, State::Run].map(|state| times.get(state))
+        };
+        assert_eq!(total(&told(600, 250, 100, 90)), [Some(0), Some(0), Some(0), Some(0), None]);
+        assert_eq!(total(&ModeTimes::default()), [None, None, None, None, Some(0)]);
     }
 
     #[test]

@@ -346,9 +346,9 @@ sampler_stats! {
     Counter slots_exhausted, "{thread}";
     /// Slots in use.
     UpDown slots_used, "{slot}";
-    /// Readings whose states came to more than the wall time, or the observed parts of the CPU time to more
-    /// than the run time, by more than 50 microseconds, or halt polls by more than a millisecond. What a
-    /// thread that never sleeps cannot make up for is counted once.
+    /// Readings whose parts came to more than their whole: states to more than the wall time, or parts of CPU
+    /// time to more than the run time, by more than 50 microseconds; or halt polls by more than a
+    /// millisecond. An excess that lasts is counted once.
     Counter negative_remainders, "{reading}";
     /// Counters that were found lower than before and were held.
     Counter counter_regressions, "{reading}";

@@ -239,6 +239,19 @@ fn a_name_that_arrives_late_ends_the_nameless_info() {
 }
 
 #[test]
+fn a_guest_that_comes_back_under_another_id_ends_all_of_the_old_one() {
+    let mut encoder = encoder();
+    let mut snapshot = snapshot_of(1, 1);
+    let first = encode(&mut encoder, &snapshot);
+    let (begun, old) = (first[0].points, snapshot.vms[0].id.clone());
+    snapshot.vms[0].id = "another".into();
+    let requests = encode(&mut encoder, &snapshot);
+    assert_eq!(requests[0].ends, begun - 1, "all but the number of VMs");
+    let live = points(&requests, "hypervisor.vm.steal.time").into_iter().filter(|point| point.flags == 0);
+    assert!(live.into_iter().all(|point| !format!("{:?}", point.attributes).contains(&*old)));
+}
+
+#[test]
 fn a_guest_that_takes_an_id_over_ends_the_helpers_that_it_lacks() {
     let mut encoder = encoder();
     let mut snapshot = snapshot_of(1, 1);

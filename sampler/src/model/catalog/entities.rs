@@ -50,6 +50,22 @@ pub trait Entity: 'static {
 
 const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM; it never changes while the VM lives.");
 
+/// Tells a VM from others by all that its attributes come from.
+type VmId = Option<(VmKey, Arc<str>)>;
+
+fn vm_id(vm: Of<'_>) -> VmId {
+    vm.map(|vm| (vm.key, vm.id.clone()))
+}
+
+fn is_vm(vm: Of<'_>, id: &VmId) -> bool {
+    match (vm, id) {
+        // The same text most often, and then it need not be compared.
+        (Some(vm), Some((key, id))) => vm.key == *key && (Arc::ptr_eq(&vm.id, id) || vm.id == *id),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
 fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
     put(VM_ID.0, Attribute::Text(vm.map_or("", |vm| &*vm.id)));
 }
@@ -93,7 +109,8 @@ pub struct VmEntity;
 
 impl Entity for VmEntity {
     type Data = Vm;
-    type Key = VmKey;
+    /// With the id: a VM whose threads all ended and began anew in between may have another one.
+    type Key = (VmKey, Arc<str>);
 
     const NAME: &'static str = "a VM";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[VM_ID];
@@ -103,8 +120,12 @@ impl Entity for VmEntity {
         snapshot.vms.iter().map(|vm| (Some(vm), vm))
     }
 
-    fn key(_: Of<'_>, vm: &Vm) -> VmKey {
-        vm.key
+    fn key(_: Of<'_>, vm: &Vm) -> Self::Key {
+        (vm.key, vm.id.clone())
+    }
+
+    fn has_key(_: Of<'_>, vm: &Vm, (key, id): &Self::Key) -> bool {
+        vm.key == *key && vm.id == *id
     }
 
     fn start(vm: Of<'_>, _: &Vm, start: Start) -> u64 {
@@ -122,7 +143,7 @@ pub struct InfoEntity;
 
 impl Entity for InfoEntity {
     type Data = Vm;
-    type Key = (VmKey, Option<Arc<str>>, Option<Arc<str>>, &'static str);
+    type Key = (VmKey, Arc<str>, Option<Arc<str>>, Option<Arc<str>>, &'static str);
 
     const NAME: &'static str = "what is known of a VM";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
@@ -139,11 +160,11 @@ impl Entity for InfoEntity {
     }
 
     fn key(_: Of<'_>, vm: &Vm) -> Self::Key {
-        (vm.key, vm.name.clone(), vm.uuid.clone(), vm.platform)
+        (vm.key, vm.id.clone(), vm.name.clone(), vm.uuid.clone(), vm.platform)
     }
 
-    fn has_key(_: Of<'_>, vm: &Vm, (key, name, uuid, platform): &Self::Key) -> bool {
-        vm.key == *key && vm.name == *name && vm.uuid == *uuid && vm.platform == *platform
+    fn has_key(_: Of<'_>, vm: &Vm, (key, id, name, uuid, platform): &Self::Key) -> bool {
+        vm.key == *key && vm.id == *id && vm.name == *name && vm.uuid == *uuid && vm.platform == *platform
     }
 
     fn start(vm: Of<'_>, _: &Vm, start: Start) -> u64 {
@@ -172,8 +193,8 @@ pub struct VcpuEntity;
 
 impl Entity for VcpuEntity {
     type Data = Vcpu;
-    /// With the number: a thread that runs another vCPU now is another one.
-    type Key = (VcpuId, u32);
+    /// With the number and the VM: a thread that runs another vCPU now is another one.
+    type Key = (VcpuId, u32, VmId);
 
     const NAME: &'static str = "a vCPU";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
@@ -184,8 +205,12 @@ impl Entity for VcpuEntity {
         snapshot.vms.iter().flat_map(|vm| vm.vcpus_by_index().map(move |vcpu| (Some(vm), vcpu)))
     }
 
-    fn key(_: Of<'_>, vcpu: &Vcpu) -> Self::Key {
-        (vcpu.id, vcpu.index)
+    fn key(vm: Of<'_>, vcpu: &Vcpu) -> Self::Key {
+        (vcpu.id, vcpu.index, vm_id(vm))
+    }
+
+    fn has_key(vm: Of<'_>, vcpu: &Vcpu, (id, index, of): &Self::Key) -> bool {
+        vcpu.id == *id && vcpu.index == *index && is_vm(vm, of)
     }
 
     fn start(_: Of<'_>, vcpu: &Vcpu, start: Start) -> u64 {
@@ -208,12 +233,15 @@ pub struct ExitEntity;
 
 impl Entity for ExitEntity {
     type Data = (ExitKind, ExitTotals);
-    type Key = (Option<VmKey>, ExitKind);
+    type Key = (VmId, ExitKind);
 
     const NAME: &'static str = "a VM's exits of one kind";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
         VM_ID,
-        ("hypervisor.exit.reason", "Why the guest was left, in words that hold for all processors."),
+        (
+            "hypervisor.exit.reason",
+            "Why the guest was left, in words that hold for all processors; meaning.md has them.",
+        ),
         ("hypervisor.exit.raw", "The kernel's name for it; absent of those that have no row of their own."),
     ];
     const SERIES: &'static [Series<(ExitKind, ExitTotals)>] = vm::EXIT_SERIES;
@@ -223,7 +251,11 @@ impl Entity for ExitEntity {
     }
 
     fn key(vm: Of<'_>, (kind, _): &Self::Data) -> Self::Key {
-        (vm.map(|vm| vm.key), *kind)
+        (vm_id(vm), *kind)
+    }
+
+    fn has_key(vm: Of<'_>, (kind, _): &Self::Data, (id, known): &Self::Key) -> bool {
+        is_vm(vm, id) && kind == known
     }
 
     fn start(vm: Of<'_>, _: &Self::Data, start: Start) -> u64 {
@@ -245,9 +277,9 @@ pub struct StealByEntity;
 
 impl Entity for StealByEntity {
     type Data = AttributedVm;
-    type Key = (Option<VmKey>, Arc<str>, u64);
+    type Key = (VmId, Arc<str>, u64);
 
-    const NAME: &'static str = "a VM that takes another's time";
+    const NAME: &'static str = "a VM that waited and another that had the CPU";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
         VM_ID,
         ("hypervisor.steal.by.kind", "Always vm."),
@@ -260,11 +292,11 @@ impl Entity for StealByEntity {
     }
 
     fn key(vm: Of<'_>, by: &AttributedVm) -> Self::Key {
-        (vm.map(|vm| vm.key), by.id.clone(), by.since_unix_ns)
+        (vm_id(vm), by.id.clone(), by.since_unix_ns)
     }
 
     fn has_key(vm: Of<'_>, by: &AttributedVm, (key, id, since_unix_ns): &Self::Key) -> bool {
-        vm.map(|vm| vm.key) == *key && by.id == *id && by.since_unix_ns == *since_unix_ns
+        is_vm(vm, key) && by.id == *id && by.since_unix_ns == *since_unix_ns
     }
 
     fn start(_: Of<'_>, by: &AttributedVm, start: Start) -> u64 {

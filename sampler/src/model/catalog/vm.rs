@@ -34,7 +34,7 @@ pub(super) const SERIES: &[Series<Vm>] = &[
     ),
     distribution(
         "hypervisor.vcpu.wakeup.latency",
-        "The same, of the waits that followed a sleep: from the wake-up to running.",
+        "Wait for a physical CPU after a sleep: from the wake-up to running.",
         |vm, _| Some(vm.distributions.get(Distribution::WakeupLatency)),
     ),
     distribution(
@@ -151,7 +151,7 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
         Family::counter(
             "hypervisor.vm.exit.vmm.time",
             Unit::Seconds,
-            "Part of that time which exits that went on to the VMM spent outside KVM_RUN, asleep or waiting for a CPU \
+            "Time outside KVM_RUN between an exit that went on to the VMM and the next entry; sleep and waits for a CPU \
              included.",
         )
         .at_level_full(),

@@ -29,8 +29,8 @@ pub(super) type Departed = slots::Departed<ThreadAccount>;
 pub struct ThreadAccount {
     /// Its time, from the first reading on.
     pub time: Option<Account>,
-    /// `CLOCK_MONOTONIC` at the first reading, ns; 0 before.
-    pub followed_monotonic_ns: u64,
+    /// `CLOCK_BOOTTIME` at the first reading, ns; 0 before.
+    pub followed_boottime_ns: u64,
     /// What the last interval added.
     pub interval: Option<Interval>,
     /// What KVM counts of its vCPU, where that was read in the last walk.

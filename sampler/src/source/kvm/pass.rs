@@ -30,6 +30,8 @@ pub(super) struct Pass<'a> {
     kinds: &'a ExitKinds,
     /// When the snapshot before was taken, by `CLOCK_MONOTONIC`, ns.
     last_monotonic_ns: Option<u64>,
+    /// For how long the host has slept: by how much `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, ns.
+    slept_ns: u64,
     occupancies: Occupancies,
     no_exits: Arc<Exits>,
 }
@@ -40,9 +42,10 @@ impl<'a> Pass<'a> {
         features: &'a Features,
         kinds: &'a ExitKinds,
         last_monotonic_ns: Option<u64>,
+        slept_ns: u64,
     ) -> Self {
         let (occupancies, no_exits) = (Occupancies::default(), Arc::default());
-        Self { collector, features, kinds, last_monotonic_ns, occupancies, no_exits }
+        Self { collector, features, kinds, last_monotonic_ns, slept_ns, occupancies, no_exits }
     }
 
     /// Reads all threads into their accounts and those of their VMs. Returns the threads that are to be given
@@ -77,7 +80,7 @@ impl<'a> Pass<'a> {
             return thread.missed >= MISSES;
         }
         thread.missed = 0;
-        count(advance(thread, record, self.features, self.last_monotonic_ns), stats);
+        count(self.advance(thread, record), stats);
         if let Some(added) = take_in_kvm_counts(thread, readings::kvm_counts(record, self.features)) {
             vm.account.kvm_counts = vm.account.kvm_counts.plus(&added);
         }
@@ -85,6 +88,24 @@ impl<'a> Pass<'a> {
         thread.account.unpaired = record.unpaired;
         thread.strange = if readings::has_kvm(record) { 0 } else { thread.strange + 1 };
         thread.strange >= STRANGERS
+    }
+
+    fn advance(&self, thread: &mut Thread, record: &WalkRecord) -> Faults {
+        let reading = readings::reading(record, self.features);
+        if let Some(time) = &mut thread.account.time {
+            let (interval, faults) = time.advance(reading);
+            thread.account.interval = Some(interval);
+            return faults;
+        }
+        thread.account.followed_boottime_ns = reading.monotonic_ns.saturating_add(self.slept_ns);
+        // Of a thread that is younger than the interval everything is known, not just its last part.
+        if self.last_monotonic_ns.is_some_and(|last| thread.start_monotonic_ns >= last) {
+            let (time, interval, faults) = Account::follow_from_creation(reading, thread.start_monotonic_ns);
+            (thread.account.time, thread.account.interval) = (Some(time), Some(interval));
+            return faults;
+        }
+        (thread.account.time, thread.account.interval) = (Some(Account::follow(reading)), None);
+        Faults::default()
     }
 
     /// Brings the distributions of a thread and its VM up to date.
@@ -151,29 +172,6 @@ impl<'a> Pass<'a> {
         }
         thread.account.shares = Some(Box::new(now));
     }
-}
-
-fn advance(
-    thread: &mut Thread,
-    record: &WalkRecord,
-    features: &Features,
-    last_monotonic_ns: Option<u64>,
-) -> Faults {
-    let reading = readings::reading(record, features);
-    if let Some(time) = &mut thread.account.time {
-        let (interval, faults) = time.advance(reading);
-        thread.account.interval = Some(interval);
-        return faults;
-    }
-    thread.account.followed_monotonic_ns = reading.monotonic_ns;
-    // Of a thread that is younger than the interval everything is known, not just its last part.
-    if last_monotonic_ns.is_some_and(|last| thread.start_monotonic_ns >= last) {
-        let (time, interval, faults) = Account::follow_from_creation(reading, thread.start_monotonic_ns);
-        (thread.account.time, thread.account.interval) = (Some(time), Some(interval));
-        return faults;
-    }
-    (thread.account.time, thread.account.interval) = (Some(Account::follow(reading)), None);
-    Faults::default()
 }
 
 fn count(faults: Faults, stats: &mut SamplerStats) {

@@ -41,7 +41,7 @@ const fn followed(thread: &Thread, account: &Account, clock: Clock) -> u64 {
     if account.is_from_creation() {
         clock.unix_of_boottime(thread.id.start_boottime_ns)
     } else {
-        clock.unix_of_monotonic(thread.account.followed_monotonic_ns)
+        clock.unix_of_boottime(thread.account.followed_boottime_ns)
     }
 }
 
