@@ -140,6 +140,11 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
+    /// The process's id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for the ready line.
     pub(crate) fn wait(mut self) -> Result<Guest, GuestError> {
         let pid = self.child.id();

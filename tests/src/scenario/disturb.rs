@@ -4,6 +4,8 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::host;
+
 /// A disturbance that did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DisturbError {
@@ -41,14 +43,35 @@ impl Disturbance {
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start<S>(what: &'static str, pause: Duration, mut step: S) -> Result<Self, DisturbError>
+    pub fn start<S>(what: &'static str, pause: Duration, step: S) -> Result<Self, DisturbError>
     where
+        S: FnMut(&mut fastrand::Rng) -> Result<(), String> + Send + 'static,
+    {
+        Self::after(|| Ok(()), what, pause, step)
+    }
+
+    /// The same from a real-time thread: its steps come in time however the CPUs are taken.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; that there may be no such thread is told at the end.
+    pub fn in_real_time<S>(what: &'static str, pause: Duration, step: S) -> Result<Self, DisturbError>
+    where
+        S: FnMut(&mut fastrand::Rng) -> Result<(), String> + Send + 'static,
+    {
+        let before = || host::real_time(0).map_err(|error| format!("no real-time thread: {error}"));
+        Self::after(before, what, pause, step)
+    }
+
+    fn after<B, S>(before: B, what: &'static str, pause: Duration, mut step: S) -> Result<Self, DisturbError>
+    where
+        B: FnOnce() -> Result<(), String> + Send + 'static,
         S: FnMut(&mut fastrand::Rng) -> Result<(), String> + Send + 'static,
     {
         let (stop, stopped) = mpsc::channel();
         let repeat = move || {
             let mut random = fastrand::Rng::with_seed(1);
             let mut steps = 0;
+            before().map_err(|reason| DisturbError::Step { what, steps, reason })?;
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 step(&mut random).map_err(|reason| DisturbError::Step { what, steps, reason })?;
                 steps += 1;

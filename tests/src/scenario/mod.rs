@@ -80,6 +80,16 @@ impl Scale<'_> {
     /// Starts the guests; those of one CPU are pinned to it, or may run on all when `pinned` is false. One
     /// guest on each CPU never sleeps.
     fn start(&self, name: &str, pinned: bool) -> Result<Guests, GuestError> {
+        self.start_with(name, pinned, |_| Ok(()))
+    }
+
+    /// The same; `born` gets the id of each process before its vCPUs run.
+    fn start_with<E: From<GuestError>>(
+        &self,
+        name: &str,
+        pinned: bool,
+        born: impl Fn(u32) -> Result<(), E>,
+    ) -> Result<Guests, E> {
         let mut starting = Vec::new();
         for &cpu in self.cpus.numbers() {
             for number in 0..self.guests_per_cpu {
@@ -88,10 +98,12 @@ impl Scale<'_> {
                 let mut config = GuestConfig::new(format!("{name}-{cpu}-{number}"), vcpus, load);
                 let pin = CpuList::one(cpu).ok().filter(|_| pinned);
                 config.cpus = Some(pin.unwrap_or_else(|| self.cpus.clone()));
-                starting.push(Guest::begin(self.binary, &config)?);
+                let guest = Guest::begin(self.binary, &config)?;
+                born(guest.pid())?;
+                starting.push(guest);
             }
         }
-        starting.into_iter().map(crate::guest::Starting::wait).collect()
+        starting.into_iter().map(|guest| Ok(guest.wait()?)).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use super::{Disturbance, Scale, Scenario, ScenarioError, threads};
@@ -11,8 +12,10 @@ use crate::oracle::{CpuGroup, CpuQuota, Hierarchy};
 
 const PAUSE: Duration = Duration::from_millis(50);
 const PERIOD: Duration = Duration::from_millis(10);
+/// Time without a quota.
+const WITHOUT: Duration = Duration::from_millis(2);
 
-/// Guests that share a cgroup with a CPU quota, which is changed and now and then taken away.
+/// Guests that share a cgroup with a CPU quota, which is changed and now and then taken away for a moment.
 #[derive(Debug)]
 pub struct Quota {
     disturbance: Disturbance,
@@ -28,19 +31,30 @@ impl Quota {
     /// When a guest does not start or the group cannot be made.
     pub fn start(scale: &Scale<'_>, directory: &Path) -> Result<Self, ScenarioError> {
         let group = Arc::new(CpuGroup::create(Hierarchy::find_or_mount(directory)?)?);
-        let guests = scale.start("quota", true)?;
-        for guest in guests.iter() {
-            group.add_process(guest.pid())?;
-        }
+        // From their first moment on: see below what guests without a quota do to others.
+        group.set_quota(Some(tenths(9)))?;
+        let guests =
+            scale.start_with("quota", true, |pid| Ok::<_, ScenarioError>(group.add_process(pid)?))?;
         let changed = Arc::clone(&group);
-        let disturbance = Disturbance::start("changing a quota", PAUSE, move |random| {
-            // From four tenths of a CPU to all of two; one time in four none at all.
-            let quota = CpuQuota { quota: PERIOD * random.u32(4..20) / 10, period: PERIOD };
-            let quota = (random.u8(0..4) != 0).then_some(quota);
-            changed.set_quota(quota).map_err(|error| error.to_string())
+        // Below one CPU, in real time, and never for long without any: under Linux 6.18 guests that want all
+        // CPUs were seen to keep all others from them for minutes, kernel threads too. A thread that waits there
+        // with the next quota would let them, and so would one that is told to end.
+        let disturbance = Disturbance::in_real_time("changing a quota", PAUSE, move |random| {
+            let set = |quota| changed.set_quota(quota).map_err(|error| error.to_string());
+            if random.u8(0..4) == 0 {
+                set(None)?;
+                thread::sleep(WITHOUT);
+            }
+            // From three tenths of a CPU to nine.
+            set(Some(tenths(random.u32(3..=9))))
         })?;
         Ok(Self { guests, disturbance, group })
     }
+}
+
+/// A quota of so many tenths of a CPU.
+fn tenths(tenths: u32) -> CpuQuota {
+    CpuQuota { quota: PERIOD * tenths / 10, period: PERIOD }
 }
 
 impl Scenario for Quota {

@@ -39,10 +39,7 @@ impl Hog {
 
     /// Before all others on its CPU from now on. False where the machine does not let it.
     fn real_time(&self) -> bool {
-        let priority = libc::sched_param { sched_priority: 10 };
-        let pid = libc::pid_t::try_from(self.0.id()).unwrap_or(libc::pid_t::MAX);
-        // SAFETY: a valid parameter; nothing but the child's scheduling changes.
-        unsafe { libc::sched_setscheduler(pid, libc::SCHED_FIFO, &raw const priority) == 0 }
+        host::real_time(self.0.id()).is_ok()
     }
 }
 
