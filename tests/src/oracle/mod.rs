@@ -5,6 +5,7 @@
 //! | [`Schedstat`] | `/proc/PID/task/TID/schedstat` | to the nanosecond, once the thread is off its CPU |
 //! | [`Switches`] | `/proc/PID/task/TID/status` | yes |
 //! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state and start; times in it are sampled and not used |
+//! | [`threads`] | `/proc/PID/task`: ids and names | of those that live through the look |
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
 //! | [`KvmTrace`] | tracefs: the events `kvm_entry` and `kvm_exit`, in a buffer of its own | counts yes, times to a microsecond for each |
@@ -21,6 +22,7 @@ mod sched_trace;
 mod schedstat;
 mod task_stat;
 mod task_status;
+mod tasks;
 mod trace;
 
 pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling};
@@ -32,3 +34,4 @@ pub use sched_trace::{Activity, Change, SchedTrace};
 pub use schedstat::{Schedstat, SchedstatFile};
 pub use task_stat::{TaskStat, TaskState};
 pub use task_status::Switches;
+pub use tasks::{if_there, threads};

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Signal, kill_process};
 
 use crate::host;
-use crate::oracle::{Schedstat, TaskStat};
+use crate::oracle::{self, Schedstat, TaskStat};
 use crate::runner::{Context, Outcome};
 
 const LIMIT: Duration = Duration::from_secs(15);
@@ -73,15 +73,8 @@ fn name(pid: u32) -> anyhow::Result<String> {
 /// Share of the time, in percent, that each vCPU of demo-fight waits for its CPU.
 fn fight_share(guests: &[(u32, String)]) -> anyhow::Result<Vec<f64>> {
     let fight = guests.iter().find(|(_, name)| name == "demo-fight").context("demo-fight is missing")?.0;
-    let mut vcpus = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{fight}/task"))? {
-        let path = entry?.path();
-        if fs::read_to_string(path.join("comm"))?.ends_with("/KVM\n") {
-            vcpus.push(
-                path.file_name().and_then(|name| name.to_str()?.parse().ok()).context("a strange task")?,
-            );
-        }
-    }
+    let threads = oracle::threads(fight)?.into_iter();
+    let vcpus: Vec<u32> = threads.filter(|(_, name)| name.ends_with("/KVM")).map(|(tid, _)| tid).collect();
     ensure!(vcpus.len() == 2, "demo-fight has {} vCPUs", vcpus.len());
     let waited = |tid: &u32| Ok(Schedstat::of(fight, *tid)?.run_delay_ns);
     let begin = Instant::now();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use super::sampler;
 use crate::exactness::Thread;
 use crate::guest::{Guest, GuestConfig};
 use crate::host::{self, CpuList};
-use crate::oracle::{Schedstat, TaskStat, TaskState};
+use crate::oracle::{self, Schedstat, TaskStat, TaskState};
 use crate::runner::{Context, Disturbed, Outcome};
 use crate::vmm::Load;
 
@@ -147,8 +147,7 @@ impl Process {
     /// Its threads that run no vCPU, and kernel threads that are named for it.
     fn helpers(&self) -> anyhow::Result<BTreeMap<Thread, HelperKind>> {
         let mut helpers = BTreeMap::new();
-        for tid in numbers_in(&Path::new("/proc").join(self.pid.to_string()).join("task"))? {
-            let name = fs::read_to_string(format!("/proc/{}/task/{tid}/comm", self.pid))?;
+        for (tid, name) in oracle::threads(self.pid)? {
             let kind = match name.as_str() {
                 _ if tid == self.pid => HelperKind::Emulator,
                 io if io.starts_with("IO ") => HelperKind::IoThread,
@@ -163,15 +162,20 @@ impl Process {
         Ok(helpers)
     }
 
-    /// Its helpers with what the kernel counts of each, or nothing while one of them may run.
+    /// Its helpers with what the kernel counts of each, or nothing while one of them may run. One that ends
+    /// meanwhile has no counts; where it had some before, the comparison misses them.
     fn still(&self) -> anyhow::Result<Option<Counts>> {
         let mut counts = Counts::new();
-        for (thread, kind) in self.helpers()? {
-            if TaskStat::of(thread.pid, thread.tid)?.state == TaskState::Runnable {
+        for (Thread { pid, tid }, kind) in self.helpers()? {
+            let Some(stat) = oracle::if_there(TaskStat::of(pid, tid))? else { continue };
+            if stat.state == TaskState::Runnable {
                 return Ok(None);
             }
-            counts.insert(thread, (kind, Schedstat::of(thread.pid, thread.tid)?));
+            if let Some(counted) = oracle::if_there(Schedstat::of(pid, tid))? {
+                counts.insert(Thread { pid, tid }, (kind, counted));
+            }
         }
+        ensure!(!counts.is_empty(), "process {} has no helper, not even its first thread", self.pid);
         Ok(Some(counts))
     }
 }
@@ -180,18 +184,15 @@ type Counts = BTreeMap<Thread, (HelperKind, Schedstat)>;
 
 /// Kernel threads that say that they work for a process.
 fn named_for(pid: u32) -> anyhow::Result<Vec<u32>> {
-    let mut found = numbers_in(Path::new("/proc"))?;
+    let paths: Result<Vec<PathBuf>, _> =
+        fs::read_dir("/proc")?.map(|entry| entry.map(|entry| entry.path())).collect();
+    let number = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+    let mut found: Vec<u32> = paths?.iter().filter_map(number).collect();
     found.retain(|process| {
         let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}")).unwrap_or_default();
         read("comm").trim_end() == format!("vhost-{pid}") && read("cmdline").is_empty()
     });
     Ok(found)
-}
-
-fn numbers_in(folder: &Path) -> anyhow::Result<Vec<u32>> {
-    let paths: Result<Vec<PathBuf>, _> =
-        fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect();
-    Ok(paths?.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect())
 }
 
 /// What a VM's helpers of one kind did.

@@ -1,9 +1,7 @@
 //! A guest as operators run them: Linux in QEMU, with the lab's init as its only program.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -15,7 +13,7 @@ use rustix::process::{Signal, kill_process};
 use crate::exactness::Thread;
 use crate::guest::strays;
 use crate::host::{CpuList, pid, pin};
-use crate::oracle::{TaskStat, TaskState};
+use crate::oracle::{self, TaskStat, TaskState};
 use crate::runner::{Disturbed, Need};
 
 /// What a test with such guests cannot do without.
@@ -179,16 +177,9 @@ impl Drop for LinuxGuest {
 
 /// QEMU names its threads `CPU N/KVM` when told to.
 fn vcpu_threads(pid: u32) -> anyhow::Result<Vec<u32>> {
-    let mut found = Vec::new();
-    for task in fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))? {
-        let task = task?.path();
-        let comm = fs::read_to_string(task.join("comm"))?;
-        let index = comm.strip_prefix("CPU ").and_then(|rest| rest.split_once('/')?.0.parse::<u32>().ok());
-        let tid = task.file_name().and_then(|tid| tid.to_str()?.parse().ok());
-        if let (Some(index), Some(tid)) = (index, tid) {
-            found.push((index, tid));
-        }
-    }
+    let index = |name: &str| name.strip_prefix("CPU ")?.split_once('/')?.0.parse::<u32>().ok();
+    let threads = oracle::threads(pid)?.into_iter();
+    let mut found: Vec<_> = threads.filter_map(|(tid, name)| Some((index(&name)?, tid))).collect();
     found.sort_unstable();
     Ok(found.into_iter().map(|(_, tid)| tid).collect())
 }
