@@ -25,7 +25,7 @@ mod task_status;
 mod tasks;
 mod trace;
 
-pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling};
+pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling, sweep as sweep_groups};
 pub use error::OracleError;
 pub use guest_stat::{CpuTicks, GuestStat};
 pub use kvm_debugfs::KvmDebugfs;

@@ -14,6 +14,7 @@ use super::child::read_verdict;
 use super::verdict::{Tally, Verdict};
 use super::{Set, Test};
 use crate::host;
+use crate::oracle;
 
 /// How often a test is run again when the lab's machine failed under it.
 const RERUNS: u32 = 2;
@@ -110,6 +111,7 @@ fn supervise(mut child: Child, limit: Duration, directory: &Path) -> Verdict {
     // Before the leader is reaped: until then nobody else can have its group's id.
     let group_killed = kill_group(&child);
     let status = child.wait();
+    sweep();
     match (ended, group_killed, status) {
         (Err(error), _, _) | (_, _, Err(error)) => {
             Verdict::failed(format!("its process cannot be waited for: {error}"))
@@ -131,6 +133,14 @@ fn kill_group(child: &Child) -> io::Result<()> {
     match kill_process_group(group, Signal::KILL) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What was killed could not remove its groups of the cpu hierarchy.
+fn sweep() {
+    match oracle::sweep_groups() {
+        Ok(swept) => swept.iter().for_each(|path| eprintln!("  {} was left over", path.display())),
+        Err(error) => eprintln!("  groups are left over: {error}"),
     }
 }
 

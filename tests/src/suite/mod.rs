@@ -21,6 +21,7 @@ mod qemu;
 mod reload;
 mod sampler;
 mod states;
+mod sweep;
 mod throttled;
 mod vmm;
 
@@ -45,6 +46,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Root],
         limit: MINUTE,
         run: oracle::schedstat_consistent,
+    },
+    Test {
+        name: "runner.sweeps-groups-of-what-it-killed",
+        sets: &[Set::Native],
+        needs: &[Need::Root, Need::CpuQuota],
+        limit: MINUTE,
+        run: sweep::of_what_was_killed,
     },
     Test {
         name: "demo.starts-and-stops",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::super::error::{OracleError, read, write};
 use super::hierarchy::Hierarchy;
+use super::sweep::PREFIX;
 
 /// CPU time that a group may use in each period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl CpuGroup {
     fn make(hierarchy: Hierarchy, parent: &Path) -> Result<Self, OracleError> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = parent.join(format!("hvsampler-tests-{}-{number}", std::process::id()));
+        let path = parent.join(format!("{PREFIX}{}-{number}", std::process::id()));
         match fs::create_dir(&path) {
             Ok(()) => Ok(Self { hierarchy, path }),
             Err(source) => Err(OracleError::Change { path, action: "made", source }),

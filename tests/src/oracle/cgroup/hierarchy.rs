@@ -45,6 +45,12 @@ impl Hierarchy {
         }
     }
 
+    /// Where it is mounted.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn mount(directory: &Path) -> Result<Self, OracleError> {
         let mounted = OwnMount::of("cgroup2", directory)?;
         if !has_cpu_controller(directory) {

@@ -3,6 +3,8 @@
 
 mod group;
 mod hierarchy;
+mod sweep;
 
 pub use group::{CpuGroup, CpuQuota, Throttling};
 pub use hierarchy::Hierarchy;
+pub use sweep::sweep;
