@@ -19,6 +19,7 @@ mod oracle;
 mod programs;
 mod qemu;
 mod reload;
+mod restart;
 mod sampler;
 mod states;
 mod sweep;
@@ -245,6 +246,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: clock::LIMIT,
         run: clock::steps,
+    },
+    Test {
+        name: "restart.under-a-living-guest",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: restart::LIMIT,
+        run: restart::under_a_living_guest,
     },
     Test {
         name: "kvm.is-reloaded-while-we-sample",
