@@ -7,7 +7,7 @@ use hvsampler::{cli::Cli, command};
 
 fn main() -> ExitCode {
     command::dispatch(&Cli::parse()).unwrap_or_else(|error| {
-        eprintln!("hvsampler: {error:#}");
+        eprint!("{}", command::complaint(&error));
         ExitCode::FAILURE
     })
 }

@@ -28,6 +28,7 @@ pub trait Sink: Send {
 pub struct Sinks {
     entries: Vec<Entry>,
     counts: SinkCounts,
+    log_lines_dropped: Box<dyn Fn() -> u64 + Send>,
 }
 
 struct Entry {
@@ -63,16 +64,23 @@ impl Sinks {
     #[must_use]
     pub fn new(sinks: Vec<Box<dyn Sink>>, counts: SinkCounts) -> Self {
         let entries = sinks.into_iter().map(|sink| Entry { name: sink.name(), sink: Some(sink), dropped: 0 });
-        let sinks = Self { entries: entries.collect(), counts };
+        let sinks = Self { entries: entries.collect(), counts, log_lines_dropped: Box::new(|| 0) };
         sinks.counts.write(&sinks.entries);
         sinks
     }
 
-    /// Hands a snapshot to each sink. In it is what they had dropped before.
+    /// The same beside a log that counts the lines that it drops.
+    #[must_use]
+    pub fn beside_log(self, dropped: impl Fn() -> u64 + Send + 'static) -> Self {
+        Self { log_lines_dropped: Box::new(dropped), ..self }
+    }
+
+    /// Hands a snapshot to each sink. In it is what they, and the log, had dropped before.
     pub fn deliver(&mut self, mut snapshot: Snapshot) {
         snapshot.sampler.snapshots_dropped = self.entries.iter().map(|entry| entry.dropped).sum();
         snapshot.sampler.sinks_failed =
             self.entries.iter().filter(|entry| entry.sink.is_none()).count() as u64;
+        snapshot.sampler.log_lines_dropped = (self.log_lines_dropped)();
         let snapshot = Arc::new(snapshot);
         for entry in &mut self.entries {
             entry.offer(&snapshot);

@@ -29,10 +29,7 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
             print(&report.render(args.format)?)?;
             Ok(if report.can_work() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Command::Run(args) => {
-            run::run(args)?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Run(args) => run::run(args),
         Command::Once(args) => {
             print(&once::run(args)?)?;
             Ok(ExitCode::SUCCESS)
@@ -42,6 +39,12 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The line that an error ends a command with.
+#[must_use]
+pub fn complaint(error: &anyhow::Error) -> String {
+    format!("hvsampler: {error:#}\n")
 }
 
 /// A reader that has seen enough, as `head` has, is not an error.

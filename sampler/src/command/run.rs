@@ -1,5 +1,7 @@
 //! `hvsampler run`: the service.
 
+use std::process::ExitCode;
+
 use anyhow::{Context as _, Result};
 use tokio::{
     runtime::Builder,
@@ -9,9 +11,12 @@ use tokio::{
 use crate::{
     agent,
     cli::RunArgs,
-    config::Config,
+    config::{Config, ConfigError},
     lock::InstanceLock,
-    service::{self, Start, logging},
+    service::{
+        self, Start,
+        logging::{self, LAST_LINES},
+    },
 };
 
 /// Encoding and sending; sampling has a thread of its own.
@@ -20,12 +25,28 @@ const WORKERS: usize = 2;
 /// Runs the service until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// A configuration that cannot be used, a second instance, or what keeps the programs from working.
-pub fn run(args: &RunArgs) -> Result<()> {
+/// A configuration that cannot be used. Once there is a log, errors are written where it goes: standard error
+/// may have no reader.
+pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let env = |name: &str| std::env::var(name).ok();
     let load = || Config::load(args.config.as_deref(), &env, &args.overrides());
     let config = load()?;
     let log = logging::init(config.log.level)?;
+    let lines = log.lines();
+    let served = serve(config, Start { reload: load, log, output: args.output(), sinks: Vec::new() });
+    if let Err(error) = &served {
+        lines.put(super::complaint(error).into());
+    }
+    // Now that nobody has anything to log any more.
+    lines.flush(LAST_LINES);
+    Ok(if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Serves until one of the signals. Fails on a second instance, or on what keeps the programs from working.
+fn serve<R>(config: Config, start: Start<R>) -> Result<()>
+where
+    R: Fn() -> Result<Config, ConfigError>,
+{
     // Before the lock: whoever lacks privileges should not read of a file that cannot be locked.
     agent::obstacles()?;
     let _lock = InstanceLock::acquire(&config.lock_file)?;
@@ -39,7 +60,6 @@ pub fn run(args: &RunArgs) -> Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        let start = Start { reload: load, log, output: args.output(), sinks: Vec::new() };
         service::run(config, start, shutdown).await
     });
     // The deadline is over: what still waits for a receiver (the SDK retries on a thread of its own) is not

@@ -38,6 +38,7 @@ const LOSSES: &[Loss] = &[
     ("snapshots that failed", |stats| stats.snapshots_failed),
     ("snapshots that a sink dropped", |stats| stats.snapshots_dropped),
     ("sinks that panicked", |stats| stats.sinks_failed),
+    ("lines of the log that nobody read", |stats| stats.log_lines_dropped),
     ("guests that exit too often to be told of in full", |stats| stats.vms_lowered),
 ];
 

@@ -391,4 +391,6 @@ sampler_stats! {
     Counter snapshots_dropped, "{snapshot}";
     /// Sinks that panicked and get no more snapshots.
     Counter sinks_failed, "{sink}";
+    /// Lines of the sampler's log that were dropped: nobody read those before, or they could not be written.
+    Counter log_lines_dropped, "{line}";
 }

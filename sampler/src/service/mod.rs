@@ -99,7 +99,9 @@ where
     let (driver, _bpf_log) = agent::settle(open(&options)?, options.nice)?;
     let (printer, mut unwritten) = printer(output)?;
     let sinks = printer.into_iter().chain(sinks).collect();
-    let sinks = Sinks::new(with_standard_sinks(sinks, &own, &exports)?, own.sinks);
+    let unread = log.lines().dropped();
+    let sinks =
+        Sinks::new(with_standard_sinks(sinks, &own, &exports)?, own.sinks).beside_log(move || unread.count());
     let delay = config.start_delay.draw(config.interval);
     say_what_begins(&config, delay, &exports, output);
     let sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;

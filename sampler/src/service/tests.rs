@@ -4,6 +4,7 @@
 mod receiver;
 
 use std::{
+    io::Write as _,
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, Sender, channel},
@@ -21,7 +22,7 @@ use self::receiver::Collector;
 use super::{queued::Queued, *};
 use crate::{
     agent::BpfLog,
-    config::StartDelay,
+    config::{LogLevel, StartDelay},
     kernel::priority,
     model::{Level, Levels, Snapshot, Vm},
     source::{
@@ -94,6 +95,10 @@ struct Service {
 
 impl Service {
     fn start(config: Config, more: Vec<Box<dyn Sink>>) -> Self {
+        Self::start_with_log(config, more, LogControl::none())
+    }
+
+    fn start_with_log(config: Config, more: Vec<Box<dyn Sink>>, log: LogControl) -> Self {
         let (host, source) = FakeHost::new();
         let (recorder, snapshots) = channel();
         let (hang_up, mut hung_up) = mpsc::unbounded_channel();
@@ -103,7 +108,7 @@ impl Service {
         let work = move || {
             let reload = || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config()));
             let sinks = more.into_iter().chain([Box::new(Recorder(recorder)) as Box<dyn Sink>]).collect();
-            let start = Start { reload, log: LogControl::none(), output: Output::None, sinks };
+            let start = Start { reload, log, output: Output::None, sinks };
             let hang_up = async move || {
                 if hung_up.recv().await.is_none() {
                     std::future::pending::<()>().await;
@@ -245,6 +250,34 @@ fn a_sink_that_stands_still_keeps_nothing_from_the_others() {
     assert_eq!(after.snapshots_dropped, before.snapshots_dropped + 4);
     drop(go_on);
     assert_whole(service.stop());
+}
+
+/// The one test of this process that has a log: others may write into it as well.
+#[test]
+fn a_log_that_nobody_reads_costs_lines_that_are_counted_and_no_snapshots() {
+    const FAULTS: u64 = 20;
+    const ROOM: u64 = 2;
+    let (unread, mut pipe) = std::io::pipe().unwrap();
+    let log = logging::to(pipe.try_clone().unwrap(), ROOM as usize, LogLevel::Info).unwrap();
+    // More than a pipe takes: it is full until its reader is gone.
+    let filler = thread::spawn(move || pipe.write_all(&vec![b'x'; 16 << 20]));
+    let lines = log.lines();
+    let mut service = Service::start_with_log(config(), Vec::new(), log);
+    service.some_more(1);
+    // The sampling thread says so of each.
+    service.host.faults(&[Fault::Fails; FAULTS as usize]);
+    // Some may have found room in the pipe before it was full.
+    service.until(|snapshot| snapshot.sampler.snapshots_failed == FAULTS);
+    service.host.faults(&[Fault::Fails; FAULTS as usize]);
+    service.until(|snapshot| snapshot.sampler.log_lines_dropped >= FAULTS - ROOM - 1);
+    service.some_more(3);
+    assert_whole(service.stop());
+    assert!(!lines.flush(Duration::from_millis(100)), "nobody has read a line");
+    let before = lines.dropped().count();
+    drop(unread);
+    assert!(filler.join().unwrap().is_err());
+    assert!(lines.flush(LONG), "those that waited are lost as well");
+    assert!(lines.dropped().count() > before);
 }
 
 #[test]
