@@ -108,8 +108,8 @@ pub fn renice(tid: u32, nice: i32) -> io::Result<()> {
 /// Puts a thread (0: the calling one) before all that are not real-time on their CPU.
 ///
 /// # Errors
-/// When the thread is gone, or the caller may not: in a cgroup of version 1 without real-time budget even root
-/// may not.
+/// When the thread is gone, or the caller may not: in a cgroup of version 1 without real-time budget even
+/// root may not.
 pub fn real_time(tid: u32) -> io::Result<()> {
     let priority = libc::sched_param { sched_priority: 10 };
     let tid = libc::pid_t::try_from(tid).map_err(io::Error::other)?;

@@ -1,5 +1,5 @@
-//! A sampler that ends and begins again while a guest lives: what the kernel counts goes on with the start that
-//! it had, and what the sampler counts begins anew.
+//! A sampler that ends and begins again while a guest lives: what the kernel counts goes on with the start
+//! that it had, and what the sampler counts begins anew.
 
 use std::collections::BTreeMap;
 use std::thread;
