@@ -18,7 +18,7 @@ use crate::{
         check::{CheckItem, CheckStatus, all_needed},
         host, kvm, limits, lockdown, memlock, namespace, vmlinux,
     },
-    load::{self, Probe},
+    load::{self, Probe, When},
     model::Host,
 };
 
@@ -58,10 +58,10 @@ impl Report {
     /// Loads and attaches each hook and takes it away again: one row for each. Where something that the
     /// programs need is missing already, nothing is tried.
     #[must_use]
-    pub fn with_hooks(mut self) -> Self {
+    pub fn with_hooks(mut self, root: &Root) -> Self {
         if self.can_work() {
             limits::lift_memlock();
-            self.items.extend(hooks());
+            self.items.extend(hooks(kvm::is_loaded(root)));
         }
         self
     }
@@ -123,21 +123,28 @@ struct Json<'a> {
     items: &'a [CheckItem],
 }
 
-fn hooks() -> Vec<CheckItem> {
+fn hooks(kvm_is_loaded: bool) -> Vec<CheckItem> {
     const UNKNOWN_KERNEL: &str = "run a kernel that the README lists, or report this one with its BTF";
     match load::probe(agent::options(0)) {
         Ok(probes) => {
             let reasons = probes.iter().find_map(reasons);
-            probes.into_iter().map(hook).chain(reasons).collect()
+            probes.into_iter().map(|probe| hook(probe, kvm_is_loaded)).chain(reasons).collect()
         }
         Err(error) => vec![CheckItem::fail("eBPF programs", error.to_string(), UNKNOWN_KERNEL)],
     }
 }
 
-fn hook(probe: Probe) -> CheckItem {
+fn hook(probe: Probe, kvm_is_loaded: bool) -> CheckItem {
     let name = format!("hook {}", probe.hook.name);
     match probe.result {
         Ok(way) => CheckItem::ok(name, format!("{}: {}", way.label(), probe.hook.gives)),
+        // The tracepoints are the module's. The service waits for it, so that this tells nothing of the
+        // kernel.
+        Err(_) if probe.hook.when == When::Guests && !kvm_is_loaded => CheckItem::warn(
+            name,
+            format!("kvm is not loaded: attached with the first guest, for {}", probe.hook.gives),
+            "nothing to do: the sampler waits for it. Load kvm_amd or kvm_intel to have this checked",
+        ),
         Err(reasons) if probe.hook.needed => CheckItem::fail(
             name,
             format!("{reasons}; without it there is no {}", probe.hook.gives),
@@ -187,6 +194,7 @@ fn guests(name: &'static str, scan: &Scan, fix: String) -> CheckItem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::{HOOKS, HookError};
 
     fn report(items: Vec<CheckItem>) -> Report {
         let host = Host {
@@ -220,6 +228,19 @@ mod tests {
              \u{20}                  fix: do this\n\n\
              The sampler cannot work here until what FAILs is fixed.\n"
         );
+    }
+
+    #[test]
+    fn a_hook_of_kvm_s_waits_for_its_module_and_fails_beside_it() {
+        let refused = |when| {
+            let hook = HOOKS.iter().find(|hook| hook.when == when && hook.needed).unwrap();
+            Probe { hook, result: Err(HookError::Ways(Vec::new())) }
+        };
+        let status = |when, kvm_is_loaded| hook(refused(when), kvm_is_loaded).status;
+        assert_eq!(status(When::Guests, false), CheckStatus::Warn);
+        assert_eq!(status(When::Guests, true), CheckStatus::Fail);
+        assert_eq!(status(When::Start, false), CheckStatus::Fail);
+        assert!(hook(refused(When::Guests), false).detail.starts_with("kvm is not loaded"));
     }
 
     #[test]

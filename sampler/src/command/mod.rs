@@ -25,7 +25,7 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
     let root = Root::system();
     match &cli.command {
         Command::Check(args) => {
-            let report = check::Report::of(&root)?.with_hooks();
+            let report = check::Report::of(&root)?.with_hooks(&root);
             print(&report.render(args.format)?)?;
             Ok(if report.can_work() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }

@@ -22,12 +22,24 @@ pub fn check(root: &Root) -> CheckItem {
     }
 }
 
+/// Whether KVM's own module is there, or built in: its tracepoints exist only then.
+#[must_use]
+pub fn is_loaded(root: &Root) -> bool {
+    root.path("sys/module/kvm").exists()
+}
+
 #[cfg(test)]
 mod tests {
     use super::{
         super::{check::CheckStatus, fixture::FakeRoot},
         *,
     };
+
+    #[test]
+    fn kvm_is_loaded_where_its_module_is() {
+        assert!(!is_loaded(&FakeRoot::new().root()));
+        assert!(is_loaded(&FakeRoot::new().file("sys/module/kvm/refcnt", "0").root()));
+    }
 
     #[test]
     fn kvm_is_its_device_node() {

@@ -7,6 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use hvsampler::command::check::Report;
+use hvsampler::kernel::Root;
+use hvsampler::load::{HOOKS, When};
 use hvsampler::model::{Level, State};
 use hvsampler::source::Kvm;
 use rustix::io::Errno;
@@ -31,6 +34,7 @@ const MODULES: [&str; 2] = ["kvm", "kvm_amd"];
 /// go with it, and tells all of the next guest, which runs on modules that were loaded anew.
 pub(super) fn while_we_sample(context: &Context) -> anyhow::Result<Outcome> {
     unload(|| {})?;
+    without_kvm_all_waits()?;
     let mut source = sampler::start()?;
     source.snapshot()?;
     let mut told = Vec::new();
@@ -43,6 +47,16 @@ pub(super) fn while_we_sample(context: &Context) -> anyhow::Result<Outcome> {
     MODULES.into_iter().try_for_each(load)?;
     sampler::nothing_lost(&source.snapshot()?.sampler)?;
     Ok(Outcome::Passed(told.join("; then ")))
+}
+
+/// `hvsampler check` says of a host without KVM what the service does there: it waits.
+fn without_kvm_all_waits() -> anyhow::Result<()> {
+    let root = Root::system();
+    let report = Report::of(&root)?.with_hooks(&root);
+    let waits = report.items.iter().filter(|item| item.detail.starts_with("kvm is not loaded")).count();
+    let of_kvm = HOOKS.iter().filter(|hook| hook.when == When::Guests).count();
+    ensure!(report.can_work() && waits == of_kvm, "{waits} of {of_kvm} hooks wait: {:?}", report.items);
+    Ok(())
 }
 
 /// Follows a guest from its start to its end.
