@@ -92,7 +92,7 @@ fn host() -> Value {
         "type": "object",
         "required": ["id", "name", "kernel", "arch", "cpus"],
         "properties": {
-            "id": { "type": ["string", "null"], "description": "`/etc/machine-id`, null where there is none." },
+            "id": { "type": ["string", "null"], "description": "`/etc/machine-id`, else null." },
             "name": { "type": "string" },
             "kernel": { "type": "string", "description": "As `uname -r` prints it." },
             "arch": { "type": "string", "description": "In OpenTelemetry's words." },
@@ -138,7 +138,7 @@ fn histogram() -> Value {
         "type": "object",
         "required": ["index", "count"],
         "properties": {
-            "index": { "type": "integer", "description": "Bucket i has what is longer than 2^i s, up to 2^(i+1) s." },
+            "index": { "type": "integer", "description": "Bucket i has (2^i, 2^(i+1)] s." },
             "count": count("Durations in it."),
         },
     });
