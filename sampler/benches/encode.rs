@@ -1,4 +1,4 @@
-//! What a point costs: the encoder against prost on the same points in the same run.
+//! What a point costs: the encoder against prost on the same points in the same run; and a line of JSON.
 //!
 //! `cargo bench -p hvsampler --bench encode`. Prints and judges nothing: times belong to a machine.
 #![expect(clippy::expect_used, reason = "a benchmark that cannot run says why and stops")]
@@ -9,12 +9,14 @@ mod support;
 use std::{
     fs,
     hint::black_box,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hvsampler::{
     export::{
         client::{Encoding, Framer},
+        json::Lines,
         otlp::{Encoder, Request},
         resource::Resource,
         settings::{ExportSettings, Protocol},
@@ -37,6 +39,24 @@ fn main() {
     for (vms, vcpus) in [(5, 4), (50, 8), (200, 8), (1250, 8)] {
         row(vms, vcpus);
     }
+    println!("\n| vCPUs | JSON bytes/line | JSON ms/line |\n|---|---|---|");
+    for (vms, vcpus) in [(5, 4), (50, 8), (200, 8)] {
+        json_row(vms, vcpus);
+    }
+}
+
+/// Each line with what was added since the one before.
+fn json_row(vms: u32, vcpus: u32) {
+    let snapshot = Arc::new(support::snapshot_of(vms, vcpus));
+    let mut lines = Lines::since(Arc::clone(&snapshot));
+    let mut bytes = 0;
+    let times = (0..ROUNDS).map(|_| {
+        timed(|| {
+            bytes = lines.next(Arc::clone(black_box(&snapshot))).expect("the model is fit for JSON").len();
+        })
+    });
+    let ms = median(times.collect()).as_secs_f64() * 1e3;
+    println!("| {} | {bytes} | {ms:.2} |", vms * vcpus);
 }
 
 fn row(vms: u32, vcpus: u32) {

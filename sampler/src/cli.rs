@@ -112,7 +112,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "json")]
     pub table: bool,
 
-    /// Print every snapshot as a line of JSON on standard output, by schema/once-1.schema.json
+    /// Print every snapshot as a line of JSON on standard output, by schema/snapshot-1.schema.json
     ///
     /// The lines are what is exported, value for value. Where their reader falls behind by more than 64
     /// snapshots the next ones are skipped; `sampler.snapshots_dropped` counts them.
@@ -153,7 +153,7 @@ pub struct OnceArgs {
     #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "2s")]
     pub interval: Duration,
 
-    /// What to print: a table for people, or JSON by schema/once-1.schema.json
+    /// What to print: a table for people, or JSON by schema/snapshot-1.schema.json
     #[arg(long, value_enum, default_value_t = OnceFormat::Table)]
     pub format: OnceFormat,
 

@@ -1,6 +1,9 @@
 //! `hvsampler once`: one interval, printed.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 
@@ -25,17 +28,20 @@ pub fn run(args: &OnceArgs) -> Result<String> {
     let options = StartOptions { bpf_log_level: 0, interval: args.interval, levels, nice: DEFAULT_NICE };
     let (mut driver, _bpf_log) = agent::start(&options)?;
     // Printing needs no priority, and both readings do.
-    let snapshot = priority::with(options.nice, || -> Result<Snapshot> {
+    let (before, snapshot) = priority::with(options.nice, || -> Result<(Snapshot, Snapshot)> {
         let begin = Instant::now();
         driver.read()?;
-        driver.compose();
+        let before = driver.compose();
         driver.attend_until(begin + args.interval);
-        Ok(driver.snapshot_after(NAMES)?)
+        Ok((before, driver.snapshot_after(NAMES)?))
     })?;
     Ok(match args.format {
         OnceFormat::Table => {
             table::render(&snapshot, table::TableOptions { vcpus: args.vcpu, max_guests: None })
         }
-        OnceFormat::Json => json::once(&snapshot)?,
+        OnceFormat::Json => {
+            let mut lines = json::Lines::since(Arc::new(before));
+            String::from_utf8(lines.next(Arc::new(snapshot))?.to_vec())?
+        }
     })
 }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::model::{
-    Level, SamplerKind, SamplerStats,
-    catalog::{Entity, Family, ForEachEntity, Instrument, Series, Start, for_each_entity},
+    Level, SamplerKind, SamplerStats, Vcpu,
+    catalog::{Entity, Family, ForEachEntity, Instrument, Scope, Series, Start, for_each_entity, is_number},
 };
 
 const HEAD: &str = "\
@@ -13,6 +13,7 @@ const HEAD: &str = "\
 <!-- Written from the catalog by `cargo xtask bless`, and held by a test: edits here are lost. -->
 
 One section for each metric that hvsampler exports as OTLP. Times are seconds here, and nanoseconds in JSON.
+A document there has them under the same names, below `metrics`, by the values of their own attributes.
 Sums are cumulative. Histograms are exponential, of scale 0: their buckets are powers of two of seconds. What
 a host does not know is absent, never zero. *Start* is the moment at which a value was zero. A series ends
 with one point that is flagged as having no recorded value.
@@ -36,7 +37,7 @@ struct Page {
 
 impl ForEachEntity for Page {
     fn entity<E: Entity>(&mut self) {
-        let _ = writeln!(self.text, "\n## Of {}", E::NAME);
+        let _ = writeln!(self.text, "\n## Of {}\n\nIn JSON: {}.", E::NAME, place::<E>());
         if !E::ATTRIBUTES.is_empty() {
             self.text.push_str("\n| attribute | what it holds |\n|---|---|\n");
             for (key, help) in E::ATTRIBUTES {
@@ -46,10 +47,33 @@ impl ForEachEntity for Page {
         for series in E::SERIES {
             self.series(series);
         }
+        self.details(E::DETAILS);
+    }
+}
+
+/// Where JSON has an entity.
+fn place<E: Entity>() -> String {
+    match E::SCOPE {
+        Scope::Host => "the document itself".to_owned(),
+        Scope::Vm => "`vms[]`".to_owned(),
+        Scope::Part(list) if E::of_vcpu(&Vcpu::default()).is_some() => {
+            format!("`vms[].{list}[]`, and a vCPU's own in `vms[].vcpus[].{list}[]`")
+        }
+        Scope::Part(list) => format!("`vms[].{list}[]`"),
     }
 }
 
 impl Page {
+    fn details<D>(&mut self, all: &[Series<D>]) {
+        if all.is_empty() {
+            return;
+        }
+        self.text.push_str("\nIn JSON alone:\n\n| metric | unit | what it is | start |\n|---|---|---|---|\n");
+        for Series { family: Family { name, unit, help, .. }, start: since, .. } in all {
+            let _ = writeln!(self.text, "| `{name}` | `{}` | {help} | {} |", unit.ucum(), start(*since));
+        }
+    }
+
     fn series<D>(&mut self, series: &Series<D>) {
         let Family { name, unit, instrument, help, level } = series.family;
         let _ = writeln!(
@@ -130,6 +154,7 @@ const fn start(start: Start) -> &'static str {
         Start::Sampler => "when the sampler began",
         Start::Created => "when the vCPU's thread, the VMM's process was created",
         Start::Followed => "when the sampler began to follow it",
+        Start::Seen => "when it was first seen running",
         Start::Own => "when it got a series of its own",
     }
 }
@@ -159,8 +184,7 @@ impl ForEachEntity for Registry {
     fn entity<E: Entity>(&mut self) {
         for (key, help) in E::ATTRIBUTES {
             if self.is_new(key) {
-                let kind =
-                    if *key == "process.pid" || *key == "hypervisor.vcpu.id" { "int" } else { "string" };
+                let kind = if is_number(key) { "int" } else { "string" };
                 let _ = writeln!(
                     self.attributes,
                     "      - id: {key}\n        type: {kind}\n        stability: development\n        brief: {}",

@@ -232,6 +232,8 @@ pub struct Ended {
     /// The kernel's counts at its very last switch, by [`sampler_ebpf::abi::Counter`]; where that was not
     /// recorded, those of the last snapshot.
     pub counters: [u64; COUNTERS.len()],
+    /// The kernel's times at that switch; not less than any snapshot has shown.
+    pub totals: Totals,
     /// Which states the series had, with the times of the last snapshot; none for a vCPU that no snapshot has
     /// shown.
     pub states: StateTimes,
@@ -250,6 +252,7 @@ impl Ended {
             followed_unix_ns: self.followed_unix_ns,
             seen_unix_ns: self.start_unix_ns,
             counters: self.counters,
+            totals: self.totals,
             states: self.states,
             ..Vcpu::default()
         };

@@ -61,8 +61,9 @@ impl Unwritten {
 }
 
 fn write(queue: &Receiver<Arc<Snapshot>>, mut out: impl Write) -> io::Result<()> {
+    let mut lines = json::Lines::default();
     while let Ok(snapshot) = queue.recv() {
-        out.write_all(json::once(&snapshot)?.as_bytes())?;
+        out.write_all(lines.next(snapshot)?)?;
         out.flush()?;
     }
     Ok(())
@@ -123,7 +124,7 @@ mod tests {
         // Which ones were skipped depends on when the thread takes its first.
         assert_eq!(times.len() as u64, offered - skipped);
         assert!(times[0] == 0 && times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
-        assert!(written.iter().all(|line| line["schema"] == json::ONCE_SCHEMA));
+        assert!(written.iter().all(|line| line["schema"] == json::SNAPSHOT_SCHEMA));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use std::{
 use super::{Answer, Answerer, GuestFacts, Question, Settings, Source, SourceError};
 use crate::{
     collect::{CollectError, MapError},
-    model::{Ended, Origin, Snapshot, StateTimes, Vcpu, VcpuId, Vm, VmKey},
+    model::{Ended, Origin, Snapshot, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey},
 };
 
 /// What the source does at a reading.
@@ -272,6 +272,7 @@ fn ended(vm: VmKey) -> Ended {
         start_unix_ns: 0,
         followed_unix_ns: 0,
         counters: Default::default(),
+        totals: Totals::default(),
         states: StateTimes::default(),
         vm_gone: true,
     }

@@ -271,6 +271,7 @@ impl Moment {
             start_unix_ns: start(vm, position),
             followed_unix_ns: start(vm, position) + 3,
             counters: [1; COUNTERS.len()],
+            totals: Totals::default(),
             states,
             vm_gone,
         });

@@ -214,6 +214,7 @@ fn a_vcpu_that_another_thread_takes_over_goes_on() {
         start_unix_ns: old.start_unix_ns,
         followed_unix_ns: old.followed_unix_ns,
         counters: old.counters,
+        totals: old.totals,
         states: old.states,
         vm_gone: false,
     });

@@ -223,6 +223,7 @@ fn ended() -> impl Strategy<Value = Ended> {
             start_unix_ns,
             followed_unix_ns: start_unix_ns,
             counters,
+            totals: Totals { run_ns: counters[0], run_delay_ns: counters[1] },
             states,
             vm_gone,
         },

@@ -8,4 +8,5 @@ mod documents;
 mod golden;
 mod reference;
 mod sample;
+mod snapshots;
 mod table;

@@ -99,15 +99,16 @@ fn shown_by_once(context: &Context, guest: &LinuxGuest) -> anyhow::Result<()> {
     ensure!(output.status.success(), "hvsampler once ended with {}: {said}", output.status);
     let shown: Value = serde_json::from_slice(&output.stdout).context("hvsampler once prints no JSON")?;
     let vms = shown["vms"].as_array().context("no list of VMs")?;
-    let vm = vms.iter().find(|vm| vm["pid"] == guest.pid());
+    let vm = vms.iter().find(|vm| vm["attributes"]["process.pid"] == guest.pid());
     let vm = vm.with_context(|| format!("process {} is not among the VMs: {said}", guest.pid()))?;
-    ensure!(vm["name"] == NAME, "the name is {}", vm["name"]);
-    ensure!(vm["id"] == UUID, "the id is {}", vm["id"]);
+    let known = &vm["attributes"];
+    ensure!(known["hypervisor.vm.name"] == NAME && known["hypervisor.vm.id"] == UUID, "it is {known}");
     let vcpus = vm["vcpus"].as_array().context("no list of vCPUs")?;
     let tids: Vec<_> = vcpus.iter().map(|vcpu| vcpu["tid"].as_u64()).collect();
     let expected: Vec<_> = guest.threads().iter().map(|thread| Some(u64::from(thread.tid))).collect();
     ensure!(tids == expected, "the vCPU threads are {tids:?}, QEMU's are {expected:?}");
-    let numbers: Vec<_> = vcpus.iter().map(|vcpu| vcpu["index"].as_u64()).collect();
+    let numbers: Vec<_> =
+        vcpus.iter().map(|vcpu| vcpu["attributes"]["hypervisor.vcpu.id"].as_u64()).collect();
     ensure!(numbers == [Some(0), Some(1)], "the vCPUs are numbered {numbers:?}");
     Ok(())
 }

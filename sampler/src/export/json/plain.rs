@@ -11,9 +11,16 @@ use crate::export::terminal;
 /// than print are written as `\u` escapes.
 pub(crate) fn render(document: &impl Serialize) -> serde_json::Result<String> {
     let mut bytes = Vec::new();
-    document.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Plain))?;
-    bytes.push(b'\n');
+    render_to(document, &mut bytes)?;
     String::from_utf8(bytes).map_err(serde::ser::Error::custom)
+}
+
+/// The same in place of what a buffer holds.
+pub(super) fn render_to(document: &impl Serialize, to: &mut Vec<u8>) -> serde_json::Result<()> {
+    to.clear();
+    document.serialize(&mut serde_json::Serializer::with_formatter(&mut *to, Plain))?;
+    to.push(b'\n');
+    Ok(())
 }
 
 /// JSON itself escapes what is below the space; a terminal obeys more than that.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Of, Series, Start, host, vcpu, vm};
+use super::{Of, Scope, Series, Start, host, vcpu, vm};
 use crate::model::{AttributedVm, ExitKind, ExitTotals, Snapshot, Vcpu, VcpuId, Vm, VmKey};
 
 /// Value of an entity's attribute.
@@ -29,9 +29,25 @@ pub trait Entity: 'static {
     const ATTRIBUTES: &'static [(&'static str, &'static str)];
     /// What it has series of.
     const SERIES: &'static [Series<Self::Data>];
+    /// What documents for one host have beside these: for a receiver of all hosts it is too much.
+    const DETAILS: &'static [Series<Self::Data>] = &[];
+    /// Where documents that nest have it.
+    const SCOPE: Scope;
+    /// Whether one that its VM, or its vCPU, did not have before had counted nothing until then.
+    const COMES_AT_ZERO: bool = false;
 
-    /// All of them that a snapshot has, in an order that changes only where one comes or goes.
-    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Self::Data)>;
+    /// All of them that a VM has, in an order that changes only where one comes or goes.
+    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Self::Data>;
+
+    /// All of them that a snapshot has, in such an order.
+    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Self::Data)> {
+        snapshot.vms.iter().flat_map(|vm| Self::of_vm(vm).map(move |data| (Some(vm), data)))
+    }
+
+    /// The part that a single vCPU has in what its VM has of them; `None` where that is not told apart.
+    fn of_vcpu(_: &Vcpu) -> Option<&[Self::Data]> {
+        None
+    }
 
     /// Its key.
     fn key(vm: Of<'_>, data: &Self::Data) -> Self::Key;
@@ -49,6 +65,12 @@ pub trait Entity: 'static {
 }
 
 const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM; it never changes while the VM lives.");
+
+/// Whether an entity's attribute holds a number; all others hold text.
+#[must_use]
+pub fn is_number(attribute: &str) -> bool {
+    matches!(attribute, "process.pid" | "hypervisor.vcpu.id")
+}
 
 /// Tells a VM from others by all that its attributes come from.
 type VmId = Option<(VmKey, Arc<str>)>;
@@ -89,6 +111,11 @@ impl Entity for HostEntity {
     const NAME: &'static str = "the host";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[];
     const SERIES: &'static [Series<Snapshot>] = host::SERIES;
+    const SCOPE: Scope = Scope::Host;
+
+    fn of_vm(_: &Vm) -> impl Iterator<Item = &Snapshot> {
+        std::iter::empty()
+    }
 
     fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Snapshot)> {
         std::iter::once((None, snapshot))
@@ -115,9 +142,10 @@ impl Entity for VmEntity {
     const NAME: &'static str = "a VM";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[VM_ID];
     const SERIES: &'static [Series<Vm>] = vm::SERIES;
+    const SCOPE: Scope = Scope::Vm;
 
-    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Vm)> {
-        snapshot.vms.iter().map(|vm| (Some(vm), vm))
+    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Vm> {
+        std::iter::once(vm)
     }
 
     fn key(_: Of<'_>, vm: &Vm) -> Self::Key {
@@ -154,9 +182,10 @@ impl Entity for InfoEntity {
         ("process.pid", "Process id of the VMM, where a process of the host runs the VM."),
     ];
     const SERIES: &'static [Series<Vm>] = vm::INFO_SERIES;
+    const SCOPE: Scope = Scope::Vm;
 
-    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Vm)> {
-        snapshot.vms.iter().map(|vm| (Some(vm), vm))
+    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Vm> {
+        std::iter::once(vm)
     }
 
     fn key(_: Of<'_>, vm: &Vm) -> Self::Key {
@@ -200,9 +229,11 @@ impl Entity for VcpuEntity {
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
         &[VM_ID, ("hypervisor.vcpu.id", "Number of the vCPU as the VMM chose it.")];
     const SERIES: &'static [Series<Vcpu>] = vcpu::SERIES;
+    const DETAILS: &'static [Series<Vcpu>] = vcpu::DETAILS;
+    const SCOPE: Scope = Scope::Part("vcpus");
 
-    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Vcpu)> {
-        snapshot.vms.iter().flat_map(|vm| vm.vcpus_by_index().map(move |vcpu| (Some(vm), vcpu)))
+    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
+        vm.vcpus_by_index()
     }
 
     fn key(vm: Of<'_>, vcpu: &Vcpu) -> Self::Key {
@@ -217,6 +248,7 @@ impl Entity for VcpuEntity {
         match start {
             Start::Created => vcpu.start_unix_ns,
             Start::Followed => vcpu.followed_unix_ns,
+            Start::Seen => vcpu.seen_unix_ns,
             Start::None | Start::Sampler | Start::Own => 0,
         }
     }
@@ -245,9 +277,16 @@ impl Entity for ExitEntity {
         ("hypervisor.exit.raw", "The kernel's name for it; absent of those that have no row of their own."),
     ];
     const SERIES: &'static [Series<(ExitKind, ExitTotals)>] = vm::EXIT_SERIES;
+    const DETAILS: &'static [Series<(ExitKind, ExitTotals)>] = vm::EXIT_DETAILS;
+    const SCOPE: Scope = Scope::Part("exits");
+    const COMES_AT_ZERO: bool = true;
 
-    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Self::Data)> {
-        snapshot.vms.iter().flat_map(|vm| vm.exits().all().iter().map(move |exits| (Some(vm), exits)))
+    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Self::Data> {
+        vm.exits().all().iter()
+    }
+
+    fn of_vcpu(vcpu: &Vcpu) -> Option<&[Self::Data]> {
+        Some(vcpu.exits().all())
     }
 
     fn key(vm: Of<'_>, (kind, _): &Self::Data) -> Self::Key {
@@ -286,9 +325,11 @@ impl Entity for StealByEntity {
         ("hypervisor.steal.by.vm", "Identity of the VM that had the CPU."),
     ];
     const SERIES: &'static [Series<AttributedVm>] = vm::STEAL_BY_SERIES;
+    const SCOPE: Scope = Scope::Part("steal_by");
+    const COMES_AT_ZERO: bool = true;
 
-    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &AttributedVm)> {
-        snapshot.vms.iter().flat_map(|vm| vm.attributed.vms.iter().map(move |by| (Some(vm), by)))
+    fn of_vm(vm: &Vm) -> impl Iterator<Item = &AttributedVm> {
+        vm.attributed.vms.iter()
     }
 
     fn key(vm: Of<'_>, by: &AttributedVm) -> Self::Key {

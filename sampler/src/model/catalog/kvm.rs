@@ -3,7 +3,7 @@
 use sampler_ebpf::abi::{KVM_STATS, Unit};
 
 use super::{Dimension, Places};
-use crate::model::{KvmVm, Label};
+use crate::model::{KvmCounts, Label};
 
 const EVENTS: usize = how_many(false);
 const TIMES: usize = how_many(true);
@@ -16,18 +16,18 @@ pub(super) const TIME: Dimension =
 const EVENT_STATS: [usize; EVENTS] = stats(false);
 const TIME_STATS: [usize; TIMES] = stats(true);
 
-pub(super) fn events(kvm: Option<&KvmVm>, to: &mut Places<'_>) {
-    set(kvm, &EVENT_STATS, to);
+pub(super) fn events(counts: Option<&KvmCounts>, to: &mut Places<'_>) {
+    set(counts, &EVENT_STATS, to);
 }
 
-pub(super) fn times(kvm: Option<&KvmVm>, to: &mut Places<'_>) {
-    set(kvm, &TIME_STATS, to);
+pub(super) fn times(counts: Option<&KvmCounts>, to: &mut Places<'_>) {
+    set(counts, &TIME_STATS, to);
 }
 
-fn set(kvm: Option<&KvmVm>, stats: &[usize], to: &mut Places<'_>) {
-    let Some(kvm) = kvm else { return };
+fn set(counts: Option<&KvmCounts>, stats: &[usize], to: &mut Places<'_>) {
+    let Some(counts) = counts else { return };
     for (place, stat) in stats.iter().enumerate() {
-        if let Some(count) = kvm.counts.at(*stat) {
+        if let Some(count) = counts.at(*stat) {
             to.set(place, count);
         }
     }

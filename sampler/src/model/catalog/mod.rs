@@ -21,7 +21,7 @@ mod vm;
 use sampler_ebpf::abi::Histogram;
 
 pub use entities::{
-    Attribute, Entity, ExitEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity,
+    Attribute, Entity, ExitEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity, is_number,
 };
 
 use super::{label::Label, level::Level, snapshot::Vm};
@@ -107,6 +107,12 @@ pub enum Instrument {
 }
 
 impl Instrument {
+    /// Whether values never fall, so that their differences say what an interval added.
+    #[must_use]
+    pub const fn is_monotonic(self) -> bool {
+        matches!(self, Self::Counter | Self::Histogram)
+    }
+
     /// Name as the semantic conventions write it.
     #[must_use]
     pub const fn key(self) -> &'static str {
@@ -131,17 +137,48 @@ pub enum Start {
     Created,
     /// When the sampler began to follow the entity.
     Followed,
+    /// When the entity was first seen running, where that is another moment.
+    Seen,
     /// Each entity has its own.
     Own,
 }
 
 impl Start {
     /// Number of them.
-    pub const COUNT: usize = 5;
+    pub const COUNT: usize = 6;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] =
-        [Self::None, Self::Sampler, Self::Created, Self::Followed, Self::Own];
+        [Self::None, Self::Sampler, Self::Created, Self::Followed, Self::Seen, Self::Own];
+
+    /// Name in documents, of those that an entity says.
+    #[must_use]
+    pub const fn key(self) -> Option<&'static str> {
+        match self {
+            Self::None | Self::Sampler => None,
+            Self::Created => Some("created"),
+            Self::Followed => Some("followed"),
+            Self::Seen => Some("seen"),
+            Self::Own => Some("own"),
+        }
+    }
+
+    /// Whether the sampler itself counts from there on: where it had no value, nothing had been counted.
+    #[must_use]
+    pub const fn is_of_sampler(self) -> bool {
+        matches!(self, Self::Sampler | Self::Followed | Self::Seen | Self::Own)
+    }
+}
+
+/// Which object of a document that nests has an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The document itself: the host.
+    Host,
+    /// A VM's object.
+    Vm,
+    /// An object of its own in a list of the VM's, which has this name.
+    Part(&'static str),
 }
 
 /// An attribute with a closed set of values.
@@ -276,7 +313,7 @@ mod tests {
     impl ForEachEntity for Lint {
         fn entity<E: Entity>(&mut self) {
             let mut places = 0;
-            for series in E::SERIES {
+            for (n, series) in E::SERIES.iter().chain(E::DETAILS).enumerate() {
                 let Family { name, unit, help, instrument, .. } = series.family;
                 assert!(name.starts_with("hypervisor.") && !name.ends_with("total"), "{name}");
                 assert!(
@@ -292,7 +329,8 @@ mod tests {
                 assert_eq!(series.start == Start::None, instrument == Instrument::Gauge, "{name}");
                 let before = self.families.insert(name, series.family);
                 assert!(before.is_none_or(|before| before == series.family), "{name} has two meanings");
-                places += series.places();
+                assert!(series.places() <= 64, "{name}");
+                places += if n < E::SERIES.len() { series.places() } else { 0 };
                 self.series += 1;
             }
             assert!(places <= 64, "{}: {places} places, and presence is 64 bits", E::NAME);

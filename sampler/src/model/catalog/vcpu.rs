@@ -1,9 +1,9 @@
 //! Families of a vCPU.
 
-use sampler_ebpf::abi::Counter;
+use sampler_ebpf::abi::{Counter, Distribution};
 
-use super::{Dimension, Family, Places, Series, Start, Unit, Values};
-use crate::model::{STATES, Vcpu};
+use super::{Dimension, Family, Places, Series, Start, Unit, Values, kvm, vm};
+use crate::model::{KvmCounts, STATES, Vcpu};
 
 const STATE: Dimension = Dimension { key: "hypervisor.vcpu.state", values: STATES };
 
@@ -78,6 +78,35 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
         |vcpu, to| count(vcpu, to, Counter::Timeslices),
     ),
 ];
+
+pub(super) const DETAILS: &[Series<Vcpu>] = &[
+    distribution(vm::STEAL_DURATION, |vcpu, _| Some(vcpu.distributions.get(Distribution::Steal))),
+    distribution(vm::WAKEUP_LATENCY, |vcpu, _| Some(vcpu.distributions.get(Distribution::WakeupLatency))),
+    distribution(vm::RUN_DURATION, |vcpu, _| Some(vcpu.distributions.get(Distribution::Stint))),
+    Series {
+        family: vm::KVM_EVENTS,
+        attributes: &[kvm::EVENT],
+        start: Start::Created,
+        values: Values::Numbers(|vcpu, to| kvm::events(counts(vcpu), to)),
+    },
+    Series {
+        family: vm::KVM_TIME,
+        attributes: &[kvm::TIME],
+        start: Start::Created,
+        values: Values::Numbers(|vcpu, to| kvm::times(counts(vcpu), to)),
+    },
+];
+
+const fn distribution(
+    family: Family,
+    values: fn(&Vcpu, usize) -> Option<&sampler_ebpf::abi::Histogram>,
+) -> Series<Vcpu> {
+    Series { family, attributes: &[], start: Start::Seen, values: Values::Histograms(values) }
+}
+
+fn counts(vcpu: &Vcpu) -> Option<&KvmCounts> {
+    vcpu.kvm.as_ref()?.counts.as_ref()
+}
 
 fn count(vcpu: &Vcpu, to: &mut Places<'_>, counter: Counter) {
     to.set(0, vcpu.counters[counter as usize]);

@@ -3,7 +3,9 @@
 use sampler_ebpf::abi::Distribution;
 
 use super::{Dimension, Family, Places, Series, Start, Unit, Values, kvm};
-use crate::model::{AttributedVm, ExitKind, ExitTotals, HELPER_KINDS, HelperSum, Label, OCCUPANT_KINDS, Vm};
+use crate::model::{
+    AttributedVm, ExitKind, ExitTotals, HELPER_KINDS, HelperSum, KvmCounts, Label, OCCUPANT_KINDS, Vm,
+};
 
 const EXITS: Unit = Unit::Count("{exit}");
 
@@ -26,41 +28,44 @@ const HELPER_STATE: Dimension = Dimension {
 
 const HELPER_KIND: Dimension = Dimension { key: "hypervisor.helper.kind", values: HELPER_KINDS };
 
+// Three of which JSON has a vCPU's own, too.
+pub(super) const STEAL_DURATION: Family = Family::histogram(
+    "hypervisor.vcpu.steal.duration",
+    "Wait for a physical CPU before each run stint, as the kernel adds it to the run delay.",
+);
+pub(super) const WAKEUP_LATENCY: Family = Family::histogram(
+    "hypervisor.vcpu.wakeup.latency",
+    "Wait for a physical CPU after a sleep: from the wake-up to running.",
+);
+pub(super) const RUN_DURATION: Family = Family::histogram(
+    "hypervisor.vcpu.run.duration",
+    "CPU time of each run stint, from being given a physical CPU to leaving it.",
+);
+
+// Of these as well.
+pub(super) const KVM_EVENTS: Family = Family::counter(
+    "hypervisor.vm.kvm.events",
+    Unit::Count("{event}"),
+    "What KVM has counted of the VM's vCPUs.",
+);
+pub(super) const KVM_TIME: Family =
+    Family::counter("hypervisor.vm.kvm.time", Unit::Seconds, "Time that KVM has counted of the VM's vCPUs.");
+
 pub(super) const SERIES: &[Series<Vm>] = &[
-    distribution(
-        "hypervisor.vcpu.steal.duration",
-        "Wait for a physical CPU before each run stint, as the kernel adds it to the run delay.",
-        |vm, _| Some(vm.distributions.get(Distribution::Steal)),
-    ),
-    distribution(
-        "hypervisor.vcpu.wakeup.latency",
-        "Wait for a physical CPU after a sleep: from the wake-up to running.",
-        |vm, _| Some(vm.distributions.get(Distribution::WakeupLatency)),
-    ),
-    distribution(
-        "hypervisor.vcpu.run.duration",
-        "CPU time of each run stint, from being given a physical CPU to leaving it.",
-        |vm, _| Some(vm.distributions.get(Distribution::Stint)),
-    ),
+    distribution(STEAL_DURATION, |vm, _| Some(vm.distributions.get(Distribution::Steal))),
+    distribution(WAKEUP_LATENCY, |vm, _| Some(vm.distributions.get(Distribution::WakeupLatency))),
+    distribution(RUN_DURATION, |vm, _| Some(vm.distributions.get(Distribution::Stint))),
     Series {
-        family: Family::counter(
-            "hypervisor.vm.kvm.events",
-            Unit::Count("{event}"),
-            "What KVM has counted of the VM's vCPUs.",
-        ),
+        family: KVM_EVENTS,
         attributes: &[kvm::EVENT],
         start: Start::Followed,
-        values: Values::Numbers(|vm, to| kvm::events(vm.kvm.as_ref(), to)),
+        values: Values::Numbers(|vm, to| kvm::events(counts(vm), to)),
     },
     Series {
-        family: Family::counter(
-            "hypervisor.vm.kvm.time",
-            Unit::Seconds,
-            "Time that KVM has counted of the VM's vCPUs.",
-        ),
+        family: KVM_TIME,
         attributes: &[kvm::TIME],
         start: Start::Followed,
-        values: Values::Numbers(|vm, to| kvm::times(vm.kvm.as_ref(), to)),
+        values: Values::Numbers(|vm, to| kvm::times(counts(vm), to)),
     },
     Series {
         family: STEAL,
@@ -160,6 +165,12 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
     ),
 ];
 
+pub(super) const EXIT_DETAILS: &[Series<(ExitKind, ExitTotals)>] = &[Series::plain(
+    Family::counter("hypervisor.vm.exit.vmm.exits", EXITS, "Exits that went on to the VMM.").at_level_full(),
+    Start::Followed,
+    |(_, exits), to| to.set(0, exits.vmm_count),
+)];
+
 pub(super) const STEAL_BY_SERIES: &[Series<AttributedVm>] =
     &[Series::plain(STEAL, Start::Own, |by, to| to.set(0, by.ns))];
 
@@ -171,16 +182,14 @@ pub(super) const INFO_SERIES: &[Series<Vm>] = &[Series::plain(
 )];
 
 const fn distribution(
-    name: &'static str,
-    help: &'static str,
+    family: Family,
     values: fn(&Vm, usize) -> Option<&sampler_ebpf::abi::Histogram>,
 ) -> Series<Vm> {
-    Series {
-        family: Family::histogram(name, help),
-        attributes: &[],
-        start: Start::Followed,
-        values: Values::Histograms(values),
-    }
+    Series { family, attributes: &[], start: Start::Followed, values: Values::Histograms(values) }
+}
+
+fn counts(vm: &Vm) -> Option<&KvmCounts> {
+    vm.kvm.as_ref().map(|kvm| &kvm.counts)
 }
 
 fn helper(kind: usize, sum: &HelperSum, to: &mut Places<'_>) {

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::{
     kernel::clock::Clock,
-    model::{Account, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Vcpu, Vm},
+    model::{Account, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm},
 };
+use sampler_ebpf::abi::Counter;
 
 /// `None` before the first reading.
 pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
@@ -83,6 +84,7 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
     let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
     let followed_unix_ns = thread.account.time.as_ref().map(|account| followed(&thread, account, clock));
+    let shown = thread.account.time.as_ref().map(Account::totals).unwrap_or_default();
     Some(Ended {
         vm_id: vm_id?,
         followed_unix_ns: followed_unix_ns.unwrap_or(0),
@@ -91,6 +93,10 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
         index: thread.index,
         start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
         counters,
+        totals: Totals {
+            run_ns: shown.run_ns.max(counters[Counter::Run as usize]),
+            run_delay_ns: shown.run_delay_ns.max(counters[Counter::RunDelay as usize]),
+        },
         states: thread.account.time.as_ref().map_or_else(StateTimes::default, Account::states),
         vm_gone,
     })

@@ -1,13 +1,20 @@
 //! What the sampler counted, by the lines of `hvsampler run --json`, and the points that must come of it.
 //!
-//! Written from the documentation of the metrics and not from the encoder, so that both are not wrong in the
-//! same way.
+//! Names, units and kinds are those of the catalog, and so are the attributes that a family has. All values
+//! are those of the lines. How points begin, go on and end is written from the documentation and not from the
+//! encoder, so that both are not wrong in the same way.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
 use hvsampler::export::resource::bounded;
+use hvsampler::model::Vm;
+use hvsampler::model::catalog::{
+    Dimension, Entity, Family, ForEachEntity, Instrument, Places, Scope, Start, Unit, Values, VcpuEntity,
+    VmEntity, for_each_entity,
+};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::point::{Attribute, Attributes, Distribution, Kind, Point, PointValue, Series};
 
@@ -15,10 +22,12 @@ use super::point::{Attribute, Attributes, Distribution, Kind, Point, PointValue,
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Snapshot {
     schema: String,
+    time_unit: String,
     pub(super) at_unix_ns: u64,
     pub(super) host: Host,
-    pub(super) vms: Vec<Vm>,
-    pub(super) ended: Vec<Ended>,
+    metrics: BTreeMap<String, Value>,
+    pub(super) vms: Vec<Object>,
+    pub(super) ended: Vec<Object>,
     pub(super) sampler: BTreeMap<String, u64>,
 }
 
@@ -30,85 +39,39 @@ pub(super) struct Host {
     pub(super) arch: String,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Vm {
-    pub(super) id: String,
-    pub(super) name: Option<String>,
-    uuid: Option<String>,
-    platform: String,
-    pub(super) pid: u32,
-    start_unix_ns: u64,
-    uptime_ns: u64,
-    seen_unix_ns: u64,
-    distributions: BTreeMap<String, Histogram>,
-    kvm: BTreeMap<String, u64>,
-    steal_by: Vec<Attributed>,
-    co_stop: CoStop,
-    helpers: Vec<Helper>,
-    vcpus: Vec<Vcpu>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Attributed {
-    kind: String,
-    id: Option<String>,
-    since_unix_ns: u64,
-    ns: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct CoStop {
-    estimated_ns: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Helper {
-    kind: String,
-    threads: u64,
-    run_ns: u64,
-    run_delay_ns: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Histogram {
-    count: u64,
-    sum_ns: u64,
-    zero_count: u64,
-    buckets: Vec<Bucket>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Bucket {
-    index: i32,
-    count: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Vcpu {
-    index: u32,
-    tid: u32,
-    start_unix_ns: u64,
-    followed_unix_ns: u64,
-    totals: Totals,
-    states: BTreeMap<String, u64>,
-    #[serde(flatten)]
-    rest: BTreeMap<String, serde_json::Value>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct Totals {
-    run_ns: u64,
-    run_delay_ns: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct Ended {
-    pub(super) vm_id: String,
-    index: u32,
-    start_unix_ns: u64,
-    followed_unix_ns: u64,
-    states: BTreeMap<String, u64>,
+/// What has metrics: a VM, a vCPU, and what a VM has several of.
+#[derive(Debug, Clone, Default, Deserialize)]
+pub(super) struct Object {
+    attributes: BTreeMap<String, Value>,
+    starts_unix_ns: BTreeMap<String, u64>,
+    metrics: BTreeMap<String, Value>,
+    #[serde(default)]
     vm_gone: bool,
+    /// The lists of objects are among these.
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+impl Object {
+    /// An attribute's text, where it has one.
+    pub(super) fn text(&self, attribute: &str) -> Option<&str> {
+        self.attributes.get(attribute)?.as_str()
+    }
+
+    /// The id of the VM that it is or is of.
+    pub(super) fn vm_id(&self) -> Option<&str> {
+        self.text("hypervisor.vm.id")
+    }
+
+    /// The process that runs a VM.
+    pub(super) fn pid(&self) -> Option<u64> {
+        self.attributes.get("process.pid")?.as_u64()
+    }
+
+    fn list(&self, name: &str) -> anyhow::Result<Vec<Self>> {
+        let list = self.rest.get(name).with_context(|| format!("{name} is missing in a line"))?;
+        Ok(Vec::deserialize(list)?)
+    }
 }
 
 /// Reads the whole lines of a file that may still grow.
@@ -119,7 +82,11 @@ pub(super) fn read(text: &str) -> anyhow::Result<Vec<Snapshot>> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let parse = |line: &str| -> anyhow::Result<Snapshot> {
         let snapshot: Snapshot = serde_json::from_str(line).with_context(|| format!("line {line:?}"))?;
-        ensure!(snapshot.schema == "hvsampler.once/1", "schema {}", snapshot.schema);
+        let Snapshot { schema, time_unit, .. } = &snapshot;
+        ensure!(
+            schema == "hvsampler.snapshot/1" && time_unit == "ns",
+            "schema {schema}, times in {time_unit}"
+        );
         Ok(snapshot)
     };
     whole.lines().map(parse).collect()
@@ -131,23 +98,26 @@ pub(super) fn read(text: &str) -> anyhow::Result<Vec<Snapshot>> {
 /// between.
 ///
 /// # Errors
-/// When a counter is missing in a line.
+/// When a line has what no row of the catalog says.
 pub(super) fn points(snapshots: &[Snapshot], host_start_unix_ns: u64) -> anyhow::Result<Vec<Point>> {
     let mut all = Vec::new();
     let mut before = BTreeMap::new();
     for snapshot in snapshots {
+        let Snapshot { at_unix_ns, .. } = *snapshot;
         let values = values(snapshot, host_start_unix_ns)?;
         let live: BTreeMap<Series, u64> =
             values.iter().map(|point| (point.series.clone(), point.start_unix_ns)).collect();
         let mut ends = std::mem::replace(&mut before, live);
-        for (series, start) in snapshot.ended.iter().flat_map(ended_series) {
-            ends.entry(series).or_insert(start);
+        for ended in &snapshot.ended {
+            ended_series(ended)?.into_iter().for_each(|Point { series, start_unix_ns, .. }| {
+                ends.entry(series).or_insert(start_unix_ns);
+            });
         }
         ends.retain(|series, _| !before.contains_key(series));
         all.extend(values);
         all.extend(ends.into_iter().map(|(series, start_unix_ns)| Point {
             series,
-            at_unix_ns: snapshot.at_unix_ns,
+            at_unix_ns,
             start_unix_ns,
             value: PointValue::Ended,
         }));
@@ -156,154 +126,172 @@ pub(super) fn points(snapshots: &[Snapshot], host_start_unix_ns: u64) -> anyhow:
 }
 
 fn values(snapshot: &Snapshot, host_start_unix_ns: u64) -> anyhow::Result<Vec<Point>> {
-    let mut points = Vec::new();
-    let mut put = |series, start_unix_ns, value| {
-        points.push(Point { series, at_unix_ns: snapshot.at_unix_ns, start_unix_ns, value });
-    };
-    for vm in &snapshot.vms {
-        let vcpus = exported(&vm.vcpus);
-        for vcpu in &vcpus {
-            let start = vcpu.start_unix_ns;
-            for (state, ns) in &vcpu.states {
-                put(time_series(&vm.id, vcpu.index, state), vcpu.followed_unix_ns, seconds(*ns));
-            }
-            for (metric, ns) in TOTALS.into_iter().zip([vcpu.totals.run_ns, vcpu.totals.run_delay_ns]) {
-                put(total_series(&vm.id, vcpu.index, metric), start, seconds(ns));
-            }
-            for (key, metric, unit) in COUNTERS {
-                let count = vcpu.rest.get(key).and_then(serde_json::Value::as_u64);
-                let count = count.with_context(|| format!("{key} is missing in a line"))?;
-                put(counter_series(&vm.id, vcpu.index, metric, unit), start, int(count));
-            }
-        }
-        for (key, metric) in DISTRIBUTIONS {
-            let histogram = vm.distributions.get(key);
-            let histogram = histogram.with_context(|| format!("{key} is missing in a line"))?;
-            put(distribution_series(&vm.id, metric), vm.seen_unix_ns, distribution(histogram));
-        }
-        for (key, count) in &vm.kvm {
-            match key.strip_suffix("_ns") {
-                Some(kind) => {
-                    put(kvm_series(&vm.id, "time", "s", "time.kind", kind), vm.seen_unix_ns, seconds(*count));
-                }
-                None => {
-                    put(kvm_series(&vm.id, "events", "{event}", "event", key), vm.seen_unix_ns, int(*count));
-                }
-            }
-        }
-        for taken in &vm.steal_by {
-            let series = steal_series(&vm.id, &taken.kind, taken.id.as_deref());
-            put(series, taken.since_unix_ns, seconds(taken.ns));
-        }
-        put(co_stop_series(&vm.id), vm.seen_unix_ns, seconds(vm.co_stop.estimated_ns));
-        for helper in &vm.helpers {
-            put(helper_count_series(&vm.id, &helper.kind), vm.seen_unix_ns, int(helper.threads));
-            for (state, ns) in [("run", helper.run_ns), ("steal", helper.run_delay_ns)] {
-                put(helper_series(&vm.id, &helper.kind, state), vm.seen_unix_ns, seconds(ns));
-            }
-        }
-        put(info_series(vm), 0, PointValue::Int(1));
-        put(vcpu_count_series(&vm.id), vm.start_unix_ns, int(vcpus.len() as u64));
-        put(uptime_series(&vm.id), 0, seconds(vm.uptime_ns));
-    }
-    let count = series("hypervisor.vm.count", "{vm}", Kind::LEVEL, Attributes::new());
-    put(count, host_start_unix_ns, int(snapshot.vms.len() as u64));
-    Ok(points)
+    let points = Points { at_unix_ns: snapshot.at_unix_ns, host_start_unix_ns, all: Vec::new() };
+    let mut walk = Walk { snapshot, points, result: Ok(()) };
+    for_each_entity(&mut walk);
+    walk.result?;
+    Ok(walk.points.all)
 }
 
-/// One thread for each vCPU: where two served the same, the younger.
-fn exported(vcpus: &[Vcpu]) -> Vec<&Vcpu> {
-    let mut youngest: BTreeMap<u32, &Vcpu> = BTreeMap::new();
-    for vcpu in vcpus {
-        let age = |vcpu: &Vcpu| (vcpu.start_unix_ns, vcpu.tid);
-        let known = youngest.entry(vcpu.index).or_insert(vcpu);
-        if age(vcpu) > age(known) {
-            *known = vcpu;
-        }
-    }
-    youngest.into_values().collect()
+/// Makes points of what a line has of each entity.
+struct Walk<'a> {
+    snapshot: &'a Snapshot,
+    points: Points,
+    result: anyhow::Result<()>,
 }
 
-/// The series that end with a vCPU, each with its start.
-fn ended_series(ended: &Ended) -> Vec<(Series, u64)> {
-    let Ended { vm_id, index, start_unix_ns: start, followed_unix_ns, .. } = ended;
-    let states = ended.states.keys().map(|state| (time_series(vm_id, *index, state), *followed_unix_ns));
-    let counters = COUNTERS.map(|(_, metric, unit)| (counter_series(vm_id, *index, metric, unit), *start));
-    let totals = TOTALS.map(|metric| (total_series(vm_id, *index, metric), *start));
-    let mut series: Vec<_> = states.chain(totals).chain(counters).collect();
+impl ForEachEntity for Walk<'_> {
+    fn entity<E: Entity>(&mut self) {
+        if self.result.is_ok() {
+            self.result = self.of::<E>();
+        }
+    }
+}
+
+impl Walk<'_> {
+    fn of<E: Entity>(&mut self) -> anyhow::Result<()> {
+        let Snapshot { metrics, vms, .. } = self.snapshot;
+        match E::SCOPE {
+            Scope::Host => {
+                let host = Object { metrics: metrics.clone(), ..Object::default() };
+                self.points.put_all::<E>(&[&host])
+            }
+            Scope::Vm => vms.iter().try_for_each(|vm| self.points.put_all::<E>(&[vm])),
+            Scope::Part(list) => vms.iter().try_for_each(|vm| {
+                vm.list(list)?.iter().try_for_each(|part| self.points.put_all::<E>(&[part, vm]))
+            }),
+        }
+    }
+}
+
+/// The series that end with a vCPU.
+fn ended_series(ended: &Object) -> anyhow::Result<Vec<Point>> {
+    let mut points = Points { at_unix_ns: 0, host_start_unix_ns: 0, all: Vec::new() };
+    points.put_all::<VcpuEntity>(&[ended])?;
     if ended.vm_gone {
-        series.extend(DISTRIBUTIONS.map(|(_, metric)| (distribution_series(vm_id, metric), *start)));
-        series.extend(SHARES.map(|kind| (steal_series(vm_id, kind, None), *start)));
-        series.push((co_stop_series(vm_id), *start));
-        series.push((vcpu_count_series(vm_id), *start));
-        series.push((uptime_series(vm_id), 0));
+        let created = *ended.starts_unix_ns.get("created").context("a thread without a start")?;
+        points.put_unknown_vm(&attributes(VmEntity::ATTRIBUTES, &[ended])?, created);
     }
-    series
+    Ok(points.all)
 }
 
-/// The kernel's times of a vCPU's thread since its creation.
-const TOTALS: [&str; 2] = ["hypervisor.vcpu.cpu.time", "hypervisor.vcpu.run_delay"];
-
-fn total_series(vm_id: &str, index: u32, metric: &str) -> Series {
-    series(metric, "s", Kind::COUNTER, of_vcpu(vm_id, index))
+/// Points in the making.
+struct Points {
+    at_unix_ns: u64,
+    host_start_unix_ns: u64,
+    all: Vec<Point>,
 }
 
-/// The kinds of occupants, each of which has a series of every VM.
-const SHARES: [&str; 7] = ["vm", "helper", "host", "kernel", "irq", "quota", "unattributed"];
+impl Points {
+    /// The points of an entity's object. What it does not say the objects say in which it is.
+    fn put_all<E: Entity>(&mut self, objects: &[&Object]) -> anyhow::Result<()> {
+        let attributes = attributes(E::ATTRIBUTES, objects)?;
+        for row in E::SERIES {
+            let Family { name, .. } = row.family;
+            let Some(value) = objects[0].metrics.get(name) else { continue };
+            let start = |key| objects.iter().find_map(|object| object.starts_unix_ns.get(key).copied());
+            let start_unix_ns = match (row.start, row.start.key()) {
+                (Start::None, _) => 0,
+                (_, Some(key)) => start(key).with_context(|| format!("{name} has no start {key}"))?,
+                (_, None) => self.host_start_unix_ns,
+            };
+            self.put(row.family, row.attributes, attributes.clone(), start_unix_ns, value)
+                .with_context(|| format!("{name} is {value}"))?;
+        }
+        Ok(())
+    }
 
-fn kvm_series(vm_id: &str, metric: &str, unit: &str, attribute: &str, value: &str) -> Series {
-    let mut attributes = of_vm(vm_id);
-    attributes.insert(format!("hypervisor.kvm.{attribute}"), text(value));
-    series(&format!("hypervisor.vm.kvm.{metric}"), unit, Kind::COUNTER, attributes)
+    /// The points below a value: one for each value of the attributes that are left.
+    fn put(
+        &mut self,
+        family: Family,
+        left: &[Dimension],
+        attributes: Attributes,
+        start_unix_ns: u64,
+        value: &Value,
+    ) -> anyhow::Result<()> {
+        let Some((dimension, left)) = left.split_first() else {
+            let (at_unix_ns, value) = (self.at_unix_ns, point_value(family, value)?);
+            self.all.push(Point { series: series(family, attributes), at_unix_ns, start_unix_ns, value });
+            return Ok(());
+        };
+        let values = value.as_object().context("no object")?;
+        values.iter().try_for_each(|(key, value)| {
+            let mut attributes = attributes.clone();
+            attributes.insert(dimension.key.to_owned(), text(key));
+            self.put(family, left, attributes, start_unix_ns, value)
+        })
+    }
+
+    /// The series that there are of every VM, whatever is known of it.
+    fn put_unknown_vm(&mut self, attributes: &Attributes, start_unix_ns: u64) {
+        let nothing_known = Vm::default();
+        for row in VmEntity::SERIES {
+            let present = |place: usize| match row.values {
+                Values::Histograms(get) => get(&nothing_known, place).is_some(),
+                Values::Numbers(give) => {
+                    let mut values = vec![0; row.places()];
+                    let mut places = Places::new(&mut values);
+                    give(&nothing_known, &mut places);
+                    places.present() >> place & 1 == 1
+                }
+            };
+            for place in (0..row.places()).filter(|place| present(*place)) {
+                let mut attributes = attributes.clone();
+                attributes.extend(row.labels(place).map(|(key, label)| (key.to_owned(), text(label.key))));
+                let start_unix_ns = if row.start == Start::None { 0 } else { start_unix_ns };
+                let (series, value) = (series(row.family, attributes), PointValue::Ended);
+                self.all.push(Point { series, at_unix_ns: self.at_unix_ns, start_unix_ns, value });
+            }
+        }
+    }
 }
 
-fn steal_series(vm_id: &str, kind: &str, by: Option<&str>) -> Series {
-    let mut attributes = of_vm(vm_id);
-    attributes.insert("hypervisor.steal.by.kind".to_owned(), text(kind));
-    attributes.extend(by.map(|by| ("hypervisor.steal.by.vm".to_owned(), text(by))));
-    series("hypervisor.vm.steal.time", "s", Kind::COUNTER, attributes)
+/// An entity's attributes, each from the first object that has it.
+fn attributes(rows: &[(&str, &str)], objects: &[&Object]) -> anyhow::Result<Attributes> {
+    let mut attributes = Attributes::new();
+    for (key, _) in rows {
+        let value = match objects.iter().find_map(|object| object.attributes.get(*key)) {
+            Some(Value::String(value)) => text(value),
+            Some(value) => Attribute::Int(value.as_i64().with_context(|| format!("{key} is {value}"))?),
+            None => continue,
+        };
+        attributes.insert((*key).to_owned(), value);
+    }
+    Ok(attributes)
 }
 
-fn helper_series(vm_id: &str, kind: &str, state: &str) -> Series {
-    let mut attributes = of_vm(vm_id);
-    attributes.insert("hypervisor.helper.kind".to_owned(), text(kind));
-    attributes.insert("hypervisor.helper.state".to_owned(), text(state));
-    series("hypervisor.vm.helper.time", "s", Kind::COUNTER, attributes)
+fn series(family: Family, attributes: Attributes) -> Series {
+    let kind = match family.instrument {
+        Instrument::Counter => Kind::COUNTER,
+        Instrument::UpDownCounter => Kind::LEVEL,
+        Instrument::Gauge => Kind::Gauge,
+        Instrument::Histogram => Kind::DISTRIBUTION,
+    };
+    Series { metric: family.name.to_owned(), attributes, unit: family.unit.ucum().to_owned(), kind }
 }
 
-fn helper_count_series(vm_id: &str, kind: &str) -> Series {
-    let mut attributes = of_vm(vm_id);
-    attributes.insert("hypervisor.helper.kind".to_owned(), text(kind));
-    series("hypervisor.vm.helper.count", "{thread}", Kind::LEVEL, attributes)
+fn point_value(family: Family, value: &Value) -> anyhow::Result<PointValue> {
+    let number = || value.as_u64().context("no number");
+    Ok(match (family.instrument, family.unit) {
+        (Instrument::Histogram, _) => distribution(&Histogram::deserialize(value)?),
+        (_, Unit::Seconds) => PointValue::Double(number()? as f64 / 1e9),
+        (_, Unit::Count(_)) => PointValue::Int(i64::try_from(number()?).unwrap_or(i64::MAX)),
+    })
 }
 
-/// The counters that are metrics of their own: key in a line, metric, unit.
-const COUNTERS: [(&str, &str, &str); 4] = [
-    ("voluntary_switches", "hypervisor.vcpu.yields", "{yield}"),
-    ("involuntary_switches", "hypervisor.vcpu.preemptions", "{preemption}"),
-    ("migrations", "hypervisor.vcpu.migrations", "{migration}"),
-    ("timeslices", "hypervisor.vcpu.timeslices", "{timeslice}"),
-];
-
-/// The distributions: key in a line, metric.
-const DISTRIBUTIONS: [(&str, &str); 3] = [
-    ("steal", "hypervisor.vcpu.steal.duration"),
-    ("wakeup_latency", "hypervisor.vcpu.wakeup.latency"),
-    ("stint", "hypervisor.vcpu.run.duration"),
-];
-
-fn time_series(vm_id: &str, index: u32, state: &str) -> Series {
-    let mut attributes = of_vcpu(vm_id, index);
-    attributes.insert("hypervisor.vcpu.state".to_owned(), text(state));
-    series("hypervisor.vcpu.time", "s", Kind::COUNTER, attributes)
+#[derive(Debug, Deserialize)]
+struct Histogram {
+    count: u64,
+    sum_ns: u64,
+    zero_count: u64,
+    buckets: Vec<Bucket>,
 }
 
-fn counter_series(vm_id: &str, index: u32, metric: &str, unit: &str) -> Series {
-    series(metric, unit, Kind::COUNTER, of_vcpu(vm_id, index))
-}
-
-fn distribution_series(vm_id: &str, metric: &str) -> Series {
-    series(metric, "s", Kind::DISTRIBUTION, of_vm(vm_id))
+#[derive(Debug, Deserialize)]
+struct Bucket {
+    index: i32,
+    count: u64,
 }
 
 fn distribution(histogram: &Histogram) -> PointValue {
@@ -316,54 +304,6 @@ fn distribution(histogram: &Histogram) -> PointValue {
     })
 }
 
-fn info_series(vm: &Vm) -> Series {
-    let mut attributes = of_vm(&vm.id);
-    let known = [
-        ("hypervisor.vm.name", vm.name.as_ref()),
-        ("hypervisor.vm.uuid", vm.uuid.as_ref()),
-        ("hypervisor.vm.platform", Some(&vm.platform)),
-    ];
-    for (key, value) in known {
-        attributes.extend(value.map(|value| (key.to_owned(), text(value))));
-    }
-    attributes.insert("process.pid".to_owned(), Attribute::Int(vm.pid.into()));
-    series("hypervisor.vm.info", "{vm}", Kind::Gauge, attributes)
-}
-
-fn co_stop_series(vm_id: &str) -> Series {
-    series("hypervisor.vm.co_stop.time", "s", Kind::COUNTER, of_vm(vm_id))
-}
-
-fn vcpu_count_series(vm_id: &str) -> Series {
-    series("hypervisor.vm.vcpu.count", "{vcpu}", Kind::LEVEL, of_vm(vm_id))
-}
-
-fn uptime_series(vm_id: &str) -> Series {
-    series("hypervisor.vm.uptime", "s", Kind::Gauge, of_vm(vm_id))
-}
-
-fn series(metric: &str, unit: &str, kind: Kind, attributes: Attributes) -> Series {
-    Series { metric: metric.to_owned(), attributes, unit: unit.to_owned(), kind }
-}
-
-fn of_vm(id: &str) -> Attributes {
-    [("hypervisor.vm.id".to_owned(), text(id))].into()
-}
-
-fn of_vcpu(vm_id: &str, index: u32) -> Attributes {
-    let mut attributes = of_vm(vm_id);
-    attributes.insert("hypervisor.vcpu.id".to_owned(), Attribute::Int(index.into()));
-    attributes
-}
-
 fn text(value: &str) -> Attribute {
     Attribute::Text(bounded(value).to_owned())
-}
-
-fn seconds(ns: u64) -> PointValue {
-    PointValue::Double(ns as f64 / 1e9)
-}
-
-fn int(count: u64) -> PointValue {
-    PointValue::Int(i64::try_from(count).unwrap_or(i64::MAX))
 }

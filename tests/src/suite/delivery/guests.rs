@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::counted::Snapshot;
+use super::counted::{Object, Snapshot};
 use crate::guest::{Ending, Guest, GuestConfig};
 use crate::host::CpuList;
 use crate::runner::Context;
@@ -52,7 +52,10 @@ impl Guests {
     pub(super) fn are_in(&self, snapshot: &Snapshot) -> bool {
         let half = self.half.as_ref().map(|half| (half, HALF));
         [(&self.starved, STARVED), (&self.busy, BUSY)].into_iter().chain(half).all(|(guest, name)| {
-            snapshot.vms.iter().any(|vm| vm.pid == guest.pid() && vm.name.as_deref() == Some(name))
+            let is_it = |vm: &Object| {
+                vm.pid() == Some(guest.pid().into()) && vm.text("hypervisor.vm.name") == Some(name)
+            };
+            snapshot.vms.iter().any(is_it)
         })
     }
 

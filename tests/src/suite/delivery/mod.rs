@@ -31,7 +31,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, ensure};
 
 use self::collector::Site;
-use self::counted::Snapshot;
+use self::counted::{Object, Snapshot};
 use self::guests::{Guests, STARVED};
 use self::prometheus::{NativeHistograms, Prometheus};
 use self::service::{Record, Service, Settings};
@@ -104,10 +104,10 @@ fn sees(snapshots: &[Snapshot], guests: &Guests) -> bool {
 fn see_death(service: &mut Service, guests: &mut Guests) -> anyhow::Result<String> {
     let pid = guests.kill_half()?;
     let known = service.snapshots()?;
-    let vm = known.iter().flat_map(|snapshot| &snapshot.vms).find(|vm| vm.pid == pid);
-    let id = vm.context("the killed guest was never seen")?.id.clone();
+    let vm = known.iter().flat_map(|snapshot| &snapshot.vms).find(|vm| vm.pid() == Some(pid.into()));
+    let id = vm.and_then(Object::vm_id).context("the killed guest was never seen")?.to_owned();
     service.wait_until("the killed guest has ended", |snapshots| {
-        snapshots.iter().flat_map(|snapshot| &snapshot.ended).any(|ended| ended.vm_id == id)
+        snapshots.iter().flat_map(|snapshot| &snapshot.ended).any(|ended| ended.vm_id() == Some(&*id))
     })?;
     Ok(id)
 }

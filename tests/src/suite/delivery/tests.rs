@@ -15,50 +15,93 @@ const RUN: u64 = 9_007_199_254_740_993;
 
 /// Three snapshots: one guest with one vCPU; its counts have grown; it has ended.
 fn lines() -> Vec<Value> {
-    let vm = |run: u64| {
-        let nothing = json!({"count": 0, "sum_ns": 0, "zero_count": 0, "buckets": []});
-        let buckets = json!([{"index": -3, "count": 2}, {"index": -1, "count": 1}]);
-        let waits = json!({"count": 4, "sum_ns": 800_000_000, "zero_count": 1, "buckets": buckets});
-        let occupants: Vec<_> = SHARES
-            .iter()
-            .map(|kind| json!({"kind": kind, "id": null, "since_unix_ns": 220, "ns": 250_000_000}))
-            .collect();
-        let vcpu = json!({
-            "index": 3, "tid": 71, "start_unix_ns": 250, "run_ns": run, "run_delay_ns": 0, "voluntary_switches": 5,
-            "involuntary_switches": 6, "migrations": 7, "timeslices": 8, "switches": 11,
-            "running_ns": 0, "waiting_ns": 0, "totals": {"run_ns": 3, "run_delay_ns": 4},
-            "followed_unix_ns": 260,
-            "states": {"run": run, "steal": 1, "halted": 2},
-        });
-        json!({
-            "id": "7-1", "name": NAME, "uuid": null, "platform": "unknown", "pid": 70, "start_unix_ns": 200,
-            "uptime_ns": 250_000_000,
-            "seen_unix_ns": 220,
-            "distributions": {"steal": waits, "wakeup_latency": nothing, "stint": nothing},
-            "kvm": {"exits": 9, "halt_wait_ns": 250_000_000},
-            "steal_by": occupants,
-            "co_stop": {"estimated_ns": 125_000_000, "tick_ns": 1_048_576},
-            "helpers": [{"kind": "vhost", "threads": 1, "run_ns": 500_000_000, "run_delay_ns": 250_000_000}],
-            "vcpus": [vcpu],
-        })
-    };
     let line = |at: u64, vms: Vec<Value>, ended: Vec<Value>| {
         json!({
-            "schema": "hvsampler.once/1", "at_unix_ns": at, "interval_ns": 0,
+            "schema": "hvsampler.snapshot/1", "time_unit": "ns", "at_unix_ns": at,
             "host": {"id": null, "name": "h", "kernel": "k", "arch": "amd64", "cpus": 2},
+            "metrics": {"hypervisor.vm.count": vms.len()},
             "vms": vms, "ended": ended, "sampler": {"snapshots": 1},
         })
     };
     let ended = json!({
-        "vm_id": "7-1", "index": 3, "tid": 71, "start_unix_ns": 250, "followed_unix_ns": 260,
-        "states": {"run": 1, "steal": 1, "halted": 2},
+        "attributes": {"hypervisor.vm.id": "7-1", "hypervisor.vcpu.id": 3},
+        "tid": 71,
         "vm_gone": true,
+        "starts_unix_ns": {"created": 250, "followed": 260},
+        "metrics": vcpu_metrics(RUN + 2),
     });
     vec![
         line(1000, vec![vm(RUN)], vec![]),
         line(2000, vec![vm(RUN + 1)], vec![]),
         line(3000, vec![], vec![ended]),
     ]
+}
+
+fn vm(run: u64) -> Value {
+    let nothing = json!({"count": 0, "sum_ns": 0, "zero_count": 0, "buckets": []});
+    let buckets = json!([{"index": -3, "count": 2}, {"index": -1, "count": 1}]);
+    let waits = json!({"count": 4, "sum_ns": 800_000_000, "zero_count": 1, "buckets": buckets});
+    let occupants: serde_json::Map<_, _> =
+        SHARES.iter().map(|kind| ((*kind).to_owned(), 250_000_000.into())).collect();
+    let vcpu = json!({
+        "attributes": {"hypervisor.vcpu.id": 3},
+        "tid": 71,
+        "scheduler": {"run_ns": run, "run_delay_ns": 0, "running_ns": 0, "waiting_ns": 0},
+        "starts_unix_ns": {"created": 250, "followed": 260, "seen": 255},
+        "metrics": vcpu_metrics(run),
+        "exits": [],
+    });
+    let io = json!({
+        "attributes": {"hypervisor.exit.reason": "io"},
+        "starts_unix_ns": {},
+        "metrics": {
+            "hypervisor.vm.exits": 4,
+            "hypervisor.vm.exit.duration": waits,
+            "hypervisor.vm.exit.vmm.time": 250_000_000,
+            "hypervisor.vm.exit.vmm.exits": 3,
+        },
+    });
+    let taker = json!({
+        "attributes": {"hypervisor.steal.by.kind": "vm", "hypervisor.steal.by.vm": "8-1"},
+        "starts_unix_ns": {"own": 270},
+        "metrics": {"hypervisor.vm.steal.time": 250_000_000},
+    });
+    json!({
+        "attributes": {
+            "hypervisor.vm.id": "7-1", "hypervisor.vm.name": NAME, "hypervisor.vm.platform": "unknown",
+            "process.pid": 70,
+        },
+        "starts_unix_ns": {"created": 200, "followed": 220},
+        "metrics": {
+            "hypervisor.vcpu.steal.duration": waits,
+            "hypervisor.vcpu.wakeup.latency": nothing,
+            "hypervisor.vcpu.run.duration": nothing,
+            "hypervisor.vm.kvm.events": {"exits": 9},
+            "hypervisor.vm.kvm.time": {"halt_wait": 250_000_000},
+            "hypervisor.vm.steal.time": occupants,
+            "hypervisor.vm.co_stop.time": 125_000_000,
+            "hypervisor.vm.helper.time": {"vhost": {"run": 500_000_000, "steal": 250_000_000}},
+            "hypervisor.vm.helper.count": {"vhost": 1},
+            "hypervisor.vm.vcpu.count": 1,
+            "hypervisor.vm.uptime": 250_000_000,
+            "hypervisor.vm.info": 1,
+        },
+        "vcpus": [vcpu],
+        "exits": [io],
+        "steal_by": [taker],
+    })
+}
+
+fn vcpu_metrics(run: u64) -> Value {
+    json!({
+        "hypervisor.vcpu.time": {"run": run, "steal": 1, "halted": 2},
+        "hypervisor.vcpu.cpu.time": 3,
+        "hypervisor.vcpu.run_delay": 4,
+        "hypervisor.vcpu.yields": 5,
+        "hypervisor.vcpu.preemptions": 6,
+        "hypervisor.vcpu.migrations": 7,
+        "hypervisor.vcpu.timeslices": 8,
+    })
 }
 
 fn snapshots(lines: &[Value]) -> Vec<counted::Snapshot> {
@@ -114,8 +157,8 @@ fn otlp() -> Value {
     let count = |value: &str| series(vcpu(), Some("250"), "asInt", [value.into(), value.into()]);
     let total = |value: f64| series(vcpu(), Some("250"), "asDouble", [value.into(), value.into()]);
     // As the numbers, but for the attributes' order and the values.
-    let distribution = |name: &str, value: Value| {
-        let mut points = series(vec![id()], Some("220"), "sum", [0.into(), 0.into()]);
+    let distribution = |name: &str, attributes: Vec<Value>, value: Value| {
+        let mut points = series(attributes, Some("220"), "sum", [0.into(), 0.into()]);
         let Value::Object(value) = value else { unreachable!() };
         for point in &mut points[..2] {
             for (key, value) in &value {
@@ -138,9 +181,14 @@ fn otlp() -> Value {
         let attributes = vec![id(), text("hypervisor.steal.by.kind", kind)];
         series(attributes, Some("220"), "asDouble", [0.25.into(), 0.25.into()])
     };
-    let occupants: Vec<_> = SHARES.iter().flat_map(occupant).collect();
-    let exits = vec![id(), text("hypervisor.kvm.event", "exits")];
-    let exits = series(exits, Some("220"), "asInt", ["9".into(), "9".into()]);
+    let taker = vec![id(), text("hypervisor.steal.by.kind", "vm"), text("hypervisor.steal.by.vm", "8-1")];
+    let taker = series(taker, Some("270"), "asDouble", [0.25.into(), 0.25.into()]);
+    let occupants: Vec<_> = SHARES.iter().flat_map(occupant).chain(taker).collect();
+    let passes = vec![id(), text("hypervisor.kvm.event", "exits")];
+    let passes = series(passes, Some("220"), "asInt", ["9".into(), "9".into()]);
+    let io = || vec![id(), text("hypervisor.exit.reason", "io")];
+    let exits = series(io(), Some("220"), "asInt", ["4".into(), "4".into()]);
+    let in_vmm = series(io(), Some("220"), "asDouble", [0.25.into(), 0.25.into()]);
     let halt_wait = vec![id(), text("hypervisor.kvm.time.kind", "halt_wait")];
     let halt_wait = series(halt_wait, Some("220"), "asDouble", [0.25.into(), 0.25.into()]);
     let co_stop = series(vec![id()], Some("220"), "asDouble", [0.125.into(), 0.125.into()]);
@@ -160,12 +208,15 @@ fn otlp() -> Value {
         counter("hypervisor.vcpu.preemptions", "{preemption}", count("6")),
         counter("hypervisor.vcpu.migrations", "{migration}", count("7")),
         counter("hypervisor.vcpu.timeslices", "{timeslice}", count("8")),
-        distribution("hypervisor.vcpu.steal.duration", waits),
-        distribution("hypervisor.vcpu.wakeup.latency", json!({"sum": 0})),
-        distribution("hypervisor.vcpu.run.duration", json!({"sum": 0})),
-        counter("hypervisor.vm.kvm.events", "{event}", exits),
+        distribution("hypervisor.vcpu.steal.duration", vec![id()], waits.clone()),
+        distribution("hypervisor.vcpu.wakeup.latency", vec![id()], json!({"sum": 0})),
+        distribution("hypervisor.vcpu.run.duration", vec![id()], json!({"sum": 0})),
+        counter("hypervisor.vm.kvm.events", "{event}", passes),
         counter("hypervisor.vm.kvm.time", "s", halt_wait),
         counter("hypervisor.vm.steal.time", "s", occupants),
+        counter("hypervisor.vm.exits", "{exit}", exits),
+        distribution("hypervisor.vm.exit.duration", io(), waits),
+        counter("hypervisor.vm.exit.vmm.time", "s", in_vmm),
         counter("hypervisor.vm.co_stop.time", "s", co_stop),
         counter("hypervisor.vm.helper.time", "s", helpers),
         level("hypervisor.vm.helper.count", "{thread}", vhost),
@@ -207,7 +258,7 @@ fn target(points: &mut [Point]) -> &mut Point {
 fn what_a_collector_writes_by_the_specification_is_equal() {
     let deviations = compare(&points(), &read(&otlp()));
     assert!(deviations.is_empty(), "{}", summary(&deviations));
-    assert_eq!(points().len(), 3 * 29, "3 states, 6 counters, 19 of the VM and 1 of the host");
+    assert_eq!(points().len(), 3 * 33, "3 states, 6 counters, 23 of the VM and 1 of the host");
 }
 
 #[test]
