@@ -11,8 +11,8 @@ use std::{
 
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
-    Control, Event, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, SlotShares,
-    Timeline, VcpuSlot, WalkRecord, WalkStats,
+    Control, Event, ExitCounts, HelperRecord, Histogram, HookStats, Modes, Occupancy, PIDS_PER_BLOCK,
+    PidBlock, SlotShares, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
@@ -62,8 +62,6 @@ unsafe impl Plain for VcpuSlot {}
 // SAFETY: as above.
 unsafe impl Plain for WalkRecord {}
 // SAFETY: as above.
-unsafe impl Plain for PidBlock {}
-// SAFETY: as above.
 unsafe impl Plain for Control {}
 // SAFETY: as above.
 unsafe impl Plain for HookStats {}
@@ -81,8 +79,18 @@ unsafe impl Plain for Occupancy {}
 unsafe impl Plain for Event {}
 // SAFETY: as above.
 unsafe impl Plain for HelperRecord {}
-// SAFETY: an integer.
+// SAFETY: as above.
+unsafe impl Plain for Histogram {}
+// SAFETY: as above.
+unsafe impl Plain for ExitCounts {}
+// SAFETY: integers.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
 unsafe impl Plain for u64 {}
+// SAFETY: an array of such values has no padding between them.
+unsafe impl<P: Plain, const N: usize> Plain for [P; N] {}
 
 /// Types whose writers count their writes.
 ///
@@ -175,6 +183,20 @@ impl<T: Plain> Mapped<T> {
     pub fn read(&self, index: usize) -> T {
         // SAFETY: the pointer is inside the mapping, aligned, and any bytes are a value of `T`.
         unsafe { self.at(index).read_volatile() }
+    }
+
+    /// Copies a part of a value out, `at` bytes from its begin, as [`Self::read`] would copy all of it: to
+    /// touch memory is most of what a reading costs.
+    ///
+    /// # Panics
+    /// When the index is beyond the end, or the part is not inside the value and aligned.
+    #[must_use]
+    pub fn read_part<P: Plain>(&self, index: usize, at: usize) -> P {
+        assert!(at + size_of::<P>() <= size_of::<T>() && at.is_multiple_of(align_of::<P>()), "no such part");
+        const { assert!(align_of::<P>() <= align_of::<T>(), "a part is aligned no more than the whole") };
+        let part = self.at(index).cast::<u8>().wrapping_add(at).cast::<P>();
+        // SAFETY: inside the value, which is inside the mapping; aligned, and any bytes are a value of `P`.
+        unsafe { part.read_volatile() }
     }
 
     /// Reads a value's first eight bytes.

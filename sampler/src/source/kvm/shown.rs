@@ -25,7 +25,7 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         waiting_ns: last.waiting_ns,
         states: account.states(),
         kvm: Some(KvmVcpu {
-            counts: thread.account.kvm,
+            counts: thread.account.kvm.filter(|_| thread.account.is_kvm_read),
             exits: thread.account.exits.clone(),
             exits_added: thread.account.exits_added.clone(),
         }),
