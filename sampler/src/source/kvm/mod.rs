@@ -470,7 +470,7 @@ fn apply(collector: &mut Collector, action: Action) {
 
 fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {
     slots.vms().map(|(key, vm)| {
-        let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).map(Into::into);
+        let name = vm.facts.as_ref().and_then(|facts| facts.name.clone());
         KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
     })
 }
