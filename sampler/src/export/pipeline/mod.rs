@@ -133,7 +133,7 @@ fn batches(requests: &[Request], framer: &mut Framer, encoding: Encoding, mut ro
         let fits = request.body.len() <= room;
         room = room.saturating_sub(request.body.len());
         let encoding = if encoding == Encoding::None && !fits { Encoding::Zstd } else { encoding };
-        let body = framer.frame(&request.body, encoding);
+        let body = framer.frame_shared(&request.body, encoding);
         Batch { body, points: request.points, ends: request.ends, made: Instant::now() }
     };
     requests.iter().map(&mut batch).collect()
