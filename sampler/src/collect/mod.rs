@@ -215,7 +215,8 @@ impl Collector {
     /// When the programs cannot be told.
     pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
         ticks::publish(&mut self.loaded.ebpf, shift)?;
-        (0..self.timelines.len()).for_each(|index| self.timelines.write(index, Timeline::EMPTY));
+        // Slots that were never given out have nothing to be forgotten.
+        self.timelines.touched().into_iter().for_each(|index| self.timelines.write(index, Timeline::EMPTY));
         Ok(())
     }
 
