@@ -1,9 +1,10 @@
 //! Reading and writing the memory that is shared with the programs. The one file here with `unsafe` in it.
 
 use std::{
+    cell::OnceCell,
     io,
     marker::PhantomData,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{Ordering, compiler_fence, fence},
     time::Duration,
@@ -11,8 +12,8 @@ use std::{
 
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
-    Control, Event, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, SlotShares,
-    Timeline, VcpuSlot, WalkRecord, WalkStats,
+    Control, Event, ExitCounts, HelperRecord, Histogram, HookStats, Modes, Occupancy, PIDS_PER_BLOCK,
+    PidBlock, SlotShares, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
@@ -62,8 +63,6 @@ unsafe impl Plain for VcpuSlot {}
 // SAFETY: as above.
 unsafe impl Plain for WalkRecord {}
 // SAFETY: as above.
-unsafe impl Plain for PidBlock {}
-// SAFETY: as above.
 unsafe impl Plain for Control {}
 // SAFETY: as above.
 unsafe impl Plain for HookStats {}
@@ -81,8 +80,18 @@ unsafe impl Plain for Occupancy {}
 unsafe impl Plain for Event {}
 // SAFETY: as above.
 unsafe impl Plain for HelperRecord {}
-// SAFETY: an integer.
+// SAFETY: as above.
+unsafe impl Plain for Histogram {}
+// SAFETY: as above.
+unsafe impl Plain for ExitCounts {}
+// SAFETY: integers.
+unsafe impl Plain for u16 {}
+// SAFETY: as above.
+unsafe impl Plain for u32 {}
+// SAFETY: as above.
 unsafe impl Plain for u64 {}
+// SAFETY: an array of such values has no padding between them.
+unsafe impl<P: Plain, const N: usize> Plain for [P; N] {}
 
 /// Types whose writers count their writes.
 ///
@@ -118,23 +127,36 @@ pub(super) fn from_bytes<T: Plain>(bytes: &[u8]) -> Option<T> {
     (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// An array map, mapped into this process.
+/// Values of a window. So many come to whole pages of 4 KiB, whatever their size: a multiple of 8 bytes.
+const WINDOW: usize = 512;
+
+/// An array map, mapped into this process window by window, each when something in it is first wanted. The
+/// kernel maps all pages of a mapping at once, and maps are made for more vCPUs and thread ids than most
+/// hosts have.
 #[derive(Debug)]
 pub struct Mapped<T> {
-    base: NonNull<u8>,
-    bytes: usize,
+    name: &'static str,
+    fd: OwnedFd,
+    windows: Box<[OnceCell<Mapping>]>,
     len: usize,
     _values: PhantomData<T>,
 }
 
+/// A mapping of this process.
+#[derive(Debug)]
+struct Mapping {
+    base: NonNull<u8>,
+    bytes: usize,
+}
+
 // SAFETY: the mapping belongs to this value alone, and all access goes through volatile reads and writes.
-unsafe impl<T: Send> Send for Mapped<T> {}
+unsafe impl Send for Mapping {}
 
 impl<T: Plain> Mapped<T> {
     /// Distance of two values: the kernel rounds up to 8 bytes.
     const STRIDE: usize = size_of::<T>().next_multiple_of(8);
 
-    /// Maps an array map of the object.
+    /// Opens an array map of the object, and maps its first window.
     ///
     /// # Errors
     /// When it does not exist, has values of another size or cannot be mapped.
@@ -149,9 +171,27 @@ impl<T: Plain> Mapped<T> {
             return Err(MapError::Size { name, kernel: info.value_size(), ours: size_of::<T>() });
         }
         let len = info.max_entries() as usize;
-        let bytes = len * Self::STRIDE;
-        let base = map_shared(map.fd().as_fd(), bytes).map_err(|source| system("mmap", source))?;
-        Ok(Self { base, bytes, len, _values: PhantomData })
+        let fd = map.fd().as_fd().try_clone_to_owned().map_err(|source| system("dup", source))?;
+        let windows = (0..len.div_ceil(WINDOW)).map(|_| OnceCell::new()).collect();
+        let opened = Self { name, fd, windows, len, _values: PhantomData };
+        if let Some(first) = opened.windows.first() {
+            let mapping = opened.map_window(0).map_err(|source| system("mmap", source))?;
+            first.get_or_init(|| mapping);
+        }
+        Ok(opened)
+    }
+
+    /// The indices of which something may have been written or read here: those of windows that are mapped.
+    pub fn touched(&self) -> Vec<usize> {
+        let mapped = (0..self.windows.len()).filter(|window| self.windows[*window].get().is_some());
+        mapped.flat_map(|window| window * WINDOW..self.len.min((window + 1) * WINDOW)).collect()
+    }
+
+    fn map_window(&self, window: usize) -> io::Result<Mapping> {
+        let first = window * WINDOW;
+        let bytes = WINDOW.min(self.len - first) * Self::STRIDE;
+        let base = map_shared(self.fd.as_fd(), first * Self::STRIDE, bytes)?;
+        Ok(Mapping { base, bytes })
     }
 
     /// Number of values.
@@ -170,11 +210,25 @@ impl<T: Plain> Mapped<T> {
     /// mixed.
     ///
     /// # Panics
-    /// When the index is beyond the end.
+    /// When the index is beyond the end, or its window cannot be mapped.
     #[must_use]
     pub fn read(&self, index: usize) -> T {
         // SAFETY: the pointer is inside the mapping, aligned, and any bytes are a value of `T`.
         unsafe { self.at(index).read_volatile() }
+    }
+
+    /// Copies a part of a value out, `at` bytes from its begin, as [`Self::read`] would copy all of it: to
+    /// touch memory is most of what a reading costs.
+    ///
+    /// # Panics
+    /// When the index is beyond the end, or the part is not inside the value and aligned.
+    #[must_use]
+    pub fn read_part<P: Plain>(&self, index: usize, at: usize) -> P {
+        assert!(at + size_of::<P>() <= size_of::<T>() && at.is_multiple_of(align_of::<P>()), "no such part");
+        const { assert!(align_of::<P>() <= align_of::<T>(), "a part is aligned no more than the whole") };
+        let part = self.at(index).cast::<u8>().wrapping_add(at).cast::<P>();
+        // SAFETY: inside the value, which is inside the mapping; aligned, and any bytes are a value of `P`.
+        unsafe { part.read_volatile() }
     }
 
     /// Reads a value's first eight bytes.
@@ -192,7 +246,7 @@ impl<T: Plain> Mapped<T> {
     /// Copies a value out that no program wrote meanwhile, by its sequence number: odd while it is written.
     ///
     /// # Panics
-    /// When the index is beyond the end.
+    /// When the index is beyond the end, or its window cannot be mapped.
     #[must_use]
     pub fn read_consistent(&self, index: usize) -> Option<T>
     where
@@ -204,7 +258,7 @@ impl<T: Plain> Mapped<T> {
     /// Reads what is written together with a value, and under its sequence number.
     ///
     /// # Panics
-    /// When the index is beyond the end.
+    /// When the index is beyond the end, or its window cannot be mapped.
     pub fn read_with<U>(&self, index: usize, read: impl Fn() -> U) -> Option<U>
     where
         T: Sequenced,
@@ -229,7 +283,7 @@ impl<T: Plain> Mapped<T> {
     /// Writes a value.
     ///
     /// # Panics
-    /// When the index is beyond the end.
+    /// When the index is beyond the end, or its window cannot be mapped.
     pub fn write(&mut self, index: usize, value: T) {
         // SAFETY: the pointer is inside the mapping and aligned.
         unsafe { self.at(index).write_volatile(value) };
@@ -241,8 +295,13 @@ impl<T: Plain> Mapped<T> {
 
     fn at(&self, index: usize) -> *mut T {
         assert!(index < self.len, "index {index} is beyond the map's {} entries", self.len);
-        // SAFETY: below `len`, so inside the mapping, whose base is aligned to a page.
-        unsafe { self.base.as_ptr().add(index * Self::STRIDE).cast() }
+        let window = index / WINDOW;
+        let mapping = self.windows[window].get_or_init(|| match self.map_window(window) {
+            Ok(mapping) => mapping,
+            Err(error) => panic!("map {}: mmap of its values from {}: {error}", self.name, window * WINDOW),
+        });
+        // SAFETY: below `len`, so inside the window's mapping, whose base is aligned to a page.
+        unsafe { mapping.base.as_ptr().add(index % WINDOW * Self::STRIDE).cast() }
     }
 }
 
@@ -263,7 +322,7 @@ impl Mapped<Modes> {
     /// any time.
     ///
     /// # Panics
-    /// When the index is beyond the end.
+    /// When the index is beyond the end, or its window cannot be mapped.
     pub fn set_epoch(&mut self, index: usize, epoch: u32) {
         // SAFETY: a field of a value inside the mapping.
         let word = unsafe { &raw mut (*self.at(index)).epoch };
@@ -272,14 +331,16 @@ impl Mapped<Modes> {
     }
 }
 
-impl<T> Drop for Mapped<T> {
+impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: base and length are those of the mapping, which nobody uses any more.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.bytes) };
     }
 }
 
-fn map_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
+/// `offset` is a multiple of a page's size.
+fn map_shared(fd: BorrowedFd<'_>, offset: usize, bytes: usize) -> io::Result<NonNull<u8>> {
+    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
     // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
     let base = unsafe {
         libc::mmap(
@@ -288,7 +349,7 @@ fn map_shared(fd: BorrowedFd<'_>, bytes: usize) -> io::Result<NonNull<u8>> {
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_SHARED,
             fd.as_raw_fd(),
-            0,
+            offset,
         )
     };
     if base == libc::MAP_FAILED {

@@ -6,6 +6,7 @@
 pub mod enrich;
 mod filter;
 mod mmap;
+mod parts;
 pub mod platform;
 pub mod procfs;
 mod ring;
@@ -14,18 +15,20 @@ mod walk;
 
 use std::{
     io,
+    mem::offset_of,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::{
-    ABSENT, Control, Event, HelperRecord, HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy,
-    PIDS_PER_BLOCK, PidBlock, STRETCHES, SlotShares, Stretch, Timeline, VMMS_PER_WORD, VcpuSlot, WHO_UNKNOWN,
-    WalkRecord, WalkStats,
+    ABSENT, COUNTERS, Control, DISTRIBUTIONS, Event, HelperRecord, Histogram, HookStats, KVM_STATS,
+    MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, SlotShares, Stretch,
+    Timeline, VMMS_PER_WORD, VcpuSlot, WHO_UNKNOWN, WalkRecord, WalkStats,
 };
 
 use filter::FilterBits;
 pub use mmap::{MapError, Mapped, Plain};
+pub use parts::{ExitsOf, Leaving};
 pub use walk::WalkError;
 
 use crate::load::{self, Loaded, SectionError};
@@ -145,13 +148,52 @@ impl Collector {
     pub fn is_read(&self, index: u16) -> bool {
         let index = usize::from(index);
         self.records.first_word(index) == self.generation
-            && self.records.read(index).modes_observed != WalkRecord::MODES_TORN
+            && self.records.read_part::<u32>(index, offset_of!(WalkRecord, modes_observed))
+                != WalkRecord::MODES_TORN
     }
 
     /// The slot of a thread as the scheduler program left it, or `None` while it is being written.
     #[must_use]
     pub fn slot(&self, index: u16) -> Option<VcpuSlot> {
         self.slots.read_consistent(usize::from(index))
+    }
+
+    /// The distributions of a thread as the scheduler program left them, or `None` while they are being
+    /// written, or where the slot is another's.
+    #[must_use]
+    pub fn distributions(&self, index: u16, task: u64) -> Option<[Histogram; DISTRIBUTIONS.len()]> {
+        self.part_of(index, task, || {
+            self.slots.read_part(usize::from(index), offset_of!(VcpuSlot, distributions))
+        })
+    }
+
+    /// The kernel's counts when a thread left its CPU last, and who took its time up to then; `None` as of
+    /// [`Self::distributions`].
+    #[must_use]
+    pub fn counters_and_shares(&self, index: u16, task: u64) -> Option<([u64; COUNTERS.len()], SlotShares)> {
+        let at = usize::from(index);
+        self.part_of(index, task, || {
+            (self.slots.read_part(at, offset_of!(VcpuSlot, counters)), self.shares.read(at))
+        })
+    }
+
+    /// How a thread left its CPU last, and when it ran and waited up to then; `None` while that is being
+    /// written.
+    #[must_use]
+    pub fn leaving_and_timeline(&self, index: u16) -> Option<(Leaving, Timeline)> {
+        let at = usize::from(index);
+        self.slots.read_with(at, || {
+            let leaving = Leaving {
+                counters: self.slots.read_part(at, offset_of!(VcpuSlot, counters)),
+                left_ns: self.slots.read_part(at, offset_of!(VcpuSlot, left_ns)),
+                left: self.slots.read_part(at, offset_of!(VcpuSlot, left)),
+            };
+            (leaving, self.timelines.read(at))
+        })
+    }
+
+    fn part_of<U>(&self, index: u16, task: u64, read: impl Fn() -> U) -> Option<U> {
+        self.slots.read_with(usize::from(index), || (self.task(index) == task).then(&read))?
     }
 
     /// How often a slot was written; where that is as before, so is what it holds.
@@ -167,27 +209,21 @@ impl Collector {
         self.slots.read_with(index, || (self.slots.read(index), self.shares.read(index)))
     }
 
-    /// A slot and when its thread ran and waited, as of one moment; `None` while they are being written.
-    #[must_use]
-    pub fn slot_and_timeline(&self, index: u16) -> Option<(VcpuSlot, Timeline)> {
-        let index = usize::from(index);
-        self.slots.read_with(index, || (self.slots.read(index), self.timelines.read(index)))
-    }
-
     /// Sets the length of a timeline's tick as a power of two, ns. What was drawn before is of another grid.
     ///
     /// # Errors
     /// When the programs cannot be told.
     pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
         ticks::publish(&mut self.loaded.ebpf, shift)?;
-        (0..self.timelines.len()).for_each(|index| self.timelines.write(index, Timeline::EMPTY));
+        // Slots that were never given out have nothing to be forgotten.
+        self.timelines.touched().into_iter().for_each(|index| self.timelines.write(index, Timeline::EMPTY));
         Ok(())
     }
 
     /// Whose a slot is: the address of its thread's `task_struct`. User space alone writes it.
     #[must_use]
     pub fn task(&self, index: u16) -> u64 {
-        self.slots.read(usize::from(index)).task
+        self.slots.read_part(usize::from(index), offset_of!(VcpuSlot, task))
     }
 
     /// How often a slot's modes were written; where that is as before, so is what they hold.
@@ -201,6 +237,12 @@ impl Collector {
     #[must_use]
     pub fn modes(&self, index: u16) -> Option<Modes> {
         self.modes.read_consistent(usize::from(index))
+    }
+
+    /// Reads exits of a slot's thread row by row, as of one moment; `None` while they are being written.
+    pub fn exits<U>(&self, index: u16, read: impl Fn(&ExitsOf<'_>) -> U) -> Option<U> {
+        let index = usize::from(index);
+        self.modes.read_with(index, || read(&ExitsOf::new(&self.modes, index)))
     }
 
     /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no

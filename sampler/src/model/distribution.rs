@@ -44,6 +44,15 @@ impl Distributions {
     pub fn plus(&self, other: &Self) -> Self {
         Self(std::array::from_fn(|n| plus(&self.0[n], &other.0[n])))
     }
+
+    /// Adds what was added between two others.
+    pub fn add_between(&mut self, now: &Self, earlier: &Self) {
+        for ((sum, now), earlier) in self.0.iter_mut().zip(&now.0).zip(&earlier.0) {
+            if now != earlier {
+                *sum = plus(sum, &since(now, earlier));
+            }
+        }
+    }
 }
 
 /// What was added since `earlier`.
@@ -135,5 +144,8 @@ mod tests {
         let now = earlier.plus(&added);
         assert_eq!(now.get(Distribution::Steal), &of(&[5, 1_000_000, 7_000, 1_000_000]));
         assert_eq!(now.since(&earlier), added);
+        let mut sum = earlier;
+        sum.add_between(&now, &earlier);
+        assert_eq!(sum, now);
     }
 }

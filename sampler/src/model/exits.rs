@@ -66,6 +66,11 @@ impl Exits {
         other.0.iter().for_each(|(kind, totals)| self.add(*kind, totals));
     }
 
+    /// There are none from now on; the room stays.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Exits of one kind.
     #[must_use]
     pub fn get(&self, kind: ExitKind) -> Option<&ExitTotals> {

@@ -31,51 +31,58 @@ pub struct KvmVcpu {
 /// KVM's counts, by [`KvmStat`]. One that this kernel does not keep is absent, never zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KvmCounts {
-    counts: [Option<u64>; KVM_STATS.len()],
+    /// Of one that is absent it is 0.
+    counts: [u64; KVM_STATS.len()],
+    /// Which are kept, one bit each: as an `Option` each would take twice the room, in all that is kept and
+    /// shown of a vCPU.
+    kept: u32,
 }
+
+const _: () = assert!(KVM_STATS.len() <= u32::BITS as usize, "a bit for each count");
 
 impl KvmCounts {
     /// None are kept.
-    pub const NONE: Self = Self { counts: [None; KVM_STATS.len()] };
+    pub const NONE: Self = Self { counts: [0; KVM_STATS.len()], kept: 0 };
 
     /// The counts that the kernel keeps.
     #[must_use]
     pub fn new(counts: [u64; KVM_STATS.len()], kept: &[bool; KVM_STATS.len()]) -> Self {
-        Self { counts: std::array::from_fn(|n| kept[n].then_some(counts[n])) }
+        let kept = (0..).zip(kept).fold(0, |bits, (n, kept)| bits | u32::from(*kept) << n);
+        Self::of(kept, |n| counts[n])
     }
 
     /// One count.
     #[must_use]
     pub const fn get(&self, stat: KvmStat) -> Option<u64> {
-        self.counts[stat as usize]
+        self.at(stat as usize)
     }
 
     /// One count, by its place in [`KVM_STATS`].
     #[must_use]
     pub const fn at(&self, stat: usize) -> Option<u64> {
-        self.counts[stat]
+        if self.kept >> stat & 1 == 0 { None } else { Some(self.counts[stat]) }
     }
 
     /// Key and value of each count that is kept.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        KVM_STATS.iter().zip(self.counts).filter_map(|(row, count)| Some((row.key, count?)))
+        KVM_STATS.iter().enumerate().filter_map(|(n, row)| Some((row.key, self.at(n)?)))
     }
 
     /// Both together; what only one has is as that one has it.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        let sum = |n: usize| match (self.counts[n], other.counts[n]) {
-            (Some(one), Some(two)) => Some(one.saturating_add(two)),
-            (one, two) => one.or(two),
-        };
-        Self { counts: std::array::from_fn(sum) }
+        Self::of(self.kept | other.kept, |n| self.counts[n].saturating_add(other.counts[n]))
     }
 
     /// What was added since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
-        let added = |n: usize| Some(self.counts[n]?.saturating_sub(earlier.counts[n]?));
-        Self { counts: std::array::from_fn(added) }
+        Self::of(self.kept & earlier.kept, |n| self.counts[n].saturating_sub(earlier.counts[n]))
+    }
+
+    fn of(kept: u32, count: impl Fn(usize) -> u64) -> Self {
+        let counts = std::array::from_fn(|n| if kept >> n & 1 == 0 { 0 } else { count(n) });
+        Self { counts, kept }
     }
 }
 

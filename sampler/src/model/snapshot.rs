@@ -96,7 +96,7 @@ pub struct Vm {
     pub attributed: Attributed,
     /// Who took how much of it in the interval, the one that took most first; sums to the steal of its vCPUs'
     /// intervals. Absent where no vCPU has an interval.
-    pub shares: Option<Vec<Share>>,
+    pub shares: Option<Arc<[Share]>>,
     /// Time in which some of its vCPUs ran while others waited for a CPU.
     pub co_stop: CoStop,
     /// The threads that work for it and run no vCPU.

@@ -56,19 +56,25 @@ impl State {
 /// Nanoseconds by state. A state that this host cannot tell is absent, never zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateTimes {
-    ns: [Option<u64>; STATES.len()],
+    /// Of one that is absent it is 0.
+    ns: [u64; STATES.len()],
+    /// Which are known, one bit each: as an `Option` each would take twice the room.
+    known: u16,
 }
+
+const _: () = assert!(STATES.len() <= u16::BITS as usize, "a bit for each state");
 
 impl StateTimes {
     /// Sets a state's time.
-    pub fn set(&mut self, state: State, ns: u64) {
-        self.ns[state as usize] = Some(ns);
+    pub const fn set(&mut self, state: State, ns: u64) {
+        self.ns[state as usize] = ns;
+        self.known |= 1 << state as usize;
     }
 
     /// A state's time, or `None` where it is not known here.
     #[must_use]
     pub const fn get(&self, state: State) -> Option<u64> {
-        self.ns[state as usize]
+        if self.known >> state as usize & 1 == 0 { None } else { Some(self.ns[state as usize]) }
     }
 
     /// The states that are known, with their times.
@@ -79,6 +85,6 @@ impl StateTimes {
     /// Sum over the known states: the wall time they cover.
     #[must_use]
     pub fn sum(&self) -> u64 {
-        self.ns.iter().flatten().sum()
+        self.ns.iter().sum()
     }
 }

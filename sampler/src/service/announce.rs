@@ -1,6 +1,6 @@
 //! What an operator wants to read in the log about guests: that they came and went, and that there are none.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use super::queued::Queued;
 use crate::{
@@ -36,24 +36,39 @@ pub(super) fn start() -> io::Result<Queued> {
 /// Compares each snapshot with the one before.
 #[derive(Default)]
 struct Announcer {
-    known: BTreeMap<VmKey, String>,
+    known: BTreeMap<VmKey, Guest>,
     began: bool,
+}
+
+/// What the log calls a guest by. Put into words only where something is said of it: guests that stay are
+/// looked at in each snapshot.
+#[derive(Clone)]
+struct Guest {
+    id: Arc<str>,
+    name: Option<Arc<str>>,
+    origin: Origin,
+}
+
+impl Guest {
+    fn label(&self) -> String {
+        let name = self.name.as_deref().unwrap_or("(unnamed)");
+        format!("{} ({}, {})", terminal::fit(name, NAME_COLUMNS), self.id, origin(self.origin))
+    }
 }
 
 impl Announcer {
     fn look_at(&mut self, snapshot: &Snapshot) {
         let mut now = BTreeMap::new();
         for vm in &snapshot.vms {
-            let name = vm.name.as_deref().unwrap_or("(unnamed)");
-            let label = format!("{} ({}, {})", terminal::fit(name, NAME_COLUMNS), vm.id, origin(vm.origin));
+            let guest = Guest { id: Arc::clone(&vm.id), name: vm.name.clone(), origin: vm.origin };
             if !self.known.contains_key(&vm.key) {
-                tracing::info!(guest = label, vcpus = vm.vcpus.len(), "guest appeared");
+                tracing::info!(guest = guest.label(), vcpus = vm.vcpus.len(), "guest appeared");
             }
-            now.insert(vm.key, label);
+            now.insert(vm.key, guest);
         }
-        for (key, label) in &self.known {
+        for (key, guest) in &self.known {
             if !now.contains_key(key) {
-                tracing::info!(guest = label, "guest gone");
+                tracing::info!(guest = guest.label(), "guest gone");
             }
         }
         if now.is_empty() && (!self.began || !self.known.is_empty()) {

@@ -150,7 +150,7 @@ impl Shared {
         drop(self.released.wait_while(self.state(), held).unwrap());
         Answer::Guest(
             vm,
-            Some(GuestFacts { platform: "fake", name: Some(format!("guest-{pid}")), uuid: None }),
+            Some(GuestFacts { platform: "fake", name: Some(format!("guest-{pid}").into()), uuid: None }),
         )
     }
 }

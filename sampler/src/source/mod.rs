@@ -7,7 +7,7 @@
 pub(crate) mod fake;
 mod kvm;
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use crate::{
     collect::CollectError,
@@ -107,9 +107,9 @@ pub struct GuestFacts {
     /// Who started it.
     pub platform: &'static str,
     /// Its name.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// Its UUID, in lower case with hyphens.
-    pub uuid: Option<String>,
+    pub uuid: Option<Arc<str>>,
 }
 
 /// What a process is called.

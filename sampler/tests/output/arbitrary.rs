@@ -141,7 +141,7 @@ fn attributed() -> impl Strategy<Value = Attributed> {
         .prop_map(|(kinds, vms)| Attributed { kinds, vms })
 }
 
-fn shares() -> impl Strategy<Value = Option<Vec<Share>>> {
+fn shares() -> impl Strategy<Value = Option<Arc<[Share]>>> {
     let kind = sample::select(OccupantKind::ALL.to_vec());
     // A day at most, so that sums fit.
     let share = (kind, option::of(text()), option::of(text()), 0..86_400_000_000_000_u64).prop_map(
@@ -150,7 +150,7 @@ fn shares() -> impl Strategy<Value = Option<Vec<Share>>> {
             ns,
         },
     );
-    option::of(collection::vec(share, 0..4))
+    option::of(collection::vec(share, 0..4).prop_map(Into::into))
 }
 
 fn helpers() -> impl Strategy<Value = Helpers> {

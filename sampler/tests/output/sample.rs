@@ -92,7 +92,7 @@ fn helpers() -> Helpers {
 }
 
 /// Of what was taken another VM took three quarters and a process of the host the rest.
-fn occupants(vcpus: &[Vcpu]) -> Option<Vec<Share>> {
+fn occupants(vcpus: &[Vcpu]) -> Option<Arc<[Share]>> {
     let intervals: Vec<_> = vcpus.iter().filter_map(|vcpu| vcpu.interval).collect();
     let steal: u64 = intervals.iter().map(|interval| interval.run_delay_ns).sum();
     let occupant = |kind, id: Option<&str>, name: &str| Occupant {

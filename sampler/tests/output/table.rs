@@ -52,7 +52,8 @@ fn a_quota_that_ran_out_has_a_column() {
         interval.run_delay_ns += throttled;
         if throttled > 0 {
             let occupant = Occupant { kind: OccupantKind::Quota, id: None, name: None };
-            vm.shares.as_mut().unwrap().insert(0, Share { occupant, ns: throttled });
+            let others = vm.shares.as_deref().unwrap().iter().cloned();
+            vm.shares = Some([Share { occupant, ns: throttled }].into_iter().chain(others).collect());
         }
     }
     assert_file("tests/golden/table-throttled.txt", &render(&snapshot, TableOptions::default()));

@@ -7,7 +7,7 @@ fn main() -> ExitCode {
         Some("hooks") => sampler_tests::bench::hooks::run(),
         Some("exits") => sampler_tests::bench::exits::run_alone(),
         Some("host") => sampler_tests::bench::host::run(),
-        Some("agent") => sampler_tests::bench::agent::run(),
+        Some("agent") => sampler_tests::bench::agent::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {
             eprintln!("usage: sampler-bench hooks|exits|agent|host");
             return ExitCode::from(2);

@@ -135,7 +135,7 @@ pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
         let taken = snapshot(&mut source)?;
         let (all, unattributed) = all_add_up(&taken)?;
         (stolen, nobodys) = (stolen + all, nobodys + unattributed);
-        for share in taken.vms.iter().flat_map(|vm| vm.shares.iter().flatten()) {
+        for share in taken.vms.iter().flat_map(|vm| vm.shares.iter().flat_map(|shares| shares.iter())) {
             let name = share.occupant.name.as_deref().filter(|_| share.occupant.kind != OccupantKind::Vm);
             *by_name.entry((share.occupant.kind.key(), name.map(str::to_owned))).or_insert(0) += share.ns;
         }

@@ -60,7 +60,7 @@ fn judge(context: &Context, limited: &CpuGroup, of_guest: &CpuGroup, beside: boo
         interval.states.sum() == interval.wall_ns,
         "the states do not come to the wall time: {interval:?}"
     );
-    for share in vm.shares.iter().flatten() {
+    for share in vm.shares.iter().flat_map(|shares| shares.iter()) {
         let name = share.occupant.name.as_deref().unwrap_or("-");
         context.detail(format!("{} {name} took {:.4} s", share.occupant.kind.key(), share.ns as f64 / 1e9));
     }
@@ -112,6 +112,6 @@ fn at_the_end_of_a_throttling(source: &mut Kvm, group: &CpuGroup) -> anyhow::Res
 }
 
 fn taken_by(vm: &Vm, is: impl Fn(OccupantKind, Option<&str>) -> bool) -> u64 {
-    let shares = vm.shares.iter().flatten();
+    let shares = vm.shares.iter().flat_map(|shares| shares.iter());
     shares.filter(|share| is(share.occupant.kind, share.occupant.id.as_deref())).map(|share| share.ns).sum()
 }

@@ -43,7 +43,7 @@ impl Encoding {
     }
 }
 
-/// A message as it is sent. Its memory is its own and has no spare capacity.
+/// A message as it is sent. Its memory has no spare capacity.
 #[derive(Clone, Debug)]
 pub struct Framed {
     bytes: Bytes,
@@ -107,8 +107,18 @@ impl Framer {
         Self { protocol, zstd: None, scratch: Vec::new() }
     }
 
-    /// Frames a message. The result shares no memory with it, so that the encoder's buffer can be used again
-    /// while the result waits. A message that cannot be compressed for want of memory is framed without.
+    /// Frames a message, which is not copied where it is sent as it is. The encoder's buffer is its own again
+    /// once the result is dropped; while that waits, the encoder makes another, which takes no more than a
+    /// copy.
+    pub fn frame_shared(&mut self, message: &Bytes, encoding: Encoding) -> Framed {
+        if encoding != Encoding::None || prefix_len(self.protocol) > 0 {
+            return self.frame(message, encoding);
+        }
+        Framed { bytes: message.clone(), encoding, protocol: self.protocol, message_len: message.len() }
+    }
+
+    /// Frames a message. The result shares no memory with it. A message that cannot be compressed for want of
+    /// memory is framed without.
     pub fn frame(&mut self, message: &[u8], encoding: Encoding) -> Framed {
         let compressed = match encoding {
             Encoding::None => None,
@@ -193,12 +203,14 @@ mod tests {
                 let framed = http.frame(&message, encoding);
                 assert_eq!(framed.encoding(), encoding);
                 assert!(decoded(framed.bytes(), encoding) == message);
+                assert!(http.frame_shared(&message.clone().into(), encoding).bytes() == framed.bytes());
 
                 let framed = grpc.frame(&message, encoding);
                 let (prefix, body) = framed.bytes().split_at(GRPC_PREFIX);
                 assert_eq!(prefix[0], u8::from(encoding != Encoding::None));
                 assert_eq!(prefix[1..], (body.len() as u32).to_be_bytes());
                 assert!(decoded(body, encoding) == message);
+                assert!(grpc.frame_shared(&message.clone().into(), encoding).bytes() == framed.bytes());
             }
         }
     }

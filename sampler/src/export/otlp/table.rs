@@ -66,6 +66,14 @@ struct End {
     present: u64,
 }
 
+/// Series that end unless they go on.
+struct Ending<'a> {
+    /// Their entity's attributes, by [`Shape`].
+    attributes: [&'a [u8]; 2],
+    starts: [u64; Start::COUNT],
+    present: u64,
+}
+
 /// The series of all entities of a kind.
 pub(super) struct Table<E: Entity> {
     columns: Vec<Column>,
@@ -161,32 +169,40 @@ impl<E: Entity> Table<E> {
             };
             self.streams.push(Stream { key: E::key(vm, data), identity, present });
         }
-        let ends = before.into_iter().map(|stream| End {
-            attributes: stream.identity.attributes.map(|range| attributes[range].into()),
-            starts: stream.identity.starts,
-            present: stream.present,
-        });
-        self.end(ends.collect());
+        let ends: Vec<_> = before
+            .iter()
+            .map(|stream| Ending {
+                attributes: stream.identity.attributes.clone().map(|range| &attributes[range]),
+                starts: stream.identity.starts,
+                present: stream.present,
+            })
+            .collect();
+        self.end(&ends);
     }
 
     /// Ends what another snapshot has, whether it was exported or not.
     pub(super) fn end_all_of(&mut self, named: &Snapshot) {
         let mut values = vec![0; self.width];
-        let ends = E::each(named).map(|(vm, data)| End {
-            attributes: Shape::ALL.map(|shape| {
+        let encoded = E::each(named).map(|(vm, data)| {
+            Shape::ALL.map(|shape| {
                 let mut bytes = Vec::new();
                 put_attributes::<E>(vm, data, shape, &mut bytes);
-                bytes.into()
-            }),
+                bytes
+            })
+        });
+        let encoded: Vec<_> = encoded.collect();
+        let ends = E::each(named).zip(&encoded).map(|((vm, data), attributes)| Ending {
+            attributes: attributes.each_ref().map(Vec::as_slice),
             starts: starts::<E>(vm, data, self.began_unix_ns),
             present: visit(E::SERIES, data, &mut values),
         });
-        self.end(ends.collect());
+        let ends: Vec<_> = ends.collect();
+        self.end(&ends);
     }
 
     /// Ends these series, once each and only where they do not go on: another entity may have taken the
     /// attributes over, and its start says so.
-    fn end(&mut self, ends: Vec<End>) {
+    fn end(&mut self, ends: &[Ending<'_>]) {
         if ends.is_empty() {
             return;
         }
@@ -201,13 +217,16 @@ impl<E: Entity> Table<E> {
             *settled.entry(attributes).or_default() |= present;
         }
         let mut new = Vec::new();
-        for end in &ends {
-            let settled = settled.entry(&end.attributes[number]).or_default();
-            new.push(end.present & !*settled);
+        for end in ends {
+            let settled = settled.entry(end.attributes[number]).or_default();
+            let present = end.present & !*settled;
             *settled |= end.present;
+            // Most go on, so only what does not is copied.
+            if present != 0 {
+                new.push(End { attributes: end.attributes.map(Into::into), starts: end.starts, present });
+            }
         }
-        let ends = ends.into_iter().zip(new).filter(|(_, present)| *present != 0);
-        self.ends.extend(ends.map(|(end, present)| End { present, ..end }));
+        self.ends.extend(new);
     }
 
     /// Hands all points of a metric over.

@@ -82,16 +82,19 @@ pub(super) enum AnyValue<'a> {
 pub(super) fn put_attribute(buffer: &mut Vec<u8>, field: u8, key: &str, value: AnyValue<'_>) {
     const KEY: u8 = 1;
     const VALUE: u8 = 2;
-    let mut any = Vec::new();
+    let any_len = match value {
+        AnyValue::String(text) => delimited_len(text.len()),
+        AnyValue::Int(number) => 1 + varint_len(number as u64),
+    };
+    let key_len = if key.is_empty() { 0 } else { delimited_len(key.len()) };
+    put_header(buffer, field, key_len + delimited_len(any_len));
+    put_string(buffer, KEY, key);
+    put_header(buffer, VALUE, any_len);
     // A member of a oneof is written even when it is empty or zero: its presence is its meaning.
     match value {
-        AnyValue::String(text) => put_delimited(&mut any, 1, text.as_bytes()),
-        AnyValue::Int(number) => put_varint_field(&mut any, 3, number as u64),
+        AnyValue::String(text) => put_delimited(buffer, 1, text.as_bytes()),
+        AnyValue::Int(number) => put_varint_field(buffer, 3, number as u64),
     }
-    let mut pair = Vec::new();
-    put_string(&mut pair, KEY, key);
-    put_delimited(&mut pair, VALUE, &any);
-    put_delimited(buffer, field, &pair);
 }
 
 #[cfg(test)]

@@ -102,13 +102,13 @@ async fn encode(shared: Arc<Shared>, resource: Resource, client: Arc<Client>) {
     };
     let (mut encoder, mut framer) = fresh();
     while let Some(snapshot) = shared.next_snapshot().await {
-        let points = otlp::points_of(&snapshot, shared.histograms);
         let (encoding, room) = (client.encoding(), shared.state().queue.room_for_plain());
         let began = Instant::now();
         // Milliseconds of CPU on a large host: not on a thread that other tasks wait for.
+        let encoded = Arc::clone(&snapshot);
         let work = spawn_blocking(move || {
             let mut requests = Vec::new();
-            encoder.encode(&snapshot, &mut requests);
+            encoder.encode(&encoded, &mut requests);
             let batches = batches(&requests, &mut framer, encoding, room);
             (encoder, framer, batches)
         });
@@ -119,6 +119,7 @@ async fn encode(shared: Arc<Shared>, resource: Resource, client: Arc<Client>) {
             }
             Err(error) => {
                 (encoder, framer) = fresh();
+                let points = otlp::points_of(&snapshot, shared.histograms);
                 shared.encoder_failed(points, &error.to_string());
             }
         }
@@ -133,7 +134,7 @@ fn batches(requests: &[Request], framer: &mut Framer, encoding: Encoding, mut ro
         let fits = request.body.len() <= room;
         room = room.saturating_sub(request.body.len());
         let encoding = if encoding == Encoding::None && !fits { Encoding::Zstd } else { encoding };
-        let body = framer.frame(&request.body, encoding);
+        let body = framer.frame_shared(&request.body, encoding);
         Batch { body, points: request.points, ends: request.ends, made: Instant::now() }
     };
     requests.iter().map(&mut batch).collect()

@@ -109,17 +109,16 @@ fn the_most_denied_come_first_and_equals_stay_in_order() {
 fn the_worst_occupant_has_its_share_of_all_that_was_taken() {
     let mut guest = vm("me", Vec::new());
     assert!(WorstOccupant::of(&guest).is_none());
-    guest.shares = Some(Vec::new());
+    guest.shares = Some([].into());
     assert!(WorstOccupant::of(&guest).is_none());
     let share = |kind, id: Option<&str>, ns| Share {
         occupant: Occupant { kind, id: id.map(Arc::from), name: None },
         ns,
     };
     for (id, is_itself) in [("other", false), ("me", true)] {
-        guest.shares = Some(vec![
-            share(OccupantKind::Vm, Some(id), 3 * SECOND),
-            share(OccupantKind::Quota, None, SECOND),
-        ]);
+        let shares =
+            [share(OccupantKind::Vm, Some(id), 3 * SECOND), share(OccupantKind::Quota, None, SECOND)];
+        guest.shares = Some(shares.into());
         let worst = WorstOccupant::of(&guest).unwrap();
         assert_eq!((worst.is_itself, worst.percent, worst.who.kind), (is_itself, 75.0, OccupantKind::Vm));
     }

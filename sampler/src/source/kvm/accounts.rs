@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use sampler_ebpf::abi::{EXIT_ROWS, Event, ExitCounts};
+use sampler_ebpf::abi::Event;
 
 use super::{
     attribution::{account::VmAccount as VmAttribution, table::ThreadShares},
-    co_stop::Progress,
-    levels::VmLevel,
+    co_stop::{Progress, Reads},
+    exits::KnownExits,
+    levels::{Busiest, VmLevel},
     slots::{self, Open},
 };
 use crate::model::{Account, Distributions, Exits, Interval, KvmCounts};
@@ -33,10 +34,10 @@ pub struct ThreadAccount {
     pub followed_boottime_ns: u64,
     /// What the last interval added.
     pub interval: Option<Interval>,
-    /// What KVM counts of its vCPU, where that was read in the last walk.
+    /// What KVM had counted of its vCPU when that was read last.
     pub kvm: Option<KvmCounts>,
-    /// What KVM had counted when it was read last.
-    pub kvm_known: Option<KvmCounts>,
+    /// That was in the last walk.
+    pub is_kvm_read: bool,
     /// Its distributions at the last reading.
     pub distributions: Arc<Distributions>,
     /// Those at the reading before.
@@ -50,7 +51,7 @@ pub struct ThreadAccount {
     /// What the last interval added to that.
     pub exits_added: Option<Arc<Exits>>,
     /// From which counts of the programs they were taken.
-    pub exit_counts: Option<Box<[ExitCounts; EXIT_ROWS]>>,
+    pub exit_counts: KnownExits,
     /// How often its modes had been written at the last reading.
     pub modes_seq: u64,
     /// Entries and exits without the other, up to the last reading.
@@ -75,8 +76,12 @@ pub struct VmAccount {
     pub attribution: VmAttribution,
     /// How far co-stop is summed up.
     pub co_stop: Progress,
+    /// What the last pass read for it.
+    pub reads: Reads,
     /// How much is observed.
     pub level: VmLevel,
+    /// What the last pass found for it.
+    pub busiest: Busiest,
 }
 
 impl Open for VmAccount {
@@ -87,7 +92,9 @@ impl Open for VmAccount {
             exits: Exits::default(),
             attribution: VmAttribution::default(),
             co_stop: Progress::since(event.sched_ns),
+            reads: Reads::default(),
             level: VmLevel::default(),
+            busiest: Busiest::default(),
         }
     }
 }

@@ -30,7 +30,7 @@ fn guest(KvmGuest { pid, start_boottime_ns, .. }: KvmGuest) -> Option<GuestFacts
     let identity = platform::identify(&facts);
     Some(GuestFacts {
         platform: identity.platform.value,
-        name: identity.name.map(|name| name.value),
-        uuid: identity.uuid.map(|uuid| uuid.value),
+        name: identity.name.map(|name| name.value.into()),
+        uuid: identity.uuid.map(|uuid| uuid.value.into()),
     })
 }

@@ -8,10 +8,13 @@
 use std::time::Duration;
 
 use sampler_ebpf::abi::{
-    CELLS, Counter, Left, TICKS_PER_CELL, Timeline, VcpuSlot, WalkRecord, cell_of, changes, tick_at,
+    CELLS, COUNTERS, Counter, Left, TICKS_PER_CELL, Timeline, WalkRecord, cell_of, changes, tick_at,
 };
 
-use crate::{collect::Collector, model::CoStop};
+use crate::{
+    collect::{Collector, Leaving},
+    model::CoStop,
+};
 
 /// Ticks that a window may have: those of a timeline, but for some cells that threads may have written over
 /// by the time that they are read.
@@ -86,31 +89,78 @@ impl Progress {
 }
 
 /// Brings the co-stop of a VM up to date with what was read of all its threads.
-pub(super) fn observe(collector: &Collector, progress: &mut Progress, reads: &[Read], shift: u32) {
+pub(super) fn observe(collector: &Collector, progress: &mut Progress, reads: &Reads, shift: u32) {
+    if reads.is_incomplete {
+        return progress.wait();
+    }
+    let reads = &reads.reads;
     // As far as all are known.
-    let to = reads.iter().map(|read| read.record.sched_ns >> shift).min().unwrap_or(0);
+    let Some(to) = reads.iter().map(|read| read.sched_ns >> shift).min() else { return };
     // What was left to this reading may be of an interval in which others waited.
     let nobody_waited = || progress.is_up_to_date() && reads.iter().all(|read| read.waited == Some(false));
     if reads.len() < 2 || nobody_waited() {
         return progress.nobody_waited(to, shift);
     }
-    let timelines: Option<Vec<_>> = reads.iter().map(|read| collector.slot_and_timeline(read.slot)).collect();
+    let timelines: Option<Vec<_>> =
+        reads.iter().map(|read| collector.leaving_and_timeline(read.slot)).collect();
     let Some(timelines) = timelines else { return progress.wait() };
     progress.take_in(to, shift, |window| {
         let mut drawing = Drawing::new(window, shift);
-        for (read, (slot, timeline)) in reads.iter().zip(&timelines) {
-            drawing.add(slot, timeline, &read.record);
+        for (read, (leaving, timeline)) in reads.iter().zip(&timelines) {
+            drawing.add(leaving, timeline, read);
         }
         drawing.both()
     });
 }
 
+/// What a pass read of a VM's threads. The room for it is kept from one to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Reads {
+    reads: Vec<Read>,
+    /// Some could not be read: nothing is known of the VM.
+    is_incomplete: bool,
+}
+
+impl Reads {
+    /// Begins anew.
+    pub(super) fn clear(&mut self) {
+        self.reads.clear();
+        self.is_incomplete = false;
+    }
+
+    /// Adds a thread; `None` of one that could not be read.
+    pub(super) fn push(&mut self, read: Option<Read>) {
+        self.is_incomplete |= read.is_none();
+        self.reads.extend(read);
+    }
+}
+
 /// What was read of one thread.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Read {
-    pub(super) slot: u16,
-    pub(super) record: WalkRecord,
+    slot: u16,
+    sched_ns: u64,
+    waiting_ns: u64,
+    arrived_ns: u64,
+    is_on_cpu: bool,
+    counters: [u64; COUNTERS.len()],
     /// Whether it waited in the interval, where it has one.
-    pub(super) waited: Option<bool>,
+    waited: Option<bool>,
+}
+
+impl Read {
+    /// What a walk's record says.
+    pub(super) const fn new(slot: u16, record: &WalkRecord, waited: Option<bool>) -> Self {
+        Self {
+            slot,
+            sched_ns: record.sched_ns,
+            waiting_ns: record.waiting_ns,
+            arrived_ns: record.arrived_ns,
+            is_on_cpu: record.on_cpu != 0,
+            counters: record.counters,
+            waited,
+        }
+    }
 }
 
 /// Ticks from one on to another.
@@ -151,25 +201,25 @@ impl Drawing {
     }
 
     /// Adds a thread: what its slot has of it, and what went on at the walk.
-    fn add(&mut self, slot: &VcpuSlot, timeline: &Timeline, record: &WalkRecord) {
-        self.add_timeline(timeline, tick_at(slot.left_ns, self.shift));
-        let now = record.sched_ns;
+    fn add(&mut self, leaving: &Leaving, timeline: &Timeline, read: &Read) {
+        self.add_timeline(timeline, tick_at(leaving.left_ns, self.shift));
+        let now = read.sched_ns;
         let since = |counter: Counter| {
-            record.counters[counter as usize].wrapping_sub(slot.counters[counter as usize])
+            read.counters[counter as usize].wrapping_sub(leaving.counters[counter as usize])
         };
-        let is_drawn = slot.left != Left::Unknown as u32;
+        let is_drawn = leaving.left != Left::Unknown as u32;
         let stints = since(Counter::Timeslices);
-        if record.waiting_ns > 0 {
+        if read.waiting_ns > 0 {
             // What was waited on other CPUs is counted already.
             let before = if stints == 0 && is_drawn { since(Counter::RunDelay) } else { 0 };
-            let queued = now.saturating_sub(record.waiting_ns).saturating_sub(before);
+            let queued = now.saturating_sub(read.waiting_ns).saturating_sub(before);
             self.set(|drawing| &mut drawing.waited, queued, now);
         }
-        if record.on_cpu != 0 {
+        if read.is_on_cpu {
             // Where the kernel counts no arrival of a thread that was put off its CPU on its way to sleep, it
             // came back later.
-            let is_same = stints == 0 && is_drawn && slot.left_ns < now;
-            let arrived = if is_same { record.arrived_ns.max(slot.left_ns) } else { record.arrived_ns };
+            let is_same = stints == 0 && is_drawn && leaving.left_ns < now;
+            let arrived = if is_same { read.arrived_ns.max(leaving.left_ns) } else { read.arrived_ns };
             self.set(|drawing| &mut drawing.ran, arrived, now);
             // The wait before it is drawn when it ends.
             if stints == 1 && is_drawn {

@@ -2,7 +2,10 @@
 
 use sampler_ebpf::abi::{EXIT_BUCKETS, EXIT_ROWS, ExitCounts, ExitReason, ExitRow, Histogram, OTHER_EXITS};
 
-use crate::model::{ExitKind, ExitTotals, Exits};
+use crate::{
+    collect::ExitsOf,
+    model::{ExitKind, ExitTotals},
+};
 
 /// What the rows of the programs' tables stand for on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +14,11 @@ pub(super) struct ExitKinds([ExitKind; EXIT_ROWS]);
 const OTHER: ExitKind = ExitKind { reason: ExitReason::Other.key(), raw: None };
 
 impl ExitKinds {
+    /// What a row stands for.
+    pub(super) const fn of(&self, row: usize) -> ExitKind {
+        self.0[row]
+    }
+
     /// By the processor's table; without one none is told from the others.
     #[must_use]
     pub(super) fn new(rows: &'static [ExitRow]) -> Self {
@@ -19,20 +27,89 @@ impl ExitKinds {
     }
 }
 
-/// What was added to a vCPU's counts since they were read last. The programs' counts wrap around after four
-/// billions: they are read more often.
-pub(super) fn added(
-    now: &[ExitCounts; EXIT_ROWS],
-    before: &[ExitCounts; EXIT_ROWS],
-    kinds: &ExitKinds,
-) -> Exits {
-    let mut exits = Exits::default();
-    for ((now, before), kind) in now.iter().zip(before).zip(kinds.0) {
-        if now != before {
-            exits.add(kind, &totals(now, before));
+/// The programs' counts of a thread's exits as they were read last: of those rows alone in which there were
+/// some.
+#[derive(Clone, Debug, Default)]
+pub struct KnownExits {
+    rows: Vec<(usize, ExitCounts)>,
+    /// The row of the last exit: its entry may have come since.
+    last_row: usize,
+    is_read: bool,
+}
+
+/// Where rows are read from.
+pub(super) trait Rows {
+    /// The row of the last exit.
+    fn last_row(&self) -> usize;
+
+    /// A row without its latencies.
+    fn head(&self, row: usize) -> ExitCounts;
+
+    /// A row.
+    fn row(&self, row: usize) -> ExitCounts;
+}
+
+impl Rows for ExitsOf<'_> {
+    fn last_row(&self) -> usize {
+        self.last_row()
+    }
+
+    fn head(&self, row: usize) -> ExitCounts {
+        self.head(row)
+    }
+
+    fn row(&self, row: usize) -> ExitCounts {
+        self.row(row)
+    }
+}
+
+impl KnownExits {
+    /// Whether they were read at all.
+    pub(super) const fn is_read(&self) -> bool {
+        self.is_read
+    }
+
+    fn row(&self, row: usize) -> Option<&ExitCounts> {
+        self.rows.iter().find(|(known, _)| *known == row).map(|(_, counts)| counts)
+    }
+
+    /// Takes in what has changed. Hands what that adds to `added`, by row. The programs' counts wrap around
+    /// after four billions: they are read more often.
+    pub(super) fn take(&mut self, changed: ChangedExits, mut added: impl FnMut(usize, ExitTotals)) {
+        (self.last_row, self.is_read) = (changed.last_row, true);
+        for (row, now) in changed.rows {
+            match self.rows.iter_mut().find(|(known, _)| *known == row) {
+                Some((_, before)) => added(row, totals(&now, &std::mem::replace(before, now))),
+                None => {
+                    self.rows.push((row, now));
+                    added(row, totals(&now, &ExitCounts::default()));
+                }
+            }
         }
     }
-    exits
+}
+
+/// Rows that are not as they were.
+#[derive(Clone, Debug)]
+pub(super) struct ChangedExits {
+    rows: Vec<(usize, ExitCounts)>,
+    last_row: usize,
+}
+
+impl ChangedExits {
+    /// Compares rows by all but their latencies, which grow at an entry together with a time. That may be 0
+    /// where two CPUs' clocks differ, so the row whose entry was awaited is compared as a whole.
+    pub(super) fn read(exits: &impl Rows, known: &KnownExits) -> Self {
+        let mut rows = Vec::new();
+        for row in 0..EXIT_ROWS {
+            let before = known.row(row).copied().unwrap_or_default();
+            let head = ExitCounts { counts: before.counts, ..exits.head(row) };
+            if (head != before || row == known.last_row) && exits.row(row) != before {
+                rows.push((row, exits.row(row)));
+            }
+        }
+        Self { rows, last_row: exits.last_row() }
+    }
 }
 
 fn totals(now: &ExitCounts, before: &ExitCounts) -> ExitTotals {
@@ -54,16 +131,41 @@ mod tests {
     use sampler_ebpf::abi::{SVM_EXITS, VMX_EXITS};
 
     use super::*;
+    use crate::model::Exits;
+
+    struct Slot([ExitCounts; EXIT_ROWS], usize);
+
+    impl Rows for Slot {
+        fn last_row(&self) -> usize {
+            self.1
+        }
+
+        fn head(&self, row: usize) -> ExitCounts {
+            ExitCounts { counts: [u32::MAX; EXIT_BUCKETS], ..self.0[row] }
+        }
+
+        fn row(&self, row: usize) -> ExitCounts {
+            self.0[row]
+        }
+    }
+
+    fn added(slot: &Slot, known: &mut KnownExits, kinds: &ExitKinds) -> Exits {
+        let mut exits = Exits::default();
+        let changed = ChangedExits::read(slot, known);
+        known.take(changed, |row, totals| exits.add(kinds.of(row), &totals));
+        exits
+    }
 
     #[test]
     fn rows_become_kinds_and_counts_may_wrap_around() {
-        let mut before = [ExitCounts::default(); EXIT_ROWS];
-        let mut now = before;
-        before[0].count = u32::MAX;
-        now[0] = ExitCounts { count: 1, user_count: 1, ns: 900, user_ns: 400, ..before[0] };
-        now[0].counts[3] = 2;
-        now[OTHER_EXITS].count = 7;
-        let exits = added(&now, &before, &ExitKinds::new(SVM_EXITS));
+        let (mut slot, mut known) = (Slot([ExitCounts::default(); EXIT_ROWS], 0), KnownExits::default());
+        let kinds = ExitKinds::new(SVM_EXITS);
+        slot.0[0].count = u32::MAX;
+        added(&slot, &mut known, &kinds);
+        slot.0[0] = ExitCounts { count: 1, user_count: 1, ns: 900, user_ns: 400, ..slot.0[0] };
+        slot.0[0].counts[3] = 2;
+        slot.0[OTHER_EXITS].count = 7;
+        let exits = added(&slot, &mut known, &kinds);
         let all: Vec<_> = exits.iter().collect();
         assert_eq!(all.len(), 2);
         assert_eq!(all[0].0, ExitKind { reason: "interrupt", raw: Some("interrupt") });
@@ -74,12 +176,24 @@ mod tests {
 
     #[test]
     fn without_a_table_all_are_others() {
-        let mut now = [ExitCounts::default(); EXIT_ROWS];
-        now[2].count = 2;
-        now[OTHER_EXITS].count = 3;
-        let before = [ExitCounts::default(); EXIT_ROWS];
-        let exits = added(&now, &before, &ExitKinds::new(&[]));
+        let (mut slot, mut known) = (Slot([ExitCounts::default(); EXIT_ROWS], 2), KnownExits::default());
+        assert!(!known.is_read());
+        slot.0[2].count = 2;
+        slot.0[OTHER_EXITS].count = 3;
+        let exits = added(&slot, &mut known, &ExitKinds::new(&[]));
         assert_eq!(exits.get(OTHER).map(|exits| exits.count), Some(5));
-        assert_eq!(added(&now, &now, &ExitKinds::new(VMX_EXITS)), Exits::default());
+        assert!(known.is_read());
+        assert_eq!(added(&slot, &mut known, &ExitKinds::new(VMX_EXITS)), Exits::default());
+    }
+
+    #[test]
+    fn an_entry_that_took_no_time_is_not_missed() {
+        let (mut slot, mut known) = (Slot([ExitCounts::default(); EXIT_ROWS], 5), KnownExits::default());
+        slot.0[5].count = 1;
+        let kinds = ExitKinds::new(VMX_EXITS);
+        added(&slot, &mut known, &kinds);
+        slot.0[5].counts[0] = 1;
+        let exits = added(&slot, &mut known, &kinds);
+        assert_eq!(exits.get(kinds.of(5)).map(|exits| (exits.count, exits.latency.counts[0])), Some((0, 1)));
     }
 }

@@ -8,12 +8,36 @@ use crate::model::{Level, Levels};
 /// not to flap.
 const CALM_NS: u64 = 30_000_000_000;
 
+/// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being
+/// found: a handful of exits within a millisecond is no rate.
+const LEAST_NS: u64 = 100_000_000;
+
 /// How much is told of one VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmLevel {
     is_lowered: bool,
     /// For how long it has been well below the bound, ns.
     calm_ns: u64,
+}
+
+/// The vCPU of a VM that left its guest most often.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Busiest {
+    /// How often in a second.
+    pub(super) exits_per_second: u64,
+    /// Length of the longest interval of its vCPUs, ns; 0 where none has one.
+    pub(super) wall_ns: u64,
+}
+
+impl Busiest {
+    /// Takes a vCPU in that left its guest so often in an interval.
+    pub(super) fn take(&mut self, exits: u64, wall_ns: u64) {
+        if wall_ns > 0 {
+            let rate = exits as f64 * 1e9 / wall_ns.max(LEAST_NS) as f64;
+            self.exits_per_second = self.exits_per_second.max(rate as u64);
+            self.wall_ns = self.wall_ns.max(wall_ns);
+        }
+    }
 }
 
 /// What changed.
@@ -39,14 +63,15 @@ impl VmLevel {
     }
 
     /// Takes in an interval in which the busiest vCPU left its guest so often in a second.
-    pub(super) fn observe(&mut self, exits_per_s: u64, interval_ns: u64, levels: Levels) -> Option<Change> {
+    pub(super) fn observe(&mut self, busiest: Busiest, levels: Levels) -> Option<Change> {
+        let Busiest { exits_per_second, wall_ns } = busiest;
         if !self.is_lowered {
-            self.is_lowered = levels.most == Level::Full && exits_per_s > levels.max_exits;
+            self.is_lowered = levels.most == Level::Full && exits_per_second > levels.max_exits;
             self.calm_ns = 0;
             return self.is_lowered.then_some(Change::Lowered);
         }
-        let is_calm = exits_per_s <= levels.max_exits / 2;
-        self.calm_ns = if is_calm { self.calm_ns + interval_ns } else { 0 };
+        let is_calm = exits_per_second <= levels.max_exits / 2;
+        self.calm_ns = if is_calm { self.calm_ns + wall_ns } else { 0 };
         if self.calm_ns < CALM_NS {
             return None;
         }
@@ -61,22 +86,30 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    fn rate(exits: u64) -> Busiest {
+        let mut busiest = Busiest::default();
+        busiest.take(exits, SECOND);
+        busiest.take(exits / 2, SECOND);
+        busiest.take(u64::MAX, 0);
+        busiest
+    }
+
     #[test]
     fn a_vm_that_exits_too_often_is_lowered_and_raised_when_it_is_calm_for_long() {
         let levels = Levels { most: Level::Full, max_exits: 1000 };
         let mut vm = VmLevel::default();
-        assert_eq!(vm.observe(1000, SECOND, levels), None);
+        assert_eq!(vm.observe(rate(1000), levels), None);
         assert_eq!(vm.level(levels), Level::Full);
-        assert_eq!(vm.observe(1001, SECOND, levels), Some(Change::Lowered));
+        assert_eq!(vm.observe(rate(1001), levels), Some(Change::Lowered));
         assert_eq!(vm.level(levels), Level::Basic);
         for _ in 0..29 {
-            assert_eq!(vm.observe(500, SECOND, levels), None);
+            assert_eq!(vm.observe(rate(500), levels), None);
         }
-        assert_eq!(vm.observe(501, SECOND, levels), None, "not calm: it begins anew");
+        assert_eq!(vm.observe(rate(501), levels), None, "not calm: it begins anew");
         for _ in 0..29 {
-            assert_eq!(vm.observe(0, SECOND, levels), None);
+            assert_eq!(vm.observe(rate(0), levels), None);
         }
-        assert_eq!(vm.observe(0, SECOND, levels), Some(Change::Raised));
+        assert_eq!(vm.observe(rate(0), levels), Some(Change::Raised));
         assert_eq!(vm.level(levels), Level::Full);
     }
 
@@ -84,7 +117,7 @@ mod tests {
     fn nothing_is_lowered_where_no_more_is_allowed() {
         let levels = Levels { most: Level::Basic, max_exits: 1 };
         let mut vm = VmLevel::default();
-        assert_eq!(vm.observe(9, SECOND, levels), None);
+        assert_eq!(vm.observe(rate(9), levels), None);
         assert_eq!(vm.level(levels), Level::Basic);
     }
 }

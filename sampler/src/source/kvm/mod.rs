@@ -27,7 +27,7 @@ use std::{
 use sampler_ebpf::abi::{Event, EventKind};
 
 use self::{
-    accounts::Departed,
+    accounts::{Departed, VmEntry},
     attribution::names::{KnownVm, TaskNames, by_pid, name},
     helpers::{HelperSums, Walked},
     hooks::KvmHooks,
@@ -345,7 +345,8 @@ impl Kvm {
 
     /// Gives the VMs that are to be shown from now on their identities.
     fn fix_ids(&mut self) {
-        let guests: Vec<_> = self.slots.vms().map(|(guest, _)| *guest).collect();
+        let nameless = self.slots.vms().filter(|(_, vm)| vm.id.is_none());
+        let guests: Vec<_> = nameless.map(|(guest, _)| *guest).collect();
         for key in guests {
             let Some(vm) = self.slots.vm_mut(key) else { continue };
             vm.waited += 1;
@@ -384,13 +385,15 @@ impl Kvm {
     }
 
     fn shown_vms(&self) -> Vec<Vm> {
-        let mut vcpus: BTreeMap<KvmGuest, Vec<Vcpu>> = BTreeMap::new();
+        let room = |vm: &VmEntry| Vec::with_capacity(vm.threads as usize);
+        let mut vcpus: BTreeMap<KvmGuest, Vec<Vcpu>> =
+            self.slots.vms().map(|(guest, vm)| (*guest, room(vm))).collect();
         for thread in self.slots.threads() {
-            if let Some(vcpu) = shown::vcpu(thread, self.clock) {
-                vcpus.entry(thread.vm).or_default().push(vcpu);
+            if let (Some(vcpus), Some(vcpu)) = (vcpus.get_mut(&thread.vm), shown::vcpu(thread, self.clock)) {
+                vcpus.push(vcpu);
             }
         }
-        let shown = vcpus.into_iter().filter_map(|(guest, vcpus)| {
+        let shown = vcpus.into_iter().filter(|(_, vcpus)| !vcpus.is_empty()).filter_map(|(guest, vcpus)| {
             let entry = self.slots.vm(guest)?;
             let level =
                 if self.hooks.are_attached() { entry.account.level.level(self.levels) } else { Level::Basic };
@@ -406,11 +409,12 @@ impl Kvm {
         for Departed { thread, .. } in &departed {
             let Some(vm) = self.slots.vm_mut(thread.vm) else { continue };
             if let Some(last) = readings::distributions(&self.collector, thread) {
-                let added = last.since(&thread.account.distributions);
-                vm.account.distributions = vm.account.distributions.plus(&added);
+                vm.account.distributions.add_between(&last, &thread.account.distributions);
             }
-            if let Some((last, ..)) = readings::exits(&self.collector, thread, self.hooks.kinds()) {
-                vm.account.exits.add_all(&last);
+            if let Some((_, changed)) = readings::exits(&self.collector, thread) {
+                let (kinds, exits) = (self.hooks.kinds(), &mut vm.account.exits);
+                let mut known = thread.account.exit_counts.clone();
+                known.take(changed, |row, totals| exits.add(kinds.of(row), &totals));
             }
         }
         let departed = departed.into_iter();
@@ -466,7 +470,7 @@ fn apply(collector: &mut Collector, action: Action) {
 
 fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {
     slots.vms().map(|(key, vm)| {
-        let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).map(Into::into);
+        let name = vm.facts.as_ref().and_then(|facts| facts.name.clone());
         KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
     })
 }

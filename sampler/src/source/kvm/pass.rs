@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use sampler_ebpf::abi::WalkRecord;
+use sampler_ebpf::abi::{KvmStat, WalkRecord};
 
 use super::{
     accounts::{Slots, Thread, VmEntry},
     attribution::table::ThreadShares,
+    co_stop::Read,
     exits::ExitKinds,
+    levels::Busiest,
     readings::{self, Features, Occupancies},
 };
 use crate::{
@@ -52,16 +54,30 @@ impl<'a> Pass<'a> {
     /// up.
     pub(super) fn run(mut self, slots: &mut Slots, stats: &mut SamplerStats) -> Vec<u32> {
         let mut lost = Vec::new();
+        for (_, vm) in slots.vms_mut() {
+            vm.account.reads.clear();
+            vm.account.busiest = Busiest::default();
+        }
         slots.for_each(|thread, vm| {
             let record = self.collector.record(thread.slot);
-            if self.take_in(thread, vm, &record, stats) {
-                lost.push(thread.id.tid);
-            }
+            let is_lost = self.take_in(thread, vm, &record, stats);
             self.distributions(thread, vm);
             self.exits(thread, vm);
             self.charge(thread, vm, &record);
+            vm.account.busiest.take(exits_of(thread), wall_of(thread));
+            if is_lost {
+                lost.push(thread.id.tid);
+            } else if thread.account.time.is_some() {
+                vm.account.reads.push(self.read(thread, &record));
+            }
         });
         lost
+    }
+
+    /// What co-stop is told by; `None` where the last walk could not read the thread.
+    fn read(&self, thread: &Thread, record: &WalkRecord) -> Option<Read> {
+        let waited = thread.account.interval.map(|interval| interval.run_delay_ns > 0);
+        (record.generation == self.collector.generation()).then(|| Read::new(thread.slot, record, waited))
     }
 
     /// Advances the account of a thread that the walk has read. Returns whether the thread is to be given up.
@@ -111,7 +127,8 @@ impl<'a> Pass<'a> {
     /// Brings the distributions of a thread and its VM up to date.
     fn distributions(&self, thread: &mut Thread, vm: &mut VmEntry) {
         let account = &mut thread.account;
-        account.distributions_before = Arc::clone(&account.distributions);
+        let mut room = Arc::clone(&account.distributions);
+        std::mem::swap(&mut room, &mut account.distributions_before);
         // Most vCPUs of most hosts sleep: what was not written is shared with the snapshots before.
         let seq = self.collector.slot_seq(thread.slot);
         if thread.account.slot_seq == Some(seq) {
@@ -121,23 +138,29 @@ impl<'a> Pass<'a> {
         // Written since `seq`, perhaps: then it is read once more next time.
         thread.account.slot_seq = Some(seq);
         if now != *thread.account.distributions {
-            let added = now.since(&thread.account.distributions);
-            vm.account.distributions = vm.account.distributions.plus(&added);
-            thread.account.distributions = Arc::new(now);
+            vm.account.distributions.add_between(&now, &thread.account.distributions);
+            thread.account.distributions = put(room, now);
         }
     }
 
     /// Brings the exits of a thread and its VM up to date.
     fn exits(&self, thread: &mut Thread, vm: &mut VmEntry) {
-        let mut added = Arc::clone(&self.no_exits);
+        let room = thread.account.exits_added.take();
         // It could not be read: the next interval takes these in as well.
-        let is_torn = thread.account.interval.is_none() && thread.account.exit_counts.is_some();
-        let read = (!is_torn).then(|| readings::exits(self.collector, thread, self.kinds)).flatten();
-        if let Some((exits, seq, counts)) = read {
-            (thread.account.modes_seq, thread.account.exit_counts) = (seq, Some(counts));
-            vm.account.exits.add_all(&exits);
-            Arc::make_mut(&mut thread.account.exits).add_all(&exits);
-            added = Arc::new(exits);
+        let is_torn = thread.account.interval.is_none() && thread.account.exit_counts.is_read();
+        let read = (!is_torn).then(|| readings::exits(self.collector, thread)).flatten();
+        let mut added = Arc::clone(&self.no_exits);
+        if let Some((seq, changed)) = read {
+            thread.account.modes_seq = seq;
+            // Where no snapshot has them any more, their room is used again.
+            let mut room = room.filter(|room| Arc::strong_count(room) == 1).unwrap_or_default();
+            let exits = Arc::make_mut(&mut room);
+            exits.clear();
+            let kinds = self.kinds;
+            thread.account.exit_counts.take(changed, |row, totals| exits.add(kinds.of(row), &totals));
+            vm.account.exits.add_all(exits);
+            Arc::make_mut(&mut thread.account.exits).add_all(exits);
+            added = room;
         }
         thread.account.exits_added = thread.account.interval.map(|_| added);
     }
@@ -170,8 +193,35 @@ impl<'a> Pass<'a> {
             None if is_young => attribution.charge(&ThreadShares::NONE, &now),
             None => {}
         }
-        thread.account.shares = Some(Box::new(now));
+        match &mut thread.account.shares {
+            Some(shares) => **shares = now,
+            none => *none = Some(Box::new(now)),
+        }
     }
+}
+
+/// A value in a room that nobody else looks into, or in a new one.
+fn put<T>(mut room: Arc<T>, value: T) -> Arc<T> {
+    match Arc::get_mut(&mut room) {
+        Some(place) => {
+            *place = value;
+            room
+        }
+        None => Arc::new(value),
+    }
+}
+
+/// How often a thread left its guest in the interval. KVM's count has what it emulates as well, but not each
+/// exit that it handles without leaving its innermost loop.
+fn exits_of(thread: &Thread) -> u64 {
+    let account = &thread.account;
+    let by_kvm = account.interval.and_then(|interval| interval.kvm?.get(KvmStat::Exits)).unwrap_or(0);
+    let by_hooks = account.exits_added.as_deref();
+    by_kvm.max(by_hooks.map_or(0, |exits| exits.iter().map(|(_, exits)| exits.count).sum()))
+}
+
+fn wall_of(thread: &Thread) -> u64 {
+    thread.account.interval.map_or(0, |interval| interval.wall_ns)
 }
 
 fn count(faults: Faults, stats: &mut SamplerStats) {
@@ -181,13 +231,14 @@ fn count(faults: Faults, stats: &mut SamplerStats) {
 
 /// Takes in what KVM counts of a thread's vCPU; returns what that adds to its VM.
 fn take_in_kvm_counts(thread: &mut Thread, now: Option<KvmCounts>) -> Option<KvmCounts> {
-    let before = std::mem::replace(&mut thread.account.kvm, now);
+    let was_read = std::mem::replace(&mut thread.account.is_kvm_read, now.is_some());
     let now = now?;
-    if let (Some(interval), Some(before)) = (&mut thread.account.interval, before) {
+    let known = thread.account.kvm.replace(now);
+    if let (Some(interval), Some(before), true) = (&mut thread.account.interval, known, was_read) {
         interval.kvm = Some(now.since(&before));
     }
     let is_all_new = thread.is_first && thread.account.time.is_some_and(|time| time.is_all_in_last_step());
-    Some(match thread.account.kvm_known.replace(now) {
+    Some(match known {
         Some(known) => now.since(&known),
         None if is_all_new => now,
         // Nothing, but which counts there are.

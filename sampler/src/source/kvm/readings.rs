@@ -2,18 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use sampler_ebpf::abi::{
-    COUNTERS, Counter, EXIT_ROWS, ExitCounts, KVM_STATS, KvmStat, Mode, Occupancy, WalkRecord,
-};
+use sampler_ebpf::abi::{COUNTERS, Counter, KVM_STATS, KvmStat, Mode, Occupancy, WalkRecord};
 
 use super::{
     accounts::Thread,
     attribution::table::{ThreadShares, Wait},
-    exits::{ExitKinds, added},
+    exits::ChangedExits,
 };
 use crate::{
-    collect::Collector,
-    model::{Distributions, Exits, KvmCounts, ModeTimes, Reading},
+    collect::{Collector, ExitsOf},
+    model::{Distributions, KvmCounts, ModeTimes, Reading},
 };
 
 /// What this kernel tells at all.
@@ -72,8 +70,7 @@ pub(super) fn kvm_counts(record: &WalkRecord, features: &Features) -> Option<Kvm
 
 /// What the scheduler program has taken in of a thread so far; `None` while it is being written.
 pub(super) fn distributions(collector: &Collector, thread: &Thread) -> Option<Distributions> {
-    let slot = collector.slot(thread.slot).filter(|slot| slot.task == thread.task)?;
-    Some(Distributions::new(slot.distributions))
+    collector.distributions(thread.slot, thread.task).map(Distributions::new)
 }
 
 /// What the CPUs remember of who had them, copied once for all waits of a snapshot.
@@ -95,10 +92,9 @@ pub(super) fn shares(
     thread: &Thread,
     record: &WalkRecord,
 ) -> Option<ThreadShares> {
-    let (slot, table) =
-        collector.slot_and_shares(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
+    let (counters, table) = collector.counters_and_shares(thread.slot, thread.task)?;
     let credited = record.counters[Counter::RunDelay as usize];
-    let charged = slot.counters[Counter::RunDelay as usize].saturating_add(table.charged_ns);
+    let charged = counters[Counter::RunDelay as usize].saturating_add(table.charged_ns);
     let shares = ThreadShares::new(table, credited.saturating_sub(charged));
     // Where the table has more than was read, the wait has ended since.
     if record.waiting_ns == 0 || charged > credited {
@@ -111,21 +107,19 @@ pub(super) fn shares(
     Some(shares.waiting(wait, occupancy, thread.account.shares.as_deref()))
 }
 
-/// Exits of a thread since they were read last, with what they were read from; `None` where there were none,
-/// and while they are being written.
-pub(super) fn exits(
-    collector: &Collector,
-    thread: &Thread,
-    kinds: &ExitKinds,
-) -> Option<(Exits, u64, Box<[ExitCounts; EXIT_ROWS]>)> {
-    if collector.modes_seq(thread.slot) == thread.account.modes_seq {
+/// Rows of a thread's exits that are not as they were read last, with how often its modes had been written
+/// by then; `None` where there are none, and while they are being written.
+pub(super) fn exits(collector: &Collector, thread: &Thread) -> Option<(u64, ChangedExits)> {
+    let seq = collector.modes_seq(thread.slot);
+    if seq == thread.account.modes_seq {
         return None;
     }
     // Not by the modes' own thread: another may have the same ids.
-    let modes = collector.modes(thread.slot).filter(|_| collector.task(thread.slot) == thread.task)?;
-    let none = [ExitCounts::default(); EXIT_ROWS];
-    let added = added(&modes.exits, thread.account.exit_counts.as_deref().unwrap_or(&none), kinds);
-    Some((added, modes.seq, Box::new(modes.exits)))
+    let read = |exits: &ExitsOf<'_>| ChangedExits::read(exits, &thread.account.exit_counts);
+    let changed =
+        collector.exits(thread.slot, read).filter(|_| collector.task(thread.slot) == thread.task)?;
+    // Written since `seq`, perhaps: then it is read once more next time.
+    Some((seq, changed))
 }
 
 /// What the scheduler program recorded at a thread's very last switch: its counts for ever.

@@ -26,7 +26,7 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         waiting_ns: last.waiting_ns,
         states: account.states(),
         kvm: Some(KvmVcpu {
-            counts: thread.account.kvm,
+            counts: thread.account.kvm.filter(|_| thread.account.is_kvm_read),
             exits: thread.account.exits.clone(),
             exits_added: thread.account.exits_added.clone(),
         }),
@@ -56,20 +56,21 @@ pub(super) fn vm(
     (clock, now_boottime_ns): (Clock, u64),
 ) -> Option<Vm> {
     vcpus.sort_unstable_by_key(|vcpu| (vcpu.index, vcpu.id));
-    let facts = entry.facts.clone().unwrap_or_default();
+    let facts = entry.facts.as_ref();
+    let platform = facts.map_or("", |facts| facts.platform);
     Some(Vm {
         key: guest.key(),
         origin: guest.origin(),
         id: entry.id.clone()?,
-        name: facts.name.map(Into::into),
-        uuid: facts.uuid.map(Into::into),
-        platform: if facts.platform.is_empty() { "unknown" } else { facts.platform },
+        name: facts.and_then(|facts| facts.name.clone()),
+        uuid: facts.and_then(|facts| facts.uuid.clone()),
+        platform: if platform.is_empty() { "unknown" } else { platform },
         start_unix_ns: clock.unix_of_boottime(guest.start_boottime_ns),
         uptime_ns: now_boottime_ns.saturating_sub(guest.start_boottime_ns),
         distributions: entry.account.distributions,
         kvm: Some(KvmVm { level, counts: entry.account.kvm_counts, exits: entry.account.exits.clone() }),
         attributed: entry.account.attribution.attributed().clone(),
-        shares: entry.account.attribution.interval().map(<[_]>::to_vec),
+        shares: entry.account.attribution.interval().cloned(),
         co_stop: entry.account.co_stop.sum(),
         helpers,
         seen_unix_ns: clock.unix_of_boottime(entry.seen_boottime_ns),

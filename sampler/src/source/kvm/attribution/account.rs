@@ -30,7 +30,7 @@ pub struct VmAccount {
     /// Which VMs are told apart, as in `attributed`.
     own_series: Vec<OwnSeries>,
     /// What each occupant took in the last interval; sums to the run delay.
-    interval: Option<Vec<Share>>,
+    interval: Option<Arc<[Share]>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +104,8 @@ impl VmAccount {
 
     /// Who took what in the last interval, the one that took most first.
     #[must_use]
-    pub fn interval(&self) -> Option<&[Share]> {
-        self.interval.as_deref()
+    pub const fn interval(&self) -> Option<&Arc<[Share]>> {
+        self.interval.as_ref()
     }
 
     /// Lets VMs that ended go.

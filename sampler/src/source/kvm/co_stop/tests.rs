@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use sampler_ebpf::abi::{COUNTERS, RUN, WAIT, changed};
+use sampler_ebpf::abi::{COUNTERS, RUN, VcpuSlot, WAIT, changed};
 
 use super::*;
 
@@ -47,6 +47,11 @@ impl Thread {
     }
 }
 
+fn add(drawing: &mut Drawing, thread: &Thread, record: &WalkRecord) {
+    let VcpuSlot { counters, left_ns, left, .. } = thread.slot;
+    drawing.add(&Leaving { counters, left_ns, left }, &thread.timeline, &Read::new(1, record, None));
+}
+
 fn asleep(sched_ns: u64) -> WalkRecord {
     WalkRecord { sched_ns, ..WalkRecord::EMPTY }
 }
@@ -80,7 +85,7 @@ proptest! {
         let window = Window { from: (end + 1).saturating_sub(ticks).max(begin >> SHIFT), to: end + 1 };
         let mut drawing = Drawing::new(window, SHIFT);
         for thread in &threads {
-            drawing.add(&thread.slot, &thread.timeline, &asleep((end + 1) << SHIFT));
+            add(&mut drawing, thread, &asleep((end + 1) << SHIFT));
         }
         prop_assert_eq!(drawing.both(), Counted { ticks: counted(&threads, window), of: window.ticks() });
     }
@@ -98,8 +103,8 @@ fn what_goes_on_is_added_from_the_walk() {
     let waiting =
         WalkRecord { waiting_ns: 60 << SHIFT, counters: waits.slot.counters, ..asleep(100 << SHIFT) };
     let mut drawing = Drawing::new(window, SHIFT);
-    drawing.add(&runs.slot, &runs.timeline, &record);
-    drawing.add(&waits.slot, &waits.timeline, &waiting);
+    add(&mut drawing, &runs, &record);
+    add(&mut drawing, &waits, &waiting);
     // The second ran at ticks 3 and 4 only, when nobody waited.
     assert_eq!(drawing.both(), Counted { ticks: 60, of: 100 });
     assert_eq!(COUNTERS.len(), record.counters.len());
@@ -115,7 +120,7 @@ fn a_thread_that_has_gone_on_since_the_walk_is_told_of_up_to_it() {
     for (thread, arrived) in [(&one, 20), (&other, 0)] {
         let mut record = WalkRecord { on_cpu: 1, arrived_ns: arrived << SHIFT, ..asleep(50 << SHIFT) };
         record.counters = thread.slot.counters;
-        drawing.add(&thread.slot, &thread.timeline, &record);
+        add(&mut drawing, thread, &record);
     }
     assert_eq!(drawing.both(), Counted { ticks: 20, of: 50 });
 }
@@ -166,8 +171,8 @@ fn a_wait_that_was_moved_between_cpus_is_waited_as_a_whole() {
     record.counters[Counter::RunDelay as usize] += 20 << SHIFT;
     let runs = Thread::new(0, &[(0, 0, 50 << SHIFT)]);
     let mut drawing = Drawing::new(window, SHIFT);
-    drawing.add(&waits.slot, &waits.timeline, &record);
-    drawing.add(&runs.slot, &runs.timeline, &asleep(50 << SHIFT));
+    add(&mut drawing, &waits, &record);
+    add(&mut drawing, &runs, &asleep(50 << SHIFT));
     assert_eq!(drawing.both(), Counted { ticks: 30, of: 50 });
 }
 
@@ -181,7 +186,7 @@ fn what_was_written_over_since_the_walk_is_not_taken_for_sleep() {
     let waits = Thread::new(0, &[(0, MOST_TICKS << SHIFT, 1)]);
     let mut drawing = Drawing::new(window, SHIFT);
     for thread in [&runs, &waits] {
-        drawing.add(&thread.slot, &thread.timeline, &asleep(MOST_TICKS << SHIFT));
+        add(&mut drawing, thread, &asleep(MOST_TICKS << SHIFT));
     }
     let Counted { ticks, of } = drawing.both();
     assert!(ticks == of && of < MOST_TICKS && of > MOST_TICKS - 200, "{ticks} of {of}");

@@ -94,7 +94,8 @@ pub struct VmEntry<B> {
     /// What its vCPUs got and were denied together.
     pub account: B,
     pub(super) kvm: u64,
-    pub(super) threads: u32,
+    /// Followed threads.
+    pub threads: u32,
 }
 
 /// A thread that is no longer followed.
