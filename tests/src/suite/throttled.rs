@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use hvsampler::model::{OccupantKind, Snapshot, State, Vm};
 use hvsampler::source::Kvm;
 
-use super::{attribution, sampler};
+use super::{attribution, modes, sampler};
 use crate::exactness::Thread;
 use crate::guest::{Guest, GuestConfig};
 use crate::host::CpuList;
@@ -56,10 +56,7 @@ fn judge(context: &Context, limited: &CpuGroup, of_guest: &CpuGroup, beside: boo
     let vm =
         taken.vms.iter().find(|vm| vm.origin.pid() == Some(guest.pid())).context("the guest is missing")?;
     let interval = vm.vcpus[0].interval.context("no interval")?;
-    ensure!(
-        interval.states.sum() == interval.wall_ns,
-        "the states do not come to the wall time: {interval:?}"
-    );
+    modes::add_up(&interval)?;
     for share in vm.shares.iter().flat_map(|shares| shares.iter()) {
         let name = share.occupant.name.as_deref().unwrap_or("-");
         context.detail(format!("{} {name} took {:.4} s", share.occupant.kind.key(), share.ns as f64 / 1e9));
