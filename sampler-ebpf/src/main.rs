@@ -1,5 +1,5 @@
-//! The eBPF programs. `hooks` has one file per subsystem, `maps` every map, `shared` the way to touch their
-//! memory, `task` the ways to read a thread.
+//! The eBPF programs. `hooks` has one file per subsystem, `maps` every map, `task` the ways to
+//! read a thread. How shared memory is touched, and the arithmetic of attribution, are in the library.
 
 #![no_std]
 #![no_main]
@@ -11,8 +11,9 @@
 
 mod hooks;
 mod maps;
-mod shared;
 mod task;
+
+use sampler_ebpf::shared;
 
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -6,12 +6,14 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use sampler_ebpf::abi::{
-    Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS, MAX_SLOTS,
-    Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot,
-    WalkRecord, WalkStats,
+    CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS,
+    MAX_SLOTS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares, SlotShares, Timeline,
+    VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
 };
-
-use crate::shared::{Shared, field};
+use sampler_ebpf::{
+    occupancy::place,
+    shared::{Shared, field},
+};
 
 /// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
 #[unsafe(no_mangle)]
@@ -59,6 +61,15 @@ static mut EXIT_OFFSETS: ExitOffsets = ExitOffsets::UNSET;
 /// Who had each CPU lately; read by user space for waits that go on. One entry per CPU; the loader sizes it.
 #[map]
 static OCCUPANCY: Array<Occupancy> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Time of each CPU's stretches that have ended, by occupant. One entry per CPU; the loader sizes it.
+#[map]
+static TOTALS: Array<Shares> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Those totals at each CPU's checkpoints, around and around. [`CHECKPOINTS`] entries per CPU; the loader
+/// sizes it.
+#[map]
+static CHECKPOINT_TABLES: Array<Shares> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// For how many more stretches each CPU remembers who has it; 0 where no vCPU was lately. A section of its
 /// own, as the filter's: a switch between strangers reads no more than this of all that attribution needs. A
@@ -174,6 +185,18 @@ pub(crate) fn exit_offsets() -> ExitOffsets {
 #[inline(always)]
 pub(crate) fn occupancy(cpu: u32) -> Option<Shared<Occupancy>> {
     value(&OCCUPANCY, cpu)
+}
+
+/// Time of a CPU's stretches that have ended.
+#[inline(always)]
+pub(crate) fn totals(cpu: u32) -> Option<Shared<Shares>> {
+    value(&TOTALS, cpu)
+}
+
+/// The same at a checkpoint.
+#[inline(always)]
+pub(crate) fn checkpoint(cpu: u32, number: u64) -> Option<Shared<Shares>> {
+    value(&CHECKPOINT_TABLES, cpu * CHECKPOINTS as u32 + place(number) as u32)
 }
 
 /// For how many more stretches a CPU remembers who has it.

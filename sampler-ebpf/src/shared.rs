@@ -16,7 +16,7 @@
 
 /// A pointer to shared memory.
 #[repr(transparent)]
-pub(crate) struct Shared<T>(*mut T);
+pub struct Shared<T>(*mut T);
 
 impl<T> Clone for Shared<T> {
     #[inline(always)]
@@ -32,13 +32,13 @@ impl<T> Shared<T> {
     /// `at` points to a value of a map, to a static of the object or to a part of either, which is accessed
     /// through [`Shared`] alone.
     #[inline(always)]
-    pub(crate) const unsafe fn new(at: *mut T) -> Self {
+    pub const unsafe fn new(at: *mut T) -> Self {
         Self(at)
     }
 
     /// The bare pointer, for helpers that write memory.
     #[inline(always)]
-    pub(crate) const fn as_ptr(self) -> *mut T {
+    pub const fn as_ptr(self) -> *mut T {
         self.0
     }
 }
@@ -46,14 +46,14 @@ impl<T> Shared<T> {
 impl<T: Copy> Shared<T> {
     /// Reads it.
     #[inline(always)]
-    pub(crate) fn load(self) -> T {
+    pub fn load(self) -> T {
         // SAFETY: by the contract of `new`.
         unsafe { self.0.read_volatile() }
     }
 
     /// Writes it.
     #[inline(always)]
-    pub(crate) fn store(self, value: T) {
+    pub fn store(self, value: T) {
         // SAFETY: by the contract of `new`.
         unsafe { self.0.write_volatile(value) };
     }
@@ -62,16 +62,18 @@ impl<T: Copy> Shared<T> {
 impl<T, const N: usize> Shared<[T; N]> {
     /// An element; beyond the end those from the first on again.
     #[inline(always)]
-    pub(crate) const fn element(self, index: usize) -> Shared<T> {
-        // SAFETY: inside the array by the remainder, and with it by the contract of `new`.
-        unsafe { Shared::new(self.0.cast::<T>().add(index % N)) }
+    pub const fn element(self, index: usize) -> Shared<T> {
+        // SAFETY: inside the array by the remainder.
+        let at = unsafe { self.0.cast::<T>().add(index % N) };
+        // SAFETY: a part of what is shared is shared.
+        unsafe { Shared::new(at) }
     }
 }
 
 impl Shared<u64> {
     /// Adds to it. Without an atomic operation: there is one writer.
     #[inline(always)]
-    pub(crate) fn bump(self, by: u64) {
+    pub fn bump(self, by: u64) {
         self.store(self.load().wrapping_add(by));
     }
 }
@@ -79,7 +81,7 @@ impl Shared<u64> {
 impl Shared<u32> {
     /// Adds to it, as above.
     #[inline(always)]
-    pub(crate) fn bump(self, by: u32) {
+    pub fn bump(self, by: u32) {
         self.store(self.load().wrapping_add(by));
     }
 }
@@ -87,7 +89,7 @@ impl Shared<u32> {
 /// Lets `write` write what belongs to a sequence number, which is odd meanwhile: a reader that finds it odd,
 /// or changed, reads again.
 #[inline(always)]
-pub(crate) fn written<R>(seq: Shared<u64>, write: impl FnOnce() -> R) -> R {
+pub fn written<R>(seq: Shared<u64>, write: impl FnOnce() -> R) -> R {
     seq.store(seq.load() | 1);
     let result = write();
     seq.store((seq.load() | 1) + 1);
@@ -95,6 +97,7 @@ pub(crate) fn written<R>(seq: Shared<u64>, write: impl FnOnce() -> R) -> R {
 }
 
 /// A field of a shared structure, as shared memory of its own.
+#[macro_export]
 macro_rules! field {
     ($shared:ident . $($field:tt)+) => {{
         let at = $crate::shared::Shared::as_ptr($shared);
@@ -104,24 +107,27 @@ macro_rules! field {
 }
 
 /// Reads a field of a shared structure.
+#[macro_export]
 macro_rules! load {
-    ($shared:ident . $($field:tt)+) => { $crate::shared::field!($shared.$($field)+).load() };
+    ($shared:ident . $($field:tt)+) => { $crate::field!($shared.$($field)+).load() };
 }
 
 /// Writes a field of a shared structure.
+#[macro_export]
 macro_rules! store {
     ($shared:ident . $($field:ident).+ $([$index:expr])?, $value:expr) => {{
         let value = $value;
-        $crate::shared::field!($shared.$($field).+ $([$index])?).store(value);
+        $crate::field!($shared.$($field).+ $([$index])?).store(value);
     }};
 }
 
 /// Adds to a field of a shared structure.
+#[macro_export]
 macro_rules! bump {
     ($shared:ident . $($field:ident).+ $([$index:expr])?, $by:expr) => {{
         let by = $by;
-        $crate::shared::field!($shared.$($field).+ $([$index])?).bump(by);
+        $crate::field!($shared.$($field).+ $([$index])?).bump(by);
     }};
 }
 
-pub(crate) use {bump, field, load, store};
+pub use crate::{bump, field, load, store};

@@ -7,7 +7,7 @@ use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 use sampler_ebpf::abi::{
     COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, HelperRecord, Histogram, HookStats,
     KVM_STATS, MAX_CPUS, MAX_HELPERS, MAX_SLOTS, MEMBERS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK,
-    PidBlock, SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    PidBlock, Shares, SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 
 macro_rules! describe {
@@ -29,7 +29,8 @@ fn layout_is_as_recorded() {
             quota_clock_ns, quota_noted_ns, throttled_ns, distributions
         }
         Histogram { sum_ns, counts }
-        SlotShares { who, ns, others_ns, idle_ns, unknown_ns, charged_ns }
+        Shares { who, ns, others_ns, idle_ns }
+        SlotShares { table, charged_ns }
         Timeline { cells }
         Modes {
             seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, epoch_seen, is_vmms,
@@ -37,7 +38,7 @@ fn layout_is_as_recorded() {
         }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
-        Occupancy { written, who, stretches }
+        Occupancy { written, who, checkpoints_ns, stretches }
         Stretch { start_ns, who }
         WalkRecord {
             generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns,
@@ -49,7 +50,10 @@ fn layout_is_as_recorded() {
             waiting_ns, tid, tgid, kernel, read, comm
         }
         Control { generation, clock_offset_ns, calibrated, helpers }
-        HookStats { vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches }
+        HookStats {
+            vcpu_switches, announced, gone, events_lost, stale_slots, missed_switches, missed_moves,
+            missed_ns, occupants_displaced
+        }
         WalkStats { threads, announced, events_lost, torn, helpers_dropped }
         Event {
             kind, tid, tgid, vcpu_id, task, kvm, vcpu, start_time_ns, start_boottime_ns,

@@ -8,7 +8,7 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 /// The empty twin of the scheduler program, attached by [`load_empty`].
 const EMPTY: &[Hook] = &[hook(
     "empty switch",
-    &[Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch", helper: None }],
+    &[Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch" }],
 )];
 
 /// All that the product does not have.

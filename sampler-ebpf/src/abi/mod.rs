@@ -8,8 +8,9 @@ mod offsets;
 mod task;
 
 pub use attribution::{
-    Laying, MARK_SHIFT, MARKS, Occupancy, SHARES, STRETCHES, SlotShares, Stretch, WHO_IDLE, WHO_KERNEL,
-    WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
+    APART, CHECKPOINTS, Laying, MARK_SHIFT, MARKS, Occupancy, SHARES, STRETCHES, Shares, SlotShares, Stretch,
+    WHO_IDLE, WHO_KERNEL, WHO_OTHERS, WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of,
+    who_of,
 };
 pub use counters::{CounterRow, Unit};
 pub use kvm::{

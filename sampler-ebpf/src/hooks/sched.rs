@@ -11,12 +11,12 @@ use sampler_ebpf::abi::{Counter, Left, Member, Modes, NO_SLOT, SLOT_PENDING, Slo
 use super::{
     lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
     modes::{self, Switched},
-    occupancy::{BpfLoop, Overlay, PATIENCE, Unrolled, Wait, strangers, vcpus},
+    occupancy::{PATIENCE, charge, strangers, vcpus},
     quota::{held_back, note_on, queue},
     slot::{Departure, amend, arrive, leave},
 };
 use crate::{
-    maps::{arm, armed, hook_stats, may_have_slot, occupancy, pid_entry, shares, slot},
+    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot},
     shared::{Shared, bump, field, load},
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
@@ -26,21 +26,14 @@ use crate::{
 /// The fourth argument came with 5.18 and was backported by some: not used.
 #[btf_tracepoint(function = "sched_switch")]
 fn sched_switch_btf(ctx: BtfTracePointContext) -> i32 {
-    on_switch::<Typed, BpfLoop>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
-    0
-}
-
-/// The same for a kernel without `bpf_loop`.
-#[btf_tracepoint(function = "sched_switch")]
-fn sched_switch_btf_short(ctx: BtfTracePointContext) -> i32 {
-    on_switch::<Typed, Unrolled>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    on_switch::<Typed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
 /// The same for a kernel that refuses `tp_btf`.
 #[raw_tracepoint(tracepoint = "sched_switch")]
 fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
-    on_switch::<Probed, Unrolled>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
+    on_switch::<Probed>(&ctx, ctx.arg(0), ctx.arg(1), ctx.arg(2));
     0
 }
 
@@ -48,26 +41,19 @@ fn sched_switch_raw(ctx: RawTracePointContext) -> i32 {
 /// leaves, and only the thread's own lock held where it is woken up on another CPU
 #[btf_tracepoint(function = "sched_migrate_task")]
 fn sched_migrate_btf(ctx: BtfTracePointContext) -> i32 {
-    on_migrate::<Typed, BpfLoop>(ctx.arg(0), ctx.arg(1));
-    0
-}
-
-/// The same for a kernel without `bpf_loop`.
-#[btf_tracepoint(function = "sched_migrate_task")]
-fn sched_migrate_btf_short(ctx: BtfTracePointContext) -> i32 {
-    on_migrate::<Typed, Unrolled>(ctx.arg(0), ctx.arg(1));
+    on_migrate::<Typed>(ctx.arg(0), ctx.arg(1));
     0
 }
 
 /// The same for a kernel that refuses `tp_btf`.
 #[raw_tracepoint(tracepoint = "sched_migrate_task")]
 fn sched_migrate_raw(ctx: RawTracePointContext) -> i32 {
-    on_migrate::<Probed, Unrolled>(ctx.arg(0), ctx.arg(1));
+    on_migrate::<Probed>(ctx.arg(0), ctx.arg(1));
     0
 }
 
 #[inline(always)]
-fn on_switch<A: Access, L: Overlay>(ctx: &impl EbpfContext, preempted: u64, prev: Object, next: Object) {
+fn on_switch<A: Access>(ctx: &impl EbpfContext, preempted: u64, prev: Object, next: Object) {
     // SAFETY: the helper has no preconditions.
     let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
     let (pid, next_pid) = (A::u32(prev, Member::TaskPid), A::u32(next, Member::TaskPid));
@@ -78,7 +64,7 @@ fn on_switch<A: Access, L: Overlay>(ctx: &impl EbpfContext, preempted: u64, prev
     }
     let now = clock::<A>(prev);
     let leaves =
-        switch_out::<A, L>(ctx, &Leaving { cpu, preempted: preempted != 0, task: prev, pid, notifier, now });
+        switch_out::<A>(ctx, &Leaving { cpu, preempted: preempted != 0, task: prev, pid, notifier, now });
     let comes = followed(next, next_pid);
     if leaves.is_none() && comes.is_none() {
         return between_strangers::<A>(cpu, prev, next);
@@ -95,16 +81,13 @@ fn on_switch<A: Access, L: Overlay>(ctx: &impl EbpfContext, preempted: u64, prev
             stint_ns: 0,
         }),
     );
-    let Some(occupancy) = occupancy(cpu) else { return };
-    vcpus::<A>(occupancy, cpu, (prev, leaves.is_some()), (next, comes.is_some()), now);
-    // Last, and with nothing left to be done after it: a verifier that follows the loop in there does so once
-    // for each state that still matters.
-    if let Some(Known { slot, shares, .. }) = comes {
+    vcpus::<A>(cpu, (prev, leaves.is_some()), (next, comes.is_some()), now);
+    if let Some(Known { index, slot, shares, .. }) = comes {
         let queued = A::u64(next, Member::TaskLastQueued);
         arrive(slot, cpu, || {
             if queued != 0 {
                 let held = held_back::<A>(slot, shares, queue::<A>(next), now.saturating_sub(queued), now);
-                L::charge(Wait { occupancy, shares, from_ns: queued + held, until_ns: now });
+                charge(cpu, index, queued + held, now);
             }
         });
     }
@@ -121,15 +104,16 @@ fn between_strangers<A: Access>(cpu: u32, prev: Object, next: Object) {
 /// A thread that waits is moved to another CPU: the wait so far was on this one, and the kernel has just
 /// credited it.
 #[inline(always)]
-fn on_migrate<A: Access, L: Overlay>(task: Object, to: u64) {
-    let Some(Known { slot, shares, .. }) = followed(task, A::u32(task, Member::TaskPid)) else { return };
+fn on_migrate<A: Access>(task: Object, to: u64) {
+    let known = followed(task, A::u32(task, Member::TaskPid));
+    let Some(Known { index, slot, shares, .. }) = known else { return };
     let before = load!(slot.counters[Counter::RunDelay as usize]);
     let known_stints = load!(slot.counters[Counter::Timeslices as usize]);
     let charged = load!(shares.charged_ns);
     // It will wait there, and may wait long.
     arm(to as u32, PATIENCE);
     let run_queue = run_queue::<A>(task);
-    let Some(occupancy) = occupancy(A::u32(run_queue, Member::RqCpu)) else { return };
+    let cpu = A::u32(run_queue, Member::RqCpu);
     let now = A::u64(run_queue, Member::RqClock);
     let stints = A::u64(task, Member::TaskPcount);
     let waited = A::u64(task, Member::TaskRunDelay).wrapping_sub(before).saturating_sub(charged);
@@ -138,7 +122,7 @@ fn on_migrate<A: Access, L: Overlay>(task: Object, to: u64) {
     amend(slot, || {
         let held = held_back::<A>(slot, shares, queue::<A>(task), waited, now);
         note_on::<A>(slot, task, to, now);
-        L::charge(Wait { occupancy, shares, from_ns: now.saturating_sub(waited - held), until_ns: now });
+        charge(cpu, index, now.saturating_sub(waited - held), now);
     });
 }
 
@@ -155,7 +139,7 @@ struct Leaving {
 
 /// Returns what is kept of the thread, if it is a vCPU's that is followed.
 #[inline(always)]
-fn switch_out<A: Access, L: Overlay>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Known> {
+fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Known> {
     let &Leaving { cpu, preempted, task, pid, notifier, now } = leaving;
     if notifier == 0 && !may_have_slot(pid) {
         return None;
@@ -168,23 +152,21 @@ fn switch_out<A: Access, L: Overlay>(ctx: &impl EbpfContext, leaving: &Leaving) 
     if known.is_none() && index != NO_SLOT && index != SLOT_PENDING {
         bump!(stats.stale_slots, 1);
     }
-    if let Some(Known { slot, shares, .. }) = known {
+    if let Some(Known { index: number, slot, shares, .. }) = known {
         let departure = Departure { index, cpu, left: how_left(preempted, state, task, notifier), now };
         let missed = leave::<A>(slot, shares, task, departure, |late| {
-            let Some(occupancy) = occupancy(cpu) else { return };
             // It ended when the thread was given this CPU.
             let arrival = A::u64(task, Member::TaskLastArrival);
             let held = held_back::<A>(slot, shares, queue::<A>(task), late, now);
-            L::charge_late(Wait {
-                occupancy,
-                shares,
-                from_ns: arrival.saturating_sub(late - held),
-                until_ns: arrival,
-            });
+            charge(cpu, number, arrival.saturating_sub(late - held), arrival);
         });
         bump!(stats.vcpu_switches, 1);
-        if missed != 0 {
-            bump!(stats.missed_switches, missed);
+        if missed.switches != 0 {
+            bump!(stats.missed_switches, missed.switches);
+        }
+        if missed.ns != 0 {
+            bump!(stats.missed_moves, missed.moves);
+            bump!(stats.missed_ns, missed.ns);
         }
     } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
         let seen = Seen {
@@ -219,6 +201,8 @@ fn how_left(preempted: bool, state: u64, task: Object, notifier: u64) -> Left {
 /// What is kept of a thread that is followed.
 #[derive(Clone, Copy)]
 struct Known {
+    /// The slot's number.
+    index: u32,
     slot: Shared<VcpuSlot>,
     shares: Shared<SlotShares>,
     modes: Shared<Modes>,
@@ -243,5 +227,5 @@ fn own_slot(index: u16, task: Object) -> Option<Known> {
     if load!(slot.task) != task as u64 {
         return None;
     }
-    Some(Known { slot, shares: shares(index)?, modes: crate::maps::modes(index)? })
+    Some(Known { index: u32::from(index), slot, shares: shares(index)?, modes: crate::maps::modes(index)? })
 }

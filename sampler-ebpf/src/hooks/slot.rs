@@ -5,7 +5,7 @@
 //! was raised just before. So a stint, and the wait and the sleep before it, are differences of the kernel's
 //! own counts and clock, all known at the stint's end; the begin of a stint needs no more than a mark.
 
-use sampler_ebpf::abi::{Counter, Distribution, Left, SlotShares, VcpuSlot, bucket_of};
+use sampler_ebpf::abi::{Counter, Distribution, Left, SlotShares, VcpuSlot, WHO_UNKNOWN, bucket_of};
 
 use super::{counts::Counts, quota::note, timeline::draw};
 use crate::{
@@ -42,9 +42,18 @@ pub(super) struct Departure {
     pub(super) now: u64,
 }
 
+/// What the kernel did with a thread since its last switch without calling a program.
+pub(super) struct Missed {
+    /// Switches: whole stints by the kernel's count of them, and the begin of the one that ends.
+    pub(super) switches: u64,
+    /// Moves to another CPU: of a wait whose end was seen a part was not.
+    pub(super) moves: u64,
+    /// Time of waits that is nobody's for that, ns.
+    pub(super) ns: u64,
+}
+
 /// Takes in the stint that ends now; `charge_late` charges a wait of this length right before it that was not
-/// charged. Returns the number of switches that the kernel made since the slot's last without calling the
-/// program: whole stints by the kernel's count of them, and the begin of this one.
+/// charged. Returns what the kernel did since the slot's last switch without calling the program.
 #[inline(always)]
 pub(super) fn leave<A: Access>(
     slot: Shared<VcpuSlot>,
@@ -52,22 +61,27 @@ pub(super) fn leave<A: Access>(
     task: Object,
     Departure { index, cpu, left, now }: Departure,
     charge_late: impl FnOnce(u64),
-) -> u64 {
+) -> Missed {
     written(field!(slot.seq), || {
         let counts = Counts::read::<A>(task);
         let stints = counts.since(slot, Counter::Timeslices);
         let arrived = load!(slot.on_cpu) != 0;
-        let missed = if load!(slot.fresh) != 0 { 0 } else { stints.saturating_sub(1) + u64::from(!arrived) };
         if stints <= 1 {
             distribute(slot, &counts, stints == 1);
             draw(slot, index, &counts, stints, now);
         }
         let late = uncharged(slot, shares, &counts);
-        if late != 0 && !arrived && stints <= 1 {
-            charge_late(late);
-        } else if late != 0 {
+        let (is_fresh, nobodys) = (load!(slot.fresh) != 0, late != 0 && (arrived || stints > 1));
+        let missed = Missed {
+            switches: if is_fresh { 0 } else { stints.saturating_sub(1) + u64::from(!arrived) },
+            moves: u64::from(!is_fresh && nobodys && stints <= 1),
+            ns: if !is_fresh && nobodys { late } else { 0 },
+        };
+        if nobodys {
             // When it was, and on which CPU, is not known.
-            bump!(shares.unknown_ns, late);
+            super::occupancy::add(u32::from(index), WHO_UNKNOWN, late, now);
+        } else if late != 0 {
+            charge_late(late);
         }
         store!(shares.charged_ns, 0);
         store!(slot.on_cpu, 0);

@@ -13,7 +13,7 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
     Control, Event, ExitCounts, HelperRecord, Histogram, HookStats, Modes, Occupancy, PIDS_PER_BLOCK,
-    PidBlock, SlotShares, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    PidBlock, Shares, SlotShares, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
@@ -68,6 +68,8 @@ unsafe impl Plain for Control {}
 unsafe impl Plain for HookStats {}
 // SAFETY: as above.
 unsafe impl Plain for WalkStats {}
+// SAFETY: as above.
+unsafe impl Plain for Shares {}
 // SAFETY: as above.
 unsafe impl Plain for SlotShares {}
 // SAFETY: as above.

@@ -17,18 +17,22 @@ use std::{
     io,
     mem::offset_of,
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    sync::atomic::{Ordering, fence},
 };
 
 use aya::maps::{MapData, RingBuf};
-use sampler_ebpf::abi::{
-    ABSENT, COUNTERS, Control, DISTRIBUTIONS, Event, HelperRecord, Histogram, HookStats, KVM_STATS,
-    MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, SlotShares, Stretch,
-    Timeline, VMMS_PER_WORD, VcpuSlot, WHO_UNKNOWN, WalkRecord, WalkStats,
+use sampler_ebpf::{
+    abi::{
+        ABSENT, APART, CHECKPOINTS, COUNTERS, Control, DISTRIBUTIONS, Event, HelperRecord, Histogram,
+        HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock,
+        STRETCHES, Shares, SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
+    },
+    occupancy,
 };
 
 use filter::FilterBits;
 pub use mmap::{MapError, Mapped, Plain};
-pub use parts::{ExitsOf, Leaving};
+pub use parts::{ExitsOf, Leaving, Remembered};
 pub use walk::WalkError;
 
 use crate::load::{self, Loaded, SectionError};
@@ -55,6 +59,7 @@ pub struct Collector {
     modes: Mapped<Modes>,
     timelines: Mapped<Timeline>,
     occupancy: Mapped<Occupancy>,
+    checkpoints: Mapped<Shares>,
     records: Mapped<WalkRecord>,
     pids: Mapped<PidBlock>,
     vmms: Mapped<u64>,
@@ -81,6 +86,7 @@ impl Collector {
             modes: Mapped::open(ebpf, "MODES")?,
             timelines: Mapped::open(ebpf, "TIMELINES")?,
             occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
+            checkpoints: Mapped::open(ebpf, "CHECKPOINT_TABLES")?,
             records: Mapped::open(ebpf, "WALK")?,
             pids: Mapped::open(ebpf, "PIDS")?,
             vmms: Mapped::open(ebpf, "VMMS")?,
@@ -251,21 +257,30 @@ impl Collector {
         self.modes.set_epoch(usize::from(index), epoch);
     }
 
-    /// Who had a CPU lately; `None` beyond the last CPU. Stretches that the CPU wrote over meanwhile are
-    /// nobody's.
+    /// Who had a CPU lately; `None` beyond the last CPU.
     #[must_use]
-    pub fn occupancy(&self, cpu: u32) -> Option<Occupancy> {
+    pub fn occupancy(&self, cpu: u32) -> Option<Remembered> {
         let cpu = cpu as usize;
         (cpu < self.occupancy.len()).then_some(())?;
         let written = self.occupancy.first_word(cpu);
-        let mut read = Occupancy { written, ..self.occupancy.read(cpu) };
-        let since = self.occupancy.first_word(cpu).wrapping_sub(written);
+        let memory = Box::new(Occupancy { written, ..self.occupancy.read(cpu) });
+        fence(Ordering::Acquire);
         // One more: a stretch counts as written when it was.
-        for over in 0..=since.min(STRETCHES as u64 - 1) {
-            let at = (written.wrapping_add(over) % STRETCHES as u64) as usize;
-            read.stretches[at] = Stretch { start_ns: 0, who: WHO_UNKNOWN, _pad: 0 };
-        }
-        Some(read)
+        let over = self.occupancy.first_word(cpu).wrapping_add(1);
+        Some(Remembered { memory, oldest: over.saturating_sub(STRETCHES as u64).min(written) })
+    }
+
+    /// The totals of a CPU's time at one of its checkpoints; `None` where that is not remembered any more.
+    #[must_use]
+    pub fn checkpoint(&self, cpu: u32, number: u64) -> Option<Shares> {
+        let at = cpu as usize * CHECKPOINTS + occupancy::place(number);
+        (at < self.checkpoints.len()).then_some(())?;
+        let written = || self.occupancy.first_word(cpu as usize);
+        (number * APART < written()).then_some(())?;
+        fence(Ordering::Acquire);
+        let read = self.checkpoints.read(at);
+        fence(Ordering::Acquire);
+        (written() < (number + CHECKPOINTS as u64) * APART).then_some(read)
     }
 
     /// What the last walk found of a thread.
@@ -352,6 +367,9 @@ impl Collector {
                 events_lost: sum.events_lost + cpu.events_lost,
                 stale_slots: sum.stale_slots + cpu.stale_slots,
                 missed_switches: sum.missed_switches + cpu.missed_switches,
+                missed_moves: sum.missed_moves + cpu.missed_moves,
+                missed_ns: sum.missed_ns + cpu.missed_ns,
+                occupants_displaced: sum.occupants_displaced + cpu.occupants_displaced,
             },
         )
     }

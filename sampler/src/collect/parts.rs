@@ -3,7 +3,7 @@
 
 use std::mem::offset_of;
 
-use sampler_ebpf::abi::{COUNTERS, ExitCounts, Modes};
+use sampler_ebpf::abi::{COUNTERS, ExitCounts, Modes, Occupancy};
 
 use super::Mapped;
 
@@ -16,6 +16,15 @@ pub struct Leaving {
     pub left_ns: u64,
     /// A [`sampler_ebpf::abi::Left`] as a number.
     pub left: u32,
+}
+
+/// What a CPU remembers of who had it.
+#[derive(Clone, Debug)]
+pub struct Remembered {
+    /// As it was read.
+    pub memory: Box<Occupancy>,
+    /// The first stretch that is whole: the CPU wrote over those before it meanwhile.
+    pub oldest: u64,
 }
 
 /// The exits of a slot's thread, to be read row by row: of most threads most rows are as they were, and what

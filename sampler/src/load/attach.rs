@@ -13,9 +13,6 @@ use super::{
 };
 use crate::kernel::btf::Btf;
 
-/// The kernel's own list of helpers.
-const FUNC_IDS: &str = "bpf_func_id";
-
 /// The kernel's types as aya reads them: many small pieces of memory, so only where a program is loaded by
 /// them.
 #[derive(Default)]
@@ -211,13 +208,10 @@ impl Attach {
         }
     }
 
-    /// What the program needs and the kernel lacks: a helper, or an argument of the tracepoint.
+    /// What the program needs and the kernel lacks: an argument of the tracepoint.
     #[must_use]
     pub fn lacks(self, btf: &Btf) -> Option<&'static str> {
         match self {
-            Self::BtfTracepoint { helper: Some(helper), .. } if !btf.has_enumerator(FUNC_IDS, helper) => {
-                Some(helper)
-            }
             // Of a module that does not publish its types it is not known.
             Self::RawTracepoint { tracepoint, reads, .. }
                 if btf.tracepoint(tracepoint).is_ok_and(|passed| passed.len() < reads) =>

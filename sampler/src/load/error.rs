@@ -178,13 +178,13 @@ mod tests {
             hook: "some hook",
             gives: "something",
             reason: HookError::Ways(vec![
-                refused(Refusal::Lacks("BPF_FUNC_loop")),
+                refused(Refusal::Lacks("argument")),
                 refused(Refusal::Attach { program: "some_program", reason: not_attached }),
             ]),
         };
         assert_eq!(
             error.to_string(),
-            "hook some hook cannot be attached (it gives something): raw_tracepoint: the kernel has no BPF_FUNC_loop; \
+            "hook some hook cannot be attached (it gives something): raw_tracepoint: the kernel has no argument; \
              raw_tracepoint: attaching program some_program: No such file or directory (os error 2)"
         );
     }

@@ -11,8 +11,6 @@ pub enum Attach {
         program: &'static str,
         /// Name of the tracepoint.
         tracepoint: &'static str,
-        /// Helper that the program calls and that older kernels lack, by its name in `enum bpf_func_id`.
-        helper: Option<&'static str>,
     },
     /// A tracepoint with bare arguments; 4.17 and later.
     RawTracepoint {
@@ -84,16 +82,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sched_switch",
         gives: "run time, run delay, switches and migrations of vCPU threads",
         ways: &[
-            Attach::BtfTracepoint {
-                program: "sched_switch_btf",
-                tracepoint: "sched_switch",
-                helper: Some("BPF_FUNC_loop"),
-            },
-            Attach::BtfTracepoint {
-                program: "sched_switch_btf_short",
-                tracepoint: "sched_switch",
-                helper: None,
-            },
+            Attach::BtfTracepoint { program: "sched_switch_btf", tracepoint: "sched_switch" },
             Attach::RawTracepoint { program: "sched_switch_raw", tracepoint: "sched_switch", reads: 3 },
         ],
         when: When::Start,
@@ -104,16 +93,7 @@ pub const HOOKS: &[Hook] = &[
         name: "sched_migrate_task",
         gives: "who took the time that a vCPU waited on a CPU before it was moved to another",
         ways: &[
-            Attach::BtfTracepoint {
-                program: "sched_migrate_btf",
-                tracepoint: "sched_migrate_task",
-                helper: Some("BPF_FUNC_loop"),
-            },
-            Attach::BtfTracepoint {
-                program: "sched_migrate_btf_short",
-                tracepoint: "sched_migrate_task",
-                helper: None,
-            },
+            Attach::BtfTracepoint { program: "sched_migrate_btf", tracepoint: "sched_migrate_task" },
             Attach::RawTracepoint {
                 program: "sched_migrate_raw",
                 tracepoint: "sched_migrate_task",

@@ -11,7 +11,7 @@ mod section;
 use std::path::Path;
 
 use aya::{Ebpf, EbpfLoader};
-use sampler_ebpf::abi::{MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
+use sampler_ebpf::abi::{CHECKPOINTS, MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 
 use attach::KernelTypes;
 pub use attach::{Attached, Probe, WayProbe};
@@ -196,13 +196,16 @@ fn with_kvm(vmlinux: Btf) -> Result<Btf, BtfError> {
 
 fn load_object(object: &[u8], offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
     let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);
+    let cpus = options.possible_cpus.clamp(1, MAX_CPUS);
     Ok(EbpfLoader::new()
         .override_global("OFFSETS", &offsets.at[..], true)
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .map_max_entries("PIDS", pid_blocks)
         .map_max_entries("VMMS", options.pid_max.div_ceil(VMMS_PER_WORD).max(1))
-        .map_max_entries("HOOK_STATS", options.possible_cpus.clamp(1, MAX_CPUS))
-        .map_max_entries("OCCUPANCY", options.possible_cpus.clamp(1, MAX_CPUS))
+        .map_max_entries("HOOK_STATS", cpus)
+        .map_max_entries("OCCUPANCY", cpus)
+        .map_max_entries("TOTALS", cpus)
+        .map_max_entries("CHECKPOINT_TABLES", cpus * CHECKPOINTS as u32)
         .load(object)
         .map_err(ObjectError::from)?)
 }

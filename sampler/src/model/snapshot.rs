@@ -345,6 +345,10 @@ sampler_stats! {
     Counter stale_slots, "{switch}";
     /// Switches of vCPU threads that the kernel made without calling the scheduler program.
     Counter missed_switches, "{switch}";
+    /// Moves of waiting vCPU threads to another CPU for which the kernel called no program.
+    Counter missed_moves, "{move}";
+    /// Processes that lost their entry in the totals of a CPU's time to another.
+    Counter occupants_displaced, "{process}";
     /// vCPU threads that found no free slot.
     Counter slots_exhausted, "{thread}";
     /// Slots in use.

@@ -115,9 +115,7 @@ struct Added {
 
 /// What a table of occupants, and the quota, hold of the waits up to the thread's last switch-out.
 fn charged(slot: &VcpuSlot, occupants: &SlotShares) -> u64 {
-    let shares = occupants.ns.iter().chain(&occupants.others_ns).sum::<u64>()
-        + occupants.idle_ns
-        + occupants.unknown_ns;
+    let shares = occupants.table.total_ns();
     shares + slot.throttled_ns - occupants.charged_ns
 }
 
@@ -142,7 +140,7 @@ impl Added {
             asleep: (0..Left::SLEEPS).map(|sleep| after.asleep_ns[sleep] - before.asleep_ns[sleep]).sum(),
             wall: after.left_ns - before.left_ns,
             charged: charged(after, thieves_after) - charged(before, thieves_before),
-            unknown: thieves_after.unknown_ns - thieves_before.unknown_ns,
+            unknown: thieves_after.table.unknown_ns() - thieves_before.table.unknown_ns(),
         }
     }
 }

@@ -140,4 +140,11 @@ pub struct HookStats {
     /// stints: until the thread's next switch its slot was behind. Walks and later switches are not affected,
     /// for all counts are cumulative.
     pub missed_switches: u64,
+    /// Moves of waiting followed threads for which the kernel called no program: the wait before such a move
+    /// is nobody's.
+    pub missed_moves: u64,
+    /// Time of waits that are nobody's because of missed switches and moves, ns.
+    pub missed_ns: u64,
+    /// Processes that lost their entry in a CPU's totals to another.
+    pub occupants_displaced: u64,
 }

@@ -6,7 +6,6 @@ const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
-const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC_PROTO: u32 = 13;
 
@@ -58,11 +57,6 @@ impl Builder {
     pub(crate) fn prototype(&mut self, parameters: &[u32]) -> u32 {
         let tail: Vec<u32> = parameters.iter().flat_map(|id| [0, *id]).collect();
         self.push("", KIND_FUNC_PROTO, parameters.len(), false, 0, &tail)
-    }
-
-    pub(crate) fn enumeration(&mut self, name: &str, enumerators: &[&str]) -> u32 {
-        let tail: Vec<u32> = (0..).zip(enumerators).flat_map(|(n, e)| [self.string(e), n]).collect();
-        self.push(name, KIND_ENUM, enumerators.len(), false, 4, &tail)
     }
 
     pub(crate) fn structure(&mut self, name: &str, size: u32, members: &[Member]) -> u32 {

@@ -76,15 +76,6 @@ impl Btf {
         Ok(parameters.map(|id| self.parameter(id)).collect())
     }
 
-    /// Whether an enumeration has an enumerator of this name.
-    #[must_use]
-    pub fn has_enumerator(&self, enumeration: &str, name: &str) -> bool {
-        let Some(record) = self.find(enumeration, &[KIND_ENUM]).and_then(|id| self.record(id)) else {
-            return false;
-        };
-        (0..record.vlen as usize).any(|n| self.string(self.word(record.tail + n * 8)) == name.as_bytes())
-    }
-
     fn parameter(&self, id: u32) -> Parameter {
         let pointer = self.strip(id).and_then(|id| self.record(id)).filter(|record| record.kind == KIND_PTR);
         let target =

@@ -436,6 +436,8 @@ impl Kvm {
         self.stats.events_lost = hook.events_lost + walk.events_lost;
         self.stats.stale_slots = hook.stale_slots;
         self.stats.missed_switches = hook.missed_switches;
+        self.stats.missed_moves = hook.missed_moves;
+        self.stats.occupants_displaced = hook.occupants_displaced;
         self.stats.slots_used = self.slots.slots_used();
         self.stats.slots_exhausted = self.slots.slots_exhausted();
         self.stats.threads_replaced = self.slots.threads_replaced();

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use sampler_ebpf::abi::{COUNTERS, Counter, KVM_STATS, KvmStat, Mode, Occupancy, WalkRecord};
+use sampler_ebpf::abi::{COUNTERS, Counter, KVM_STATS, KvmStat, Mode, SlotShares, WalkRecord};
 
 use super::{
     accounts::Thread,
-    attribution::table::{ThreadShares, Wait},
+    attribution::{
+        memory::Memory,
+        table::{ThreadShares, Wait},
+    },
     exits::ChangedExits,
 };
 use crate::{
-    collect::{Collector, ExitsOf},
+    collect::{Collector, ExitsOf, Remembered},
     model::{Distributions, KvmCounts, ModeTimes, Reading},
 };
 
@@ -76,12 +79,12 @@ pub(super) fn distributions(collector: &Collector, thread: &Thread) -> Option<Di
 /// What the CPUs remember of who had them, copied once for all waits of a snapshot.
 #[derive(Debug, Default)]
 pub(super) struct Occupancies {
-    cpus: BTreeMap<u32, Option<Box<Occupancy>>>,
+    cpus: BTreeMap<u32, Option<Remembered>>,
 }
 
 impl Occupancies {
-    fn of(&mut self, collector: &Collector, cpu: u32) -> Option<&Occupancy> {
-        self.cpus.entry(cpu).or_insert_with(|| collector.occupancy(cpu).map(Box::new)).as_deref()
+    fn of(&mut self, collector: &Collector, cpu: u32) -> Option<&Remembered> {
+        self.cpus.entry(cpu).or_insert_with(|| collector.occupancy(cpu)).as_ref()
     }
 }
 
@@ -92,9 +95,10 @@ pub(super) fn shares(
     thread: &Thread,
     record: &WalkRecord,
 ) -> Option<ThreadShares> {
-    let (counters, table) = collector.counters_and_shares(thread.slot, thread.task)?;
+    let (counters, SlotShares { table, charged_ns }) =
+        collector.counters_and_shares(thread.slot, thread.task)?;
     let credited = record.counters[Counter::RunDelay as usize];
-    let charged = counters[Counter::RunDelay as usize].saturating_add(table.charged_ns);
+    let charged = counters[Counter::RunDelay as usize].saturating_add(charged_ns);
     let shares = ThreadShares::new(table, credited.saturating_sub(charged));
     // Where the table has more than was read, the wait has ended since.
     if record.waiting_ns == 0 || charged > credited {
@@ -103,8 +107,10 @@ pub(super) fn shares(
     let queued_ns = record.sched_ns.saturating_sub(record.waiting_ns);
     let wait =
         Wait { cpu: record.cpu, queued_ns, until_ns: record.sched_ns, held_back_ns: record.held_back_ns };
-    let occupancy = occupancies.of(collector, record.cpu);
-    Some(shares.waiting(wait, occupancy, thread.account.shares.as_deref()))
+    let checkpoint = |number| collector.checkpoint(record.cpu, number);
+    let memory =
+        occupancies.of(collector, record.cpu).map(|recent| Memory { recent, checkpoint: &checkpoint });
+    Some(shares.waiting(wait, memory.as_ref(), thread.account.shares.as_deref()))
 }
 
 /// Rows of a thread's exits that are not as they were read last, with how often its modes had been written

@@ -1,11 +1,12 @@
 //! From tables of occupants to shares: what was added to a thread's table since it was read last, and to whom
 //! a wait that goes on is to be charged.
 
-use sampler_ebpf::abi::{
-    Laying, MARK_SHIFT, MARKS, Occupancy, STRETCHES, SlotShares, WHO_IDLE, WHO_PID, WHO_UNKNOWN, Who,
-    mark_of, who_of,
+use sampler_ebpf::{
+    abi::{Shares, WHO_IDLE, WHO_OTHERS, WHO_PID, WHO_UNKNOWN, Who},
+    shares::gained,
 };
 
+use super::memory::{Memory, signed};
 use crate::model::Ledger;
 
 /// Who is charged, as the scheduler program tells them apart.
@@ -25,7 +26,8 @@ impl RawOccupant {
     const fn of(who: Who) -> Self {
         match who {
             WHO_IDLE => Self::Idle,
-            WHO_UNKNOWN => Self::Nobody,
+            who if who & WHO_UNKNOWN == WHO_UNKNOWN => Self::Nobody,
+            who if who & WHO_OTHERS != 0 => Self::Others(who & WHO_UNKNOWN),
             who => Self::Process(who),
         }
     }
@@ -36,7 +38,7 @@ const MAX_PENDING: usize = 256;
 
 /// A wait that went on at a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub(in super::super) struct Wait {
     /// CPU on whose queue the thread waits.
     pub cpu: u32,
     /// Since when, on the scheduler's clock, ns.
@@ -50,29 +52,34 @@ pub struct Wait {
 /// What is known of one thread's occupants at a reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadShares {
-    table: SlotShares,
+    table: Shares,
     /// Run delay that the kernel counts and the table lacks, of a wait whose end no program saw. The next
     /// switch-out puts it into the table.
     lacking_ns: u64,
     /// The wait that goes on, which is not in the table yet, and its parts.
     wait: Option<Wait>,
-    pending: Vec<(RawOccupant, u64)>,
+    pending: Vec<(RawOccupant, i64)>,
 }
 
 impl ThreadShares {
     /// A thread that nobody has taken anything from.
-    pub const NONE: Self = Self::new(SlotShares::NONE, 0);
+    pub const NONE: Self = Self::new(Shares::NONE, 0);
 
     /// What a table holds, which lacks so much of the kernel's count.
     #[must_use]
-    pub const fn new(table: SlotShares, lacking_ns: u64) -> Self {
+    pub const fn new(table: Shares, lacking_ns: u64) -> Self {
         Self { table, lacking_ns, wait: None, pending: Vec::new() }
     }
 
     /// With a wait that goes on, on a CPU that remembers this. Of a wait that went on at the reading before
-    /// only the part since then is laid over the CPU's memory, which may not reach back further.
+    /// only the part since then is compared with the CPU's memory, which may not reach back further.
     #[must_use]
-    pub fn waiting(mut self, wait: Wait, occupancy: Option<&Occupancy>, before: Option<&Self>) -> Self {
+    pub(in super::super) fn waiting(
+        mut self,
+        wait: Wait,
+        memory: Option<&Memory<'_>>,
+        before: Option<&Self>,
+    ) -> Self {
         let same = |other: &Wait| other.cpu == wait.cpu && other.queued_ns == wait.queued_ns;
         let before = before.and_then(|before| Some((before.wait.filter(same)?, &before.pending)));
         let (from_ns, held_before) =
@@ -82,25 +89,21 @@ impl ThreadShares {
         for (who, ns) in before.into_iter().flat_map(|(_, pending)| pending) {
             self.add(*who, *ns);
         }
-        match occupancy {
-            None => self.add(RawOccupant::Nobody, wait.until_ns.saturating_sub(from_ns)),
-            Some(occupancy) => {
-                let stretch = |at: usize| (occupancy.stretches[at].start_ns, occupancy.stretches[at].who);
-                let mut laying = Laying { from_ns, until_ns: wait.until_ns, written: occupancy.written };
-                (0..STRETCHES as u64)
-                    .all(|back| laying.step(back, stretch, |who, ns| self.add(RawOccupant::of(who), ns)));
-                laying.rest(|who, ns| self.add(RawOccupant::of(who), ns));
+        match memory {
+            None => self.add(RawOccupant::Nobody, signed(wait.until_ns - from_ns)),
+            Some(memory) => {
+                memory.parts(from_ns, wait.until_ns, |who, ns| self.add(RawOccupant::of(who), ns));
             }
         }
         self.wait = Some(wait);
         self
     }
 
-    fn add(&mut self, who: RawOccupant, ns: u64) {
+    fn add(&mut self, who: RawOccupant, ns: i64) {
         if ns == 0 {
             return;
         }
-        let known = |pending: &[(RawOccupant, u64)], who| pending.iter().position(|(other, _)| *other == who);
+        let known = |pending: &[(RawOccupant, i64)], who| pending.iter().position(|(other, _)| *other == who);
         let who = match who {
             RawOccupant::Process(process)
                 if self.pending.len() >= MAX_PENDING && known(&self.pending, who).is_none() =>
@@ -124,60 +127,21 @@ impl ThreadShares {
     /// Charges what was added since `before`.
     pub fn charge(&self, before: &Self, ledger: &mut Ledger<RawOccupant>) {
         for (who, ns) in &self.pending {
-            ledger.charge(*who, signed(*ns));
+            ledger.charge(*who, *ns);
         }
         for (who, ns) in &before.pending {
-            ledger.charge(*who, -signed(*ns));
+            ledger.charge(*who, -*ns);
         }
-        ledger.charge(RawOccupant::Nobody, difference(self.lacking_ns, before.lacking_ns));
-        let (now, before) = (&self.table, &before.table);
-        let mut others: [i64; MARKS] =
-            std::array::from_fn(|mark| difference(now.others_ns[mark], before.others_ns[mark]));
-        for (at, (who, ns)) in entries(now) {
-            // Few move: only into the place of one that lost its own.
-            let had = if who_of(before.who[at]) == who { before.ns[at] } else { had(before, who) };
-            if ns >= had {
-                ledger.charge(RawOccupant::Process(who), difference(ns, had));
-            } else {
-                // It lost its entry and came back: what it had is among the others now.
-                others[mark_of(who)] -= signed(had);
-                ledger.charge(RawOccupant::Process(who), signed(ns));
-            }
-        }
-        for (at, (who, ns)) in entries(before) {
-            if who_of(now.who[at]) != who && !entries(now).any(|(_, (other, _))| other == who) {
-                others[mark_of(who)] -= signed(ns);
-            }
-        }
-        for (mark, ns) in (0..).zip(others) {
-            ledger.charge(RawOccupant::Others(mark << MARK_SHIFT), ns);
-        }
-        ledger.charge(RawOccupant::Idle, difference(now.idle_ns, before.idle_ns));
-        ledger.charge(RawOccupant::Nobody, difference(now.unknown_ns, before.unknown_ns));
+        ledger.charge(RawOccupant::Nobody, signed(self.lacking_ns) - signed(before.lacking_ns));
+        gained(&self.table, &before.table, |who, ns| ledger.charge(RawOccupant::of(who), ns));
     }
-}
-
-/// Place, process and time of each entry that is not free.
-fn entries(table: &SlotShares) -> impl Iterator<Item = (usize, (Who, u64))> + '_ {
-    let all = table.who.iter().map(|entry| who_of(*entry)).zip(table.ns).enumerate();
-    all.filter(|(_, (who, _))| *who != WHO_IDLE)
-}
-
-fn had(table: &SlotShares, who: Who) -> u64 {
-    entries(table).find(|(_, (other, _))| *other == who).map_or(0, |(_, (_, ns))| ns)
-}
-
-fn difference(now: u64, before: u64) -> i64 {
-    signed(now) - signed(before)
-}
-
-fn signed(ns: u64) -> i64 {
-    i64::try_from(ns).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use sampler_ebpf::abi::{STRETCHES, Stretch, entry_at};
+    use sampler_ebpf::abi::{Occupancy, Stretch, entry_at, mark_of};
+
+    use crate::collect::Remembered;
 
     use super::*;
 
@@ -216,36 +180,38 @@ mod tests {
 
     #[test]
     fn a_wait_that_goes_on_is_charged_once() {
-        let mut occupancy = Occupancy {
-            written: 3,
-            who: 8,
-            _pad: 0,
-            stretches: [Stretch { start_ns: 0, who: 0, _pad: 0 }; STRETCHES],
-        };
+        let mut occupancy = Occupancy { written: 3, who: 8, ..Occupancy::EMPTY };
         for (at, (start_ns, who)) in [(100, 7), (200, WHO_IDLE), (250, 8)].into_iter().enumerate() {
             occupancy.stretches[at] = Stretch { start_ns, who, _pad: 0 };
         }
         let wait = |until_ns| Wait { cpu: 0, queued_ns: 50, until_ns, held_back_ns: 0 };
-        let waiting = ThreadShares::NONE.waiting(wait(300), Some(&occupancy), None);
+        let nothing = |_| None;
+        let waiting = |occupancy: &Occupancy, until_ns, before: Option<&ThreadShares>| {
+            let recent = Remembered { memory: Box::new(*occupancy), oldest: 0 };
+            let memory = Memory { recent: &recent, checkpoint: &nothing };
+            ThreadShares::NONE.waiting(wait(until_ns), Some(&memory), before)
+        };
+        let first = waiting(&occupancy, 300, None);
         let parts = [
             (RawOccupant::Process(7), 100),
             (RawOccupant::Process(8), 50),
             (RawOccupant::Idle, 50),
             (RawOccupant::Nobody, 50),
         ];
-        assert_eq!(charged(&ThreadShares::NONE, &waiting), parts);
+        assert_eq!(charged(&ThreadShares::NONE, &first), parts);
         // The switch charges the same, and some more.
         let mut after = table(&[(0, 7, 100), (1, 8, 90)], 0);
-        (after.table.idle_ns, after.table.unknown_ns) = (50, 50);
-        assert_eq!(charged(&waiting, &after), [(RawOccupant::Process(8), 40)]);
+        after.table.idle_ns = 50;
+        after.table.others_ns[mark_of(WHO_UNKNOWN)] = 50;
+        assert_eq!(charged(&first, &after), [(RawOccupant::Process(8), 40)]);
         assert_eq!(ThreadShares::NONE.waiting(wait(60), None, None).pending, [(RawOccupant::Nobody, 10)]);
         assert_eq!(
-            charged(&ThreadShares::NONE, &ThreadShares::new(SlotShares::NONE, 7)),
+            charged(&ThreadShares::NONE, &ThreadShares::new(Shares::NONE, 7)),
             [(RawOccupant::Nobody, 7)]
         );
         // By now the CPU remembers nothing of the wait's begin.
         occupancy.stretches[0].who = 9;
-        let longer = ThreadShares::NONE.waiting(wait(320), Some(&occupancy), Some(&waiting));
-        assert_eq!(charged(&waiting, &longer), [(RawOccupant::Process(8), 20)]);
+        let longer = waiting(&occupancy, 320, Some(&first));
+        assert_eq!(charged(&first, &longer), [(RawOccupant::Process(8), 20)]);
     }
 }

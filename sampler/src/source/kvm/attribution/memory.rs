@@ -1,0 +1,186 @@
+//! Whom a wait that goes on is to be charged to, by what its CPU remembers.
+
+use sampler_ebpf::{
+    abi::{APART, CHECKPOINTS, Laying, Shares, Who},
+    occupancy::place,
+    shares::gained,
+};
+
+use crate::collect::Remembered;
+
+/// What a CPU remembers.
+pub(in super::super) struct Memory<'a> {
+    /// The last stretches, one by one.
+    pub(in super::super) recent: &'a Remembered,
+    /// Totals at a checkpoint, where they are remembered still.
+    pub(in super::super) checkpoint: &'a dyn Fn(u64) -> Option<Shares>,
+}
+
+impl Memory<'_> {
+    /// Hands over who had the CPU between two moments, in parts that come to all the time between them. What
+    /// nobody knows is [`sampler_ebpf::abi::WHO_UNKNOWN`]'s. A part may be less than nothing: what an
+    /// occupant is charged with as one of the others (see [`gained`]).
+    pub(super) fn parts(&self, from: u64, until: u64, mut each: impl FnMut(Who, i64)) {
+        let memory = &self.recent.memory;
+        let stretch = |at: usize| (memory.stretches[at].start_ns, memory.stretches[at].who);
+        // Down to a checkpoint, or further where the wait began before it is reached.
+        let upto = self.recent.oldest.div_ceil(APART);
+        let is_reached = memory.written > upto * APART && self.at(upto) > from;
+        let last = if is_reached { upto * APART } else { self.recent.oldest };
+        let mut laying = Laying { from_ns: from, until_ns: until, written: memory.written };
+        for back in 0..memory.written.saturating_sub(last) {
+            if !laying.step(back, stretch, |who, ns| each(who, signed(ns))) {
+                break;
+            }
+        }
+        if is_reached {
+            let first = self.first_after(upto, from);
+            if let Some((then, now)) = (self.checkpoint)(first).zip((self.checkpoint)(upto)) {
+                gained(&now, &then, &mut each);
+                laying.until_ns = self.at(first);
+            }
+        }
+        laying.rest(|who, ns| each(who, signed(ns)));
+    }
+
+    /// The first checkpoint that was taken after `from` and may be remembered still, up to one that was.
+    fn first_after(&self, upto: u64, from: u64) -> u64 {
+        let last = self.recent.memory.written.saturating_sub(1) / APART;
+        let oldest = (last + 1).saturating_sub(CHECKPOINTS as u64);
+        (oldest..upto).find(|number| self.at(*number) > from).unwrap_or(upto)
+    }
+
+    fn at(&self, number: u64) -> u64 {
+        self.recent.memory.checkpoints_ns[place(number)]
+    }
+}
+
+/// A time as a part.
+pub(super) fn signed(ns: u64) -> i64 {
+    i64::try_from(ns).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use sampler_ebpf::{
+        abi::{Occupancy, WHO_OTHERS, WHO_UNKNOWN, mark_of},
+        occupancy::remember,
+        shared::Shared,
+    };
+
+    use super::*;
+
+    /// A CPU with its memory and all that it ever did.
+    struct Cpu {
+        memory: Box<Occupancy>,
+        totals: Box<Shares>,
+        tables: Vec<Shares>,
+        history: Vec<(u64, Who)>,
+    }
+
+    impl Cpu {
+        /// Each occupant had it for so long, from 1 on.
+        fn after(stints: &[(Who, u64)]) -> (Self, u64) {
+            let mut cpu = Self {
+                memory: Box::new(Occupancy::EMPTY),
+                totals: Box::new(Shares::NONE),
+                tables: vec![Shares::NONE; CHECKPOINTS],
+                history: Vec::new(),
+            };
+            let mut now = 1;
+            for (who, ns) in stints {
+                cpu.comes(*who, now);
+                now += ns;
+            }
+            (cpu, now)
+        }
+
+        fn comes(&mut self, who: Who, now: u64) {
+            let (memory, totals) = (shared(&mut *self.memory), shared(&mut *self.totals));
+            let tables = &mut self.tables;
+            let table = |number| Some(shared(&mut tables[place(number)]));
+            remember(memory, totals, table, who, now);
+            self.history.push((now, who));
+        }
+
+        fn parts(&self, from: u64, until: u64) -> BTreeMap<Who, i64> {
+            let oldest = (self.memory.written + 1).saturating_sub(1024);
+            let recent = Remembered { memory: self.memory.clone(), oldest };
+            let checkpoint = |number| {
+                let is_kept = self.memory.written < (number + CHECKPOINTS as u64) * APART;
+                is_kept.then(|| self.tables[place(number)])
+            };
+            let mut parts = BTreeMap::new();
+            Memory { recent: &recent, checkpoint: &checkpoint }
+                .parts(from, until, |who, ns| *parts.entry(who).or_default() += ns);
+            parts
+        }
+
+        /// The same by the whole history.
+        fn truth(&self, from: u64, until: u64) -> BTreeMap<Who, i64> {
+            let mut parts = BTreeMap::new();
+            let ends = self.history.iter().skip(1).map(|(start, _)| *start).chain([until]);
+            for ((start, who), end) in self.history.iter().zip(ends) {
+                let ns = end.min(until).saturating_sub((*start).max(from));
+                *parts.entry(*who).or_default() += signed(ns);
+            }
+            parts
+        }
+    }
+
+    fn shared<T>(value: &mut T) -> Shared<T> {
+        // SAFETY: the callers keep the value for as long as they use this.
+        unsafe { Shared::new(value) }
+    }
+
+    fn stints(of: u32) -> impl Strategy<Value = Vec<(Who, u64)>> {
+        proptest::collection::vec((1..=of, 1..2_000_u64), 1..3_000)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            cases: 48, failure_persistence: None, ..ProptestConfig::default()
+        })]
+
+        /// Where no occupant loses its entry, each gets what it had, but for what is too old.
+        #[test]
+        fn each_gets_what_it_had(stints in stints(40), part in 0.0..1.0_f64) {
+            let (cpu, now) = Cpu::after(&stints);
+            let from = (now as f64 * part) as u64;
+            let (mut parts, truth) = (cpu.parts(from, now), cpu.truth(from, now));
+            let unknown = parts.remove(&WHO_UNKNOWN).unwrap_or(0);
+            prop_assert_eq!(parts.values().sum::<i64>() + unknown, signed(now - from));
+            let mut lacking = 0;
+            for (who, ns) in &parts {
+                let had = truth.get(who).copied().unwrap_or(0);
+                prop_assert!((0..=had).contains(ns), "{} had {} and got {}", who, had, ns);
+                lacking += had - ns;
+            }
+            let is_missing = |(who, _): &(&Who, &i64)| !parts.contains_key(*who);
+            let by_whom: i64 = truth.iter().filter(is_missing).map(|(_, ns)| ns).sum();
+            let before = cpu.history.first().map_or(0, |(start, _)| signed(start.saturating_sub(from)));
+            prop_assert_eq!(lacking + by_whom + before, unknown, "what is lacking is nobody's");
+            let begun = cpu.history.iter().filter(|(start, _)| *start > from).count();
+            if begun < 1_000 {
+                prop_assert_eq!(unknown, before, "{} stretches are remembered", begun);
+            }
+        }
+
+        /// With more occupants than entries the parts still come to all of it, and none is less than nothing.
+        #[test]
+        fn parts_come_to_the_whole(stints in stints(400), part in 0.0..1.0_f64) {
+            let (cpu, now) = Cpu::after(&stints);
+            let from = (now as f64 * part) as u64;
+            let parts = cpu.parts(from, now);
+            prop_assert_eq!(parts.values().sum::<i64>(), signed(now - from));
+            let mut marks = [0; 4];
+            parts.iter().for_each(|(who, ns)| marks[mark_of(*who)] += ns);
+            prop_assert!(marks.iter().all(|ns| *ns >= 0), "{:?}", parts);
+            let lost = |(who, _): &(&Who, &i64)| **who & WHO_OTHERS == 0 && **who != WHO_UNKNOWN;
+            prop_assert!(parts.iter().filter(lost).all(|(_, ns)| *ns >= 0), "{:?}", parts);
+        }
+    }
+}
