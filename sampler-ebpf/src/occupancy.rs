@@ -97,7 +97,10 @@ pub fn charge(memory: Shared<Occupancy>, from: u64, until: u64, parts: &mut impl
     if first == last && written - last * APART <= FEW {
         by_stretches(written, first_ns, until, parts);
     } else {
-        parts.one(load!(memory.who), until - last_start);
+        // A coming thread has the CPU from now on: to be charged with nothing would cost another its entry.
+        if until > last_start {
+            parts.one(load!(memory.who), until - last_start);
+        }
         parts.gained(first);
     }
     if first_ns > from {

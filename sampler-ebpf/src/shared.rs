@@ -11,8 +11,9 @@
 //!   aligned, so none is torn, folded or moved over another volatile one. What is wider is read and written
 //!   word by word, under a sequence number.
 //! - **There is one writer.** A slot and what belongs to it is written with its thread's run queue locked, or
-//!   by the thread itself; a block of statistics by its CPU; a walk's records by the one walk. Readers use
-//!   the sequence number.
+//!   by the thread itself; a CPU's memory and totals with its run queue locked; a block of statistics by its
+//!   CPU; a walk's records by the one walk. Readers use the sequence number, or the count of what was
+//!   written. For how long a CPU remembers has several writers, of which any may win.
 
 /// A pointer to shared memory.
 #[repr(transparent)]

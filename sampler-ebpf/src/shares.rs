@@ -120,7 +120,9 @@ pub fn gained_by_some<R: Read>(table: R, then: R, first: usize, mut each: impl F
             }
             continue;
         }
-        each(who, ns as i64);
+        if ns != 0 {
+            each(who, ns as i64);
+        }
         if ns_then != 0 {
             each(who_then & WHO_UNKNOWN | WHO_OTHERS, (ns_then as i64).wrapping_neg());
         }

@@ -5,10 +5,11 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use sampler_ebpf::abi::{
-    COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, HelperRecord, Histogram, HookStats,
-    KVM_STATS, MAX_CPUS, MAX_HELPERS, MAX_SLOTS, MEMBERS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK,
-    PidBlock, Shares, SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, HelperRecord, HookStats, KVM_STATS,
+    MAX_CPUS, MAX_HELPERS, MAX_SLOTS, MEMBERS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares,
+    SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
+use sampler_ebpf::histogram::Histogram;
 
 macro_rules! describe {
     ($text:ident, $($name:ident { $($field:ident),* })*) => {
@@ -73,8 +74,8 @@ fn layout_is_as_recorded() {
             writeln!(text, "{table} {n} {} = {}.{}", row.key, member.container, member.path).unwrap();
         }
     }
-    for (n, row) in DISTRIBUTIONS.iter().enumerate() {
-        writeln!(text, "distribution {n} {}", row.key).unwrap();
+    for (n, key) in DISTRIBUTIONS.iter().enumerate() {
+        writeln!(text, "distribution {n} {key}").unwrap();
     }
     for (n, row) in MEMBERS.iter().enumerate() {
         writeln!(

@@ -39,11 +39,13 @@ pub const fn who_of(entry: u32) -> Who {
     entry & !((EPOCHS - 1) << EPOCH_SHIFT)
 }
 
-/// Whether an entry's process has not been charged for long.
+/// Whether an entry's process has not been charged for long. The parts of a wait are charged latest first, so
+/// an entry may be a little ahead of `now_ns`.
 #[must_use]
 #[inline(always)]
 pub const fn is_stale(entry: u32, now_ns: u64) -> bool {
-    (epoch(now_ns).wrapping_sub(entry >> EPOCH_SHIFT)) % EPOCHS > STALE_EPOCHS
+    let age = epoch(now_ns).wrapping_sub(entry >> EPOCH_SHIFT) % EPOCHS;
+    age > STALE_EPOCHS && age < EPOCHS - STALE_EPOCHS
 }
 
 const fn epoch(now_ns: u64) -> u32 {

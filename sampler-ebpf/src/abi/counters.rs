@@ -3,41 +3,28 @@
 
 use super::offsets::Member;
 
-/// What a counter counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// Nanoseconds in the kernel and in JSON, seconds in OTLP.
-    Nanoseconds,
-    /// A count of things; the text is its UCUM annotation.
-    Count(&'static str),
-}
-
 /// One row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CounterRow {
-    /// Key in JSON output.
+    /// What user space calls it: `source::kvm` finds the model's row by this.
     pub key: &'static str,
-    /// Unit of the value.
-    pub unit: Unit,
     /// The kernel member that holds the count.
     pub member: Member,
-    /// One sentence for descriptions and the documentation.
-    pub help: &'static str,
 }
 
 macro_rules! counters {
     (
         $(#[$doc:meta])* $counter:ident, $rows:ident, $each:ident;
-        $($name:ident = $key:literal, $unit:expr, $member:ident, $help:literal;)*
+        $($name:ident = $key:literal, $member:ident;)*
     ) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(usize)]
-        pub enum $counter { $(#[doc = $help] $name,)* }
+        pub enum $counter { $(#[doc = concat!("`", $key, "`")] $name,)* }
 
         #[doc = concat!("One row for each [`", stringify!($counter), "`], in order.")]
         pub const $rows: &[CounterRow] = &[
-            $(CounterRow { key: $key, unit: $unit, member: Member::$member, help: $help },)*
+            $(CounterRow { key: $key, member: Member::$member },)*
         ];
 
         /// Calls `each` with every counter and the member that holds it, as straight-line code: in an eBPF

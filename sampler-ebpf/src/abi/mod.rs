@@ -12,16 +12,15 @@ pub use attribution::{
     WHO_IDLE, WHO_KERNEL, WHO_OTHERS, WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at, is_stale, mark_of,
     who_of,
 };
-pub use counters::{CounterRow, Unit};
+pub use counters::CounterRow;
 pub use kvm::{
     EXIT_BUCKETS, EXIT_CODES, EXIT_ROWS, ExitCounts, ExitOffsets, ExitReason, ExitRow, KVM_STATS, KvmStat,
     MODES, Mode, Modes, OTHER_EXITS, SVM_EXITS, VMX_EXITS, exit_place, exit_rows, for_each_kvm_stat,
 };
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use task::{
-    BUCKETS, CELLS, COUNTERS, Control, Counter, DISTRIBUTIONS, Distribution, DistributionRow, Event,
-    EventKind, FILTER_BITS, Filter, HelperRecord, Histogram, HookStats, Left, MAX_CPUS, MAX_HELPERS,
-    MAX_SLOTS, NO_SLOT, PF_KTHREAD, PIDS_PER_BLOCK, PidBlock, RUN, SLOT_PENDING, TICKS_PER_CELL, Timeline,
-    VHOST_PREFIX, VMMS_PER_WORD, VcpuSlot, WAIT, WalkRecord, WalkStats, ZERO_EXPONENT, bucket_of, cell_of,
-    changed, changes, for_each_counter, may_be_vhost, tick_at,
+    CELLS, COUNTERS, Control, Counter, DISTRIBUTIONS, Distribution, Event, EventKind, FILTER_BITS, Filter,
+    HelperRecord, HookStats, Left, MAX_CPUS, MAX_HELPERS, MAX_SLOTS, NO_SLOT, PF_KTHREAD, PIDS_PER_BLOCK,
+    PidBlock, RUN, SLOT_PENDING, TICKS_PER_CELL, Timeline, VHOST_PREFIX, VMMS_PER_WORD, VcpuSlot, WAIT,
+    WalkRecord, WalkStats, cell_of, changed, changes, for_each_counter, may_be_vhost, tick_at,
 };

@@ -5,9 +5,12 @@
 //! vCPU.
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
-use sampler_ebpf::abi::{
-    EXIT_BUCKETS, EXIT_CODES, ExitCounts, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING, SVM_EXITS,
-    VMX_EXITS, bucket_of, exit_place, exit_rows,
+use sampler_ebpf::{
+    abi::{
+        EXIT_BUCKETS, EXIT_CODES, ExitCounts, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING, SVM_EXITS,
+        VMX_EXITS, exit_place, exit_rows,
+    },
+    histogram::bucket_of,
 };
 
 use super::modes::{change, is_observed, mode, pass, pass_preemptible, set_mode};

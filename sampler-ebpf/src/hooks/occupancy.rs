@@ -80,7 +80,10 @@ pub(super) fn strangers<A: Access>(cpu: u32, armed: u32, leaves: Object, comes: 
     if known(memory) != comes {
         remember(cpu, comes, now);
     }
-    arm(cpu, if is_last { 0 } else { armed - NEWS });
+    // Another CPU may have armed this one meanwhile, for a thread that comes to wait here.
+    if maps::armed(cpu) == armed {
+        arm(cpu, if is_last { 0 } else { armed - NEWS });
+    }
 }
 
 /// Puts the thread that leaves into the memory where its arrival is missing: because the CPU did not remember
@@ -150,8 +153,10 @@ impl Parts for OnSlot {
 #[unsafe(no_mangle)]
 extern "C" fn charge_stretches(cpu: u32, index: u32, before: u64, from: u64, until: u64) -> u64 {
     let Some(memory) = maps::occupancy(cpu) else { return until };
+    // Charged now, whenever it was: entries are aged by that.
+    let now = last_start(memory).max(until);
     occupancy::stretches(memory, before, from, until, |who, ns| {
-        add(index, who, ns, until);
+        add(index, who, ns, now);
     })
 }
 

@@ -122,7 +122,10 @@ fn on_migrate<A: Access>(task: Object, to: u64) {
     amend(slot, || {
         let held = held_back::<A>(slot, shares, queue::<A>(task), waited, now);
         note_on::<A>(slot, task, to, now);
-        charge(cpu, index, now.saturating_sub(waited - held), now);
+        // Of a thread that is woken up on another CPU nothing is to be charged, and its old CPU not locked.
+        if waited > held {
+            charge(cpu, index, now.saturating_sub(waited - held), now);
+        }
     });
 }
 

@@ -5,7 +5,10 @@
 //! was raised just before. So a stint, and the wait and the sleep before it, are differences of the kernel's
 //! own counts and clock, all known at the stint's end; the begin of a stint needs no more than a mark.
 
-use sampler_ebpf::abi::{Counter, Distribution, Left, SlotShares, VcpuSlot, WHO_UNKNOWN, bucket_of};
+use sampler_ebpf::{
+    abi::{Counter, Distribution, Left, SlotShares, VcpuSlot, WHO_UNKNOWN},
+    histogram::bucket_of,
+};
 
 use super::{counts::Counts, quota::note, timeline::draw};
 use crate::{

@@ -12,9 +12,10 @@ use std::{
 
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
-    Control, Event, ExitCounts, HelperRecord, Histogram, HookStats, Modes, Occupancy, PIDS_PER_BLOCK,
-    PidBlock, Shares, SlotShares, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    Control, Event, ExitCounts, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Shares,
+    SlotShares, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
+use sampler_ebpf::histogram::Histogram;
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
 /// writes may be a virtual one that has just lost its own CPU.

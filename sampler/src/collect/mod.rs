@@ -23,10 +23,11 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::{
     abi::{
-        ABSENT, APART, CHECKPOINTS, COUNTERS, Control, DISTRIBUTIONS, Event, HelperRecord, Histogram,
-        HookStats, KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock,
-        STRETCHES, Shares, SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
+        ABSENT, APART, CHECKPOINTS, COUNTERS, Control, DISTRIBUTIONS, Event, HelperRecord, HookStats,
+        KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
+        SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
     },
+    histogram::Histogram,
     occupancy,
 };
 

@@ -1,8 +1,7 @@
 //! Accounting of one vCPU thread: from readings to times by state that add up.
 
-use sampler_ebpf::abi::{COUNTERS, Counter};
-
 use super::{
+    counted::{Counter, Counters},
     on_cpu::{ModeTimes, OnCpu},
     snapshot::{Interval, Totals},
     state::{State, StateTimes},
@@ -17,7 +16,7 @@ pub struct Reading {
     /// The scheduler's clock, ns.
     pub sched_ns: u64,
     /// The kernel's cumulative counts, by [`Counter`].
-    pub counters: [u64; COUNTERS.len()],
+    pub counters: Counters,
     /// CPU time not yet in the kernel's count, ns.
     pub running_ns: u64,
     /// Wait that goes on, not yet in the kernel's count, ns.
@@ -236,7 +235,7 @@ mod tests {
     }
 
     fn reading(sched_ns: u64, run: u64, running: u64, delay: u64, waiting: u64) -> Reading {
-        let mut counters = [0; COUNTERS.len()];
+        let mut counters = [0; crate::model::COUNTERS.len()];
         counters[Counter::Run as usize] = run;
         counters[Counter::RunDelay as usize] = delay;
         Reading {

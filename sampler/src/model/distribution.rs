@@ -1,13 +1,13 @@
-//! Distributions of a vCPU: histograms in powers of two of seconds, as the scheduler program keeps them.
+//! Distributions of a vCPU: histograms in powers of two of seconds, as the programs keep them.
 
-use sampler_ebpf::abi::{BUCKETS, DISTRIBUTIONS, Distribution, DistributionRow, Histogram, ZERO_EXPONENT};
+use super::{BUCKETS, DISTRIBUTIONS, Distribution, Histogram, Row, ZERO_EXPONENT};
 
 /// One histogram for each [`Distribution`], cumulative since the vCPU is followed, or what an interval added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Distributions([Histogram; DISTRIBUTIONS.len()]);
 
 impl Distributions {
-    /// Takes over what a slot holds.
+    /// By [`Distribution`].
     #[must_use]
     pub const fn new(histograms: [Histogram; DISTRIBUTIONS.len()]) -> Self {
         Self(histograms)
@@ -29,7 +29,7 @@ impl Distributions {
     }
 
     /// The histograms with their rows, in the order of the table.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static DistributionRow, &Histogram)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Row, &Histogram)> {
         DISTRIBUTIONS.iter().zip(&self.0)
     }
 
@@ -106,7 +106,7 @@ pub fn quantile_bound(histogram: &Histogram, share: f64) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use sampler_ebpf::abi::bucket_of;
+    use crate::model::bucket_of;
 
     use super::*;
 

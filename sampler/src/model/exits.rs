@@ -1,8 +1,6 @@
 //! Why guests were left, how often, and for how long.
 
-use sampler_ebpf::abi::Histogram;
-
-use super::distribution;
+use super::{Histogram, distribution};
 
 /// What an exit was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use sampler_ebpf::abi::{KVM_STATS, KvmStat};
-
-use super::{exits::Exits, level::Level};
+use super::{
+    counted::{KVM_STATS, KvmStat},
+    exits::Exits,
+    level::Level,
+};
 
 /// What KVM alone knows of a VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

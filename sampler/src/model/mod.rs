@@ -6,6 +6,7 @@ mod account;
 mod attribution;
 pub mod catalog;
 mod co_stop;
+mod counted;
 pub mod distribution;
 mod exits;
 mod helper;
@@ -22,6 +23,9 @@ pub mod view;
 pub use account::{Account, Faults, Reading};
 pub use attribution::{Attributed, AttributedVm, Ledger, OCCUPANT_KINDS, Occupant, OccupantKind, Share};
 pub use co_stop::CoStop;
+pub use counted::{
+    COUNTERS, Counter, Counters, DISTRIBUTIONS, Distribution, Form, KVM_STATS, KvmRow, KvmStat, Row,
+};
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
 pub use helper::{HELPER_KINDS, HelperKind, HelperSum, HelperTimes, Helpers};
@@ -35,3 +39,6 @@ pub use snapshot::{
 };
 pub use state::{STATES, State, StateTimes};
 pub use tolerance::TOLERANCE_NS;
+
+/// The form of every distribution, which the programs keep already as OTLP has it.
+pub use sampler_ebpf::histogram::{BUCKETS, Histogram, ZERO_EXPONENT, bucket_of};

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use sampler_ebpf::abi::COUNTERS;
-
 use super::{
     attribution::{Attributed, Share},
     co_stop::CoStop,
+    counted::Counters,
     distribution::Distributions,
     exits::Exits,
     helper::Helpers,
@@ -151,8 +150,8 @@ pub struct Vcpu {
     pub followed_unix_ns: u64,
     /// The kernel's times since the thread's creation, with what goes on.
     pub totals: Totals,
-    /// The kernel's cumulative counts, by [`sampler_ebpf::abi::Counter`].
-    pub counters: [u64; COUNTERS.len()],
+    /// The kernel's cumulative counts, by [`super::Counter`].
+    pub counters: Counters,
     /// CPU time that the kernel has not yet added to its count, ns; non-zero only while on a CPU.
     pub running_ns: u64,
     /// Length of the wait that is going on, which the kernel counts when it ends, ns.
@@ -206,8 +205,8 @@ pub struct Interval {
     /// Run delay in the interval, ns, the part of a wait that goes on included: its states steal and
     /// throttled.
     pub run_delay_ns: u64,
-    /// Change of each counter, by [`sampler_ebpf::abi::Counter`].
-    pub counters: [u64; COUNTERS.len()],
+    /// Change of each counter, by [`super::Counter`].
+    pub counters: Counters,
     /// Wall time by state; the sum is `wall_ns`.
     pub states: StateTimes,
     /// What KVM counted in the interval; absent where its counts were not known at both ends.
@@ -229,9 +228,9 @@ pub struct Ended {
     pub start_unix_ns: u64,
     /// When all states were zero, Unix time in ns.
     pub followed_unix_ns: u64,
-    /// The kernel's counts at its very last switch, by [`sampler_ebpf::abi::Counter`]; where that was not
+    /// The kernel's counts at its very last switch, by [`super::Counter`]; where that was not
     /// recorded, those of the last snapshot.
-    pub counters: [u64; COUNTERS.len()],
+    pub counters: Counters,
     /// The kernel's times at that switch; not less than any snapshot has shown.
     pub totals: Totals,
     /// Which states the series had, with the times of the last snapshot; none for a vCPU that no snapshot has

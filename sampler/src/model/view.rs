@@ -1,10 +1,10 @@
 //! What an interval came to, as rates: for a vCPU, a guest, the host. Whoever shows or judges snapshots takes
 //! them from here.
 
-use sampler_ebpf::abi::{Counter, Distribution, Histogram, KvmStat};
-
 use super::{
+    Histogram,
     attribution::{Occupant, OccupantKind},
+    counted::{Counter, Distribution, KvmStat},
     distribution,
     snapshot::{Snapshot, Vcpu, Vm},
     state::{STATES, State},

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
@@ -12,7 +13,6 @@ use hvsampler::{
     },
 };
 use proptest::{collection, option, prelude::*, sample};
-use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
 /// One run of the sampler.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use hvsampler::model::{Counter, DISTRIBUTIONS, Histogram};
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
@@ -19,7 +20,6 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::Message as _;
-use sampler_ebpf::abi::{Counter, DISTRIBUTIONS, Histogram};
 
 use super::points;
 

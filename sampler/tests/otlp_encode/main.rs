@@ -8,6 +8,7 @@ mod points;
 #[path = "../support/mod.rs"]
 mod support;
 
+use hvsampler::model::DISTRIBUTIONS;
 use hvsampler::{
     export::{
         otlp::{Encoder, MAX_REQUEST_BYTES, Request},
@@ -22,7 +23,6 @@ use opentelemetry_proto::tonic::{
 };
 use proptest::prelude::*;
 use prost::Message as _;
-use sampler_ebpf::abi::DISTRIBUTIONS;
 
 use expected::Expected;
 use points::numbers;

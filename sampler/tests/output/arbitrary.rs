@@ -7,8 +7,8 @@ use hvsampler::model::{
     HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
     OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
+use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 use proptest::{collection, option, prelude::*, sample};
-use sampler_ebpf::abi::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
 pub(crate) fn text() -> impl Strategy<Value = String> {
     prop_oneof![

@@ -7,7 +7,7 @@ use hvsampler::model::{
     HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant, OccupantKind, Origin,
     SamplerStats, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
-use sampler_ebpf::abi::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
+use hvsampler::model::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2023-11-14 22:13:20 UTC.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hvsampler::model::Counter;
 use hvsampler::{
     export::json::{self, Lines},
     model::{
@@ -11,7 +12,6 @@ use hvsampler::{
     },
 };
 use proptest::prelude::*;
-use sampler_ebpf::abi::Counter;
 use serde_json::{Value, json};
 
 use super::{

@@ -7,7 +7,7 @@ use hvsampler::model::{
     HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Origin, Snapshot, State, StateTimes, Totals, Vcpu,
     VcpuId, Vm, VmKey,
 };
-use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
+use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
 
 /// As of a guest that has run for a while: waits of all lengths from microseconds to a tenth of a second.
 fn busy(seed: u32) -> Histogram {

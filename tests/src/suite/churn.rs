@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use hvsampler::collect::wait_readable;
+use hvsampler::model::COUNTERS;
 use hvsampler::model::{SamplerStats, Snapshot, VcpuId, VmKey};
 use hvsampler::source::{Kvm, KvmGuest, ThreadId};
-use sampler_ebpf::abi::COUNTERS;
 
 use super::sampler;
 use crate::guest::Ending;

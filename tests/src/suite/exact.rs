@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use hvsampler::model::Counter;
 use hvsampler::model::Snapshot;
 use hvsampler::source::Kvm;
-use sampler_ebpf::abi::Counter;
 
 use super::{attribution, distributions, sampler};
 use crate::exactness::{

@@ -5,9 +5,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use hvsampler::model::Counter;
 use hvsampler::model::Exits;
 use hvsampler::source::Kvm;
-use sampler_ebpf::abi::{Counter, Mode, SVM_EXITS, VMX_EXITS};
+use sampler_ebpf::abi::{Mode, SVM_EXITS, VMX_EXITS};
 
 use super::linux_guest::{LinuxGuest, LinuxGuestConfig};
 use super::sampler;

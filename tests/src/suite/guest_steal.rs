@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use hvsampler::model::Counter;
 use hvsampler::source::Kvm;
-use sampler_ebpf::abi::Counter;
 
 use super::linux_guest::{LinuxGuest, LinuxGuestConfig};
 use super::sampler;

@@ -63,7 +63,7 @@ pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
     for interval in [often, seldom] {
         super::modes::add_up(&interval)?;
     }
-    let exits = often.kvm.and_then(|kvm| kvm.get(sampler_ebpf::abi::KvmStat::Exits)).unwrap_or_default();
+    let exits = often.kvm.and_then(|kvm| kvm.get(hvsampler::model::KvmStat::Exits)).unwrap_or_default();
     // Basic for all, and full again: what an operator may ask for while the sampler runs.
     source.set_levels(Levels { most: Level::Basic, max_exits: 1000 });
     let snapshot = source.snapshot()?;

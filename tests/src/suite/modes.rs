@@ -4,9 +4,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use hvsampler::model::Counter;
 use hvsampler::model::{Interval, Level, Snapshot, State};
 use hvsampler::source::{Kvm, Levels};
-use sampler_ebpf::abi::{Counter, Mode, WalkRecord};
+use sampler_ebpf::abi::{Mode, WalkRecord};
 
 use super::sampler;
 use super::states::{interval_of, threads_of};

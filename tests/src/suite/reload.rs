@@ -10,11 +10,11 @@ use anyhow::{Context as _, ensure};
 use hvsampler::command::check::Report;
 use hvsampler::kernel::Root;
 use hvsampler::load::{HOOKS, When};
+use hvsampler::model::KvmStat;
 use hvsampler::model::{Level, State};
 use hvsampler::source::Kvm;
 use rustix::io::Errno;
 use rustix::system::{delete_module, finit_module};
-use sampler_ebpf::abi::KvmStat;
 
 use super::sampler;
 use super::states::{interval_of, threads_of};

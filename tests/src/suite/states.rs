@@ -4,9 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use hvsampler::model::{Distribution, KvmStat};
 use hvsampler::model::{Interval, Snapshot, State, Vcpu};
 use hvsampler::source::Kvm;
-use sampler_ebpf::abi::{Distribution, KvmStat};
 
 use super::linux_guest::{LinuxGuest, LinuxGuestConfig};
 use super::sampler;

@@ -68,7 +68,7 @@ pub struct Modes {
     pub exits: [ExitCounts; EXIT_ROWS],
 }
 
-/// Buckets of an exit's latencies: as those of [`crate::abi::Histogram`], the last one for all that are
+/// Buckets of an exit's latencies: as those of [`crate::histogram::Histogram`], the last one for all that are
 /// longer than 4 s too.
 pub const EXIT_BUCKETS: usize = 26;
 

@@ -1,20 +1,18 @@
 //! Threads: what the scheduler tells of those that run vCPUs, and what a walk finds of all.
 
 mod counters;
+mod distributions;
 mod event;
 mod helper;
-mod histogram;
 mod members;
 mod slot;
 mod timeline;
 mod walk;
 
 pub use counters::{COUNTERS, Counter, for_each_counter};
+pub use distributions::{DISTRIBUTIONS, Distribution};
 pub use event::{Event, EventKind};
 pub use helper::{HelperRecord, MAX_HELPERS, PF_KTHREAD, VHOST_PREFIX, VMMS_PER_WORD, may_be_vhost};
-pub use histogram::{
-    BUCKETS, DISTRIBUTIONS, Distribution, DistributionRow, Histogram, ZERO_EXPONENT, bucket_of,
-};
 pub(super) use members::task_members;
 pub use slot::{
     FILTER_BITS, Filter, HookStats, Left, MAX_CPUS, MAX_SLOTS, NO_SLOT, PIDS_PER_BLOCK, PidBlock,

@@ -1,10 +1,8 @@
 //! A vCPU thread's slot, and how programs find it by the thread's id. User space maps this memory: no system
 //! call to read it.
 
-use super::{
-    counters::COUNTERS,
-    histogram::{DISTRIBUTIONS, Histogram},
-};
+use super::{counters::COUNTERS, distributions::DISTRIBUTIONS};
+use crate::histogram::Histogram;
 
 /// vCPU threads that can be followed at once, slot 0 included.
 pub const MAX_SLOTS: u32 = 4096;
@@ -145,6 +143,6 @@ pub struct HookStats {
     pub missed_moves: u64,
     /// Time of waits that are nobody's because of missed switches and moves, ns.
     pub missed_ns: u64,
-    /// Processes that lost their entry in a CPU's totals to another.
+    /// Times that a process lost its entry in a CPU's totals to another, also one that was there no more.
     pub occupants_displaced: u64,
 }

@@ -2,11 +2,10 @@
 //!
 //! Nothing is kept for the latter: the rows give the values of two snapshots, and the difference is written.
 
-use sampler_ebpf::abi::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::model::{
-    Vm,
+    Histogram, Vm,
     catalog::{Attribute, Dimension, Entity, Places, Series, Start, Values},
     distribution,
 };

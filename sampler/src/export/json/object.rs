@@ -9,10 +9,9 @@ use serde::{
 
 use super::metrics::{Before, put_added, put_attributes, put_starts, put_values};
 use crate::model::{
-    Vcpu, Vm,
+    Counter, Vcpu, Vm,
     catalog::{Entity, ForEachEntity, Scope, Series, Start, VmEntity, for_each_entity},
 };
-use sampler_ebpf::abi::Counter;
 
 /// Finds what had a place in the snapshot before. Most often it is the next one.
 pub(super) struct Finder<'a, T> {

@@ -1,12 +1,12 @@
 //! Distributions as `ExponentialHistogramDataPoint`s of scale 0: the kernel's buckets as they are.
 
 use bytes::BufMut;
-use sampler_ebpf::abi::{BUCKETS, Histogram, ZERO_EXPONENT};
 
 use super::{
     seconds,
     wire::{self, FIXED64_FIELD},
 };
+use crate::model::{BUCKETS, Histogram, ZERO_EXPONENT};
 
 const COUNT: u8 = 4;
 const SUM: u8 = 5;

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     export::resource::bounded,
     model::{
-        Snapshot, Vm,
+        Histogram, Snapshot, Vm,
         catalog::{Attribute, Entity, Places, Series, Start, Unit, Values},
     },
 };
@@ -276,7 +276,7 @@ impl<E: Entity> Table<E> {
     fn histograms<'a>(
         &'a self,
         column: &'a Column,
-        get: fn(&E::Data, usize) -> Option<&sampler_ebpf::abi::Histogram>,
+        get: fn(&E::Data, usize) -> Option<&Histogram>,
         metric: &'a Metric,
         snapshot: &'a Snapshot,
         sink: &mut impl Sink<'a>,

@@ -1,9 +1,7 @@
 //! What KVM itself counts of a VM's vCPUs, as values of two attributes: events, and times.
 
-use sampler_ebpf::abi::{KVM_STATS, Unit};
-
 use super::{Dimension, Places};
-use crate::model::{KvmCounts, Label};
+use crate::model::{Form, KVM_STATS, KvmCounts, Label};
 
 const EVENTS: usize = how_many(false);
 const TIMES: usize = how_many(true);
@@ -34,7 +32,7 @@ fn set(counts: Option<&KvmCounts>, stats: &[usize], to: &mut Places<'_>) {
 }
 
 const fn is_of(stat: usize, times: bool) -> bool {
-    matches!(KVM_STATS[stat].unit, Unit::Nanoseconds) == times
+    matches!(KVM_STATS[stat].form, Form::Time) == times
 }
 
 const fn how_many(times: bool) -> usize {

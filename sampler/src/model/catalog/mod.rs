@@ -18,13 +18,11 @@ mod kvm;
 mod vcpu;
 mod vm;
 
-use sampler_ebpf::abi::Histogram;
-
 pub use entities::{
     Attribute, Entity, ExitEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity, is_number,
 };
 
-use super::{label::Label, level::Level, snapshot::Vm};
+use super::{Histogram, label::Label, level::Level, snapshot::Vm};
 
 /// What a metric is for its receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

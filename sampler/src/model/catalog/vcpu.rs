@@ -1,9 +1,7 @@
 //! Families of a vCPU.
 
-use sampler_ebpf::abi::{Counter, Distribution};
-
 use super::{Dimension, Family, Places, Series, Start, Unit, Values, kvm, vm};
-use crate::model::{KvmCounts, STATES, Vcpu};
+use crate::model::{Counter, Distribution, Histogram, KvmCounts, STATES, Vcpu};
 
 const STATE: Dimension = Dimension { key: "hypervisor.vcpu.state", values: STATES };
 
@@ -97,10 +95,7 @@ pub(super) const DETAILS: &[Series<Vcpu>] = &[
     },
 ];
 
-const fn distribution(
-    family: Family,
-    values: fn(&Vcpu, usize) -> Option<&sampler_ebpf::abi::Histogram>,
-) -> Series<Vcpu> {
+const fn distribution(family: Family, values: fn(&Vcpu, usize) -> Option<&Histogram>) -> Series<Vcpu> {
     Series { family, attributes: &[], start: Start::Seen, values: Values::Histograms(values) }
 }
 

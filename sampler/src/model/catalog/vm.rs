@@ -1,10 +1,9 @@
 //! Families of a VM, and of what it has of several.
 
-use sampler_ebpf::abi::Distribution;
-
 use super::{Dimension, Family, Places, Series, Start, Unit, Values, kvm};
 use crate::model::{
-    AttributedVm, ExitKind, ExitTotals, HELPER_KINDS, HelperSum, KvmCounts, Label, OCCUPANT_KINDS, Vm,
+    AttributedVm, Distribution, ExitKind, ExitTotals, HELPER_KINDS, HelperSum, Histogram, KvmCounts, Label,
+    OCCUPANT_KINDS, Vm,
 };
 
 const EXITS: Unit = Unit::Count("{exit}");
@@ -181,10 +180,7 @@ pub(super) const INFO_SERIES: &[Series<Vm>] = &[Series::plain(
     |_, to| to.set(0, 1),
 )];
 
-const fn distribution(
-    family: Family,
-    values: fn(&Vm, usize) -> Option<&sampler_ebpf::abi::Histogram>,
-) -> Series<Vm> {
+const fn distribution(family: Family, values: fn(&Vm, usize) -> Option<&Histogram>) -> Series<Vm> {
     Series { family, attributes: &[], start: Start::Followed, values: Values::Histograms(values) }
 }
 

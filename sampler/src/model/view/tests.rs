@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
-use sampler_ebpf::abi::{COUNTERS, DISTRIBUTIONS, KVM_STATS, bucket_of};
-
 use super::*;
-use crate::model::{Distributions, Interval, KvmCounts, Share, StateTimes};
+use crate::model::{
+    COUNTERS, DISTRIBUTIONS, Distributions, Interval, KVM_STATS, KvmCounts, Share, StateTimes, bucket_of,
+};
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -1,10 +1,10 @@
 //! From the programs' counts of exits to those of the model.
 
-use sampler_ebpf::abi::{EXIT_BUCKETS, EXIT_ROWS, ExitCounts, ExitReason, ExitRow, Histogram, OTHER_EXITS};
+use sampler_ebpf::abi::{EXIT_BUCKETS, EXIT_ROWS, ExitCounts, ExitReason, ExitRow, OTHER_EXITS};
 
 use crate::{
     collect::ExitsOf,
-    model::{ExitKind, ExitTotals},
+    model::{ExitKind, ExitTotals, Histogram},
 };
 
 /// What the rows of the programs' tables stand for on this host.

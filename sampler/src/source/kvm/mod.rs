@@ -4,6 +4,7 @@ mod accounts;
 mod answers;
 mod attribution;
 mod co_stop;
+mod counted;
 mod exits;
 mod guests;
 mod helpers;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sampler_ebpf::abi::{KvmStat, WalkRecord};
+use sampler_ebpf::abi::WalkRecord;
 
 use super::{
     accounts::{Slots, Thread, VmEntry},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     collect::Collector,
-    model::{Account, Exits, Faults, KvmCounts, SamplerStats},
+    model::{Account, Exits, Faults, KvmCounts, KvmStat, SamplerStats},
 };
 
 /// Walks in a row that may miss a thread before it is given up: one may fall between a thread's leaving the

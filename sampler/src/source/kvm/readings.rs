@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sampler_ebpf::abi::{COUNTERS, Counter, KVM_STATS, KvmStat, Mode, SlotShares, WalkRecord};
+use sampler_ebpf::abi::{Counter, KVM_STATS, KvmStat, Mode, SlotShares, WalkRecord};
 
 use super::{
     accounts::Thread,
@@ -10,11 +10,12 @@ use super::{
         memory::Memory,
         table::{ThreadShares, Wait},
     },
+    counted,
     exits::ChangedExits,
 };
 use crate::{
     collect::{Collector, ExitsOf, Remembered},
-    model::{Distributions, KvmCounts, ModeTimes, Reading},
+    model::{Counters, Distributions, KvmCounts, ModeTimes, Reading},
 };
 
 /// What this kernel tells at all.
@@ -36,7 +37,7 @@ pub(super) fn reading(record: &WalkRecord, features: &Features) -> Reading {
     Reading {
         monotonic_ns: record.monotonic_ns,
         sched_ns: record.sched_ns,
-        counters: record.counters,
+        counters: counted::counters(&record.counters),
         running_ns: record.running_ns,
         waiting_ns: record.waiting_ns,
         throttled_ns: features.throttled.then_some(throttled_ns),
@@ -68,12 +69,12 @@ pub(super) const fn has_kvm(record: &WalkRecord) -> bool {
 
 /// What KVM counts by a walk's record; `None` where that was not read.
 pub(super) fn kvm_counts(record: &WalkRecord, features: &Features) -> Option<KvmCounts> {
-    has_kvm(record).then(|| KvmCounts::new(record.kvm, &features.kvm_stats))
+    has_kvm(record).then(|| counted::kvm_counts(&record.kvm, &features.kvm_stats))
 }
 
 /// What the scheduler program has taken in of a thread so far; `None` while it is being written.
 pub(super) fn distributions(collector: &Collector, thread: &Thread) -> Option<Distributions> {
-    collector.distributions(thread.slot, thread.task).map(Distributions::new)
+    collector.distributions(thread.slot, thread.task).map(|raw| counted::distributions(&raw))
 }
 
 /// What the CPUs remember of who had them, copied once for all waits of a snapshot.
@@ -129,7 +130,7 @@ pub(super) fn exits(collector: &Collector, thread: &Thread) -> Option<(u64, Chan
 }
 
 /// What the scheduler program recorded at a thread's very last switch: its counts for ever.
-pub(super) fn last_counts(collector: &Collector, slot: u16, task: u64) -> Option<[u64; COUNTERS.len()]> {
+pub(super) fn last_counts(collector: &Collector, slot: u16, task: u64) -> Option<Counters> {
     let slot = collector.slot(slot)?;
-    (slot.task == task && slot.fresh == 0).then_some(slot.counters)
+    (slot.task == task && slot.fresh == 0).then(|| counted::counters(&slot.counters))
 }

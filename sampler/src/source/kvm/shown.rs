@@ -6,9 +6,8 @@ use super::{
 };
 use crate::{
     kernel::clock::Clock,
-    model::{Account, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm},
+    model::{Account, Counter, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm},
 };
-use sampler_ebpf::abi::Counter;
 
 /// `None` before the first reading.
 pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {

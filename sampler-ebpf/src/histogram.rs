@@ -1,4 +1,4 @@
-//! Distributions: histograms whose buckets are exact powers of two of seconds.
+//! Histograms of durations, whose buckets are exact powers of two of seconds.
 //!
 //! They leave as OTLP exponential histograms of scale 0 without being counted again: bucket `i` of such a
 //! histogram covers (2^i, 2^(i+1)] seconds. Shorter ones than [`ZERO_EXPONENT`] are "zero" to OTLP, which is
@@ -48,38 +48,6 @@ pub const fn bucket_of(ns: u64) -> usize {
     let bucket = exponent as i32 - 29 - ZERO_EXPONENT + (ns > bound) as i32;
     // Changes nothing, but tells the verifier.
     bucket as usize % BUCKETS
-}
-
-/// One row of the table of distributions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DistributionRow {
-    /// Key in JSON output.
-    pub key: &'static str,
-    /// One sentence for OTLP descriptions and the documentation.
-    pub help: &'static str,
-}
-
-macro_rules! distributions {
-    ($($name:ident = $key:literal, $help:literal;)*) => {
-        /// A distribution that the scheduler program keeps of each vCPU; the discriminant is its index in a
-        /// slot.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum Distribution { $(#[doc = $help] $name,)* }
-
-        /// One row for each [`Distribution`], in the order of its discriminants.
-        pub const DISTRIBUTIONS: &[DistributionRow] =
-            &[$(DistributionRow { key: $key, help: $help },)*];
-    };
-}
-
-distributions! {
-    Steal = "steal",
-        "Wait for a physical CPU before each run stint, as the kernel adds it to the run delay.";
-    WakeupLatency = "wakeup_latency",
-        "The same, of the waits that followed a sleep: from the wake-up to running.";
-    Stint = "stint",
-        "CPU time of each run stint, from being given a physical CPU to leaving it.";
 }
 
 #[cfg(test)]
