@@ -2,9 +2,10 @@
 //!
 //! [`abi`] is everything that both sides of the kernel boundary must agree on, once: which kernel members are
 //! read, which counters they become, how slots and records lie in memory, which events travel through the
-//! ring buffer. [`histogram`] is the one form of a distribution, from the programs to OTLP. [`occupancy`] and [`shares`] are the arithmetic of attribution, on [`shared`] memory: they
-//! touch no kernel, so tests hold them against the whole history of a CPU. The library has no dependencies,
-//! so that the host binary can link it without pulling in `aya-ebpf`.
+//! ring buffer. [`histogram`] is the one form of a distribution, from the programs to OTLP. [`occupancy`] and
+//! [`shares`] are the arithmetic of attribution, on [`shared`] memory: they touch no kernel, so tests hold
+//! them against the whole history of a CPU. The library has no dependencies, so that the host binary can link
+//! it without pulling in `aya-ebpf`.
 
 #![no_std]
 

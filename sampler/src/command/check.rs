@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::entries;
 use crate::{
     agent,
     cli::Format,
@@ -56,12 +57,15 @@ impl Report {
     }
 
     /// Loads and attaches each hook and takes it away again: one row for each. Where something that the
-    /// programs need is missing already, nothing is tried.
+    /// programs need is missing already, nothing is tried. Guests that run are sampled for a moment.
     #[must_use]
     pub fn with_hooks(mut self, root: &Root) -> Self {
         if self.can_work() {
             limits::lift_memlock();
             self.items.extend(hooks(kvm::is_loaded(root)));
+        }
+        if self.can_work() && kvm::is_loaded(root) {
+            self.items.extend(entries::check());
         }
         self
     }

@@ -1,6 +1,7 @@
 //! What each subcommand does.
 
 pub mod check;
+mod entries;
 pub mod list;
 pub mod once;
 pub mod run;

@@ -108,7 +108,11 @@ impl Account {
             monotonic_ns: start_monotonic_ns,
             sched_ns: first.sched_ns.saturating_sub(age),
             throttled_ns: first.throttled_ns.map(|_| 0),
-            modes: ModeTimes { poll_ns: first.modes.poll_ns, ..ModeTimes::default() },
+            modes: ModeTimes {
+                poll_ns: first.modes.poll_ns,
+                unentered: first.modes.unentered,
+                ..ModeTimes::default()
+            },
             ..Reading::default()
         };
         let mut account = Self { since: Since::Creation { is_first_step: false }, ..Self::follow(creation) };

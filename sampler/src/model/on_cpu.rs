@@ -21,6 +21,8 @@ pub struct ModeTimes {
     pub vmm_ns: u64,
     /// What the thread does is told at the moment.
     pub observed: bool,
+    /// The hooks tell of no entries into its guest: its time there is among the kernel's.
+    pub unentered: bool,
     /// It could not be read: the times are those of an earlier reading.
     pub torn: bool,
     /// Times that it no longer was.
@@ -40,6 +42,8 @@ struct Parts {
     unobserved_ns: u64,
     /// Somebody told of a part at least.
     is_observed: bool,
+    /// And of entries into the guest.
+    is_entered: bool,
 }
 
 impl Parts {
@@ -51,19 +55,29 @@ impl Parts {
             poll_ns: self.poll_ns + other.poll_ns,
             unobserved_ns: self.unobserved_ns + other.unobserved_ns,
             is_observed: self.is_observed || other.is_observed,
+            is_entered: self.is_entered || other.is_entered,
         }
     }
 
     fn write(&self, times: &mut StateTimes) {
         if self.is_observed {
-            times.set(State::Guest, self.guest_ns);
-            times.set(State::Kernel, self.kernel_ns);
             times.set(State::Vmm, self.vmm_ns);
             times.set(State::Poll, self.poll_ns);
         }
-        if !self.is_observed || self.unobserved_ns > 0 {
+        let is_whole = self.is_observed && self.is_entered;
+        if is_whole {
+            times.set(State::Guest, self.guest_ns);
+            times.set(State::Kernel, self.kernel_ns);
+        }
+        if !is_whole || self.unobserved_ns > 0 {
             times.set(State::Run, self.unobserved_ns);
         }
+    }
+
+    /// Whether the guest or the kernel had the thread is not known.
+    const fn without_entries(self) -> Self {
+        let unobserved_ns = self.unobserved_ns + self.guest_ns + self.kernel_ns;
+        Self { guest_ns: 0, kernel_ns: 0, unobserved_ns, is_entered: false, ..self }
     }
 }
 
@@ -84,7 +98,8 @@ impl OnCpu {
     /// from there on, so that no series begins as CPU time that is not, and ends with the next reading.
     pub(super) fn follow(first: &ModeTimes) -> Self {
         let step = Parts::default();
-        let total = Parts { is_observed: first.observed && !first.torn, ..step };
+        let is_observed = first.observed && !first.torn;
+        let total = Parts { is_observed, is_entered: !first.unentered, ..step };
         Self { last: *first, total, early_guest_ns: 0, early_vmm_ns: 0, early_poll_ns: 0, step }
     }
 
@@ -133,6 +148,10 @@ impl OnCpu {
         self.early_guest_ns = self.early_guest_ns.min(carried);
         self.early_vmm_ns = self.early_vmm_ns.min(carried);
         step.is_observed = now.observed || step.unobserved_ns < run_ns;
+        step.is_entered = true;
+        if now.unentered {
+            step = step.without_entries();
+        }
         self.early_poll_ns = early_poll.min(LONGEST_POLL_NS);
         self.step = step;
         self.total = self.total.plus(&step);
@@ -187,6 +206,7 @@ mod tests {
             kernel_ns,
             vmm_ns,
             observed: true,
+            unentered: false,
             torn: false,
             gaps: 0,
             poll_ns: Some(poll_ns),
@@ -222,6 +242,21 @@ mod tests {
         let mut account = OnCpu::follow(&ModeTimes::default());
         account.advance(&ModeTimes { poll_ns: Some(3), ..ModeTimes::default() }, 500);
         assert_eq!(step(&account), [None, None, None, None, Some(500)]);
+    }
+
+    #[test]
+    fn without_entries_the_guest_s_time_and_the_kernel_s_are_one() {
+        let unentered =
+            |kernel_ns, vmm_ns, poll_ns| ModeTimes { unentered: true, ..told(0, kernel_ns, vmm_ns, poll_ns) };
+        let mut account = OnCpu::follow(&unentered(20, 0, 0));
+        account.advance(&unentered(820, 100, 30), 1_000);
+        assert_eq!(step(&account), [None, None, Some(100), Some(30), Some(870)]);
+        let mut total = StateTimes::default();
+        account.write_total(&mut total);
+        assert_eq!((total.get(State::Guest), total.get(State::Run)), (None, Some(870)));
+        // From the first entry on both are known.
+        account.advance(&told(700, 1_020, 200, 30), 1_000);
+        assert_eq!(step(&account), [Some(700), Some(200), Some(100), Some(0), None]);
     }
 
     #[test]
@@ -305,6 +340,7 @@ mod tests {
             for (guest, kernel, vmm, poll, run, turn) in steps {
                 now.observed = turn > 0;
                 now.torn = turn == 2;
+                now.unentered = turn == 3;
                 now.gaps += u64::from(turn == 1);
                 if turn > 0 {
                     now.guest_ns += guest;

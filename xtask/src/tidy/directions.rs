@@ -149,7 +149,7 @@ fn may_share(room: &Room, path: &[String]) -> bool {
         let mut path = path.iter();
         allowed.split('/').all(|word| path.next().is_some_and(|own| own == word))
     };
-    room.may.iter().any(|allowed| is_of(&allowed))
+    room.may.iter().any(is_of)
 }
 
 fn room_of<'r>(module: &Module, rooms: &'r [Room]) -> Option<&'r Room> {

@@ -5,6 +5,7 @@ mod answers;
 mod attribution;
 mod co_stop;
 mod counted;
+mod entries;
 mod exits;
 mod guests;
 mod helpers;
@@ -30,6 +31,7 @@ use sampler_ebpf::abi::{Event, EventKind};
 use self::{
     accounts::{Departed, VmEntry},
     attribution::names::{KnownVm, TaskNames, by_pid, name},
+    entries::Entries,
     helpers::{HelperSums, Walked},
     hooks::KvmHooks,
     pass::Pass,
@@ -74,6 +76,7 @@ pub struct Kvm {
     events: Vec<Event>,
     features: Features,
     hooks: KvmHooks,
+    entries: Entries,
     levels: Levels,
     /// Length of a tick of the timelines as a power of two, ns.
     tick_shift: u32,
@@ -97,6 +100,7 @@ impl Kvm {
         let mut source = Self {
             features: Features::of(&collector),
             hooks: KvmHooks::default(),
+            entries: Entries::default(),
             levels: Levels { most: Level::Basic, ..Levels::default() },
             tick_shift: 0,
             collector,
@@ -157,7 +161,7 @@ impl Kvm {
 
     /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
     fn sync_observed(&mut self) {
-        let Self { collector, slots, hooks, levels, .. } = self;
+        let Self { collector, slots, hooks, entries, levels, .. } = self;
         let wanted = levels.most == Level::Full && slots.slots_used() > 0;
         // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a
         // loss.
@@ -165,6 +169,9 @@ impl Kvm {
             slots.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
         }
         let are_attached = hooks.attach_if(wanted, collector);
+        if !are_attached {
+            entries.reset();
+        }
         slots.sync_observed(
             |vm| are_attached && vm.account.level.level(*levels) == Level::Full,
             |slot, observed| hooks.observe(collector, slot, observed),
@@ -326,8 +333,8 @@ impl Kvm {
     /// Reads every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self) {
         let slept_ns = self.clock.boottime_ns().saturating_sub(self.clock.monotonic_ns());
-        let Self { collector, slots, stats, last_monotonic_ns, features, hooks, .. } = self;
-        let pass = Pass::new(collector, features, hooks.kinds(), *last_monotonic_ns, slept_ns);
+        let Self { collector, slots, stats, last_monotonic_ns, features, hooks, entries, .. } = self;
+        let pass = Pass::new(collector, features, hooks.kinds(), entries, *last_monotonic_ns, slept_ns);
         for tid in pass.run(slots, stats) {
             stats.gone_by_walk += 1;
             slots.lost(tid);

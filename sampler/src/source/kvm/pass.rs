@@ -8,6 +8,7 @@ use super::{
     accounts::{Slots, Thread, VmEntry},
     attribution::table::ThreadShares,
     co_stop::Read,
+    entries::Entries,
     exits::ExitKinds,
     levels::Busiest,
     readings::{self, Features, Occupancies},
@@ -30,6 +31,7 @@ pub(super) struct Pass<'a> {
     collector: &'a Collector,
     features: &'a Features,
     kinds: &'a ExitKinds,
+    entries: &'a mut Entries,
     /// When the snapshot before was taken, by `CLOCK_MONOTONIC`, ns.
     last_monotonic_ns: Option<u64>,
     /// For how long the host has slept: by how much `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, ns.
@@ -43,11 +45,12 @@ impl<'a> Pass<'a> {
         collector: &'a Collector,
         features: &'a Features,
         kinds: &'a ExitKinds,
+        entries: &'a mut Entries,
         last_monotonic_ns: Option<u64>,
         slept_ns: u64,
     ) -> Self {
         let (occupancies, no_exits) = (Occupancies::default(), Arc::default());
-        Self { collector, features, kinds, last_monotonic_ns, slept_ns, occupancies, no_exits }
+        Self { collector, features, kinds, entries, last_monotonic_ns, slept_ns, occupancies, no_exits }
     }
 
     /// Reads all threads into their accounts and those of their VMs. Returns the threads that are to be given
@@ -82,7 +85,7 @@ impl<'a> Pass<'a> {
 
     /// Advances the account of a thread that the walk has read. Returns whether the thread is to be given up.
     fn take_in(
-        &self,
+        &mut self,
         thread: &mut Thread,
         vm: &mut VmEntry,
         record: &WalkRecord,
@@ -106,8 +109,9 @@ impl<'a> Pass<'a> {
         thread.strange >= STRANGERS
     }
 
-    fn advance(&self, thread: &mut Thread, record: &WalkRecord) -> Faults {
-        let reading = readings::reading(record, self.features);
+    fn advance(&mut self, thread: &mut Thread, record: &WalkRecord) -> Faults {
+        let unentered = self.entries.are_missing_of(record);
+        let reading = readings::reading(record, self.features, unentered);
         if let Some(time) = &mut thread.account.time {
             let (interval, faults) = time.advance(reading);
             thread.account.interval = Some(interval);

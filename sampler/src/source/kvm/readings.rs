@@ -32,7 +32,7 @@ impl Features {
 }
 
 /// What a walk's record says of the thread's time.
-pub(super) fn reading(record: &WalkRecord, features: &Features) -> Reading {
+pub(super) fn reading(record: &WalkRecord, features: &Features, unentered: bool) -> Reading {
     let throttled_ns = record.throttled_ns + record.held_back_ns;
     Reading {
         monotonic_ns: record.monotonic_ns,
@@ -43,11 +43,11 @@ pub(super) fn reading(record: &WalkRecord, features: &Features) -> Reading {
         throttled_ns: features.throttled.then_some(throttled_ns),
         halted_ns: record.asleep_ns[0],
         blocked_ns: record.asleep_ns[1],
-        modes: mode_times(record, features),
+        modes: mode_times(record, features, unentered),
     }
 }
 
-fn mode_times(record: &WalkRecord, features: &Features) -> ModeTimes {
+fn mode_times(record: &WalkRecord, features: &Features, unentered: bool) -> ModeTimes {
     let ns = |mode: Mode| record.modes_ns[mode as usize];
     let poll = |stat: KvmStat| features.kvm_stats[stat as usize].then_some(record.kvm[stat as usize]);
     let polls = || Some(poll(KvmStat::HaltPollSuccess)?.saturating_add(poll(KvmStat::HaltPollFail)?));
@@ -56,6 +56,7 @@ fn mode_times(record: &WalkRecord, features: &Features) -> ModeTimes {
         kernel_ns: ns(Mode::Kernel),
         vmm_ns: ns(Mode::Vmm),
         observed: record.modes_observed == 1,
+        unentered,
         torn: record.modes_observed == WalkRecord::MODES_TORN,
         gaps: record.modes_gaps,
         poll_ns: has_kvm(record).then(polls).flatten(),

@@ -157,8 +157,8 @@ mod tests {
             cases: 48, failure_persistence: None, ..ProptestConfig::default()
         })]
 
-        /// Where no occupant loses its entry, each gets what it had, but for what is too old. The memory may be
-        /// read some time after the wait's moment.
+        /// Where no occupant loses its entry, each gets what it had, but for what is too old. The memory may
+        /// be read some time after the wait's moment.
         #[test]
         fn each_gets_what_it_had(
             stints in stints(40),
