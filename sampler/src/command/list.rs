@@ -9,7 +9,7 @@ use crate::{
     cli::Format,
     collect::{
         platform::{self, GuestIdentity, Sourced},
-        procfs::{GuestProcess, ProcError, ProcFs, Scan},
+        procfs::{GuestProcess, MAX_ARG, ProcError, ProcFs, Scan},
     },
     export::{
         json::{self, HostJson},
@@ -38,6 +38,8 @@ pub struct Listed {
     pub process: GuestProcess,
     /// Who it is; or why that is not known.
     pub identity: Result<GuestIdentity, String>,
+    /// Arguments of its command line that were not read to their end.
+    pub cut: usize,
 }
 
 /// The guests of a host.
@@ -64,8 +66,10 @@ impl Listing {
         for process in std::mem::take(&mut scan.guests) {
             match identity(&proc, &process) {
                 Err(Unknown::Gone) => scan.vanished += 1,
-                Err(Unknown::Reason(reason)) => guests.push(Listed { process, identity: Err(reason) }),
-                Ok(identity) => guests.push(Listed { process, identity: Ok(identity) }),
+                Err(Unknown::Reason(reason)) => {
+                    guests.push(Listed { process, identity: Err(reason), cut: 0 });
+                }
+                Ok((identity, cut)) => guests.push(Listed { process, identity: Ok(identity), cut }),
             }
         }
         Ok(Self { host, guests, scan })
@@ -115,7 +119,7 @@ enum Unknown {
 
 /// Asks on a thread of its own: one guest that hangs must not keep the others from being listed. The thread
 /// is left behind if it does, and ends with this process.
-fn identity(proc: &ProcFs, process: &GuestProcess) -> Result<GuestIdentity, Unknown> {
+fn identity(proc: &ProcFs, process: &GuestProcess) -> Result<(GuestIdentity, usize), Unknown> {
     let (answer, wait) = mpsc::channel();
     let (proc, pid, start) = (proc.clone(), process.pid, process.start_boottime_ns);
     thread::Builder::new()
@@ -123,7 +127,7 @@ fn identity(proc: &ProcFs, process: &GuestProcess) -> Result<GuestIdentity, Unkn
         .spawn(move || answer.send(proc.facts(pid, start)))
         .map_err(|error| Unknown::Reason(error.to_string()))?;
     match wait.recv_timeout(PATIENCE) {
-        Ok(Ok(facts)) => Ok(platform::identify(&facts)),
+        Ok(Ok(facts)) => Ok((platform::identify(&facts), facts.cut)),
         Ok(Err(ProcError::Gone { .. })) => Err(Unknown::Gone),
         Ok(Err(error)) => Err(Unknown::Reason(error.to_string())),
         Err(_) => Err(Unknown::Reason("its process does not answer: it may hang".to_owned())),
@@ -131,6 +135,16 @@ fn identity(proc: &ProcFs, process: &GuestProcess) -> Result<GuestIdentity, Unkn
 }
 
 impl Listed {
+    /// Why a fact is missing that a command line may have.
+    fn missing(&self) -> String {
+        const ABSENT: &str = "not on the command line";
+        match self.cut {
+            0 => ABSENT.to_owned(),
+            1 => format!("{ABSENT}; of one argument the first {MAX_ARG} bytes were looked at"),
+            cut => format!("{ABSENT}; of {cut} arguments the first {MAX_ARG} bytes were looked at"),
+        }
+    }
+
     fn write(&self, text: &mut String) {
         let _ = writeln!(text, "pid {}", self.process.pid);
         let mut fact = |what: &str, value: &str, from: &str| {
@@ -142,7 +156,7 @@ impl Listed {
                 for (what, value) in [("name", &identity.name), ("uuid", &identity.uuid)] {
                     match value {
                         Some(Sourced { value, from }) => fact(what, value, from),
-                        None => fact(what, "-", "not on the command line"),
+                        None => fact(what, "-", &self.missing()),
                     }
                 }
             }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use crate::model::Levels;
-pub use kvm::{Action, Kvm, KvmGuest, Slots, ThreadId, telling_unit};
+pub use kvm::{Action, Kvm, KvmGuest, Slots, ThreadId, unit_of};
 
 /// What the sampling thread works with. Every call returns soon.
 ///
@@ -110,6 +110,19 @@ pub struct GuestFacts {
     pub name: Option<Arc<str>>,
     /// Its UUID, in lower case with hyphens.
     pub uuid: Option<Arc<str>>,
+}
+
+impl GuestFacts {
+    /// These, and what they lack of others.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        let says_nothing = self.name.is_none() && self.uuid.is_none() && !others.platform.is_empty();
+        Self {
+            platform: if says_nothing { others.platform } else { self.platform },
+            name: self.name.or(others.name),
+            uuid: self.uuid.or(others.uuid),
+        }
+    }
 }
 
 /// What a process is called.

@@ -78,6 +78,7 @@ prop_compose! {
         let guests = guests.into_iter().map(|(pid, start_boottime_ns, vcpu_ids, identity)| list::Listed {
             process: GuestProcess { pid, start_boottime_ns, vcpu_ids },
             identity,
+            cut: 0,
         });
         let scan = Scan { guests: Vec::new(), processes, denied, vanished, truncated, failed };
         list::Listing { host, guests: guests.collect(), scan }

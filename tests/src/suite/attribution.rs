@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hvsampler::collect::procfs::ProcFs;
 use hvsampler::model::{OccupantKind, Share, Snapshot, Vm};
-use hvsampler::source::{Kvm, TaskFacts, telling_unit};
+use hvsampler::source::{Kvm, TaskFacts, unit_of};
 
 use super::sampler;
 use crate::exactness::{Oracle as _, ProcOracle, Thread};
@@ -178,7 +178,7 @@ pub(super) fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
 
 fn name_of(pid: u32) -> Option<TaskFacts> {
     let name = ProcFs::system().task_name(pid).ok()?;
-    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(telling_unit) })
+    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(unit_of) })
 }
 
 /// Fails where the parts of an interval do not come to the steal of its vCPUs. Returns all steal of the

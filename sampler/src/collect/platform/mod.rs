@@ -115,7 +115,7 @@ mod tests {
                 0..12,
             ),
         ) {
-            let identity = identify(&ProcessFacts { exe, args, truncated: false });
+            let identity = identify(&ProcessFacts { exe, args, cut: 0 });
             if let Some(name) = identity.name {
                 prop_assert!(!name.value.is_empty() && name.value.len() <= MAX_NAME);
             }

@@ -210,7 +210,7 @@ mod tests {
             let facts = ProcessFacts {
                 exe: exe.map(|exe| exe.as_bytes().to_vec()),
                 args: vec![argv0.as_bytes().to_vec()],
-                truncated: false,
+                cut: 0,
             };
             identify(&facts).map(|identity| identity.platform.from)
         };

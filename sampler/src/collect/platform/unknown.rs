@@ -21,7 +21,7 @@ mod tests {
     fn takes_a_name_and_says_that_it_is_a_guess() {
         let args =
             ["tiny-vmm", "--verbose", "--name", "guest=one"].map(|arg| arg.as_bytes().to_vec()).to_vec();
-        let identity = identify(&ProcessFacts { exe: Some(b"tiny-vmm".to_vec()), args, truncated: false });
+        let identity = identify(&ProcessFacts { exe: Some(b"tiny-vmm".to_vec()), args, cut: 0 });
         assert_eq!(identity.platform.value, "unknown");
         assert_eq!(identity.name, Some(Sourced { value: "one".to_owned(), from: FROM }));
         assert_eq!(identity.uuid, None);

@@ -5,12 +5,18 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     os::unix::ffi::OsStrExt as _,
+    path::Path,
 };
 
 use super::{ProcError, ProcFs, TICK_NS, vanished};
 
-/// Bytes of a command line that are read. libvirt's longest for QEMU are about a third of this.
-pub const MAX_CMDLINE: u64 = 65_536;
+/// Bytes of an argument that are kept. Names are shorter, and what is longer (data for cloud-init or `fw_cfg`)
+/// says nothing of the guest.
+pub const MAX_ARG: usize = 8_192;
+
+/// Bytes of a command line that are read. The kernel starts no program with more than 6 MiB of arguments and
+/// environment (`bprm_stack_limits()` in `fs/exec.c`, 2.6.23 to 7.2); a process may show more by `prctl`.
+const MAX_CMDLINE: u64 = 8 << 20;
 
 /// What the kernel adds to the link of a program that was replaced or removed since it was started, as every
 /// VMM's is after an upgrade.
@@ -23,8 +29,8 @@ pub struct ProcessFacts {
     pub exe: Option<Vec<u8>>,
     /// Arguments, the first being what the program was called as. Any bytes but NUL.
     pub args: Vec<Vec<u8>>,
-    /// The command line is longer than [`MAX_CMDLINE`]; the argument that was cut is left out.
-    pub truncated: bool,
+    /// Arguments of which no more than the first [`MAX_ARG`] bytes were kept.
+    pub cut: usize,
 }
 
 impl ProcFs {
@@ -39,21 +45,41 @@ impl ProcFs {
     /// [`ProcError::Read`] where it cannot be read.
     pub fn facts(&self, pid: u32, start_boottime_ns: u64) -> Result<ProcessFacts, ProcError> {
         let dir = self.process(pid);
-        let path = dir.join("cmdline");
-        let mut cmdline = Vec::new();
-        File::open(&path).and_then(|file| file.take(MAX_CMDLINE + 1).read_to_end(&mut cmdline)).map_err(
-            |source: io::Error| match vanished(&source) {
-                true => ProcError::Gone { pid },
-                false => ProcError::Read { path, source },
-            },
-        )?;
-        let exe = fs::read_link(dir.join("exe")).ok().and_then(|link| link.file_name().map(program_name));
+        let mut said = Said::read(&dir).map_err(|source| match vanished(&source) {
+            true => ProcError::Gone { pid },
+            false => ProcError::Read { path: dir.join("cmdline"), source },
+        })?;
+        if said.is_nothing() {
+            // Its first thread has ended, and lives on through the others: the memory is theirs.
+            let others = self.other_threads(pid);
+            let others = others.filter_map(|dir| Said::read(&dir).ok().filter(|said| !said.is_nothing()));
+            said = others.into_iter().next().unwrap_or(said);
+        }
         // The pid may have changed hands between the scan and here; what was read counts only if it did not.
         if self.start_boottime_ns(pid)? / TICK_NS != start_boottime_ns / TICK_NS {
             return Err(ProcError::Gone { pid });
         }
-        let (args, truncated) = split_cmdline(cmdline);
-        Ok(ProcessFacts { exe, args, truncated })
+        let (args, cut) = split_cmdline(&said.cmdline);
+        Ok(ProcessFacts { exe: said.exe, args, cut })
+    }
+}
+
+/// What the files of one thread hold.
+struct Said {
+    cmdline: Vec<u8>,
+    exe: Option<Vec<u8>>,
+}
+
+impl Said {
+    fn read(dir: &Path) -> io::Result<Self> {
+        let mut cmdline = Vec::new();
+        File::open(dir.join("cmdline"))?.take(MAX_CMDLINE).read_to_end(&mut cmdline)?;
+        let exe = fs::read_link(dir.join("exe")).ok().and_then(|link| link.file_name().map(program_name));
+        Ok(Self { cmdline, exe })
+    }
+
+    const fn is_nothing(&self) -> bool {
+        self.cmdline.is_empty() && self.exe.is_none()
     }
 }
 
@@ -62,18 +88,14 @@ fn program_name(link: &OsStr) -> Vec<u8> {
     name.strip_suffix(DELETED).unwrap_or(name).to_vec()
 }
 
-fn split_cmdline(mut cmdline: Vec<u8>) -> (Vec<Vec<u8>>, bool) {
-    let truncated = cmdline.len() as u64 > MAX_CMDLINE;
-    if truncated {
-        let whole = cmdline.iter().rposition(|&byte| byte == 0).unwrap_or(0);
-        cmdline.truncate(whole);
-    } else if cmdline.last() == Some(&0) {
-        cmdline.pop();
-    }
+fn split_cmdline(cmdline: &[u8]) -> (Vec<Vec<u8>>, usize) {
+    let cmdline = cmdline.strip_suffix(&[0]).unwrap_or(cmdline);
     if cmdline.is_empty() {
-        return (Vec::new(), truncated);
+        return (Vec::new(), 0);
     }
-    (cmdline.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect(), truncated)
+    let args = || cmdline.split(|&byte| byte == 0);
+    let cut = args().filter(|arg| arg.len() > MAX_ARG).count();
+    (args().map(|arg| arg[..arg.len().min(MAX_ARG)].to_vec()).collect(), cut)
 }
 
 #[cfg(test)]
@@ -101,24 +123,41 @@ mod tests {
         let facts = proc.facts(9, START).unwrap();
         assert_eq!(facts.exe.as_deref(), Some(&b"qemu-system-x86_64"[..]));
         assert_eq!(facts.args, [&b"qemu"[..], b"-name", b"a\nb\xff", b"", b"end"]);
-        assert!(!facts.truncated);
+        assert_eq!(facts.cut, 0);
     }
 
     #[test]
-    fn a_long_command_line_is_cut_between_arguments() {
-        let mut cmdline = b"qemu\0-name\0guest\0".to_vec();
-        cmdline.resize(MAX_CMDLINE as usize * 2, b'x');
+    fn a_long_argument_hides_none_behind_it() {
+        let mut cmdline = b"qemu\0-fw_cfg\0name=opt/x,string=".to_vec();
+        cmdline.resize(300_000, b'x');
+        cmdline.extend_from_slice(b"\0-name\0guest\0");
         let (_root, proc) = fake(&cmdline, "/bin/x");
         let facts = proc.facts(9, START).unwrap();
-        assert_eq!(facts.args, [&b"qemu"[..], b"-name", b"guest"]);
-        assert!(facts.truncated);
+        assert_eq!(facts.args[3..], [&b"-name"[..], b"guest"]);
+        assert_eq!((facts.args[2].len(), facts.cut), (MAX_ARG, 1));
     }
 
     #[test]
-    fn one_endless_argument_leaves_none() {
-        let (_root, proc) = fake(&vec![b'x'; MAX_CMDLINE as usize * 2], "/bin/x");
+    fn an_endless_command_line_is_read_no_further_than_the_kernel_allows() {
+        let (_root, proc) = fake(&vec![b'x'; MAX_CMDLINE as usize + 10], "/bin/x");
         let facts = proc.facts(9, START).unwrap();
-        assert_eq!((facts.args.len(), facts.truncated), (0, true));
+        assert_eq!((facts.args.len(), facts.args[0].len(), facts.cut), (1, MAX_ARG, 1));
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_asked_through_another() {
+        let (root, proc) = fake(b"", "/bin/x");
+        let dir = root.path().join("9");
+        fs::remove_file(dir.join("exe")).unwrap();
+        for tid in ["9", "11"] {
+            fs::create_dir_all(dir.join("task").join(tid)).unwrap();
+        }
+        fs::write(dir.join("task/9/cmdline"), "").unwrap();
+        fs::write(dir.join("task/11/cmdline"), "qemu\0-name\0web\0").unwrap();
+        symlink("/usr/bin/qemu-system-x86_64", dir.join("task/11/exe")).unwrap();
+        let facts = proc.facts(9, START).unwrap();
+        assert_eq!(facts.exe.as_deref(), Some(&b"qemu-system-x86_64"[..]));
+        assert_eq!(facts.args[1..], [&b"-name"[..], b"web"]);
     }
 
     #[test]

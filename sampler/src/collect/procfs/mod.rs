@@ -11,14 +11,17 @@ mod stat;
 mod task;
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-pub use facts::{MAX_CMDLINE, ProcessFacts};
+pub use facts::{MAX_ARG, ProcessFacts};
 pub use scan::{GuestProcess, MAX_FDS, Scan};
 pub use stat::TICK_NS;
 pub use task::TaskName;
+
+/// Threads of a process that are tried in place of its first. One is enough that has not just ended as well.
+const MAX_THREADS: usize = 64;
 
 /// Why a question to /proc has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +79,17 @@ impl ProcFs {
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The directories of a process's threads but the first, some of them. Where the first has ended its own
+    /// has no descriptors and no memory any more, and those of the others still have the process's.
+    fn other_threads(&self, pid: u32) -> impl Iterator<Item = PathBuf> + use<> {
+        let first = pid.to_string();
+        let threads = fs::read_dir(self.process(pid).join("task")).into_iter().flatten().flatten();
+        threads
+            .filter(move |thread| thread.file_name() != *first)
+            .map(|thread| thread.path())
+            .take(MAX_THREADS)
     }
 
     fn process(&self, pid: u32) -> PathBuf {

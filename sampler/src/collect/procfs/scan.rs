@@ -75,6 +75,11 @@ impl Scan {
     fn add(&mut self, proc: &ProcFs, pid: u32) {
         self.processes += 1;
         let vcpus = match vcpu_ids(&proc.process(pid).join("fd")) {
+            // Its first thread has ended, or it has no descriptors, as kernel threads have none.
+            Ok(vcpus) if vcpus.are_none() => {
+                let others = proc.other_threads(pid).filter_map(|thread| vcpu_ids(&thread.join("fd")).ok());
+                others.into_iter().find(|others| !others.are_none()).unwrap_or(vcpus)
+            }
             Ok(vcpus) => vcpus,
             Err(error) if vanished(&error) => return self.vanished += 1,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return self.denied += 1,
@@ -96,13 +101,22 @@ impl Scan {
 
 struct VcpuIds {
     ids: Vec<u32>,
+    /// Descriptors of all kinds that were looked at.
+    descriptors: usize,
     truncated: bool,
 }
 
+impl VcpuIds {
+    const fn are_none(&self) -> bool {
+        self.descriptors == 0
+    }
+}
+
 fn vcpu_ids(fd_dir: &Path) -> io::Result<VcpuIds> {
-    let mut ids = Vec::new();
+    let (mut ids, mut descriptors) = (Vec::new(), 0);
     let mut entries = fs::read_dir(fd_dir)?;
     for entry in entries.by_ref().take(MAX_FDS) {
+        descriptors += 1;
         match fs::read_link(entry?.path()) {
             Ok(target) => ids.extend(target.to_str().and_then(parse_vcpu_link)),
             // A descriptor that was closed since the directory was read.
@@ -112,7 +126,7 @@ fn vcpu_ids(fd_dir: &Path) -> io::Result<VcpuIds> {
     }
     ids.sort_unstable();
     ids.dedup();
-    Ok(VcpuIds { ids, truncated: entries.next().is_some() })
+    Ok(VcpuIds { ids, descriptors, truncated: entries.next().is_some() })
 }
 
 fn parse_vcpu_link(target: &str) -> Option<u32> {
@@ -172,6 +186,19 @@ mod tests {
             ]
         );
         assert_eq!((scan.processes, scan.denied, scan.vanished, scan.failed), (3, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_is_found_through_another() {
+        let proc = FakeProc::new();
+        proc.process("40", "vmm", &[]);
+        let thread = proc.0.path().join("40/task/41/fd");
+        fs::create_dir_all(&thread).unwrap();
+        fs::create_dir_all(proc.0.path().join("40/task/40/fd")).unwrap();
+        symlink("anon_inode:kvm-vcpu:3", thread.join("7")).unwrap();
+        let scan = proc.scan();
+        assert_eq!(scan.guests.iter().map(|guest| guest.pid).collect::<Vec<_>>(), [40]);
+        assert_eq!(scan.guests[0].vcpu_ids, [3]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::identity::KvmGuest;
 use crate::{
     collect::{platform, procfs::ProcFs},
-    source::{Answer, GuestFacts, Question, TaskFacts, telling_unit},
+    source::{Answer, GuestFacts, Question, TaskFacts, unit_of},
 };
 
 pub(super) fn answer(question: Question) -> Answer {
@@ -16,7 +16,7 @@ pub(super) fn answer(question: Question) -> Answer {
 /// `None` of a process that has ended meanwhile, as most that are asked about late have.
 fn process(pid: u32) -> Option<TaskFacts> {
     let name = ProcFs::system().task_name(pid).ok()?;
-    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(telling_unit) })
+    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(unit_of) })
 }
 
 fn guest(KvmGuest { pid, start_boottime_ns, .. }: KvmGuest) -> Option<GuestFacts> {

@@ -46,7 +46,7 @@ use crate::{
 
 pub use self::{
     accounts::Slots,
-    attribution::names::telling_unit,
+    attribution::names::unit_of,
     identity::{KvmGuest, ThreadId},
     slots::Action,
 };

@@ -109,10 +109,12 @@ impl<A: Open, B: Open> Slots<A, B> {
         }
     }
 
-    /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown.
+    /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown,
+    /// and so does what is known and not in this answer: an empty one is no knowledge.
     pub fn identify(&mut self, key: KvmGuest, facts: GuestFacts) {
         if let Some(vm) = self.vms.get_mut(&key) {
-            vm.facts = Some(facts);
+            let known = vm.facts.take().unwrap_or_default();
+            vm.facts = Some(facts.or(known));
         }
     }
 

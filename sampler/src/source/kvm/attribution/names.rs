@@ -185,12 +185,23 @@ fn stem(comm: &str) -> &str {
     comm.split_once('/').map_or(comm, |(stem, _)| stem)
 }
 
+/// The unit of a control group, with all that it is in but slices: containers and managers of their own, in
+/// which there may be units of the same name. Within one manager a unit's name says all, whatever its slice.
+///
 /// Units that are a login or the system itself say less than the command.
-pub fn telling_unit(cgroup: &str) -> Option<String> {
+pub fn unit_of(cgroup: &str) -> Option<String> {
     const UNITS: [&str; 4] = [".service", ".scope", ".socket", ".mount"];
-    let unit = cgroup.rsplit('/').find(|part| UNITS.iter().any(|unit| part.ends_with(unit)))?;
-    let login = unit.starts_with("session-") || unit.starts_with("user@") || unit == "init.scope";
-    (!login).then(|| unit.to_owned())
+    let is_unit = |part: &&str| UNITS.iter().any(|unit| part.ends_with(unit));
+    let parts: Vec<&str> = cgroup.split('/').filter(|part| !part.is_empty()).collect();
+    let at = parts.iter().rposition(is_unit)?;
+    let unit = parts[at];
+    let is_login = unit.starts_with("session-") || unit.starts_with("user@") || unit == "init.scope";
+    if is_login {
+        return None;
+    }
+    let is_in = |part: &&&str| !part.ends_with(".slice");
+    let path: Vec<&str> = parts[..at].iter().filter(is_in).copied().chain([unit]).collect();
+    Some(path.join("/"))
 }
 
 /// The processes of these VMs.
@@ -260,10 +271,28 @@ mod tests {
 
     #[test]
     fn units_that_say_something() {
-        assert_eq!(telling_unit("/system.slice/cron.service"), Some("cron.service".into()));
-        assert_eq!(telling_unit("/system.slice/docker-0a.scope/init"), Some("docker-0a.scope".into()));
-        assert_eq!(telling_unit("/user.slice/user-0.slice/session-3.scope"), None);
-        assert_eq!(telling_unit("/"), None);
+        assert_eq!(unit_of("/system.slice/cron.service"), Some("cron.service".into()));
+        assert_eq!(unit_of("/system.slice/system-a.slice/a@1.service"), Some("a@1.service".into()));
+        assert_eq!(unit_of("/system.slice/docker-0a.scope/init"), Some("docker-0a.scope".into()));
+        assert_eq!(unit_of("/user.slice/user-0.slice/session-3.scope"), None);
+        assert_eq!(unit_of("/"), None);
+    }
+
+    #[test]
+    fn units_of_the_same_name_in_several_control_groups_are_several() {
+        let named = [
+            ("/system.slice/cron.service", "cron.service"),
+            ("/lxc/101/ns/system.slice/cron.service", "lxc/101/ns/cron.service"),
+            ("/lxc/102/ns/system.slice/cron.service", "lxc/102/ns/cron.service"),
+            (
+                "/machine.slice/machine-a.scope/payload/system.slice/cron.service",
+                "machine-a.scope/payload/cron.service",
+            ),
+            ("/user.slice/user-7.slice/user@7.service/app.slice/cron.service", "user@7.service/cron.service"),
+        ];
+        for (cgroup, name) in named {
+            assert_eq!(unit_of(cgroup).as_deref(), Some(name));
+        }
     }
 
     #[test]

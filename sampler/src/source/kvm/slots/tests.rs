@@ -154,6 +154,21 @@ fn two_vms_that_show_the_same_uuid_get_different_identities_that_never_change() 
 }
 
 #[test]
+fn an_answer_that_says_nothing_takes_no_name_away() {
+    let mut slots = Slots::new(8);
+    slots.seen(&seen(10, 11, 1, 0));
+    let key = slots.take_unidentified()[0];
+    let named = GuestFacts { platform: "qemu", name: Some("web".into()), uuid: None };
+    slots.identify(key, named.clone());
+    slots.identify(key, GuestFacts { platform: "unknown", ..GuestFacts::default() });
+    let facts = |slots: &Slots| slots.vms().next().and_then(|(_, vm)| vm.facts.clone());
+    assert_eq!(facts(&slots), Some(named.clone()));
+    slots.identify(key, GuestFacts { uuid: Some("u".into()), name: Some("web2".into()), ..named });
+    let expected = GuestFacts { platform: "qemu", name: Some("web2".into()), uuid: Some("u".into()) };
+    assert_eq!(facts(&slots), Some(expected));
+}
+
+#[test]
 fn no_sequence_of_events_leaks_a_slot() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut slots = Slots::new(16);
