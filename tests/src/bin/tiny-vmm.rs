@@ -24,12 +24,12 @@ use signal_hook::consts::{SIGUSR1, SIGUSR2};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
-    /// Number of vCPUs.
+    /// Number of vCPUs. Without any it is a process that the sampler takes for no VMM.
     #[arg(
         long,
         value_name = "N",
         default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(1..=1024)
+        value_parser = clap::value_parser!(u32).range(0..=1024)
     )]
     vcpus: u32,
     /// Ids of the vCPUs, instead of 0 to N-1.

@@ -25,6 +25,7 @@ mod states;
 mod sweep;
 mod throttled;
 mod vmm;
+mod walk;
 
 use std::time::Duration;
 
@@ -167,6 +168,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::VhostNet],
         limit: helpers::LIMIT,
         run: helpers::of_qemu,
+    },
+    Test {
+        name: "walk.by-vmm",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: walk::LIMIT,
+        run: walk::by_vmm,
     },
     Test {
         name: "states.asleep",
