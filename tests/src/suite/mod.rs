@@ -177,6 +177,13 @@ pub static TESTS: &[Test] = &[
         run: walk::by_vmm,
     },
     Test {
+        name: "walk.with-vhost",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::VhostNet],
+        limit: walk::LIMIT,
+        run: walk::with_vhost,
+    },
+    Test {
         name: "states.asleep",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],

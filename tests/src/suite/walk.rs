@@ -1,5 +1,6 @@
 //! A snapshot visits the threads of VMMs and no others where the kernel lets it, and says the same.
 
+use std::path::Path;
 use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use hvsampler::source::Kvm;
 use rustix::process::{Signal, kill_process};
 use sampler_ebpf::abi::COUNTERS;
 
-use super::sampler;
+use super::{helpers, sampler};
 use crate::exactness::Thread;
 use crate::guest::{Guest, GuestConfig};
 use crate::host::{self, kernel_version};
@@ -24,22 +25,28 @@ pub(super) const LIMIT: Duration = Duration::from_secs(240);
 const STRANGERS: u32 = 300;
 const IDLE: Load = Load::Half { burn: Duration::from_micros(1), sleep: Duration::from_secs(24 * 3600) };
 const HALF: Load = Load::Half { burn: Duration::from_millis(1), sleep: Duration::from_millis(3) };
+/// Snapshots in a row that visit the VMMs alone.
+const SNAPSHOTS: u32 = 5;
 /// Time for what is awaited.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Kernels from this on visit single processes.
 const BY_PROCESS: (u32, u32) = (6, 1);
 
-/// Strangers, a VMM as a process, and this process as another VMM.
+/// Strangers, a VMM with an I/O thread, one whose first thread has ended, and this process as another VMM.
 pub(super) fn by_vmm(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
-    let idle = GuestConfig { io_threads: STRANGERS, ..GuestConfig::new("strangers", 0, IDLE) };
-    let _strangers = Guest::start(&binary, &idle)?;
+    let _strangers = strangers(&binary)?;
     let helped = GuestConfig { io_threads: 1, ..GuestConfig::new("helped", 2, HALF) };
     let guest = Guest::start(&binary, &helped)?;
+    let headless = Guest::start(
+        &binary,
+        &GuestConfig { first_thread_ends: true, ..GuestConfig::new("headless", 1, HALF) },
+    )?;
     let own = Vm::start(&VmConfig::uniform(1, HALF))?;
     let mut source = sampler::start()?;
     let of = |pid: u32, tids: Vec<u32>| tids.into_iter().map(move |tid| Thread { pid, tid });
-    let vcpus: Vec<Thread> = of(guest.pid(), guest.tids()).chain(of(process::id(), own.tids())).collect();
+    let vms = [(guest.pid(), guest.tids()), (headless.pid(), headless.tids()), (process::id(), own.tids())];
+    let vcpus: Vec<Thread> = vms.into_iter().flat_map(|(pid, tids)| of(pid, tids)).collect();
     sampler::follow(&mut source, &vcpus)?;
     if !source.collector().visits_processes() {
         ensure!(kernel_version()? < BY_PROCESS, "this kernel is to visit single processes");
@@ -48,26 +55,54 @@ pub(super) fn by_vmm(context: &Context) -> anyhow::Result<Outcome> {
         let threads = visited.threads / visited.passes;
         return Ok(Outcome::Passed(format!("the kernel walks whole: {threads} threads each time")));
     }
-    let mut visit = partial(&mut source)?;
-    let threads = threads_of(guest.pid())? + threads_of(process::id())?;
+    let visit = partial(&mut source)?;
+    let threads = threads_of(guest.pid())? + threads_of(headless.pid())? + threads_of(process::id())?;
     ensure!(
         visit.threads <= threads * visit.passes,
         "{} threads visited in {} passes, and the VMMs have {threads}",
         visit.threads,
         visit.passes
     );
-    visit.snapshot.vms.retain(|vm| vm.origin.pid() == Some(guest.pid()));
-    ensure!(visit.snapshot.vms.len() == 1, "the guest is missing");
-    same_as_whole(&mut source, &guest)?;
+    same_as_whole(&mut source, guest.pid(), 2)?;
+    same_as_whole(&mut source, headless.pid(), 1)?;
     helper_at_once(&mut source, &guest)?;
     vcpu_at_once(&mut source)?;
     Ok(Outcome::Passed(format!(
-        "{} threads visited in {} passes, of two VMMs with {threads}; the same counts as the whole host's {}; \
+        "{} threads visited in {} passes, of three VMMs with {threads}; the same counts as the whole host's {}; \
          a new helper and a new vCPU seen at once",
         visit.threads,
         visit.passes,
         source.collector().host_threads()
     )))
+}
+
+/// QEMU with a worker of vhost, which is a kernel thread before 6.4.
+pub(super) fn with_vhost(context: &Context) -> anyhow::Result<Outcome> {
+    let _strangers = strangers(&context.binary("tiny-vmm")?)?;
+    let guest = helpers::helped_qemu()?;
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &guest.threads())?;
+    if !source.collector().visits_processes() {
+        return Ok(Outcome::Skipped("the kernel walks whole".into()));
+    }
+    for _ in 0..SNAPSHOTS {
+        let visit = partial(&mut source)?;
+        let vhost = visit.vm(guest.pid())?.helpers.get(HelperKind::Vhost).copied().unwrap_or_default();
+        ensure!(vhost.threads == 1, "its worker is missing after {} threads: {vhost:?}", visit.threads);
+        thread::sleep(Duration::from_millis(100));
+    }
+    same_as_whole(&mut source, guest.pid(), 1)?;
+    let worker = helpers::worker_of(guest.pid())?;
+    Ok(Outcome::Passed(format!("vhost's worker is {worker}; the same counts as by a walk over the host")))
+}
+
+fn strangers(binary: &Path) -> anyhow::Result<Guest> {
+    let idle = GuestConfig { io_threads: STRANGERS, ..GuestConfig::new("strangers", 0, IDLE) };
+    Ok(Guest::start(binary, &idle)?)
+}
+
+fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
+    Ok(kill_process(host::pid(pid).context("no process id")?, signal)?)
 }
 
 /// A snapshot and what was visited for it.
@@ -116,8 +151,8 @@ fn threads_of(pid: u32) -> anyhow::Result<u64> {
 }
 
 /// Of a guest that stands still both ways say the same.
-fn same_as_whole(source: &mut Kvm, guest: &Guest) -> anyhow::Result<()> {
-    guest.set_stopped(true)?;
+fn same_as_whole(source: &mut Kvm, pid: u32, vcpus: usize) -> anyhow::Result<()> {
+    signal(pid, Signal::STOP)?;
     let end = Instant::now() + PATIENCE;
     loop {
         thread::sleep(Duration::from_millis(100));
@@ -126,16 +161,15 @@ fn same_as_whole(source: &mut Kvm, guest: &Guest) -> anyhow::Result<()> {
         let whole = Visit::take(source)?;
         source.walk_host_always(false);
         ensure!(whole.is_whole(), "{} threads are not the whole host", whole.threads);
-        let (by_vmm, whole) = (said(by_vmm.vm(guest.pid())?), said(whole.vm(guest.pid())?));
-        ensure!(by_vmm.vcpus.len() == 2, "a vCPU is missing: {by_vmm:?}");
-        ensure!(by_vmm.helpers.iter().map(|(_, threads, _)| threads).sum::<u32>() >= 2, "{by_vmm:?}");
+        let (by_vmm, whole) = (said(by_vmm.vm(pid)?), said(whole.vm(pid)?));
+        ensure!(by_vmm.vcpus.len() == vcpus, "a vCPU is missing: {by_vmm:?}");
         // A thread may take a moment to stand still.
         if by_vmm == whole {
             break;
         }
         ensure!(Instant::now() < end, "{by_vmm:?}, and by a walk over the whole host {whole:?}");
     }
-    Ok(guest.set_stopped(false)?)
+    signal(pid, Signal::CONT)
 }
 
 #[derive(Debug, PartialEq)]
@@ -154,7 +188,7 @@ fn said(vm: &GuestOf) -> Said {
 /// The first snapshot after a helper thread's creation has it.
 fn helper_at_once(source: &mut Kvm, guest: &Guest) -> anyhow::Result<()> {
     let before = threads_of(guest.pid())?;
-    kill_process(host::pid(guest.pid()).context("no process id")?, Signal::USR1)?;
+    signal(guest.pid(), Signal::USR1)?;
     let end = Instant::now() + PATIENCE;
     while threads_of(guest.pid())? == before {
         ensure!(Instant::now() < end, "the VMM starts no thread");

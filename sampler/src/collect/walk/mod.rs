@@ -151,9 +151,7 @@ impl Walker {
                     is_first = false;
                 }
                 let listed = self.newly_listed();
-                // What an earlier pass listed of the others still holds.
-                self.listed.retain(|helper| !processes.contains(&helper.tgid));
-                self.listed.extend(listed);
+                replace(&mut self.listed, processes, listed);
             }
             _ => {
                 visit(program, Whose::Host, true)?;
@@ -194,6 +192,13 @@ impl Walker {
     }
 }
 
+/// Puts what a pass listed of these processes in the place of what was listed of them before. What was listed
+/// of others still holds: the pass did not visit them.
+fn replace(listed: &mut Vec<HelperRecord>, visited: &BTreeSet<u32>, newly: Vec<HelperRecord>) {
+    listed.retain(|helper| !visited.contains(&helper.tgid));
+    listed.extend(newly);
+}
+
 fn own_threads() -> u64 {
     fs::read_dir("/proc/self/task").map_or(0, |threads| threads.count() as u64)
 }
@@ -205,7 +210,9 @@ fn program(ebpf: &Ebpf) -> Result<&ProgramFd, WalkError> {
 
 /// A new instance of the iterator, read to its end. It prints nothing; what it finds lies in the maps.
 ///
-/// Nothing is kept open: to attach takes less than to create the instance, which each pass must do anyway.
+/// The link is not kept for the next pass. To attach and to detach takes a quarter of the time that a VMM of
+/// three threads takes, 1.3 of 5 us on Linux 6.18; and a kept link is a descriptor for each VMM, of which
+/// there may be thousands.
 fn visit(program: BorrowedFd<'_>, whose: Whose, is_first: bool) -> Result<(), WalkError> {
     let process = match whose {
         Whose::Host => None,
@@ -227,5 +234,30 @@ fn visit(program: BorrowedFd<'_>, whose: Whose, is_first: bool) -> Result<(), Wa
             Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
             Err(error) => return Err(WalkError::Read(whose, error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_says_nothing_of_helpers_that_it_did_not_visit() {
+        let helper = |tgid, tid, run_ns| HelperRecord { tgid, tid, run_ns, ..HelperRecord::default() };
+        let mut listed = vec![helper(10, 10, 1), helper(10, 11, 1), helper(20, 20, 1), helper(50, 50, 1)];
+        let (again, new) = (helper(10, 10, 2), helper(30, 30, 2));
+        replace(&mut listed, &BTreeSet::from([10, 30]), vec![again, new]);
+        assert_eq!(listed, [helper(20, 20, 1), helper(50, 50, 1), again, new], "11 has ended, 20 and 50 not");
+    }
+
+    #[test]
+    fn errors_name_whose_threads_were_visited() {
+        let error = WalkError::Attach(Whose::Process(7), io::Error::from_raw_os_error(libc::ENOSPC));
+        let text = error.to_string();
+        assert!(
+            text.starts_with("walking over the threads of process 7: attaching program walk_tasks: "),
+            "{text}"
+        );
+        assert!(WalkError::Missing.to_string().contains(PROGRAM));
     }
 }

@@ -175,9 +175,9 @@ impl HelperSums {
         regressions
     }
 
-    /// What the walk adds to what is known of a thread. Of one that was created since the last walk that would
-    /// have found it, and since its VM was seen, all is new. What another did before a walk had both it and its VM is of no
-    /// interval of the VM's.
+    /// What the walk adds to what is known of a thread. Of one that was created since the last walk that
+    /// would have found it, and since its VM was seen, all is new. What another did before a walk had both it
+    /// and its VM is of no interval of the VM's.
     fn advance(&mut self, record: &HelperRecord, vm: HelpedVm) -> (HelperTimes, bool) {
         let nothing = (HelperTimes::default(), false);
         let start = record.start_boottime_ns;
