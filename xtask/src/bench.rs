@@ -30,6 +30,9 @@ enum Name {
     /// CPU time of the eBPF programs of a host whose 1,600 vCPUs switch all the time, as the kernel measures
     /// it.
     Host,
+    /// A snapshot that visits the whole host, and one that visits the VMMs alone, on a host with many idle
+    /// threads; `-- THREADS` says how many.
+    Walk,
     /// Points per second of the OTLP encoder.
     Encode,
 }
@@ -41,6 +44,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Exits => kernel(workspace, "exits", args)?,
         Name::Agent => kernel(workspace, "agent", args)?,
         Name::Host => kernel(workspace, "host", args)?,
+        Name::Walk => kernel(workspace, "walk", args)?,
         Name::Encode => {
             let mut cargo = workspace.stable();
             cargo.args(["bench", "--locked", "--package", "hvsampler", "--bench", "encode"]);

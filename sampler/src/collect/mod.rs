@@ -23,8 +23,8 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::{
     abi::{
-        ABSENT, APART, CHECKPOINTS, COUNTERS, Control, DISTRIBUTIONS, Event, HelperRecord, HookStats,
-        KVM_STATS, MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
+        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, HelperRecord, HookStats, KVM_STATS,
+        MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
         SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
     },
     histogram::Histogram,
@@ -34,7 +34,8 @@ use sampler_ebpf::{
 use filter::FilterBits;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
-pub use walk::WalkError;
+use walk::Walker;
+pub use walk::{Reach, WalkError, Whose};
 
 use crate::load::{self, Loaded, SectionError};
 
@@ -47,7 +48,7 @@ pub enum CollectError {
     /// A variable of the programs cannot be set.
     #[error(transparent)]
     Section(#[from] SectionError),
-    /// A walk over all threads failed.
+    /// A walk over threads failed.
     #[error(transparent)]
     Walk(#[from] WalkError),
 }
@@ -64,14 +65,10 @@ pub struct Collector {
     records: Mapped<WalkRecord>,
     pids: Mapped<PidBlock>,
     vmms: Mapped<u64>,
-    helpers: Mapped<HelperRecord>,
-    control: Mapped<Control>,
     hook_stats: Mapped<HookStats>,
-    walk_stats: Mapped<WalkStats>,
     events: RingBuf<MapData>,
     filter: FilterBits,
-    generation: u64,
-    passes: u64,
+    walker: Walker,
 }
 
 impl Collector {
@@ -91,15 +88,11 @@ impl Collector {
             records: Mapped::open(ebpf, "WALK")?,
             pids: Mapped::open(ebpf, "PIDS")?,
             vmms: Mapped::open(ebpf, "VMMS")?,
-            helpers: Mapped::open(ebpf, "HELPERS")?,
-            control: Mapped::open(ebpf, "CONTROL")?,
             hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
-            walk_stats: Mapped::open(ebpf, "WALK_STATS")?,
             events: ring::open(ebpf, "EVENTS")?,
+            walker: Walker::open(ebpf)?,
             loaded,
             filter: FilterBits::default(),
-            generation: 0,
-            passes: 0,
         })
     }
 
@@ -126,14 +119,14 @@ impl Collector {
         ring::drain(&mut self.events, each);
     }
 
-    /// Visits every thread: announces vCPUs that are not followed yet and brings the records of those that
-    /// are up to date. [`WalkRecord::generation`] of each thread that was read is the walk's number then.
+    /// Visits threads: announces vCPUs that are not followed yet and brings the records of those that are up
+    /// to date. [`WalkRecord::generation`] of each thread that was read is the walk's number then. Where the
+    /// kernel does not visit single processes it visits the whole host.
     ///
     /// # Errors
     /// When the kernel does not let the iterator run.
-    pub fn walk(&mut self) -> Result<(), CollectError> {
-        self.generation += 1;
-        self.pass()
+    pub fn walk(&mut self, reach: &Reach) -> Result<(), CollectError> {
+        Ok(self.walker.walk(&self.loaded.ebpf, reach)?)
     }
 
     /// Another pass of the last walk: announces those that are new by now, and reads those that it has not
@@ -141,20 +134,27 @@ impl Collector {
     ///
     /// # Errors
     /// As [`Self::walk`].
-    pub fn pass(&mut self) -> Result<(), CollectError> {
-        let mut control = self.control.read(0);
-        control.generation = self.generation;
-        control.helpers = 0;
-        self.control.write(0, control);
-        self.passes += 1;
-        Ok(walk::run(&mut self.loaded.ebpf)?)
+    pub fn pass(&mut self, reach: &Reach) -> Result<(), CollectError> {
+        Ok(self.walker.pass(&self.loaded.ebpf, reach)?)
+    }
+
+    /// Whether walks can visit single processes; known since the first walk.
+    #[must_use]
+    pub fn visits_processes(&self) -> bool {
+        self.walker.visits_processes()
+    }
+
+    /// Threads that the last pass over the whole host visited.
+    #[must_use]
+    pub const fn host_threads(&self) -> u64 {
+        self.walker.host_threads()
     }
 
     /// Whether the last walk has read all of a slot's thread.
     #[must_use]
     pub fn is_read(&self, index: u16) -> bool {
         let index = usize::from(index);
-        self.records.first_word(index) == self.generation
+        self.records.first_word(index) == self.generation()
             && self.records.read_part::<u32>(index, offset_of!(WalkRecord, modes_observed))
                 != WalkRecord::MODES_TORN
     }
@@ -290,12 +290,10 @@ impl Collector {
         self.records.read(usize::from(index))
     }
 
-    /// The helper threads that the last walk found, in the order of their thread ids.
+    /// The helper threads that the last walk found: of each process what the last pass found that visited it.
     #[must_use]
-    pub fn helpers(&self) -> Vec<HelperRecord> {
-        let listed = usize::try_from(self.control.read(0).helpers).unwrap_or(usize::MAX);
-        let records = (0..listed.min(self.helpers.len())).map(|index| self.helpers.read(index));
-        records.filter(|record| record.generation == self.generation).collect()
+    pub fn helpers(&self) -> &[HelperRecord] {
+        self.walker.listed()
     }
 
     /// Lets walks list the threads of a process, or no longer. A process beyond the table's end cannot exist
@@ -378,13 +376,13 @@ impl Collector {
     /// Number of the last walk.
     #[must_use]
     pub const fn generation(&self) -> u64 {
-        self.generation
+        self.walker.generation()
     }
 
-    /// Passes over all threads so far; most walks come to one.
+    /// Passes of all walks so far; most walks come to one.
     #[must_use]
     pub const fn passes(&self) -> u64 {
-        self.passes
+        self.walker.passes()
     }
 
     /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
@@ -403,7 +401,7 @@ impl Collector {
     /// The walks' statistics.
     #[must_use]
     pub fn walk_stats(&self) -> WalkStats {
-        self.walk_stats.read(0)
+        self.walker.stats()
     }
 
     fn publish_filter(&mut self) {

@@ -326,9 +326,10 @@ macro_rules! sampler_stats {
 sampler_stats! {
     /// Snapshots taken.
     Counter snapshots, "{snapshot}";
-    /// Walks over all threads: one for each snapshot, and up to two more for threads that it could not read.
+    /// Walks over threads, of the whole host or of the VMMs alone: one for each snapshot, and up to two more
+    /// for threads that it could not read.
     Counter walks, "{walk}";
-    /// Threads visited by those walks.
+    /// Threads visited by those walks. One that several of them visited counts as often.
     Counter walked_threads, "{thread}";
     /// Switches of vCPU threads that the scheduler program recorded.
     Counter vcpu_switches, "{switch}";

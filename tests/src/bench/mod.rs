@@ -7,6 +7,7 @@ pub mod hooks;
 pub mod host;
 mod pingpong;
 mod sink;
+pub mod walk;
 
 use std::fs;
 

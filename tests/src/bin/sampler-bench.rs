@@ -1,4 +1,4 @@
-//! Benchmarks that need the kernel: `sampler-bench hooks|exits|agent|host`.
+//! Benchmarks that need the kernel: `sampler-bench hooks|exits|agent|host|walk`.
 
 use std::process::ExitCode;
 
@@ -8,8 +8,9 @@ fn main() -> ExitCode {
         Some("exits") => sampler_tests::bench::exits::run_alone(),
         Some("host") => sampler_tests::bench::host::run(),
         Some("agent") => sampler_tests::bench::agent::run(&std::env::args().skip(2).collect::<Vec<_>>()),
+        Some("walk") => sampler_tests::bench::walk::run(std::env::args().nth(2).as_deref()),
         _ => {
-            eprintln!("usage: sampler-bench hooks|exits|agent|host");
+            eprintln!("usage: sampler-bench hooks|exits|agent|host|walk");
             return ExitCode::from(2);
         }
     };

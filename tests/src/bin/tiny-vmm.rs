@@ -24,12 +24,12 @@ use signal_hook::consts::{SIGUSR1, SIGUSR2};
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
-    /// Number of vCPUs.
+    /// Number of vCPUs. Without any it is a process that the sampler takes for no VMM.
     #[arg(
         long,
         value_name = "N",
         default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(1..=1024)
+        value_parser = clap::value_parser!(u32).range(0..=1024)
     )]
     vcpus: u32,
     /// Ids of the vCPUs, instead of 0 to N-1.
@@ -54,6 +54,9 @@ struct Arguments {
     /// as half does. SIGUSR1 starts one more, SIGUSR2 ends it.
     #[arg(long, value_name = "N", default_value_t = 0)]
     io_threads: u32,
+    /// Let the process's first thread end alone once all vCPUs have run. Signals do not stop the guest then.
+    #[arg(long)]
+    first_thread_ends: bool,
     /// Who puts halted vCPUs to sleep: the kernel, or the VMM in user space.
     #[arg(long, value_name = "WHO", default_value = "kernel", value_parser = ["kernel", "user"])]
     halt_in: String,
@@ -139,6 +142,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let ready = Ready { pid: std::process::id(), vcpus };
     let mut out = std::io::stdout();
     writeln!(out, "{}", ready.line()?).and_then(|()| out.flush()).context("cannot write the ready line")?;
+    if arguments.first_thread_ends {
+        // SAFETY: it ends this thread where it stands; what it holds stays as it is for the others.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
     stop.wait(arguments.seconds.map(Duration::from_secs)).context("cannot wait for signals")?;
     vm.stop().context("the guest did not stop cleanly")
 }

@@ -77,13 +77,15 @@ pub struct GuestConfig {
     pub nice: i32,
     /// Number of threads that run no vCPU and burn and sleep in turn, on the same CPUs.
     pub io_threads: u32,
+    /// Whether its first thread ends alone once all vCPUs have run.
+    pub first_thread_ends: bool,
 }
 
 impl GuestConfig {
     /// A guest with one load for all vCPUs, unplaced.
     #[must_use]
     pub fn new(name: impl Into<OsString>, vcpus: u32, load: Load) -> Self {
-        Self { name: name.into(), vcpus, load, cpus: None, nice: 0, io_threads: 0 }
+        Self { name: name.into(), vcpus, load, cpus: None, nice: 0, io_threads: 0, first_thread_ends: false }
     }
 
     /// The same guest, with all its vCPUs on these CPUs.
@@ -109,6 +111,9 @@ impl GuestConfig {
         }
         command.arg("--nice").arg(self.nice.to_string());
         command.arg("--io-threads").arg(self.io_threads.to_string());
+        if self.first_thread_ends {
+            command.arg("--first-thread-ends");
+        }
         command.arg("--parent-pid").arg(std::process::id().to_string());
         command
     }

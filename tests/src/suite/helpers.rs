@@ -94,7 +94,7 @@ fn births_and_ends(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<u6
 }
 
 /// QEMU with an I/O thread for its disk and a worker of vhost for its network.
-pub(super) fn of_qemu(_: &Context) -> anyhow::Result<Outcome> {
+pub(super) fn helped_qemu() -> anyhow::Result<LinuxGuest> {
     let config = LinuxGuestConfig {
         name: "helped".into(),
         uuid: None,
@@ -114,7 +114,12 @@ pub(super) fn of_qemu(_: &Context) -> anyhow::Result<Outcome> {
             "virtio-net-pci,netdev=net0",
         ],
     };
-    let guest = LinuxGuest::start(&[config])?.remove(0);
+    Ok(LinuxGuest::start(&[config])?.remove(0))
+}
+
+/// The helpers of such a guest.
+pub(super) fn of_qemu(_: &Context) -> anyhow::Result<Outcome> {
+    let guest = helped_qemu()?;
     let process =
         Process { pid: guest.pid(), vcpus: guest.threads().iter().map(|thread| thread.tid).collect() };
     let mut source = sampler::start()?;
@@ -124,9 +129,12 @@ pub(super) fn of_qemu(_: &Context) -> anyhow::Result<Outcome> {
         let did = told.get(&kind).with_context(|| format!("no thread of kind {}", kind.key()))?;
         ensure!(did.threads == 1 && did.run_ns > 0, "one that works: {told:?}");
     }
-    let workers = named_for(guest.pid())?.len();
-    let whose = if workers > 0 { "a kernel thread" } else { "a thread of QEMU" };
-    Ok(Outcome::Passed(format!("{}; vhost's worker is {whose}", words(&told))))
+    Ok(Outcome::Passed(format!("{}; vhost's worker is {}", words(&told), worker_of(guest.pid())?)))
+}
+
+/// What a worker of vhost is here, for a process that has one.
+pub(super) fn worker_of(pid: u32) -> anyhow::Result<&'static str> {
+    Ok(if named_for(pid)?.is_empty() { "a thread of QEMU" } else { "a kernel thread" })
 }
 
 /// A VMM.

@@ -25,6 +25,7 @@ mod states;
 mod sweep;
 mod throttled;
 mod vmm;
+mod walk;
 
 use std::time::Duration;
 
@@ -167,6 +168,20 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::VhostNet],
         limit: helpers::LIMIT,
         run: helpers::of_qemu,
+    },
+    Test {
+        name: "walk.by-vmm",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: walk::LIMIT,
+        run: walk::by_vmm,
+    },
+    Test {
+        name: "walk.with-vhost",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::VhostNet],
+        limit: walk::LIMIT,
+        run: walk::with_vhost,
     },
     Test {
         name: "states.asleep",

@@ -1,4 +1,5 @@
-//! A walk over all threads, run by user space once per snapshot (`iter/task`, 5.8 and later).
+//! A walk over threads, run by user space once per snapshot (`iter/task`, 5.8 and later): over all of the
+//! host, or process by process over those of VMMs.
 //!
 //! Three things only a walk can know: vCPU threads that ran before the sampler started or that never leave
 //! their CPU, and how much of a stint or of a wait is going on right now, which the kernel credits when it

@@ -54,6 +54,8 @@ pub(super) struct Walked<'a> {
     pub(super) records: &'a [HelperRecord],
     /// `CLOCK_BOOTTIME` when it began, ns.
     pub(super) began_boottime_ns: u64,
+    /// The same of its first pass over the whole host, if it had one.
+    pub(super) host_began_boottime_ns: Option<u64>,
 }
 
 /// A thread, for ever.
@@ -98,9 +100,13 @@ pub(super) struct HelperSums {
     vms: BTreeMap<KvmGuest, OfVm>,
     /// Processes whose threads the walk lists.
     marked: BTreeSet<u32>,
+    /// Kernel threads that work for a VM.
+    workers: BTreeSet<u32>,
     round: u64,
     /// `CLOCK_BOOTTIME` when the last walk began that was taken in, ns.
     walked_boottime_ns: Option<u64>,
+    /// The same of the last that visited the whole host: no other finds a new worker.
+    host_walked_boottime_ns: Option<u64>,
 }
 
 impl HelperSums {
@@ -118,6 +124,11 @@ impl HelperSums {
     /// A VM's helpers.
     pub(super) fn of(&self, key: KvmGuest) -> Helpers {
         self.vms.get(&key).map(|vm| vm.helpers).unwrap_or_default()
+    }
+
+    /// Kernel threads that the last walk found to work for a VM: they are in no process of a VMM.
+    pub(super) fn workers(&self) -> impl Iterator<Item = u32> {
+        self.workers.iter().copied()
     }
 
     /// Takes a walk in. Returns how many readings were lower than one before.
@@ -147,8 +158,12 @@ impl HelperSums {
             }
         }
         let mut regressions = 0;
+        self.workers.clear();
         for record in walked.records {
             let Some(vm) = helped.by(record) else { continue };
+            if record.kernel != 0 {
+                self.workers.insert(record.tid);
+            }
             let (added, fell) = self.advance(record, vm);
             regressions += u64::from(fell);
             self.add(record, vm, added);
@@ -156,17 +171,18 @@ impl HelperSums {
         let round = self.round;
         self.threads.retain(|_, known| known.round + MISSES > round);
         self.walked_boottime_ns = Some(walked.began_boottime_ns);
+        self.host_walked_boottime_ns = walked.host_began_boottime_ns.or(self.host_walked_boottime_ns);
         regressions
     }
 
-    /// What the walk adds to what is known of a thread. Of one that was created since the last walk, and
-    /// since its VM was seen, all is new. What another did before a walk had both it and its VM is of no
-    /// interval of the VM's.
+    /// What the walk adds to what is known of a thread. Of one that was created since the last walk that
+    /// would have found it, and since its VM was seen, all is new. What another did before a walk had both it
+    /// and its VM is of no interval of the VM's.
     fn advance(&mut self, record: &HelperRecord, vm: HelpedVm) -> (HelperTimes, bool) {
         let nothing = (HelperTimes::default(), false);
         let start = record.start_boottime_ns;
-        let is_young =
-            start >= vm.seen_boottime_ns && self.walked_boottime_ns.is_none_or(|walked| start >= walked);
+        let walked = if record.kernel == 0 { self.walked_boottime_ns } else { self.host_walked_boottime_ns };
+        let is_young = start >= vm.seen_boottime_ns && walked.is_none_or(|walked| start >= walked);
         let now = HelperTimes {
             run_ns: record.run_ns.saturating_add(record.running_ns),
             run_delay_ns: record.run_delay_ns.saturating_add(record.waiting_ns),

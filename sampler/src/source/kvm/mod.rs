@@ -13,16 +13,17 @@ mod hooks;
 mod identity;
 mod levels;
 mod pass;
+mod reach;
 mod readings;
 mod shown;
 mod slots;
 mod source;
+mod walk;
 
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    thread,
     time::Duration,
 };
 
@@ -32,9 +33,10 @@ use self::{
     accounts::{Departed, VmEntry},
     attribution::names::{KnownVm, TaskNames, by_pid, name},
     entries::Entries,
-    helpers::{HelperSums, Walked},
+    helpers::HelperSums,
     hooks::KvmHooks,
     pass::Pass,
+    reach::HostWalks,
     readings::Features,
 };
 use crate::{
@@ -54,13 +56,6 @@ pub use self::{
 /// Snapshots that a new VM waits for its platform's facts, so that its series begin under their final
 /// identity. Nothing is lost meanwhile: the counts are the kernel's and cumulative.
 const PATIENCE: u32 = 2;
-
-/// Passes of a walk at most.
-const PASSES: u32 = 3;
-
-/// Time that a thread has before another pass to get on with what it was read in the middle of: far more than
-/// a switch takes.
-const PAUSE: Duration = Duration::from_millis(4);
 
 /// Time between readings until [`Kvm::set_interval`] is called.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -82,6 +77,7 @@ pub struct Kvm {
     tick_shift: u32,
     names: TaskNames,
     helpers: HelperSums,
+    host_walks: HostWalks,
     /// When the last reading was taken, Unix time in ns.
     at_unix_ns: u64,
     /// The same by `CLOCK_BOOTTIME`, ns.
@@ -112,6 +108,7 @@ impl Kvm {
             events: Vec::new(),
             names: TaskNames::default(),
             helpers: HelperSums::default(),
+            host_walks: HostWalks::default(),
             at_unix_ns: clock.unix_ns(),
             at_boottime_ns: clock.boottime_ns(),
             interval_ns: 0,
@@ -150,6 +147,7 @@ impl Kvm {
     /// # Errors
     /// When the programs cannot be told.
     pub fn set_interval(&mut self, interval: Duration) -> Result<(), CollectError> {
+        self.host_walks.set_interval(interval);
         let shift = co_stop::shift_for(interval);
         if self.tick_shift != shift {
             self.collector.set_tick(shift)?;
@@ -176,16 +174,6 @@ impl Kvm {
             |vm| are_attached && vm.account.level.level(*levels) == Level::Full,
             |slot, observed| hooks.observe(collector, slot, observed),
         );
-    }
-
-    /// Walks over all threads without reading the vCPUs: only to find those that are not followed yet.
-    ///
-    /// # Errors
-    /// When the walk fails.
-    pub fn look(&mut self) -> Result<(), CollectError> {
-        self.collector.walk()?;
-        self.drain();
-        Ok(())
     }
 
     /// vCPU threads that are followed.
@@ -286,35 +274,6 @@ impl Kvm {
         Ok(())
     }
 
-    /// Walks, in as many passes as it takes to read all, up to [`PASSES`]. Returns when the last began, by
-    /// `CLOCK_BOOTTIME`.
-    fn walk(&mut self) -> Result<u64, CollectError> {
-        let mut began = self.pass(Collector::walk)?;
-        for _ in 1..PASSES {
-            let unread = self.slots.threads().filter(|thread| !self.collector.is_read(thread.slot));
-            match unread.map(|thread| thread.account.time.is_some()).max() {
-                None => break,
-                // New threads, which have their slots by now.
-                Some(false) => {}
-                // Some switched at each attempt to read them, or are in the middle of a switch on a CPU that
-                // the host of this host has taken away.
-                Some(true) => thread::sleep(PAUSE),
-            }
-            began = self.pass(Collector::pass)?;
-        }
-        Ok(began)
-    }
-
-    /// One pass, with the VMs that are known by now marked.
-    fn pass(&mut self, walk: fn(&mut Collector) -> Result<(), CollectError>) -> Result<u64, CollectError> {
-        let changes = self.helpers.mark(self.slots.vms().map(|(key, _)| *key));
-        changes.into_iter().for_each(|(pid, is_vmm)| self.collector.mark_vmm(pid, is_vmm));
-        let began = self.clock.boottime_ns();
-        walk(&mut self.collector)?;
-        self.drain();
-        Ok(began)
-    }
-
     /// The snapshot of the last reading.
     pub fn compose(&mut self) -> Snapshot {
         let departed = self.slots.take_departed();
@@ -343,12 +302,6 @@ impl Kvm {
         for action in slots.take_actions() {
             apply(collector, action);
         }
-    }
-
-    /// Adds up what the helper threads that the walk listed did.
-    fn read_helpers(&mut self, began_boottime_ns: u64) {
-        let walked = Walked { records: &self.collector.helpers(), began_boottime_ns };
-        self.stats.counter_regressions += self.helpers.take(walked, &self.slots);
     }
 
     /// Gives the VMs that are to be shown from now on their identities.

@@ -52,9 +52,19 @@ impl Walks {
         Self { sums: HelperSums::default(), vms: vms.to_vec(), next: WALK }
     }
 
+    /// Over the whole host.
     fn walk(&mut self, records: &[HelperRecord]) -> u64 {
+        self.take(records, Some(self.next))
+    }
+
+    /// Over VMMs and known workers.
+    fn walk_by_process(&mut self, records: &[HelperRecord]) {
+        self.take(records, None);
+    }
+
+    fn take(&mut self, records: &[HelperRecord], host_began_boottime_ns: Option<u64>) -> u64 {
         let vms = self.vms.iter().map(|key| HelpedVm { key: *key, seen_boottime_ns: SEEN });
-        let walked = Walked { records, began_boottime_ns: self.next };
+        let walked = Walked { records, began_boottime_ns: self.next, host_began_boottime_ns };
         self.next += 1_000;
         self.sums.add_up(walked, vms, |tid| (tid == 15).then_some(PID))
     }
@@ -247,4 +257,28 @@ fn processes_are_marked_once() {
     assert_eq!(sums.mark([key(10, 0), key(10, 1), key(20, 0)].into_iter()), [(10, true), (20, true)]);
     assert_eq!(sums.mark([key(10, 1), key(20, 0)].into_iter()), []);
     assert_eq!(sums.mark([key(30, 0), key(20, 0)].into_iter()), [(10, false), (30, true)]);
+}
+
+#[test]
+fn a_worker_that_only_a_walk_over_the_host_finds_counts_from_its_creation() {
+    let mut walks = Walks::of(&[key(PID, 0)]);
+    let leader = thread(PID, b"vmm", START, [0, 0]);
+    let vhost = |walks: &Walks| walks.get(key(PID, 0), HelperKind::Vhost);
+    walks.walk(&[leader]);
+    let young = walks.next - 500;
+    for _ in 0..3 {
+        walks.walk_by_process(&[leader]);
+    }
+    assert_eq!(vhost(&walks), None);
+    let worker = kernel_thread(50, b"vhost-10", young);
+    walks.walk(&[leader, worker]);
+    assert_eq!(vhost(&walks), Some((1, [100, 0], Some([100, 0]))), "though walks began since it was created");
+    assert_eq!(walks.sums.workers().collect::<Vec<_>>(), [50], "the next walks visit it");
+    walks.walk_by_process(&[leader, worker]);
+    assert_eq!(vhost(&walks), Some((1, [100, 0], Some([0, 0]))));
+    let old = kernel_thread(51, b"vhost-10", young);
+    walks.walk(&[leader, worker, old]);
+    assert_eq!(vhost(&walks), Some((2, [100, 0], Some([0, 0]))), "a walk over the host might have found it");
+    walks.walk_by_process(&[leader]);
+    assert_eq!(walks.sums.workers().count(), 0);
 }
