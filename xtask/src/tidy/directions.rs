@@ -127,7 +127,8 @@ fn foreign(graph: &Graph, rooms: &[Room]) -> Vec<String> {
         let module = &graph.modules[foreign.from];
         let Some(room) = room_of(module, rooms) else { continue };
         let path = foreign.path.join("::");
-        let head = foreign.path[0].as_str();
+        // Of `use<>`, which captures and imports nothing, nothing is left.
+        let Some(head) = foreign.path.first().map(String::as_str) else { continue };
         if head == SHARED && !may_share(room, &foreign.path) {
             faults.push(format!("  {} takes {path}; {}", place(module, foreign.line), rule(room)));
         }

@@ -10,8 +10,8 @@ use std::{
 
 use super::{ProcError, ProcFs, TICK_NS, vanished};
 
-/// Bytes of an argument that are kept. Names are shorter, and what is longer (data for cloud-init or `fw_cfg`)
-/// says nothing of the guest.
+/// Bytes of an argument that are kept. Names are shorter, and what is longer (data for cloud-init or
+/// `fw_cfg`) says nothing of the guest.
 pub const MAX_ARG: usize = 8_192;
 
 /// Bytes of a command line that are read. The kernel starts no program with more than 6 MiB of arguments and
@@ -51,9 +51,9 @@ impl ProcFs {
         })?;
         if said.is_nothing() {
             // Its first thread has ended, and lives on through the others: the memory is theirs.
-            let others = self.other_threads(pid);
-            let others = others.filter_map(|dir| Said::read(&dir).ok().filter(|said| !said.is_nothing()));
-            said = others.into_iter().next().unwrap_or(said);
+            let others = self.other_threads(pid).into_iter();
+            let mut others = others.filter_map(|dir| Said::read(&dir).ok().filter(|said| !said.is_nothing()));
+            said = others.next().unwrap_or(said);
         }
         // The pid may have changed hands between the scan and here; what was read counts only if it did not.
         if self.start_boottime_ns(pid)? / TICK_NS != start_boottime_ns / TICK_NS {

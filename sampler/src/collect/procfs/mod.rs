@@ -83,13 +83,11 @@ impl ProcFs {
 
     /// The directories of a process's threads but the first, some of them. Where the first has ended its own
     /// has no descriptors and no memory any more, and those of the others still have the process's.
-    fn other_threads(&self, pid: u32) -> impl Iterator<Item = PathBuf> + use<> {
+    fn other_threads(&self, pid: u32) -> Vec<PathBuf> {
         let first = pid.to_string();
         let threads = fs::read_dir(self.process(pid).join("task")).into_iter().flatten().flatten();
-        threads
-            .filter(move |thread| thread.file_name() != *first)
-            .map(|thread| thread.path())
-            .take(MAX_THREADS)
+        let others = threads.filter(|thread| thread.file_name() != *first);
+        others.map(|thread| thread.path()).take(MAX_THREADS).collect()
     }
 
     fn process(&self, pid: u32) -> PathBuf {

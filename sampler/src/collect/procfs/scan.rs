@@ -77,8 +77,9 @@ impl Scan {
         let vcpus = match vcpu_ids(&proc.process(pid).join("fd")) {
             // Its first thread has ended, or it has no descriptors, as kernel threads have none.
             Ok(vcpus) if vcpus.are_none() => {
-                let others = proc.other_threads(pid).filter_map(|thread| vcpu_ids(&thread.join("fd")).ok());
-                others.into_iter().find(|others| !others.are_none()).unwrap_or(vcpus)
+                let others = proc.other_threads(pid).into_iter();
+                let mut others = others.filter_map(|thread| vcpu_ids(&thread.join("fd")).ok());
+                others.find(|others| !others.are_none()).unwrap_or(vcpus)
             }
             Ok(vcpus) => vcpus,
             Err(error) if vanished(&error) => return self.vanished += 1,
