@@ -282,6 +282,29 @@ impl Drop for Guest {
 #[derive(Debug)]
 pub struct Guests(Vec<Guest>);
 
+impl Guests {
+    /// Lets each run, one after another, and all begin their loads then.
+    ///
+    /// A VM that gets its memory waits in the kernel for a grace period (`synchronize_srcu()` in
+    /// `kvm_swap_active_memslots()`), and that for a thread of the kernel. On Linux 6.18 in a virtual machine
+    /// that thread was seen to get no CPU for minutes among guests that want all: `workqueue lockup`, a
+    /// worker in `srcu_invoke_callbacks`.
+    pub(crate) fn together<E: From<GuestError>>(
+        starting: impl Iterator<Item = Result<Starting, E>>,
+    ) -> Result<Self, E> {
+        let still = starting.map(|guest| {
+            let guest = guest?.wait()?;
+            guest.set_stopped(true)?;
+            Ok(guest)
+        });
+        let guests: Self = still.collect::<Result<_, E>>()?;
+        for guest in &*guests {
+            guest.set_stopped(false)?;
+        }
+        Ok(guests)
+    }
+}
+
 impl FromIterator<Guest> for Guests {
     fn from_iter<T: IntoIterator<Item = Guest>>(guests: T) -> Self {
         Self(guests.into_iter().collect())

@@ -90,20 +90,18 @@ impl Scale<'_> {
         pinned: bool,
         born: impl Fn(u32) -> Result<(), E>,
     ) -> Result<Guests, E> {
-        let mut starting = Vec::new();
-        for &cpu in self.cpus.numbers() {
-            for number in 0..self.guests_per_cpu {
-                let load = if number == 0 { Load::Busy } else { Self::LOAD };
-                let vcpus = if number == 0 { 1 } else { self.vcpus };
-                let mut config = GuestConfig::new(format!("{name}-{cpu}-{number}"), vcpus, load);
-                let pin = CpuList::one(cpu).ok().filter(|_| pinned);
-                config.cpus = Some(pin.unwrap_or_else(|| self.cpus.clone()));
-                let guest = Guest::begin(self.binary, &config)?;
-                born(guest.pid())?;
-                starting.push(guest);
-            }
-        }
-        starting.into_iter().map(|guest| Ok(guest.wait()?)).collect()
+        let each = |cpu: usize, number: u32| {
+            let load = if number == 0 { Load::Busy } else { Self::LOAD };
+            let vcpus = if number == 0 { 1 } else { self.vcpus };
+            let mut config = GuestConfig::new(format!("{name}-{cpu}-{number}"), vcpus, load);
+            let pin = CpuList::one(cpu).ok().filter(|_| pinned);
+            config.cpus = Some(pin.unwrap_or_else(|| self.cpus.clone()));
+            let guest = Guest::begin(self.binary, &config)?;
+            born(guest.pid())?;
+            Ok(guest)
+        };
+        let all = self.cpus.numbers().iter().flat_map(|cpu| (0..self.guests_per_cpu).map(|n| (*cpu, n)));
+        Guests::together(all.map(|(cpu, number)| each(cpu, number)))
     }
 }
 

@@ -117,8 +117,8 @@ pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
     let cpus: CpuList = few.join(",").parse()?;
     let (burn, sleep) = (Duration::from_millis(2), Duration::from_millis(3));
     let load = |n: u32| if n.is_multiple_of(3) { Load::Half { burn, sleep } } else { Load::Busy };
-    let start = |n: u32| Guest::start(&binary, &GuestConfig::new(format!("many-{n}"), 1, load(n)).on(&cpus));
-    let guests: Guests = (0..if context.in_lab() { 8 } else { 40 }).map(start).collect::<Result<_, _>>()?;
+    let begin = |n: u32| Guest::begin(&binary, &GuestConfig::new(format!("many-{n}"), 1, load(n)).on(&cpus));
+    let guests = Guests::together((0..if context.in_lab() { 8 } else { 40 }).map(begin))?;
     let threads: Vec<_> =
         guests.iter().map(|guest| Thread { pid: guest.pid(), tid: guest.tids()[0] }).collect();
     let hog =
