@@ -19,7 +19,8 @@ use crate::{
 };
 
 /// What stands in the way for certain, asked before the kernel answers with nothing more than a number.
-const OBSTACLES: &[fn(&Root) -> CheckItem] = &[capability::check_bpf, lockdown::check, namespace::check_pid];
+const OBSTACLES: &[fn(&Root) -> CheckItem] =
+    &[capability::check_bpf, lockdown::check, namespace::check_pid, namespace::check_time];
 
 /// How long vCPUs are waited for that are there and were not seen inside KVM yet, and guests that do not say
 /// who they are: the first snapshot is to be whole, but a paused guest or a hung one must not keep it for

@@ -6,6 +6,7 @@ use super::{Root, check::CheckItem};
 
 /// Inode numbers of the initial namespaces; part of the kernel's ABI since Linux 3.8 (`PROC_*_INIT_INO`).
 const INITIAL_PID: &str = "pid:[4026531836]";
+const INITIAL_TIME: &str = "time:[4026531834]";
 const INITIAL_USER: &str = "user:[4026531837]";
 
 /// Whether pids here are those that the kernel's programs report.
@@ -39,6 +40,20 @@ pub fn check_pid(root: &Root) -> CheckItem {
     }
 }
 
+/// Are the clocks here those of the host?
+#[must_use]
+pub fn check_time(root: &Root) -> CheckItem {
+    const NAME: &str = "time namespace";
+    match is(root, "time", INITIAL_TIME) {
+        true => CheckItem::ok(NAME, "the host's"),
+        false => CheckItem::fail(
+            NAME,
+            "one of its own: the time since boot is not the one that the kernel counts by",
+            "run in the host's time namespace (not under `unshare --time`)",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{
@@ -53,5 +68,18 @@ mod tests {
         let fake = FakeRoot::new().link("proc/self/ns/pid", "pid:[4026532488]");
         assert_eq!(check_pid(&fake.root()).status, CheckStatus::Fail);
         assert_eq!(check_pid(&FakeRoot::new().root()).status, CheckStatus::Ok);
+    }
+
+    #[test]
+    fn clocks_of_their_own_are_told_from_the_host_s() {
+        let status = |link: &str| check_time(&FakeRoot::new().link("proc/self/ns/time", link).root()).status;
+        assert_eq!(status("time:[4026531834]"), CheckStatus::Ok);
+        assert_eq!(status("time:[4026532488]"), CheckStatus::Fail);
+        assert_eq!(check_time(&FakeRoot::new().root()).status, CheckStatus::Ok, "before Linux 5.6");
+    }
+
+    #[test]
+    fn this_process_is_where_the_host_is() {
+        assert_eq!(check_time(&Root::system()).status, CheckStatus::Ok);
     }
 }

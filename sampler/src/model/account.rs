@@ -2,7 +2,7 @@
 
 use super::{
     counted::{Counter, Counters},
-    on_cpu::{ModeTimes, OnCpu},
+    on_cpu::{Clocks, ModeTimes, OnCpu},
     snapshot::{Interval, Totals},
     state::{State, StateTimes},
     tolerance::TOLERANCE_NS,
@@ -195,7 +195,9 @@ impl Account {
         if let Some(throttled_ns) = throttled_ns {
             *self.throttled_ns.get_or_insert(0) += throttled_ns;
         }
-        let too_much_told = self.on_cpu.advance(&reading.modes, run_ns);
+        let monotonic_ns = reading.monotonic_ns.saturating_sub(self.last.monotonic_ns);
+        let clocks = Clocks { sched_ns: wall_ns, monotonic_ns };
+        let too_much_told = self.on_cpu.advance(&reading.modes, run_ns, clocks);
         faults.negative_remainder = owes_more || measured_ns > asleep_ns + TOLERANCE_NS || too_much_told;
         let counters = std::array::from_fn(|n| {
             faults.regression |= reading.counters[n] < self.last.counters[n];

@@ -31,6 +31,36 @@ pub struct ModeTimes {
     pub poll_ns: Option<u64>,
 }
 
+/// How long an interval was by each of two clocks: by the scheduler's, which counts run time, and by
+/// `CLOCK_MONOTONIC`, which times what the run time was for, and which NTP makes faster or slower by up to a
+/// tenth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clocks {
+    pub(super) sched_ns: u64,
+    pub(super) monotonic_ns: u64,
+}
+
+/// `CLOCK_MONOTONIC` is slewed by no more than a tenth, by `adjtimex` (`MIN_TICK` and `MAX_TICK` are 900000
+/// and 1100000 / `USER_HZ` in `include/linux/timex.h`, 2.6 to 7.2). Clocks that are further apart are so for
+/// another reason: the machine was suspended, or the interval is shorter than readings are apart.
+const MAX_SLEW: u64 = 8;
+/// Part of an interval by which its two halves may be slewed apart: the ratio is that of the whole.
+const UNEVEN: u64 = 10_000;
+
+impl Clocks {
+    /// A time by `CLOCK_MONOTONIC` as the scheduler's clock has it.
+    fn scaled(self, ns: u64) -> u64 {
+        let apart = self.sched_ns.abs_diff(self.monotonic_ns);
+        let is_slewed = self.monotonic_ns > 0 && apart <= self.monotonic_ns / MAX_SLEW;
+        if is_slewed { share(ns, self.sched_ns, self.monotonic_ns) } else { ns }
+    }
+
+    /// How far parts may be from their whole.
+    const fn tolerance_ns(self) -> u64 {
+        TOLERANCE_NS + self.sched_ns / UNEVEN
+    }
+}
+
 /// CPU time by what it was for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Parts {
@@ -105,19 +135,20 @@ impl OnCpu {
 
     /// Shares out the run time of an interval. Returns whether more was told than it has, by more than
     /// readings are apart.
-    pub(super) fn advance(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
+    pub(super) fn advance(&mut self, now: &ModeTimes, run_ns: u64, clocks: Clocks) -> bool {
         if now.torn || self.last.torn {
             return self.skip(now, run_ns);
         }
+        let tolerance_ns = clocks.tolerance_ns();
         let last = self.last;
         let whole = last.observed && now.observed && last.gaps == now.gaps;
-        let added = |now: u64, before: u64| now.saturating_sub(before);
+        let added = |now: u64, before: u64| clocks.scaled(now.saturating_sub(before));
         let guest = added(now.guest_ns, last.guest_ns);
         let vmm = added(now.vmm_ns, last.vmm_ns);
         let kernel = added(now.kernel_ns, last.kernel_ns);
         let observed_ns = guest + vmm + kernel;
-        let is_too_much = observed_ns > run_ns + TOLERANCE_NS;
-        // Two clocks: run time is without interrupts where the kernel accounts them, and without what the
+        let is_too_much = observed_ns > run_ns + tolerance_ns;
+        // Run time is without interrupts where the kernel accounts them, and without what the
         // host itself, if it is a guest, is denied. Then each part is smaller in the same ratio.
         let fit = |ns: u64| if is_too_much { share(ns, run_ns, observed_ns) } else { ns };
         let [guest, vmm, kernel] = [guest, vmm, kernel].map(fit);
@@ -144,7 +175,7 @@ impl OnCpu {
             early_poll = 0;
         }
         // A moment told before the run time had it; no more than readings are apart, and not across a gap.
-        let carried = if whole { TOLERANCE_NS } else { 0 };
+        let carried = if whole { tolerance_ns } else { 0 };
         self.early_guest_ns = self.early_guest_ns.min(carried);
         self.early_vmm_ns = self.early_vmm_ns.min(carried);
         step.is_observed = now.observed || step.unobserved_ns < run_ns;
@@ -213,6 +244,29 @@ mod tests {
         }
     }
 
+    /// By clocks that are the same.
+    fn advance(account: &mut OnCpu, now: &ModeTimes, run_ns: u64) -> bool {
+        account.advance(now, run_ns, Clocks { sched_ns: run_ns, monotonic_ns: run_ns })
+    }
+
+    #[test]
+    fn a_slewed_clock_changes_no_share() {
+        let second = 1_000_000_000;
+        for slewed in [second * 9 / 10, second - 5_000, second, second + 5_000, second * 11 / 10] {
+            let clocks = Clocks { sched_ns: second, monotonic_ns: slewed };
+            let mut account = OnCpu::follow(&told(0, 0, 0, 0));
+            let [guest, vmm] = [slewed / 10 * 3, slewed / 10 * 6];
+            assert!(!account.advance(&told(guest, slewed - guest - vmm, vmm, 0), second, clocks));
+            let [guest, kernel, vmm, ..] = step(&account).map(|ns| ns.unwrap_or(0));
+            for (ns, expected) in [(guest, 300_000_000), (kernel, 100_000_000), (vmm, 600_000_000_u64)] {
+                assert!(ns.abs_diff(expected) < 100, "{ns} of a second of {slewed} ns");
+            }
+        }
+        // Not slewed, but something else.
+        assert_eq!(Clocks { sched_ns: second, monotonic_ns: 7 }.scaled(5), 5);
+        assert_eq!(Clocks { sched_ns: 0, monotonic_ns: 0 }.scaled(5), 5);
+    }
+
     fn step(account: &OnCpu) -> [Option<u64>; 5] {
         let mut times = StateTimes::default();
         account.write_step(&mut times);
@@ -222,7 +276,7 @@ mod tests {
     #[test]
     fn the_kernel_s_part_is_what_is_left() {
         let mut account = OnCpu::follow(&told(0, 0, 0, 70));
-        assert!(!account.advance(&told(600, 250, 100, 90), 1_000));
+        assert!(!advance(&mut account, &told(600, 250, 100, 90), 1_000));
         assert_eq!(step(&account), [Some(600), Some(280), Some(100), Some(20), None]);
     }
 
@@ -240,7 +294,7 @@ mod tests {
     #[test]
     fn without_hooks_all_is_run_time() {
         let mut account = OnCpu::follow(&ModeTimes::default());
-        account.advance(&ModeTimes { poll_ns: Some(3), ..ModeTimes::default() }, 500);
+        advance(&mut account, &ModeTimes { poll_ns: Some(3), ..ModeTimes::default() }, 500);
         assert_eq!(step(&account), [None, None, None, None, Some(500)]);
     }
 
@@ -249,13 +303,13 @@ mod tests {
         let unentered =
             |kernel_ns, vmm_ns, poll_ns| ModeTimes { unentered: true, ..told(0, kernel_ns, vmm_ns, poll_ns) };
         let mut account = OnCpu::follow(&unentered(20, 0, 0));
-        account.advance(&unentered(820, 100, 30), 1_000);
+        advance(&mut account, &unentered(820, 100, 30), 1_000);
         assert_eq!(step(&account), [None, None, Some(100), Some(30), Some(870)]);
         let mut total = StateTimes::default();
         account.write_total(&mut total);
         assert_eq!((total.get(State::Guest), total.get(State::Run)), (None, Some(870)));
         // From the first entry on both are known.
-        account.advance(&told(700, 1_020, 200, 30), 1_000);
+        advance(&mut account, &told(700, 1_020, 200, 30), 1_000);
         assert_eq!(step(&account), [Some(700), Some(200), Some(100), Some(0), None]);
     }
 
@@ -263,11 +317,11 @@ mod tests {
     fn around_a_gap_only_what_was_told_is_told_apart() {
         let mut account = OnCpu::follow(&told(0, 0, 0, 0));
         let after = ModeTimes { gaps: 1, observed: false, ..told(300, 100, 50, 30) };
-        account.advance(&after, 1_000);
+        advance(&mut account, &after, 1_000);
         assert_eq!(step(&account), [Some(300), Some(100), Some(50), Some(0), Some(550)]);
-        account.advance(&after, 1_000);
+        advance(&mut account, &after, 1_000);
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
-        account.advance(&told(400, 100, 50, 30), 1_000);
+        advance(&mut account, &told(400, 100, 50, 30), 1_000);
         assert_eq!(
             step(&account),
             [Some(100), Some(0), Some(0), Some(0), Some(900)],
@@ -278,25 +332,25 @@ mod tests {
     #[test]
     fn what_is_told_early_is_shown_later_and_polls_that_were_preempted_are_told() {
         let mut account = OnCpu::follow(&told(0, 0, 0, 0));
-        assert!(!account.advance(&told(1_010, 0, 0, 0), 1_000));
-        assert!(!account.advance(&told(1_510, 0, 0, 0), 1_000));
+        assert!(!advance(&mut account, &told(1_010, 0, 0, 0), 1_000));
+        assert!(!advance(&mut account, &told(1_510, 0, 0, 0), 1_000));
         assert_eq!(step(&account), [Some(510), Some(490), Some(0), Some(0), None]);
-        assert!(account.advance(&told(1_510, 0, 0, 5_000_000), 1_000_000));
-        assert!(!account.advance(&told(1_510, 0, 0, 5_000_000), 1_000_000));
+        assert!(advance(&mut account, &told(1_510, 0, 0, 5_000_000), 1_000_000));
+        assert!(!advance(&mut account, &told(1_510, 0, 0, 5_000_000), 1_000_000));
         assert_eq!(step(&account), [Some(0), Some(0), Some(0), Some(1_000_000), None]);
-        account.advance(&told(1_510, 0, 0, 5_000_000), 1_000_000);
+        advance(&mut account, &told(1_510, 0, 0, 5_000_000), 1_000_000);
         assert_eq!(step(&account), [Some(0), Some(1_000_000), Some(0), Some(0), None], "no more is owed");
     }
 
     #[test]
     fn of_what_could_not_be_read_nothing_is_told() {
         let mut account = OnCpu::follow(&told(0, 0, 0, 0));
-        account.advance(&told(500, 0, 0, 0), 1_000);
-        account.advance(&ModeTimes { torn: true, observed: false, ..told(500, 0, 0, 0) }, 1_000);
+        advance(&mut account, &told(500, 0, 0, 0), 1_000);
+        advance(&mut account, &ModeTimes { torn: true, observed: false, ..told(500, 0, 0, 0) }, 1_000);
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
-        assert!(!account.advance(&told(2_300, 0, 0, 0), 1_000));
+        assert!(!advance(&mut account, &told(2_300, 0, 0, 0), 1_000));
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
-        account.advance(&told(3_000, 0, 0, 0), 1_000);
+        advance(&mut account, &told(3_000, 0, 0, 0), 1_000);
         assert_eq!(step(&account), [Some(700), Some(300), Some(0), Some(0), None]);
     }
 
@@ -305,24 +359,27 @@ mod tests {
         let mut account = OnCpu::follow(&told(0, 0, 0, 0));
         for second in 1..4 {
             let now = told(second * 900_000_000, second * 50_000_000, second * 50_000_000, 0);
-            assert!(account.advance(&now, 800_000_000), "a fifth of the time is denied to the host itself");
+            assert!(
+                advance(&mut account, &now, 800_000_000),
+                "a fifth of the time is denied to the host itself"
+            );
             assert_eq!(
                 step(&account),
                 [Some(720_000_000), Some(40_000_000), Some(40_000_000), Some(0), None]
             );
         }
-        assert!(!account.advance(&told(2_700_000_000, 450_000_000, 150_000_000, 0), 400_000_000));
+        assert!(!advance(&mut account, &told(2_700_000_000, 450_000_000, 150_000_000, 0), 400_000_000));
         assert_eq!(step(&account), [Some(0), Some(400_000_000), Some(0), Some(0), None], "nothing is owed");
     }
 
     #[test]
     fn what_went_on_when_telling_ended_does_not_hide_what_comes_after() {
         let mut account = OnCpu::follow(&told(0, 0, 0, 0));
-        account.advance(&told(5_000_000, 0, 0, 0), 5_000_000);
+        advance(&mut account, &told(5_000_000, 0, 0, 0), 5_000_000);
         // It was in the guest then, and that was never written down.
-        account.advance(&ModeTimes { observed: false, gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
-        account.advance(&ModeTimes { gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
-        account.advance(&ModeTimes { gaps: 1, ..told(900_000, 0, 0, 0) }, 1_000_000);
+        advance(&mut account, &ModeTimes { observed: false, gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
+        advance(&mut account, &ModeTimes { gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
+        advance(&mut account, &ModeTimes { gaps: 1, ..told(900_000, 0, 0, 0) }, 1_000_000);
         assert_eq!(step(&account), [Some(900_000), Some(100_000), Some(0), Some(0), None]);
     }
 
@@ -348,7 +405,7 @@ mod tests {
                     now.vmm_ns += vmm;
                 }
                 now.poll_ns = (turn < 4).then_some(now.poll_ns.unwrap_or(0) + poll);
-                account.advance(&now, run);
+                advance(&mut account, &now, run);
                 let mut times = StateTimes::default();
                 account.write_step(&mut times);
                 prop_assert_eq!(times.sum(), run);

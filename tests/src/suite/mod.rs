@@ -263,6 +263,13 @@ pub static TESTS: &[Test] = &[
         run: clock::steps,
     },
     Test {
+        name: "clock.is-slewed-while-we-sample",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: clock::LIMIT,
+        run: clock::slews,
+    },
+    Test {
         name: "restart.under-a-living-guest",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],

@@ -154,7 +154,7 @@ pub(super) fn add_up(interval: &Interval) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn record(source: &Kvm, thread: Thread) -> anyhow::Result<WalkRecord> {
+pub(super) fn record(source: &Kvm, thread: Thread) -> anyhow::Result<WalkRecord> {
     let slot = source.collector().pid_slot(thread.tid).context("no slot")?;
     Ok(source.collector().record(slot))
 }

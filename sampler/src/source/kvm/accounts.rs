@@ -11,7 +11,10 @@ use super::{
     levels::{Busiest, VmLevel},
     slots::{self, Open},
 };
-use crate::model::{Account, Distributions, Exits, Interval, KvmCounts};
+use crate::{
+    kernel::clock::Clock,
+    model::{Account, Distributions, Exits, Interval, KvmCounts},
+};
 
 /// The slots with the accounts of their threads.
 pub type Slots = slots::Slots<ThreadAccount, VmAccount>;
@@ -32,6 +35,8 @@ pub struct ThreadAccount {
     pub time: Option<Account>,
     /// `CLOCK_BOOTTIME` at the first reading, ns; 0 before.
     pub followed_boottime_ns: u64,
+    /// The clock of its starts, from the first reading on.
+    pub clock: Option<Clock>,
     /// What the last interval added.
     pub interval: Option<Interval>,
     /// What KVM had counted of its vCPU when that was read last.
@@ -82,6 +87,8 @@ pub struct VmAccount {
     pub level: VmLevel,
     /// What the last pass found for it.
     pub busiest: Busiest,
+    /// The clock of its starts, from the first reading of one of its vCPUs on.
+    pub clock: Option<Clock>,
 }
 
 impl Open for VmAccount {
@@ -95,6 +102,7 @@ impl Open for VmAccount {
             reads: Reads::default(),
             level: VmLevel::default(),
             busiest: Busiest::default(),
+            clock: None,
         }
     }
 }

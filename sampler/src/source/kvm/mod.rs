@@ -291,9 +291,9 @@ impl Kvm {
 
     /// Reads every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self) {
-        let slept_ns = self.clock.boottime_ns().saturating_sub(self.clock.monotonic_ns());
-        let Self { collector, slots, stats, last_monotonic_ns, features, hooks, entries, .. } = self;
-        let pass = Pass::new(collector, features, hooks.kinds(), entries, *last_monotonic_ns, slept_ns);
+        self.clock = self.clock.renewed();
+        let Self { collector, slots, stats, last_monotonic_ns, features, hooks, entries, clock, .. } = self;
+        let pass = Pass::new(collector, features, hooks.kinds(), entries, *last_monotonic_ns, *clock);
         for tid in pass.run(slots, stats) {
             stats.gone_by_walk += 1;
             slots.lost(tid);

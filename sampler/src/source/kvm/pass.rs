@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     collect::Collector,
+    kernel::clock::Clock,
     model::{Account, Exits, Faults, KvmCounts, KvmStat, SamplerStats},
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Pass<'a> {
     entries: &'a mut Entries,
     /// When the snapshot before was taken, by `CLOCK_MONOTONIC`, ns.
     last_monotonic_ns: Option<u64>,
+    /// The clock of streams that begin now.
+    clock: Clock,
     /// For how long the host has slept: by how much `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, ns.
     slept_ns: u64,
     occupancies: Occupancies,
@@ -47,10 +50,19 @@ impl<'a> Pass<'a> {
         kinds: &'a ExitKinds,
         entries: &'a mut Entries,
         last_monotonic_ns: Option<u64>,
-        slept_ns: u64,
+        clock: Clock,
     ) -> Self {
-        let (occupancies, no_exits) = (Occupancies::default(), Arc::default());
-        Self { collector, features, kinds, entries, last_monotonic_ns, slept_ns, occupancies, no_exits }
+        Self {
+            collector,
+            features,
+            kinds,
+            entries,
+            last_monotonic_ns,
+            clock,
+            slept_ns: clock.boottime_ns().saturating_sub(clock.monotonic_ns()),
+            occupancies: Occupancies::default(),
+            no_exits: Arc::default(),
+        }
     }
 
     /// Reads all threads into their accounts and those of their VMs. Returns the threads that are to be given
@@ -100,6 +112,7 @@ impl<'a> Pass<'a> {
         }
         thread.missed = 0;
         count(self.advance(thread, record), stats);
+        vm.account.clock.get_or_insert(self.clock);
         if let Some(added) = take_in_kvm_counts(thread, readings::kvm_counts(record, self.features)) {
             vm.account.kvm_counts = vm.account.kvm_counts.plus(&added);
         }
@@ -118,6 +131,7 @@ impl<'a> Pass<'a> {
             return faults;
         }
         thread.account.followed_boottime_ns = reading.monotonic_ns.saturating_add(self.slept_ns);
+        thread.account.clock = Some(self.clock);
         // Of a thread that is younger than the interval everything is known, not just its last part.
         if self.last_monotonic_ns.is_some_and(|last| thread.start_monotonic_ns >= last) {
             let (time, interval, faults) = Account::follow_from_creation(reading, thread.start_monotonic_ns);

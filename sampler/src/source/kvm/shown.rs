@@ -1,4 +1,5 @@
-//! What snapshots show of threads, from what is known of them.
+//! What snapshots show of threads, from what is known of them. `clock` is that of streams that begin now:
+//! those that exist have their own.
 
 use super::{
     accounts::{Departed, Thread, VmEntry},
@@ -12,6 +13,7 @@ use crate::{
 /// `None` before the first reading.
 pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     let account = thread.account.time.as_ref()?;
+    let clock = thread.account.clock.unwrap_or(clock);
     let last = account.last();
     Some(Vcpu {
         id: thread.id.vcpu(),
@@ -55,6 +57,7 @@ pub(super) fn vm(
     (clock, now_boottime_ns): (Clock, u64),
 ) -> Option<Vm> {
     vcpus.sort_unstable_by_key(|vcpu| (vcpu.index, vcpu.id));
+    let clock = entry.account.clock.unwrap_or(clock);
     let facts = entry.facts.as_ref();
     let platform = facts.map_or("", |facts| facts.platform);
     Some(Vm {
@@ -80,6 +83,7 @@ pub(super) fn vm(
 /// `None` where there is nothing to tell.
 pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let Departed { thread, vm_id, vm_gone, last, .. } = departed;
+    let clock = thread.account.clock.unwrap_or(clock);
     let read = thread.account.time.as_ref().map(|account| account.last().counters);
     // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
     let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
