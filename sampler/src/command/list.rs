@@ -140,8 +140,8 @@ impl Listed {
         const ABSENT: &str = "not on the command line";
         match self.cut {
             0 => ABSENT.to_owned(),
-            1 => format!("{ABSENT}; of one argument the first {MAX_ARG} bytes were looked at"),
-            cut => format!("{ABSENT}; of {cut} arguments the first {MAX_ARG} bytes were looked at"),
+            1 => format!("{ABSENT}; of one argument the first {MAX_ARG} bytes at most were looked at"),
+            cut => format!("{ABSENT}; of {cut} arguments the first {MAX_ARG} bytes at most were looked at"),
         }
     }
 

@@ -28,7 +28,7 @@ impl Clock {
         best.map_or(Self { boot_unix_ns: 0 }, |(_, clock)| clock)
     }
 
-    /// With the distance of now, where the host's clock was set or slewed since. Streams that begin from now
+    /// With the distance of now, where the host's clock was set since. Streams that begin from now
     /// on are to have it; those that exist keep theirs.
     #[must_use]
     pub fn renewed(self) -> Self {

@@ -181,7 +181,10 @@ impl OnCpu {
         step.is_observed = now.observed || step.unobserved_ns < run_ns;
         step.is_entered = true;
         if now.unentered {
+            // It never was in its guest as far as is known: what counted as the kernel's until that showed
+            // was both as well.
             step = step.without_entries();
+            self.total = self.total.without_entries();
         }
         self.early_poll_ns = early_poll.min(LONGEST_POLL_NS);
         self.step = step;
@@ -308,6 +311,15 @@ mod tests {
         let mut total = StateTimes::default();
         account.write_total(&mut total);
         assert_eq!((total.get(State::Guest), total.get(State::Run)), (None, Some(870)));
+        // Until it showed that entries are missing both were taken for the kernel's.
+        let mut early = OnCpu::follow(&told(0, 5, 0, 0));
+        advance(&mut early, &told(0, 65, 40, 0), 100);
+        advance(&mut early, &unentered(900, 100, 0), 1_000);
+        let mut total = StateTimes::default();
+        early.write_total(&mut total);
+        let of = |state| total.get(state);
+        assert_eq!([of(State::Guest), of(State::Kernel), of(State::Run)], [None, None, Some(60 + 940)]);
+        assert_eq!((of(State::Vmm), total.sum()), (Some(100), 1_100));
         // From the first entry on both are known.
         advance(&mut account, &told(700, 1_020, 200, 30), 1_000);
         assert_eq!(step(&account), [Some(700), Some(200), Some(100), Some(0), None]);

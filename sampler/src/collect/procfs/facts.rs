@@ -14,6 +14,9 @@ use super::{ProcError, ProcFs, TICK_NS, vanished};
 /// `fw_cfg`) says nothing of the guest.
 pub const MAX_ARG: usize = 8_192;
 
+/// Arguments that are kept. QEMU's are a few hundred; a process may have millions of empty ones.
+const MAX_ARGS: usize = 16_384;
+
 /// Bytes of a command line that are read. The kernel starts no program with more than 6 MiB of arguments and
 /// environment (`bprm_stack_limits()` in `fs/exec.c`, 2.6.23 to 7.2); a process may show more by `prctl`.
 const MAX_CMDLINE: u64 = 8 << 20;
@@ -29,7 +32,7 @@ pub struct ProcessFacts {
     pub exe: Option<Vec<u8>>,
     /// Arguments, the first being what the program was called as. Any bytes but NUL.
     pub args: Vec<Vec<u8>>,
-    /// Arguments of which no more than the first [`MAX_ARG`] bytes were kept.
+    /// Arguments of which no more than the first [`MAX_ARG`] bytes were kept, or nothing.
     pub cut: usize,
 }
 
@@ -94,8 +97,9 @@ fn split_cmdline(cmdline: &[u8]) -> (Vec<Vec<u8>>, usize) {
         return (Vec::new(), 0);
     }
     let args = || cmdline.split(|&byte| byte == 0);
-    let cut = args().filter(|arg| arg.len() > MAX_ARG).count();
-    (args().map(|arg| arg[..arg.len().min(MAX_ARG)].to_vec()).collect(), cut)
+    let cut = args().enumerate().filter(|(n, arg)| *n >= MAX_ARGS || arg.len() > MAX_ARG).count();
+    let kept = args().take(MAX_ARGS).map(|arg| arg[..arg.len().min(MAX_ARG)].to_vec());
+    (kept.collect(), cut)
 }
 
 #[cfg(test)]
@@ -142,6 +146,13 @@ mod tests {
         let (_root, proc) = fake(&vec![b'x'; MAX_CMDLINE as usize + 10], "/bin/x");
         let facts = proc.facts(9, START).unwrap();
         assert_eq!((facts.args.len(), facts.args[0].len(), facts.cut), (1, MAX_ARG, 1));
+    }
+
+    #[test]
+    fn millions_of_empty_arguments_take_no_memory() {
+        let (_root, proc) = fake(&vec![0; 3_000_000], "/bin/x");
+        let facts = proc.facts(9, START).unwrap();
+        assert_eq!((facts.args.len(), facts.cut), (MAX_ARGS, 3_000_000 - MAX_ARGS));
     }
 
     #[test]

@@ -44,6 +44,14 @@ pub enum WalkError {
     Read(Whose, io::Error),
 }
 
+impl WalkError {
+    /// Whether the kernel does not know what it was asked for.
+    fn is_unknown_parameter(&self) -> bool {
+        let Self::Attach(_, error) = self else { return false };
+        matches!(error.raw_os_error(), Some(libc::E2BIG | libc::EINVAL))
+    }
+}
+
 /// Whose threads one iterator visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
@@ -138,7 +146,7 @@ impl Walker {
     pub(super) fn pass(&mut self, ebpf: &Ebpf, reach: &Reach) -> Result<(), WalkError> {
         let program = program(ebpf)?.as_fd();
         if self.by_process.is_none() {
-            self.by_process = Some(self.probe(program));
+            self.by_process = self.probe(program);
         }
         self.begin();
         self.passes += 1;
@@ -178,17 +186,21 @@ impl Walker {
 
     /// Whether the kernel visits the threads of one process where it is asked to. Linux 6.1 and later do.
     /// Those before refuse, for they do not know the parameter; or they know another that is as long, and
-    /// visit the whole host.
-    fn probe(&mut self, program: BorrowedFd<'_>) -> bool {
+    /// visit the whole host. `None` where it failed for another reason: the next pass tries again.
+    fn probe(&mut self, program: BorrowedFd<'_>) -> Option<bool> {
         self.begin();
         let before = self.stats().threads;
         let own = own_threads();
-        if let Err(error) = visit(program, Whose::Process(process::id()), true) {
-            tracing::debug!(%error, "each walk visits the whole host");
-            return false;
+        match visit(program, Whose::Process(process::id()), true) {
+            Ok(()) => {
+                let visited = self.stats().threads - before;
+                Some((1..=own.max(own_threads())).contains(&visited))
+            }
+            Err(error) => {
+                tracing::debug!(%error, "this walk visits the whole host");
+                error.is_unknown_parameter().then_some(false)
+            }
         }
-        let visited = self.stats().threads - before;
-        (1..=own.max(own_threads())).contains(&visited)
     }
 }
 
@@ -259,5 +271,8 @@ mod tests {
             "{text}"
         );
         assert!(WalkError::Missing.to_string().contains(PROGRAM));
+        assert!(!error.is_unknown_parameter(), "there was no room, this time");
+        let refused = io::Error::from_raw_os_error(libc::E2BIG);
+        assert!(WalkError::Attach(Whose::Process(7), refused).is_unknown_parameter());
     }
 }

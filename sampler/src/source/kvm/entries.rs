@@ -18,17 +18,22 @@ const EXITS: u64 = 1_000;
 pub(super) struct Entries {
     /// Of one vCPU at least they are missing: of others that have shown none they most likely are too.
     are_missing: bool,
+    /// Of one at least they are told. One module runs all guests, so a vCPU without any has not entered yet.
+    are_told: bool,
 }
 
 impl Entries {
     /// The hooks are not attached any more: the next module may be another.
     pub(super) fn reset(&mut self) {
-        self.are_missing = false;
+        *self = Self::default();
     }
 
     /// Whether a vCPU's entries are missing in what the walk found.
     pub(super) fn are_missing_of(&mut self, record: &WalkRecord) -> bool {
         if record.modes_ns[Mode::Guest as usize] != 0 {
+            *self = Self { are_missing: false, are_told: true };
+        }
+        if self.are_told {
             return false;
         }
         let is_busy = record.modes_ns[Mode::Kernel as usize] >= KERNEL_NS
@@ -66,6 +71,9 @@ mod tests {
         assert!(entries.are_missing_of(&record(0, 50_000_000, 5_000)));
         assert!(entries.are_missing_of(&record(0, 0, 0)), "the same module");
         assert!(!entries.are_missing_of(&record(1, 50_000_000, 5_000)), "it was entered");
+        assert!(!entries.are_missing_of(&record(0, 50_000_000, 5_000)), "so the module tells");
+        entries.reset();
+        assert!(entries.are_missing_of(&record(0, 50_000_000, 5_000)), "another module");
         entries.reset();
         assert!(!entries.are_missing_of(&record(0, 0, 0)));
     }
