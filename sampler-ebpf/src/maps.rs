@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use sampler_ebpf::abi::{
     CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS,
-    MAX_SLOTS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares, SlotShares, Timeline,
-    VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
+    MAX_SLOTS, MAX_VCPU_FILES, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares, SlotShares,
+    Timeline, VMMS_PER_WORD, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
 };
 use sampler_ebpf::{
     occupancy::place,
@@ -94,6 +94,14 @@ static VMMS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Helper threads that the last walk found, listed from the first record on.
 #[map]
 static HELPERS: Array<HelperRecord> = Array::with_max_entries(MAX_HELPERS, BPF_F_MMAPABLE);
+
+/// Descriptors of vCPUs that the last look found, listed from the first record on.
+#[map]
+static VCPU_FILES: Array<VcpuFile> = Array::with_max_entries(MAX_VCPU_FILES, BPF_F_MMAPABLE);
+
+/// One entry: how many those are.
+#[map]
+static VCPU_FILE_COUNTS: Array<VcpuFiles> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// One entry: the walk's number, and its clock.
 #[map]
@@ -236,6 +244,18 @@ pub(crate) fn is_vmm(tgid: u32) -> bool {
 #[inline(always)]
 pub(crate) fn helper_record(index: u32) -> Option<Shared<HelperRecord>> {
     value(&HELPERS, index)
+}
+
+/// A record for a vCPU's descriptor.
+#[inline(always)]
+pub(crate) fn vcpu_file(index: u32) -> Option<Shared<VcpuFile>> {
+    value(&VCPU_FILES, index)
+}
+
+/// How many descriptors of vCPUs are listed.
+#[inline(always)]
+pub(crate) fn vcpu_files() -> Option<Shared<VcpuFiles>> {
+    value(&VCPU_FILE_COUNTS, 0)
 }
 
 /// The walk's control block.

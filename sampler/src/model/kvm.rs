@@ -82,6 +82,12 @@ impl KvmCounts {
         Self::of(self.kept & earlier.kept, |n| self.counts[n].saturating_sub(earlier.counts[n]))
     }
 
+    /// Whether no count is higher than in another.
+    #[must_use]
+    pub fn is_nowhere_above(&self, other: &Self) -> bool {
+        (0..KVM_STATS.len()).all(|n| self.at(n) <= other.at(n))
+    }
+
     fn of(kept: u32, count: impl Fn(usize) -> u64) -> Self {
         let counts = std::array::from_fn(|n| if kept >> n & 1 == 0 { 0 } else { count(n) });
         Self { counts, kept }
@@ -103,5 +109,7 @@ mod tests {
         assert_eq!(added.iter().count(), KVM_STATS.len() - 1);
         let sum = KvmCounts::default().plus(&added).plus(&added);
         assert_eq!((sum.get(KvmStat::Exits), sum.get(KvmStat::NestedRuns)), (Some(4), None));
+        assert!(before.is_nowhere_above(&after) && before.is_nowhere_above(&before));
+        assert!(!after.is_nowhere_above(&before));
     }
 }

@@ -375,6 +375,13 @@ sampler_stats! {
     UpDown vms_lowered, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.
     Counter threads_replaced, "{thread}";
+    /// Times that a thread which runs a vCPU was seen to run another one.
+    Counter threads_turned, "{thread}";
+    /// Descriptors visited in search of vCPUs that do not run.
+    Counter looked_files, "{descriptor}";
+    /// Descriptors of vCPUs that a look found and had no room for: that a vCPU has ended while its thread
+    /// lives on is not known then.
+    Counter vcpu_files_dropped, "{descriptor}";
     /// Threads that a walk could not read because they switched at each attempt.
     Counter walk_torn, "{reading}";
     /// Helper threads that a walk found and had no room for.

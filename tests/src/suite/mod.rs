@@ -6,6 +6,7 @@ mod clock;
 mod co_stop;
 mod delivery;
 mod demo;
+mod descriptors;
 mod distributions;
 mod exact;
 mod exits;
@@ -268,6 +269,20 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: clock::LIMIT,
         run: clock::slews,
+    },
+    Test {
+        name: "descriptors.of-what-does-not-run",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: descriptors::LIMIT,
+        run: descriptors::of_what_does_not_run,
+    },
+    Test {
+        name: "descriptors.of-two-vms-of-one-thread",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: descriptors::LIMIT,
+        run: descriptors::of_two_vms_of_one_thread,
     },
     Test {
         name: "restart.under-a-living-guest",

@@ -50,6 +50,24 @@ macro_rules! task_members {
             TaskNivcsw = "task_struct"."nivcsw", &[8], true;
             /// The `struct pid` of the thread.
             TaskThreadPid = "task_struct"."thread_pid", &[8], true;
+            /// The process's address space.
+            TaskMm = "task_struct"."mm", &[8], false;
+            /// The thread's entries in the lists of its `struct pid`s, that of its own id first.
+            TaskPidLinks = "task_struct"."pid_links", &[64], false;
+            /// Lists of those that a `struct pid` names, the thread of that id first.
+            PidTasks = "pid"."tasks", &[32], false;
+            /// The inode of an open file.
+            FileInode = "file"."f_inode", &[8], false;
+            /// The directory entry of an open file.
+            FileDentry = "file"."f_path.dentry", &[8], false;
+            /// What an open file stands for, to whoever made it.
+            FilePrivate = "file"."private_data", &[8], false;
+            /// The file system of an inode.
+            InodeSb = "inode"."i_sb", &[8], false;
+            /// Which file system it is.
+            SbMagic = "super_block"."s_magic", &[8], false;
+            /// Name of a directory entry.
+            DentryName = "dentry"."d_name.name", &[8], false;
             /// State word up to 5.13, a signed long.
             TaskStateOld = "task_struct"."state", &[8], false;
             /// State word from 5.14 on.

@@ -14,6 +14,17 @@ const PROCESS: u64 = 8;
 /// Longest time between two walks over the whole host.
 const HOST_EVERY: Duration = Duration::from_secs(10);
 
+/// Longest time between two looks at the descriptors of VMMs: within it is found that a VM has ended whose
+/// threads live on.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The same of the whole host: within it guests are found that were never run. A host has more descriptors
+/// than threads.
+const LOOK_AT_HOST_EVERY: Duration = Duration::from_secs(60);
+
+/// Shortest time between two looks at VMMs, where there is a reason to look early.
+const LOOK_APART: Duration = Duration::from_secs(1);
+
 /// When the whole host was walked, by `CLOCK_BOOTTIME` in ns, and when it is to be walked again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HostWalks {
@@ -58,6 +69,43 @@ impl HostWalks {
     }
 }
 
+/// When the descriptors of vCPUs were looked at, by `CLOCK_BOOTTIME` in ns, and whose are to be looked at
+/// next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Looks {
+    any_ns: Option<u64>,
+    host_ns: Option<u64>,
+    is_wanted: bool,
+}
+
+impl Looks {
+    /// Lets the VMMs be looked at soon.
+    pub(super) const fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
+    /// Whose descriptors are to be looked at now; `None` where it is not time yet. `vmms` are the processes
+    /// that are known to have vCPUs, where the kernel visits single processes.
+    pub(super) fn due(&self, now_ns: u64, vmms: Option<BTreeSet<u32>>) -> Option<Reach> {
+        let is_past = |last: Option<u64>, every: Duration| {
+            last.is_none_or(|last| now_ns.saturating_sub(last) >= every.as_nanos() as u64)
+        };
+        if is_past(self.host_ns, LOOK_AT_HOST_EVERY) {
+            return Some(Reach::Host);
+        }
+        let is_due = is_past(self.any_ns, LOOK_EVERY) || self.is_wanted && is_past(self.any_ns, LOOK_APART);
+        vmms.filter(|vmms| is_due && !vmms.is_empty()).map(Reach::Processes)
+    }
+
+    pub(super) fn done(&mut self, reach: &Reach, began_ns: u64) {
+        self.any_ns = Some(began_ns);
+        self.is_wanted = false;
+        if *reach == Reach::Host {
+            self.host_ns = Some(began_ns);
+        }
+    }
+}
+
 /// The cheaper way to visit these processes, which have so many threads.
 pub(super) fn cheaper(processes: BTreeSet<u32>, threads: u64, host_threads: u64) -> Reach {
     let cost = (processes.len() as u64).saturating_mul(PROCESS).saturating_add(threads);
@@ -97,6 +145,25 @@ mod tests {
         let mut always = walks;
         always.set_always(true);
         assert!(always.is_due(2 * SECOND, None));
+    }
+
+    #[test]
+    fn descriptors_are_looked_at_now_and_then() {
+        let mut looks = Looks::default();
+        let vmms = || Some(BTreeSet::from([7]));
+        assert_eq!(looks.due(0, vmms()), Some(Reach::Host), "nothing is known yet");
+        looks.done(&Reach::Host, SECOND);
+        assert_eq!(looks.due(10 * SECOND, vmms()), None);
+        assert_eq!(looks.due(11 * SECOND, vmms()), vmms().map(Reach::Processes));
+        assert_eq!(looks.due(11 * SECOND, Some(BTreeSet::new())), None, "no guests");
+        assert_eq!(looks.due(11 * SECOND, None), None, "this kernel visits the whole host alone");
+        assert_eq!(looks.due(61 * SECOND, None), Some(Reach::Host));
+        looks.want();
+        assert_eq!(looks.due(SECOND + 1, vmms()), None, "not again at once");
+        assert_eq!(looks.due(2 * SECOND, vmms()), vmms().map(Reach::Processes));
+        looks.done(&Reach::Processes(BTreeSet::from([7])), 2 * SECOND);
+        assert_eq!(looks.due(4 * SECOND, vmms()), None);
+        assert_eq!(looks.due(61 * SECOND, vmms()), Some(Reach::Host));
     }
 
     #[test]

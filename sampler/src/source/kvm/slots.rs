@@ -4,6 +4,7 @@
 //! out of order across a reused pid, or not at all; none of that may leak a slot or mix two streams.
 
 mod entries;
+mod idle;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,6 +13,7 @@ use sampler_ebpf::abi::{COUNTERS, Event};
 use super::identity::{KvmGuest, ThreadId};
 pub use entries::Action;
 pub(super) use entries::{Departed, Open, Thread, VmEntry};
+pub(super) use idle::{EndedIdle, Idle};
 
 use crate::source::GuestFacts;
 
@@ -22,6 +24,13 @@ pub struct Slots<A, B> {
     threads: BTreeMap<u32, Thread<A>>,
     vms: BTreeMap<KvmGuest, VmEntry<B>>,
     vcpus: BTreeMap<(KvmGuest, u32), u32>,
+    /// vCPUs that no followed thread runs.
+    idle: BTreeMap<(KvmGuest, u32), Idle<A>>,
+    ended_idle: Vec<EndedIdle<A>>,
+    /// By start and id of a process: the number of its next VM, where one is known to have ended while the
+    /// process lived on.
+    next_vms: BTreeMap<(u64, u32), u32>,
+    threads_turned: u64,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
     free: std::collections::VecDeque<u16>,
     /// Threads without a slot because none was free.
@@ -45,6 +54,10 @@ impl<A: Open, B: Open> Slots<A, B> {
             threads: BTreeMap::new(),
             vms: BTreeMap::new(),
             vcpus: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            ended_idle: Vec::new(),
+            next_vms: BTreeMap::new(),
+            threads_turned: 0,
             free: (1..=last).collect(),
             refused: BTreeMap::new(),
             unidentified: Vec::new(),
@@ -62,11 +75,15 @@ impl<A: Open, B: Open> Slots<A, B> {
         let id = ThreadId { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
         if let Some(thread) = self.threads.get(&event.tid) {
             if thread.task == event.task && thread.id == id {
-                self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
-                return;
+                if thread.vcpu == event.vcpu {
+                    self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
+                    return;
+                }
+                self.turn(event);
+            } else {
+                // The pid was used again and the end of its earlier owner was lost or is still to come.
+                self.remove(event.tid, false);
             }
-            // The pid was used again and the end of its earlier owner was lost or is still to come.
-            self.remove(event.tid, false);
         }
         let vm = self.vm_key(event);
         if let Some(other) = self.vcpus.get(&(vm, event.vcpu_id)).copied() {
@@ -235,6 +252,12 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.threads_replaced
     }
 
+    /// Times that a followed thread was seen to run another vCPU than before.
+    #[must_use]
+    pub const fn threads_turned(&self) -> u64 {
+        self.threads_turned
+    }
+
     /// Every slot is either free or in use by exactly one thread: what no sequence of events may break.
     #[must_use]
     pub fn slots_add_up(&self) -> bool {
@@ -246,20 +269,10 @@ impl<A: Open, B: Open> Slots<A, B> {
     }
 
     fn follow(&mut self, event: &Event, id: ThreadId, vm: KvmGuest, slot: u16) {
-        let entry = self.vms.entry(vm).or_insert_with(|| {
-            self.unidentified.push(vm);
-            VmEntry {
-                id: None,
-                facts: None,
-                waited: 0,
-                observed: false,
-                seen_boottime_ns: event.at_boottime_ns,
-                account: B::open(event),
-                kvm: event.kvm,
-                threads: 0,
-            }
-        });
+        let was_idle = self.idle.remove(&(vm, event.vcpu_id)).is_some();
+        let entry = self.vm_of(vm, event);
         entry.threads += 1;
+        entry.idle -= u32::from(was_idle);
         let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none();
         let thread = Thread {
             slot,
@@ -267,6 +280,7 @@ impl<A: Open, B: Open> Slots<A, B> {
             id,
             vm,
             index: event.vcpu_id,
+            vcpu: event.vcpu,
             start_monotonic_ns: event.start_time_ns,
             seen_boottime_ns: event.at_boottime_ns,
             is_first,
@@ -292,7 +306,7 @@ impl<A: Open, B: Open> Slots<A, B> {
             vm.threads -= 1;
             vm_id.clone_from(&vm.id);
             // A VM whose only vCPU changes its thread is still the same VM.
-            vm_gone = vm.threads == 0 && !replaced;
+            vm_gone = vm.is_over() && !replaced;
         }
         if vm_gone {
             self.vms.remove(&thread.vm);
@@ -300,13 +314,34 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.departed.push(Departed { thread, vm_id, vm_gone, replaced, last: None });
     }
 
+    /// A VM, which begins with this event if it is new.
+    fn vm_of(&mut self, vm: KvmGuest, event: &Event) -> &mut VmEntry<B> {
+        self.vms.entry(vm).or_insert_with(|| {
+            self.unidentified.push(vm);
+            VmEntry {
+                id: None,
+                facts: None,
+                waited: 0,
+                observed: false,
+                seen_boottime_ns: event.at_boottime_ns,
+                account: B::open(event),
+                kvm: event.kvm,
+                threads: 0,
+                idle: 0,
+            }
+        })
+    }
+
     /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
-        let key = |nth| KvmGuest { pid: event.tgid, start_boottime_ns: event.leader_start_boottime_ns, nth };
-        (0..)
-            .map(key)
-            .find(|key| self.vms.get(key).is_none_or(|vm| vm.kvm == event.kvm))
-            .unwrap_or_else(|| key(u32::MAX))
+        let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
+        let next = self.next_vms.get(&(start_boottime_ns, pid)).copied().unwrap_or(0);
+        let key = |nth| KvmGuest { pid, start_boottime_ns, nth };
+        let may_be = |key: &KvmGuest| match self.vms.get(key) {
+            Some(vm) => vm.kvm == event.kvm,
+            None => key.nth >= next,
+        };
+        (0..).map(key).find(may_be).unwrap_or_else(|| key(u32::MAX))
     }
 }
 

@@ -32,6 +32,7 @@ impl Kvm {
     pub fn look(&mut self) -> Result<(), CollectError> {
         self.collector.walk(&Reach::Host)?;
         self.drain();
+        self.look_at_files();
         Ok(())
     }
 
@@ -44,6 +45,7 @@ impl Kvm {
     pub(super) fn walk(&mut self) -> Result<Began, CollectError> {
         let reach = self.reach();
         let any = self.pass(Collector::walk, &reach)?;
+        self.look_at_files();
         let mut began = Began { any, host: (reach == Reach::Host).then_some(any) };
         for _ in 1..PASSES {
             let unread = self.slots.threads().filter(|thread| !self.collector.is_read(thread.slot));
@@ -77,6 +79,30 @@ impl Kvm {
         }
         self.drain();
         Ok(began)
+    }
+
+    /// Looks at the VMMs' descriptors with the next reading, and not only when it is time.
+    pub const fn look_soon(&mut self) {
+        self.looks.want();
+    }
+
+    /// Looks at the descriptors of vCPUs, if it is time. Where that fails there are snapshots all the same.
+    fn look_at_files(&mut self) {
+        let vmms =
+            self.collector.visits_processes().then(|| self.slots.vms().map(|(key, _)| key.pid).collect());
+        let began = self.clock.boottime_ns();
+        let Some(reach) = self.looks.due(began, vmms) else { return };
+        self.looks.done(&reach, began);
+        match self.collector.look_at_files(reach) {
+            Ok(Some(listed)) => {
+                // The threads that it has announced come first: what they run is not idle.
+                self.drain();
+                self.slots.listed(&listed, began);
+                self.apply_actions();
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "vCPUs that do not run were not looked for"),
+        }
     }
 
     /// Adds up what the helper threads that the walk listed did.
