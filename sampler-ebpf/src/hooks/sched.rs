@@ -63,12 +63,23 @@ fn on_switch<A: Access>(ctx: &impl EbpfContext, preempted: u64, prev: Object, ne
         return between_strangers::<A>(cpu, prev, next);
     }
     let now = clock::<A>(prev);
-    let leaves =
-        switch_out::<A>(ctx, &Leaving { cpu, preempted: preempted != 0, task: prev, pid, notifier, now });
+    let leaving = Leaving { cpu, preempted: preempted != 0, task: prev, pid, notifier, now };
+    let leaves = switch_out::<A>(ctx, &leaving);
     let comes = followed(next, next_pid);
-    if leaves.is_none() && comes.is_none() {
-        return between_strangers::<A>(cpu, prev, next);
+    if leaves.is_some() || comes.is_some() {
+        with_vcpus::<A>(&leaving, leaves, next, comes);
+    } else {
+        between_strangers::<A>(cpu, prev, next);
     }
+    if state::<A>(prev) & TASK_DEAD != 0 {
+        bury::<A>(ctx, &leaving);
+    }
+}
+
+/// A switch between threads of which one or both are followed.
+#[inline(always)]
+fn with_vcpus<A: Access>(leaving: &Leaving, leaves: Option<Known>, next: Object, comes: Option<Known>) {
+    let &Leaving { cpu, task: prev, notifier, now, .. } = leaving;
     modes::switch(
         leaves.map(|known| Switched {
             modes: known.modes,
@@ -150,7 +161,6 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Kn
     let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return None };
     let index = entry.load();
     let state = state::<A>(task);
-    let dead = state & TASK_DEAD != 0;
     let known = own_slot(index, task);
     if known.is_none() && index != NO_SLOT && index != SLOT_PENDING {
         bump!(stats.stale_slots, 1);
@@ -171,7 +181,7 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Kn
             bump!(stats.missed_moves, missed.moves);
             bump!(stats.missed_ns, missed.ns);
         }
-    } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
+    } else if index != SLOT_PENDING && notifier != 0 && runs_vcpu::<A>(task, notifier) {
         let seen = Seen {
             sched_ns: now,
             left: how_left(preempted, state, task, notifier),
@@ -181,12 +191,24 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Kn
         if sent { field!(stats.announced) } else { field!(stats.events_lost) }.bump(1);
         return None;
     }
-    if dead && index != NO_SLOT {
-        entry.store(NO_SLOT);
-        let sent = gone::<A>(ctx, task, pid);
-        if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
-    }
     known
+}
+
+/// Tells that a thread has left its CPU for the last time. After all that is written about it: user space may
+/// give its slot to another thread while this program still runs.
+#[inline(always)]
+fn bury<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) {
+    let &Leaving { cpu, task, pid, .. } = leaving;
+    if !may_have_slot(pid) {
+        return;
+    }
+    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return };
+    if entry.load() == NO_SLOT {
+        return;
+    }
+    entry.store(NO_SLOT);
+    let sent = gone::<A>(ctx, task, pid);
+    if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
 }
 
 /// A thread that is preempted stays on its queue whatever it was about to do.

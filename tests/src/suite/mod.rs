@@ -12,6 +12,7 @@ mod exits;
 mod guest_steal;
 mod helpers;
 mod kvm_counts;
+mod last_words;
 mod levels;
 mod linux_guest;
 mod modes;
@@ -261,6 +262,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: clock::LIMIT,
         run: clock::steps,
+    },
+    Test {
+        name: "churn.the-end-is-told-last",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
+        limit: last_words::LIMIT,
+        run: last_words::the_end,
     },
     Test {
         name: "clock.is-slewed-while-we-sample",
