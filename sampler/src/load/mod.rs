@@ -7,8 +7,7 @@ mod exits;
 mod hooks;
 mod offsets;
 mod section;
-
-use std::path::Path;
+mod types;
 
 use aya::{Ebpf, EbpfLoader};
 use sampler_ebpf::abi::{CHECKPOINTS, MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
@@ -23,8 +22,7 @@ pub use hooks::{Attach, HOOKS, Hook, KVM_EXIT, MAY_BE_PREEMPTED, TracepointError
 pub use offsets::{ShapeError, resolve};
 pub use section::SectionError;
 pub(crate) use section::publish;
-
-use crate::kernel::btf::{Btf, BtfError, VMLINUX};
+use types::Types;
 
 /// The programs, built with this binary.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
@@ -60,12 +58,12 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses one that the others are no use without; none is attached then.
     pub fn attach_to_kvm(&mut self) -> Result<(), LoadError> {
-        let btf = Btf::read(Path::new(VMLINUX))?;
-        let published = exits::publish(&mut self.ebpf, &btf)?;
+        let types = Types::running()?;
+        let published = exits::publish(&mut self.ebpf, &types)?;
         self.processor = published.processor;
-        let (btf, types) = (with_kvm(btf)?, KernelTypes::default());
+        let (btf, kernel_types) = (types.all(), KernelTypes::default());
         self.attached_to_kvm =
-            attach::attach_all(&mut self.ebpf, &btf, &types, (HOOKS, When::Guests), |hook| hook.ways)?;
+            attach::attach_all(&mut self.ebpf, btf, &kernel_types, (HOOKS, When::Guests), |hook| hook.ways)?;
         let reads = |attached: &Attached| attached.way.program() == READS_REASONS;
         if !published.reasons && self.attached_to_kvm.iter().any(reads) {
             tracing::warn!(
@@ -130,11 +128,9 @@ fn load_hooks(
     options: Options,
     ways: attach::Ways,
 ) -> Result<Loaded, LoadError> {
-    let btf = Btf::read(Path::new(VMLINUX))?;
-    let offsets = resolve(&btf)?;
-    let mut ebpf = load_object(object, offsets, options)?;
-    let types = KernelTypes::default();
-    let attached = attach::attach_all(&mut ebpf, &btf, &types, (hooks, When::Start), ways)?;
+    let Prepared { types, offsets, mut ebpf } = prepare(object, options)?;
+    let kernel_types = KernelTypes::default();
+    let attached = attach::attach_all(&mut ebpf, types.all(), &kernel_types, (hooks, When::Start), ways)?;
     Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
 }
 
@@ -144,10 +140,9 @@ fn load_hooks(
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
-    let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(OBJECT, resolve(&btf)?, options)?;
-    let types = KernelTypes::default();
-    Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &types)).collect())
+    let Prepared { types, mut ebpf, .. } = prepare(OBJECT, options)?;
+    let kernel_types = KernelTypes::default();
+    Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, types.all(), &kernel_types)).collect())
 }
 
 /// Whether a hook that can be attached in this way tells why guests exit: the kernel passes the reason, or
@@ -156,7 +151,7 @@ pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
 /// # Errors
 /// When the kernel's types cannot be read.
 pub fn tells_reasons(way: Attach) -> Result<bool, LoadError> {
-    Ok(way.program() != READS_REASONS || exits::are_published(&Btf::read(Path::new(VMLINUX))?)?)
+    Ok(way.program() != READS_REASONS || exits::are_published(&Types::running()?)?)
 }
 
 /// What the kernel says of every program in the object.
@@ -179,19 +174,29 @@ pub fn probe_programs(
     hooks: &'static [Hook],
     options: Options,
 ) -> Result<ProgramReport, LoadError> {
-    let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(object, resolve(&btf)?, options)?;
-    let types = KernelTypes::default();
+    let Prepared { types, mut ebpf, .. } = prepare(object, options)?;
+    let kernel_types = KernelTypes::default();
     let all = hooks.iter().flat_map(|hook| hook.ways.iter().map(|way| (hook.name, *way)));
-    let ways: Vec<_> = all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &btf, &types)).collect();
+    let mut probe = |hook, way| attach::probe_way(&mut ebpf, hook, way, types.all(), &kernel_types);
+    let ways: Vec<_> = all.map(|(hook, way)| probe(hook, way)).collect();
     let is_unused = |name: &String| !ways.iter().any(|probe| probe.way.program() == name);
     let unused = ebpf.programs().map(|(name, _)| name.to_owned()).filter(is_unused).collect();
     Ok(ProgramReport { ways, unused })
 }
 
-/// The kernel's types with those of KVM's module, where that is loaded and publishes them.
-fn with_kvm(vmlinux: Btf) -> Result<Btf, BtfError> {
-    Ok(vmlinux.with_module("kvm")?.unwrap_or(vmlinux))
+/// An object that knows the running kernel, with nothing attached.
+struct Prepared {
+    types: Types,
+    offsets: Offsets,
+    ebpf: Ebpf,
+}
+
+/// The one way to it, for the sampler's start and for all that says beforehand how that would go.
+fn prepare(object: &[u8], options: Options) -> Result<Prepared, LoadError> {
+    let types = Types::running()?;
+    let offsets = types.offsets()?;
+    let ebpf = load_object(object, offsets, options)?;
+    Ok(Prepared { types, offsets, ebpf })
 }
 
 fn load_object(object: &[u8], offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {

@@ -2,6 +2,7 @@
 
 mod attribution;
 mod churn;
+mod classes;
 mod clock;
 mod co_stop;
 mod delivery;
@@ -13,6 +14,7 @@ mod exits;
 mod guest_steal;
 mod helpers;
 mod kvm_counts;
+mod last_words;
 mod levels;
 mod linux_guest;
 mod modes;
@@ -235,6 +237,20 @@ pub static TESTS: &[Test] = &[
         run: throttled::by_a_quota,
     },
     Test {
+        name: "states.throttled-deadline",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: classes::LIMIT,
+        run: classes::deadline,
+    },
+    Test {
+        name: "states.throttled-not-real-time",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::CpuQuota],
+        limit: classes::LIMIT,
+        run: classes::real_time,
+    },
+    Test {
         name: "steal.by-whom",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
@@ -262,6 +278,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: clock::LIMIT,
         run: clock::steps,
+    },
+    Test {
+        name: "churn.the-end-is-told-last",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
+        limit: last_words::LIMIT,
+        run: last_words::the_end,
     },
     Test {
         name: "clock.is-slewed-while-we-sample",
