@@ -16,7 +16,7 @@ use super::{
     slot::{Departure, amend, arrive, leave},
 };
 use crate::{
-    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot},
+    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot, switches_tell},
     shared::{Shared, bump, field, load},
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
@@ -171,7 +171,12 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Kn
             bump!(stats.missed_moves, missed.moves);
             bump!(stats.missed_ns, missed.ns);
         }
-    } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
+    } else if switches_tell()
+        && index != SLOT_PENDING
+        && notifier != 0
+        && !dead
+        && runs_vcpu::<A>(task, notifier)
+    {
         let seen = Seen {
             sched_ns: now,
             left: how_left(preempted, state, task, notifier),
@@ -182,9 +187,12 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Kn
         return None;
     }
     if dead && index != NO_SLOT {
+        // Whether or not it can be told: another thread may have this id soon.
         entry.store(NO_SLOT);
-        let sent = gone::<A>(ctx, task, pid);
-        if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
+        if switches_tell() {
+            let sent = gone::<A>(ctx, task, pid);
+            if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
+        }
     }
     known
 }

@@ -24,7 +24,10 @@ pub use offsets::{ShapeError, resolve};
 pub use section::SectionError;
 pub(crate) use section::publish;
 
-use crate::kernel::btf::{Btf, BtfError, VMLINUX};
+use crate::kernel::{
+    btf::{Btf, BtfError, VMLINUX},
+    ring::RingLock,
+};
 
 /// The programs, built with this binary.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
@@ -40,6 +43,15 @@ pub struct Options {
     pub possible_cpus: u32,
 }
 
+/// Who tells of births and deaths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// The scheduler's hooks and walks; walks alone where the kernel's types do not let the hooks.
+    Allowed,
+    /// Walks alone, on every kernel.
+    WalksAlone,
+}
+
 /// Programs at work: dropping it detaches them.
 pub struct Loaded {
     /// The object with its maps and programs.
@@ -52,6 +64,8 @@ pub struct Loaded {
     pub processor: Option<Processor>,
     /// Where the members are that the programs read.
     pub offsets: Offsets,
+    /// Whether the scheduler's hooks tell of births and deaths; where not, walks alone do.
+    pub switches_tell: bool,
 }
 
 impl Loaded {
@@ -100,7 +114,16 @@ impl Loaded {
 /// # Errors
 /// Names the kernel member, the map or the hook that stood in the way.
 pub fn load(options: Options) -> Result<Loaded, LoadError> {
-    load_by(options, |hook| hook.ways)
+    load_by(options, Telling::Allowed, |hook| hook.ways)
+}
+
+/// As [`load`], but no scheduler's hook tells of births and deaths: what a kernel gets whose ring has a lock
+/// that sleeps.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_told_by_walks(options: Options) -> Result<Loaded, LoadError> {
+    load_by(options, Telling::WalksAlone, |hook| hook.ways)
 }
 
 /// As [`load`], but attaches each hook by the last of its ways alone: what a kernel gets that refuses all
@@ -109,11 +132,11 @@ pub fn load(options: Options) -> Result<Loaded, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_fallback(options: Options) -> Result<Loaded, LoadError> {
-    load_by(options, |hook| &hook.ways[hook.ways.len().saturating_sub(1)..])
+    load_by(options, Telling::Allowed, |hook| &hook.ways[hook.ways.len().saturating_sub(1)..])
 }
 
-fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
-    load_hooks(OBJECT, HOOKS, options, ways)
+fn load_by(options: Options, telling: Telling, ways: attach::Ways) -> Result<Loaded, LoadError> {
+    load_hooks(OBJECT, HOOKS, (options, telling), ways)
 }
 
 /// As [`load`], of another object with the same maps, by hooks of its own: what benchmarks compare with.
@@ -121,21 +144,28 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_others(object: &[u8], hooks: &'static [Hook], options: Options) -> Result<Loaded, LoadError> {
-    load_hooks(object, hooks, options, |hook| hook.ways)
+    load_hooks(object, hooks, (options, Telling::Allowed), |hook| hook.ways)
 }
 
 fn load_hooks(
     object: &[u8],
     hooks: &'static [Hook],
-    options: Options,
+    (options, telling): (Options, Telling),
     ways: attach::Ways,
 ) -> Result<Loaded, LoadError> {
     let btf = Btf::read(Path::new(VMLINUX))?;
-    let offsets = resolve(&btf)?;
-    let mut ebpf = load_object(object, offsets, options)?;
+    let constants = Constants::of(&btf, telling)?;
+    let mut ebpf = load_object(object, &constants, options)?;
     let types = KernelTypes::default();
     let attached = attach::attach_all(&mut ebpf, &btf, &types, (hooks, When::Start), ways)?;
-    Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
+    let Constants { offsets, switches_tell, obstacle } = constants;
+    if let Some(obstacle) = obstacle {
+        tracing::warn!(
+            "births and deaths of vCPUs are found by the walk of each snapshot alone: {obstacle}; no scheduler's \
+             hook may take it; ends show two snapshots late"
+        );
+    }
+    Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets, switches_tell })
 }
 
 /// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached
@@ -145,7 +175,7 @@ fn load_hooks(
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(OBJECT, resolve(&btf)?, options)?;
+    let mut ebpf = load_object(OBJECT, &Constants::of(&btf, Telling::Allowed)?, options)?;
     let types = KernelTypes::default();
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &types)).collect())
 }
@@ -177,10 +207,10 @@ pub struct ProgramReport {
 pub fn probe_programs(
     object: &[u8],
     hooks: &'static [Hook],
-    options: Options,
+    (options, telling): (Options, Telling),
 ) -> Result<ProgramReport, LoadError> {
     let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(object, resolve(&btf)?, options)?;
+    let mut ebpf = load_object(object, &Constants::of(&btf, telling)?, options)?;
     let types = KernelTypes::default();
     let all = hooks.iter().flat_map(|hook| hook.ways.iter().map(|way| (hook.name, *way)));
     let ways: Vec<_> = all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &btf, &types)).collect();
@@ -194,11 +224,28 @@ fn with_kvm(vmlinux: Btf) -> Result<Btf, BtfError> {
     Ok(vmlinux.with_module("kvm")?.unwrap_or(vmlinux))
 }
 
-fn load_object(object: &[u8], offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
+/// What the programs are given that never changes: the verifier knows it.
+struct Constants {
+    offsets: Offsets,
+    switches_tell: bool,
+    /// Why the kernel's types do not let the scheduler's hooks tell of births and deaths.
+    obstacle: Option<String>,
+}
+
+impl Constants {
+    fn of(btf: &Btf, telling: Telling) -> Result<Self, ShapeError> {
+        let obstacle = RingLock::of(btf).obstacle();
+        let switches_tell = obstacle.is_none() && telling == Telling::Allowed;
+        Ok(Self { offsets: resolve(btf)?, switches_tell, obstacle })
+    }
+}
+
+fn load_object(object: &[u8], constants: &Constants, options: Options) -> Result<Ebpf, LoadError> {
     let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);
     let cpus = options.possible_cpus.clamp(1, MAX_CPUS);
     Ok(EbpfLoader::new()
-        .override_global("OFFSETS", &offsets.at[..], true)
+        .override_global("OFFSETS", &constants.offsets.at[..], true)
+        .override_global("SWITCHES_TELL", &u32::from(constants.switches_tell), true)
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .map_max_entries("PIDS", pid_blocks)
         .map_max_entries("VMMS", options.pid_max.div_ceil(VMMS_PER_WORD).max(1))

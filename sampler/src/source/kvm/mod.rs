@@ -113,6 +113,7 @@ impl Kvm {
             at_boottime_ns: clock.boottime_ns(),
             interval_ns: 0,
         };
+        source.host_walks.set_alone(!source.collector.switches_tell());
         source.set_interval(INTERVAL)?;
         source.look()?;
         Ok(source)
@@ -296,7 +297,7 @@ impl Kvm {
         let pass = Pass::new(collector, features, hooks.kinds(), entries, *last_monotonic_ns, *clock);
         for tid in pass.run(slots, stats) {
             stats.gone_by_walk += 1;
-            slots.lost(tid);
+            slots.lost(tid, |slot, task| readings::last_counts(collector, slot, task));
         }
         slots.offer_again();
         for action in slots.take_actions() {
@@ -418,7 +419,7 @@ fn dispatch(collector: &Collector, slots: &mut Slots, event: &Event) {
     if event.kind == EventKind::VcpuSeen as u32 {
         slots.seen(event);
     } else if event.kind == EventKind::ThreadGone as u32 {
-        slots.gone(event, |slot| readings::last_counts(collector, slot, event.task));
+        slots.gone(event, |slot, task| readings::last_counts(collector, slot, task));
     }
 }
 
