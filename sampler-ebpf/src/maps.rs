@@ -19,6 +19,12 @@ use sampler_ebpf::{
 #[unsafe(no_mangle)]
 static OFFSETS: Offsets = Offsets::UNKNOWN;
 
+/// Whether the scheduler's hooks report births and deaths. Not where the ring's lock sleeps, for they run
+/// with a run queue locked; walks find both then. Frozen as the offsets, so that the verifier leaves out what
+/// is not to be.
+#[unsafe(no_mangle)]
+static SWITCHES_REPORT: u32 = 0;
+
 /// Which thread ids may have a slot: all that a switch between strangers reads. A section of its own, so that
 /// it becomes a map of its own, whose single value programs address without a look-up; user space replaces it
 /// as a whole when a thread is followed or ends.
@@ -133,6 +139,13 @@ pub(crate) fn offset(member: sampler_ebpf::abi::Member) -> u32 {
     // a plain read would be folded into the placeholder.
     let offsets = unsafe { Shared::new((&raw const OFFSETS).cast_mut()) };
     field!(offsets.at[member as usize]).load()
+}
+
+/// Whether the scheduler's hooks may use the ring, or write to the log, which is another ring.
+#[inline(always)]
+pub(crate) fn switches_report() -> bool {
+    // SAFETY: as for the offsets.
+    unsafe { Shared::new((&raw const SWITCHES_REPORT).cast_mut()) }.load() != 0
 }
 
 /// Whether a thread may have a slot; if not it certainly has none.

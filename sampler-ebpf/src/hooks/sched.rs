@@ -16,7 +16,7 @@ use super::{
     slot::{Departure, amend, arrive, leave},
 };
 use crate::{
-    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot},
+    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot, switches_report},
     shared::{Shared, bump, field, load},
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
@@ -196,10 +196,16 @@ fn report<A: Access, C: EbpfContext>(ctx: &C, task: Object, preempted: u64, cpu:
     let index = entry.load();
     if state & TASK_DEAD != 0 {
         if index != NO_SLOT {
+            // Whether or not it can be reported: another thread may have this id soon.
             entry.store(NO_SLOT);
-            let sent = gone::<A>(ctx, task, pid);
-            if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
+            if switches_report() {
+                let sent = gone::<A>(ctx, task, pid);
+                if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
+            }
         }
+        return;
+    }
+    if !switches_report() {
         return;
     }
     let notifier = notifier::<A>(task);

@@ -116,6 +116,12 @@ impl Collector {
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
     }
 
+    /// Whether births and deaths are told as they happen; where not, walks alone find them.
+    #[must_use]
+    pub const fn switches_report(&self) -> bool {
+        self.loaded.switches_report
+    }
+
     /// Hands every waiting lifecycle event to `each`, in order.
     pub fn drain(&mut self, each: impl FnMut(Event)) {
         ring::drain(&mut self.events, each);

@@ -24,6 +24,8 @@ pub use section::SectionError;
 pub(crate) use section::publish;
 use types::Types;
 
+use crate::kernel::ring::RingLock;
+
 /// The programs, built with this binary.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
 
@@ -38,6 +40,15 @@ pub struct Options {
     pub possible_cpus: u32,
 }
 
+/// Who reports births and deaths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporting {
+    /// The scheduler's hooks and walks; walks alone where the kernel's types do not let the hooks.
+    Allowed,
+    /// Walks alone, on every kernel.
+    WalksAlone,
+}
+
 /// Programs at work: dropping it detaches them.
 pub struct Loaded {
     /// The object with its maps and programs.
@@ -50,6 +61,8 @@ pub struct Loaded {
     pub processor: Option<Processor>,
     /// Where the members are that the programs read.
     pub offsets: Offsets,
+    /// Whether the scheduler's hooks report births and deaths; where not, walks alone do.
+    pub switches_report: bool,
 }
 
 impl Loaded {
@@ -98,7 +111,16 @@ impl Loaded {
 /// # Errors
 /// Names the kernel member, the map or the hook that stood in the way.
 pub fn load(options: Options) -> Result<Loaded, LoadError> {
-    load_by(options, |hook| hook.ways)
+    load_by(options, Reporting::Allowed, |hook| hook.ways)
+}
+
+/// As [`load`], but no scheduler's hook tells of births and deaths: what a kernel gets whose ring has a lock
+/// that sleeps.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_reported_by_walks(options: Options) -> Result<Loaded, LoadError> {
+    load_by(options, Reporting::WalksAlone, |hook| hook.ways)
 }
 
 /// As [`load`], but attaches each hook by the last of its ways alone: what a kernel gets that refuses all
@@ -107,11 +129,11 @@ pub fn load(options: Options) -> Result<Loaded, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_fallback(options: Options) -> Result<Loaded, LoadError> {
-    load_by(options, |hook| &hook.ways[hook.ways.len().saturating_sub(1)..])
+    load_by(options, Reporting::Allowed, |hook| &hook.ways[hook.ways.len().saturating_sub(1)..])
 }
 
-fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
-    load_hooks(OBJECT, HOOKS, options, ways)
+fn load_by(options: Options, reporting: Reporting, ways: attach::Ways) -> Result<Loaded, LoadError> {
+    load_hooks(OBJECT, HOOKS, (options, reporting), ways)
 }
 
 /// As [`load`], of another object with the same maps, by hooks of its own: what benchmarks compare with.
@@ -119,19 +141,26 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_others(object: &[u8], hooks: &'static [Hook], options: Options) -> Result<Loaded, LoadError> {
-    load_hooks(object, hooks, options, |hook| hook.ways)
+    load_hooks(object, hooks, (options, Reporting::Allowed), |hook| hook.ways)
 }
 
 fn load_hooks(
     object: &[u8],
     hooks: &'static [Hook],
-    options: Options,
+    (options, reporting): (Options, Reporting),
     ways: attach::Ways,
 ) -> Result<Loaded, LoadError> {
-    let Prepared { types, offsets, mut ebpf } = prepare(object, options)?;
+    let Prepared { types, constants, mut ebpf } = prepare(object, options, reporting)?;
     let kernel_types = KernelTypes::default();
     let attached = attach::attach_all(&mut ebpf, types.all(), &kernel_types, (hooks, When::Start), ways)?;
-    Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
+    let Constants { offsets, switches_report, obstacle } = constants;
+    if let Some(obstacle) = obstacle {
+        tracing::warn!(
+            "births and deaths of vCPUs are found by the walk of each snapshot alone: {obstacle}; no scheduler's \
+             hook may take it; ends show two snapshots late"
+        );
+    }
+    Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets, switches_report })
 }
 
 /// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached
@@ -140,7 +169,7 @@ fn load_hooks(
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
-    let Prepared { types, mut ebpf, .. } = prepare(OBJECT, options)?;
+    let Prepared { types, mut ebpf, .. } = prepare(OBJECT, options, Reporting::Allowed)?;
     let kernel_types = KernelTypes::default();
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, types.all(), &kernel_types)).collect())
 }
@@ -172,9 +201,9 @@ pub struct ProgramReport {
 pub fn probe_programs(
     object: &[u8],
     hooks: &'static [Hook],
-    options: Options,
+    (options, reporting): (Options, Reporting),
 ) -> Result<ProgramReport, LoadError> {
-    let Prepared { types, mut ebpf, .. } = prepare(object, options)?;
+    let Prepared { types, mut ebpf, .. } = prepare(object, options, reporting)?;
     let kernel_types = KernelTypes::default();
     let all = hooks.iter().flat_map(|hook| hook.ways.iter().map(|way| (hook.name, *way)));
     let mut probe = |hook, way| attach::probe_way(&mut ebpf, hook, way, types.all(), &kernel_types);
@@ -187,23 +216,40 @@ pub fn probe_programs(
 /// An object that knows the running kernel, with nothing attached.
 struct Prepared {
     types: Types,
-    offsets: Offsets,
+    constants: Constants,
     ebpf: Ebpf,
 }
 
 /// The one way to it, for the sampler's start and for all that says beforehand how that would go.
-fn prepare(object: &[u8], options: Options) -> Result<Prepared, LoadError> {
+fn prepare(object: &[u8], options: Options, reporting: Reporting) -> Result<Prepared, LoadError> {
     let types = Types::running()?;
-    let offsets = types.offsets()?;
-    let ebpf = load_object(object, offsets, options)?;
-    Ok(Prepared { types, offsets, ebpf })
+    let constants = Constants::of(&types, reporting)?;
+    let ebpf = load_object(object, &constants, options)?;
+    Ok(Prepared { types, constants, ebpf })
 }
 
-fn load_object(object: &[u8], offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
+/// What the programs are given that never changes: the verifier knows it.
+struct Constants {
+    offsets: Offsets,
+    switches_report: bool,
+    /// Why the kernel's types do not let the scheduler's hooks report births and deaths.
+    obstacle: Option<String>,
+}
+
+impl Constants {
+    fn of(types: &Types, reporting: Reporting) -> Result<Self, ShapeError> {
+        let obstacle = RingLock::of(types.all()).obstacle();
+        let switches_report = obstacle.is_none() && reporting == Reporting::Allowed;
+        Ok(Self { offsets: types.offsets()?, switches_report, obstacle })
+    }
+}
+
+fn load_object(object: &[u8], constants: &Constants, options: Options) -> Result<Ebpf, LoadError> {
     let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);
     let cpus = options.possible_cpus.clamp(1, MAX_CPUS);
     Ok(EbpfLoader::new()
-        .override_global("OFFSETS", &offsets.at[..], true)
+        .override_global("OFFSETS", &constants.offsets.at[..], true)
+        .override_global("SWITCHES_REPORT", &u32::from(constants.switches_report), true)
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .map_max_entries("PIDS", pid_blocks)
         .map_max_entries("VMMS", options.pid_max.div_ceil(VMMS_PER_WORD).max(1))

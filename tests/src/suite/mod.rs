@@ -1,6 +1,7 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
 mod attribution;
+mod births;
 mod churn;
 mod classes;
 mod clock;
@@ -68,14 +69,28 @@ pub static TESTS: &[Test] = &[
     },
     Test {
         name: "programs.all-load",
-        sets: &[Set::Native, Set::Lab],
+        sets: &[Set::Native, Set::Lab, Set::LabRt],
         needs: &[Need::Bpf],
         limit: MINUTE,
         run: programs::all_load,
     },
     Test {
+        name: "births.told-as-the-ring-s-lock-lets",
+        sets: &[Set::Native, Set::Lab, Set::LabRt],
+        needs: &[Need::Bpf],
+        limit: births::LIMIT,
+        run: births::lock,
+    },
+    Test {
+        name: "births.by-walks-alone",
+        sets: &[Set::Native, Set::Lab, Set::LabRt],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: births::LIMIT,
+        run: births::by_walks_alone,
+    },
+    Test {
         name: "exact.contention",
-        sets: &[Set::Native, Set::Lab],
+        sets: &[Set::Native, Set::Lab, Set::LabRt],
         needs: &[Need::Kvm, Need::Bpf],
         limit: exact::LIMIT,
         run: exact::contention,
@@ -202,7 +217,7 @@ pub static TESTS: &[Test] = &[
     },
     Test {
         name: "states.on-cpu",
-        sets: &[Set::Native, Set::Lab],
+        sets: &[Set::Native, Set::Lab, Set::LabRt],
         needs: &[Need::Kvm, Need::Bpf],
         limit: modes::LIMIT,
         run: modes::on_cpu,

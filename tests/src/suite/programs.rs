@@ -1,7 +1,7 @@
 //! The kernel takes every program of the object.
 
 use anyhow::ensure;
-use hvsampler::load;
+use hvsampler::load::{self, Reporting};
 
 use super::sampler;
 use crate::runner::{Context, Outcome};
@@ -9,10 +9,13 @@ use crate::twin;
 
 /// Every way of every hook, not only the best: a kernel that refuses that one must get the next.
 pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
-    let report = load::probe_programs(load::OBJECT, load::HOOKS, sampler::options())?;
-    let twins = load::probe_programs(twin::OBJECT, twin::TWINS, sampler::options())?;
+    let probe = |object, hooks, reporting| load::probe_programs(object, hooks, (sampler::options(), reporting));
+    let report = probe(load::OBJECT, load::HOOKS, Reporting::Allowed)?;
+    // What a kernel gets whose ring has a lock that sleeps is verified on the others too.
+    let by_walks = probe(load::OBJECT, load::HOOKS, Reporting::WalksAlone)?;
+    let twins = probe(twin::OBJECT, twin::TWINS, Reporting::Allowed)?;
     let mut refused = Vec::new();
-    let ways = || report.ways.iter().chain(&twins.ways);
+    let ways = || report.ways.iter().chain(&by_walks.ways).chain(&twins.ways);
     for probe in ways() {
         let (program, label) = (probe.way.program(), probe.way.label());
         match &probe.result {

@@ -49,6 +49,14 @@ pub enum BtfError {
         /// Path of the member.
         path: String,
     },
+    /// The member is a number, a pointer or the like.
+    #[error("{container}.{path} is no structure in this kernel")]
+    NoStructure {
+        /// The structure that has it.
+        container: String,
+        /// Path of the member.
+        path: String,
+    },
     /// The member is a bit field, which a plain load cannot read.
     #[error("{container}.{path} is a bit field in this kernel")]
     BitField {

@@ -116,6 +116,7 @@ impl Kvm {
             at_boottime_ns: clock.boottime_ns(),
             interval_ns: 0,
         };
+        source.host_walks.set_alone(!source.collector.switches_report());
         source.set_interval(INTERVAL)?;
         source.look()?;
         Ok(source)
@@ -310,7 +311,7 @@ impl Kvm {
             match why {
                 GivenUp::Lost => {
                     stats.gone_by_walk += 1;
-                    slots.lost(tid);
+                    slots.lost(tid, |slot, task| readings::last_counts(collector, slot, task));
                 }
                 GivenUp::MadeAnew => slots.end(tid),
             }
@@ -442,7 +443,7 @@ fn dispatch(collector: &Collector, slots: &mut Slots, event: &Event) {
     if event.kind == EventKind::VcpuSeen as u32 {
         slots.seen(event);
     } else if event.kind == EventKind::ThreadGone as u32 {
-        slots.gone(event, |slot| readings::last_counts(collector, slot, event.task));
+        slots.gone(event, |slot, task| readings::last_counts(collector, slot, task));
     }
 }
 

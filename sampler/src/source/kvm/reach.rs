@@ -31,6 +31,7 @@ pub(super) struct HostWalks {
     last: Option<HostWalk>,
     interval_ns: u64,
     always: bool,
+    alone: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +51,11 @@ impl HostWalks {
         self.always = always;
     }
 
+    /// Says that nobody but walks finds new VMs, so that the first pass of each is to visit the whole host.
+    pub(super) const fn set_alone(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
     pub(super) const fn are_all(&self) -> bool {
         self.always
     }
@@ -65,7 +71,7 @@ impl HostWalks {
         let Some(last) = self.last else { return true };
         let next_ns = now_ns.saturating_add(self.interval_ns);
         let is_late = next_ns.saturating_sub(last.began_ns) > HOST_EVERY.as_nanos() as u64;
-        self.always || is_late || newest_vm_ns.is_some_and(|seen| seen >= last.ended_ns)
+        self.always || self.alone || is_late || newest_vm_ns.is_some_and(|seen| seen >= last.ended_ns)
     }
 }
 
@@ -145,6 +151,9 @@ mod tests {
         let mut always = walks;
         always.set_always(true);
         assert!(always.is_due(2 * SECOND, None));
+        let mut alone = walks;
+        alone.set_alone(true);
+        assert!(alone.is_due(2 * SECOND, None) && !alone.are_all(), "but its further passes are not");
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! What snapshots show of threads, from what is known of them. `clock` is that of streams that begin now:
 //! those that exist have their own.
 
+use std::array;
+
 use super::{
     accounts::{Departed, Thread, VmEntry},
     identity::KvmGuest,
 };
 use crate::{
     kernel::clock::Clock,
-    model::{Account, Counter, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm},
+    model::{
+        Account, Counter, Counters, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm,
+    },
 };
 
 /// `None` before the first reading.
@@ -80,13 +84,22 @@ pub(super) fn vm(
     })
 }
 
+/// The later of two readings of counts that never fall: a walk may have read a thread after the last switch
+/// that was recorded, and the other way round.
+fn later(one: Option<Counters>, other: Option<Counters>) -> Option<Counters> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(array::from_fn(|n| one[n].max(other[n]))),
+        (one, other) => one.or(other),
+    }
+}
+
 /// `None` where there is nothing to tell.
 pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let Departed { thread, vm_id, vm_gone, last, .. } = departed;
     let clock = thread.account.clock.unwrap_or(clock);
     let read = thread.account.time.as_ref().map(|account| account.last().counters);
     // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
-    let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
+    let counters = later(last, read).or_else(|| vm_gone.then_some([0; _]))?;
     let followed_unix_ns = thread.account.time.as_ref().map(|account| followed(&thread, account, clock));
     let shown = thread.account.time.as_ref().map(Account::totals).unwrap_or_default();
     Some(Ended {

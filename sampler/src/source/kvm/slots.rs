@@ -99,22 +99,24 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.follow(event, id, vm, slot);
     }
 
-    /// A thread ran for the last time; `last` reads what was counted then in a slot.
-    pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16) -> Option<[u64; COUNTERS.len()]>) {
-        if let Some(thread) = self.threads.get(&event.tid).filter(|thread| thread.task == event.task) {
-            let counts = last(thread.slot);
-            self.remove(event.tid, false);
-            if let Some(departed) = self.departed.last_mut() {
-                departed.last = counts;
-            }
+    /// A thread ran for the last time; `last` reads what was counted then in a slot of a thread with this
+    /// address.
+    pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
+        if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
+            self.lost(event.tid, last);
         } else if self.refused.get(&event.tid) == Some(&event.task) {
             self.refused.remove(&event.tid);
         }
     }
 
-    /// A thread is known to have ended although no event said so.
-    pub fn lost(&mut self, tid: u32) {
+    /// A thread is known to have ended although no event said so; `last` as for [`Self::gone`].
+    pub fn lost(&mut self, tid: u32, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
+        let Some(thread) = self.threads.get(&tid) else { return };
+        let counts = last(thread.slot, thread.task);
         self.remove(tid, false);
+        if let Some(departed) = self.departed.last_mut() {
+            departed.last = counts;
+        }
     }
 
     /// Lets the refused threads be announced again where there are slots now. All of them, for some may have
