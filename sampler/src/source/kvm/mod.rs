@@ -84,6 +84,8 @@ pub struct Kvm {
     at_boottime_ns: u64,
     /// Time since the reading before it, ns.
     interval_ns: u64,
+    /// When the last reading was begun, by `CLOCK_BOOTTIME` in ns.
+    read_boottime_ns: u64,
 }
 
 impl Kvm {
@@ -112,6 +114,7 @@ impl Kvm {
             at_unix_ns: clock.unix_ns(),
             at_boottime_ns: clock.boottime_ns(),
             interval_ns: 0,
+            read_boottime_ns: 0,
         };
         source.set_interval(INTERVAL)?;
         source.look()?;
@@ -257,6 +260,7 @@ impl Kvm {
     /// When the walk fails.
     pub fn read(&mut self) -> Result<(), CollectError> {
         self.drain();
+        let read_boottime_ns = self.clock.boottime_ns();
         let began = self.walk()?;
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads();
@@ -269,6 +273,7 @@ impl Kvm {
         self.last_monotonic_ns = Some(monotonic_ns);
         self.at_unix_ns = self.clock.unix_ns();
         self.at_boottime_ns = self.clock.boottime_ns();
+        self.read_boottime_ns = read_boottime_ns;
         self.fix_ids();
         self.want_names();
         Ok(())
@@ -282,6 +287,7 @@ impl Kvm {
         Snapshot {
             at_unix_ns: self.at_unix_ns,
             interval_ns: self.interval_ns,
+            read_boottime_ns: self.read_boottime_ns,
             host: Arc::clone(&self.host),
             vms: self.shown_vms(),
             ended,
