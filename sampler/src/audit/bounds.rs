@@ -4,10 +4,11 @@
 //! The kernel's counts never fall, and the snapshot has copies of them: each must lie between both readings,
 //! to the nanosecond. A thread that did nothing meanwhile leaves one value.
 //!
-//! What goes on, and is not in the kernel's counts yet, is an estimate of the sampler's. It is bounded by the
-//! moments: a stint or wait that began after the first reading is not longer than the time between both. And
-//! it is bounded by the second reading, where the kernel has credited it by then. Where neither is so nothing
-//! is said.
+//! What goes on, and is not in the kernel's counts yet, is an estimate of the sampler's. It is bounded by
+//! the moments: where the kernel has credited something since the first reading, it is not longer than the
+//! time between both. And a wait is bounded by the second reading, where the kernel has credited it by then.
+//! A stint is not: a host that is itself a guest may learn later that its CPU was taken away meanwhile, and
+//! credit less. Where neither is so nothing is said.
 
 use crate::{
     collect::procfs::Schedstat,
@@ -94,15 +95,10 @@ fn going_on(said: &Said, Around { before, after, span_ns }: &Around) -> Option<F
     let moved = ran || counted.run_delay_ns > before.run_delay_ns;
     // The scheduler's clock and that of the moments may go apart by an eighth.
     let began_since = |is: bool| is.then_some(span_ns.saturating_add(span_ns / 8));
-    let credited = |before: u64, after: u64| (after > before).then(|| after - before);
-    let bounds = [
-        ("running_ns", said.running_ns, ran, counted.run_ns, after.run_ns),
-        ("waiting_ns", said.waiting_ns, moved, counted.run_delay_ns, after.run_delay_ns),
-    ];
-    bounds.into_iter().find_map(|(what, said, began, counted, after)| {
-        let most = [began_since(began), credited(counted, after)].into_iter().flatten().min()?;
-        within(what, said, 0, most.saturating_add(CLOCKS_NS))
-    })
+    let credited = after.run_delay_ns.checked_sub(counted.run_delay_ns).filter(|credited| *credited > 0);
+    let wait = [began_since(moved), credited].into_iter().flatten().min();
+    let bounds = [("running_ns", said.running_ns, began_since(ran)), ("waiting_ns", said.waiting_ns, wait)];
+    bounds.into_iter().find_map(|(what, said, most)| within(what, said, 0, most?.saturating_add(CLOCKS_NS)))
 }
 
 /// What is exported as the kernel's totals is the sum of both, and never falls.
@@ -175,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_began_before_is_judged_where_the_kernel_has_credited_it() {
+    fn a_wait_that_began_before_is_judged_where_the_kernel_has_credited_it() {
         let long = 5_000 * MS;
         let before = counts(10, 20, 3);
         let waits = |after| Around { before, after, span_ns: MS };
@@ -183,9 +179,8 @@ mod tests {
         assert_eq!(fault(&said(before, 0, long), &waits(counts(10, 20 + long, 4))), None);
         let credited_less = waits(counts(10, 20 + long / 2, 4));
         assert_eq!(fault(&said(before, 0, long), &credited_less), Some("waiting_ns"));
-        assert_eq!(fault(&said(before, long, 0), &waits(counts(10 + long, 20, 3))), None);
-        let credited_less = waits(counts(10 + long / 2, 20, 3));
-        assert_eq!(fault(&said(before, long, 0), &credited_less), Some("running_ns"));
+        // The host's own CPU may have been taken away.
+        assert_eq!(fault(&said(before, long, 0), &waits(counts(11, 20, 3))), None);
     }
 
     #[test]
