@@ -245,6 +245,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
         |([at_unix_ns, interval_ns], host, vms, ended)| Snapshot {
             at_unix_ns,
             interval_ns,
+            read_boottime_ns: 0,
             host: Arc::new(host),
             vms,
             ended,

@@ -17,6 +17,7 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
     Snapshot {
         at_unix_ns: AT,
         interval_ns: 2 * SECOND,
+        read_boottime_ns: 0,
         host: Arc::new(Host {
             id: Some("3d1219c7c4c5404aaa1f6d2a48adfda4".to_owned()),
             name: "node-7".to_owned(),

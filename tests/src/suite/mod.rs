@@ -1,6 +1,7 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
 mod attribution;
+mod audit;
 mod births;
 mod churn;
 mod classes;
@@ -328,6 +329,27 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: restart::LIMIT,
         run: restart::under_a_living_guest,
+    },
+    Test {
+        name: "audit.finds-nothing-wrong",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: audit::LIMIT,
+        run: audit::finds_nothing,
+    },
+    Test {
+        name: "audit.finds-a-falsified-number",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: audit::LIMIT,
+        run: audit::finds_a_falsified_number,
+    },
+    Test {
+        name: "audit.says-its-last-hour",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: audit::LIMIT,
+        run: audit::says_its_last_hour,
     },
     Test {
         name: "kvm.is-reloaded-while-we-sample",

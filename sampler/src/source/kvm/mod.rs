@@ -86,6 +86,8 @@ pub struct Kvm {
     at_boottime_ns: u64,
     /// Time since the reading before it, ns.
     interval_ns: u64,
+    /// When the last reading was begun, by `CLOCK_BOOTTIME` in ns.
+    read_boottime_ns: u64,
 }
 
 impl Kvm {
@@ -115,6 +117,7 @@ impl Kvm {
             at_unix_ns: clock.unix_ns(),
             at_boottime_ns: clock.boottime_ns(),
             interval_ns: 0,
+            read_boottime_ns: 0,
         };
         source.host_walks.set_alone(!source.collector.switches_report());
         source.set_interval(INTERVAL)?;
@@ -270,6 +273,7 @@ impl Kvm {
     /// When the walk fails.
     pub fn read(&mut self) -> Result<(), CollectError> {
         self.drain();
+        let read_boottime_ns = self.clock.boottime_ns();
         let began = self.walk()?;
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads();
@@ -282,6 +286,7 @@ impl Kvm {
         self.last_monotonic_ns = Some(monotonic_ns);
         self.at_unix_ns = self.clock.unix_ns();
         self.at_boottime_ns = self.clock.boottime_ns();
+        self.read_boottime_ns = read_boottime_ns;
         self.fix_ids();
         self.want_names();
         Ok(())
@@ -295,6 +300,7 @@ impl Kvm {
         Snapshot {
             at_unix_ns: self.at_unix_ns,
             interval_ns: self.interval_ns,
+            read_boottime_ns: self.read_boottime_ns,
             host: Arc::clone(&self.host),
             vms: self.shown_vms(),
             ended,

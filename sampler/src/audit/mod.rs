@@ -1,0 +1,127 @@
+//! A standing audit: while the sampler runs, some vCPUs of some snapshots, chosen at random, are compared
+//! with what the kernel says of their threads by another way, `/proc/PID/task/TID/schedstat`.
+//!
+//! It works on a thread of its own, which may block, and sees of the sampler what any sink sees. It reads
+//! what the kernel says shortly before a snapshot is due, and again once it has come. So a vCPU that did
+//! nothing in between must be right to the nanosecond, and any other within what both readings allow.
+
+mod bounds;
+mod hour;
+mod round;
+mod watch;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Receiver},
+    time::Duration,
+};
+
+pub use self::{hour::Counts, round::Mismatch};
+
+use self::{hour::Hour, watch::Watch};
+use crate::{
+    kernel::clock::Clock,
+    model::{SamplerStats, Snapshot},
+};
+
+/// Mismatches that are kept with all their numbers.
+const KEPT: usize = 4;
+
+/// The audit. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Audit(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Time between snapshots; absent where the audit is off.
+    interval: Option<Duration>,
+    total: Counts,
+    hour: Hour,
+    /// The latest ones, each with its moment by `CLOCK_BOOTTIME`.
+    kept: Vec<(u64, Mismatch)>,
+}
+
+/// What came of the audit in the last hour.
+#[derive(Clone, Debug)]
+pub struct LastHour {
+    /// What was counted.
+    pub counts: Counts,
+    /// The latest mismatches, with their numbers.
+    pub mismatches: Vec<Mismatch>,
+    /// It works at the moment.
+    pub is_on: bool,
+}
+
+impl Audit {
+    /// Lets it work, with so much time between snapshots; or not, where that is absent. It is off before the
+    /// first call.
+    pub fn set(&self, interval: Option<Duration>) {
+        self.state().interval = interval;
+    }
+
+    /// Takes snapshots until nobody sends any more, and audits them.
+    pub fn watch(&self, snapshots: &Receiver<Arc<Snapshot>>) {
+        Watch::new(self.clone(), Clock::start()).run(snapshots);
+    }
+
+    /// Adds what was counted since the start to the sampler's statistics.
+    pub fn report(&self, stats: &mut SamplerStats) {
+        let Counts { checks, mismatches, skips } = self.state().total;
+        stats.audit_checks = checks;
+        stats.audit_mismatches = mismatches;
+        stats.audit_skips = skips;
+    }
+
+    /// What came of it in the last hour.
+    #[must_use]
+    pub fn last_hour(&self) -> LastHour {
+        let now_ns = Clock::start().boottime_ns();
+        let state = self.state();
+        let recent = state.kept.iter().filter(|(at_ns, _)| hour::is_within(*at_ns, now_ns));
+        LastHour {
+            counts: state.hour.sum(now_ns),
+            mismatches: recent.map(|(_, mismatch)| mismatch.clone()).collect(),
+            is_on: state.interval.is_some(),
+        }
+    }
+
+    fn interval(&self) -> Option<Duration> {
+        self.state().interval
+    }
+
+    fn record(&self, now_ns: u64, counts: Counts, mismatches: Vec<Mismatch>) {
+        for mismatch in &mismatches {
+            tracing::error!("audit: {mismatch}");
+        }
+        let mut state = self.state();
+        state.total.add(counts);
+        state.hour.add(now_ns, counts);
+        state.kept.extend(mismatches.into_iter().map(|mismatch| (now_ns, mismatch)));
+        let surplus = state.kept.len().saturating_sub(KEPT);
+        state.kept.drain(..surplus);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Display for LastHour {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { counts: Counts { checks, mismatches, skips }, mismatches: latest, is_on } = self;
+        write!(
+            out,
+            "audit of the last hour: {checks} vCPUs compared with the kernel, {mismatches} mismatches, {skips} not compared"
+        )?;
+        if !is_on {
+            out.write_str("; it is off: set audit = true")?;
+        }
+        for mismatch in latest {
+            write!(out, "; {mismatch}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
