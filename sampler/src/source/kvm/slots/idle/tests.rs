@@ -58,7 +58,7 @@ fn a_vcpu_that_begins_to_run_is_its_thread_s() {
     let runs = VcpuFile { has_run: 1, runner: 11, ..file(10, 1, 0, 100) };
     slots.listed(&host(&[runs, file(10, 1, 1, 101)]), LATER);
     assert_eq!((idle(&slots).len(), followed(&slots).len()), (1, 1));
-    slots.gone(&seen(10, 11, 1, 0, 100), |_| None);
+    slots.gone(&seen(10, 11, 1, 0, 100), |_, _| None);
     assert!(!slots.take_departed()[0].vm_gone, "the other vCPU is there still");
     let ran = VcpuFile { has_run: 1, runner: 0, ..file(10, 1, 0, 100) };
     slots.listed(&host(&[ran, file(10, 1, 1, 101)]), LATER);
