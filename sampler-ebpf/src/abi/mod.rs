@@ -15,8 +15,8 @@ pub use attribution::{
 pub use counters::CounterRow;
 pub use kvm::{
     ANON_INODES, EXIT_BUCKETS, EXIT_CODES, EXIT_ROWS, ExitCounts, ExitOffsets, ExitReason, ExitRow,
-    KVM_STATS, KvmStat, MAX_VCPU_FILES, MODES, Mode, Modes, OTHER_EXITS, SVM_EXITS, VCPU_FILE, VMX_EXITS,
-    VcpuFile, VcpuFiles, exit_place, exit_rows, for_each_kvm_stat,
+    KVM_STATS, KvmStat, MAX_VCPU_FILES, MODES, Mode, Modes, OTHER_EXITS, SVM_EXITS, VCPU_FILE, VCPU_FILE_END,
+    VMX_EXITS, VcpuFile, VcpuFiles, exit_place, exit_rows, for_each_kvm_stat,
 };
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use task::{

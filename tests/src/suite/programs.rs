@@ -9,7 +9,8 @@ use crate::twin;
 
 /// Every way of every hook, not only the best: a kernel that refuses that one must get the next.
 pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
-    let probe = |object, hooks, reporting| load::probe_programs(object, hooks, (sampler::options(), reporting));
+    let probe =
+        |object, hooks, reporting| load::probe_programs(object, hooks, (sampler::options(), reporting));
     let report = probe(load::OBJECT, load::HOOKS, Reporting::Allowed)?;
     // What a kernel gets whose ring has a lock that sleeps is verified on the others too.
     let by_walks = probe(load::OBJECT, load::HOOKS, Reporting::WalksAlone)?;

@@ -4,6 +4,8 @@
 pub const MAX_VCPU_FILES: u32 = 8192;
 /// First eight bytes of the name that KVM gives a vCPU's descriptor, `kvm-vcpu:N`, since 4.18.
 pub const VCPU_FILE: u64 = u64::from_le_bytes(*b"kvm-vcpu");
+/// The byte after these. From 5.14 on a vCPU's statistics are a descriptor too, `kvm-vcpu-stats:N`.
+pub const VCPU_FILE_END: u8 = b':';
 /// `ANON_INODE_FS_MAGIC`: nobody but the kernel names files of that file system.
 pub const ANON_INODES: u64 = 0x0904_1934;
 

@@ -22,7 +22,7 @@ pub type Filter = [u64; (FILTER_BITS / 64) as usize];
 pub const NO_SLOT: u16 = 0;
 /// Time that a thread keeps its slot at least, ns: one that runs two vCPUs in turn is not announced at each
 /// switch.
-pub const KEPT_NS: u64 = 10_000_000;
+pub const KEPT_NS: u64 = 100_000_000;
 /// Entry of the pid table: the thread was announced, user space has not given it a slot yet.
 pub const SLOT_PENDING: u16 = u16::MAX;
 

@@ -5,7 +5,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_boot_ns};
-use sampler_ebpf::abi::{ANON_INODES, MAX_VCPU_FILES, Member, NO_SLOT, VCPU_FILE, WalkStats};
+use sampler_ebpf::abi::{ANON_INODES, MAX_VCPU_FILES, Member, NO_SLOT, VCPU_FILE, VCPU_FILE_END, WalkStats};
 
 use super::{Logging, calibrate, sched_ns, seen};
 use crate::{
@@ -94,7 +94,7 @@ fn is_vcpu(file: Object) -> bool {
         return false;
     }
     let name: u64 = probe(Typed::u64(file, Member::FileDentry), offset(Member::DentryName));
-    probe::<u64>(name, 0) == VCPU_FILE
+    probe::<u64>(name, 0) == VCPU_FILE && probe::<u8>(name, 8) == VCPU_FILE_END
 }
 
 /// The thread that ran a vCPU last, by its `struct pid`, if it lives. Nothing keeps it alive while it is

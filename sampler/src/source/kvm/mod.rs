@@ -135,10 +135,6 @@ impl Kvm {
         for event in events.drain(..) {
             dispatch(collector, slots, &event);
         }
-        if slots.threads_turned() != self.stats.threads_turned {
-            self.stats.threads_turned = slots.threads_turned();
-            self.looks.want();
-        }
         self.apply_actions();
         self.sync_observed();
     }
@@ -319,7 +315,8 @@ impl Kvm {
                     stats.gone_by_walk += 1;
                     slots.lost(tid, |slot, task| readings::last_counts(collector, slot, task));
                 }
-                GivenUp::MadeAnew => slots.end(tid),
+                GivenUp::Strange => slots.end(tid),
+                GivenUp::MadeAnew => slots.end_vm_of(tid),
             }
         }
         slots.offer_again();
@@ -433,6 +430,7 @@ impl Kvm {
         self.stats.slots_used = self.slots.slots_used();
         self.stats.slots_exhausted = self.slots.slots_exhausted();
         self.stats.threads_replaced = self.slots.threads_replaced();
+        self.stats.threads_turned = self.slots.threads_turned();
         [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();
         self.stats
     }

@@ -30,9 +30,11 @@ const STRANGERS: u32 = 3;
 /// Why a thread is followed no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GivenUp {
-    /// It has ended, or its vCPU is another's.
+    /// It has ended.
     Lost,
-    /// Its vCPU has ended, and it runs another one at the same place in the kernel's memory.
+    /// It lives on, and its vCPU is another's, or nobody's.
+    Strange,
+    /// Its VM has ended, and it runs another one at the same place in the kernel's memory.
     MadeAnew,
 }
 
@@ -134,7 +136,7 @@ impl<'a> Pass<'a> {
         stats.unpaired += record.unpaired.saturating_sub(thread.account.unpaired);
         thread.account.unpaired = record.unpaired;
         thread.strange = if readings::has_kvm(record) { 0 } else { thread.strange + 1 };
-        (thread.strange >= STRANGERS).then_some(GivenUp::Lost)
+        (thread.strange >= STRANGERS).then_some(GivenUp::Strange)
     }
 
     fn advance(&mut self, thread: &mut Thread, record: &WalkRecord) -> Faults {
@@ -148,7 +150,9 @@ impl<'a> Pass<'a> {
         thread.account.followed_boottime_ns = reading.monotonic_ns.saturating_add(self.slept_ns);
         thread.account.clock = Some(self.clock);
         // Of a thread that is younger than the interval everything is known, not just its last part.
-        if self.last_monotonic_ns.is_some_and(|last| thread.start_monotonic_ns >= last) {
+        if thread.base.is_none()
+            && self.last_monotonic_ns.is_some_and(|last| thread.start_monotonic_ns >= last)
+        {
             let (time, interval, faults) = Account::follow_from_creation(reading, thread.start_monotonic_ns);
             (thread.account.time, thread.account.interval) = (Some(time), Some(interval));
             return faults;
@@ -262,11 +266,10 @@ fn count(faults: Faults, stats: &mut SamplerStats) {
     stats.counter_regressions += u64::from(faults.regression);
 }
 
-/// Whether KVM counts fewer exits of a thread's vCPU than before, and nothing more often: it is another vCPU,
-/// made where the one before was freed. An administrator may clear single counts.
+/// Whether KVM counts anew what a thread's vCPU does: it is another vCPU, made where the one before was
+/// freed.
 fn is_made_anew(thread: &Thread, now: Option<&KvmCounts>) -> bool {
-    let Some((before, now)) = thread.account.kvm.as_ref().zip(now) else { return false };
-    now.get(KvmStat::Exits) < before.get(KvmStat::Exits) && now.is_nowhere_above(before)
+    thread.account.kvm.as_ref().zip(now).is_some_and(|(before, now)| now.began_again_after(before))
 }
 
 /// Takes in what KVM counts of a thread's vCPU; returns what that adds to its VM.

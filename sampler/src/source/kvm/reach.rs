@@ -77,17 +77,23 @@ impl HostWalks {
 
 /// When the descriptors of vCPUs were looked at, by `CLOCK_BOOTTIME` in ns, and whose are to be looked at
 /// next.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Looks {
     any_ns: Option<u64>,
     host_ns: Option<u64>,
-    is_wanted: bool,
+    wanted: BTreeSet<u32>,
+    is_host_wanted: bool,
 }
 
 impl Looks {
-    /// Lets the VMMs be looked at soon.
-    pub(super) const fn want(&mut self) {
-        self.is_wanted = true;
+    /// Lets these processes be looked at soon.
+    pub(super) fn want(&mut self, processes: BTreeSet<u32>) {
+        self.wanted.extend(processes);
+    }
+
+    /// Lets the whole host be looked at soon.
+    pub(super) const fn want_host(&mut self) {
+        self.is_host_wanted = true;
     }
 
     /// Whose descriptors are to be looked at now; `None` where it is not time yet. `vmms` are the processes
@@ -96,18 +102,27 @@ impl Looks {
         let is_past = |last: Option<u64>, every: Duration| {
             last.is_none_or(|last| now_ns.saturating_sub(last) >= every.as_nanos() as u64)
         };
-        if is_past(self.host_ns, LOOK_AT_HOST_EVERY) {
+        let every = if self.is_host_wanted { LOOK_EVERY } else { LOOK_AT_HOST_EVERY };
+        if is_past(self.host_ns, every) {
             return Some(Reach::Host);
         }
-        let is_due = is_past(self.any_ns, LOOK_EVERY) || self.is_wanted && is_past(self.any_ns, LOOK_APART);
-        vmms.filter(|vmms| is_due && !vmms.is_empty()).map(Reach::Processes)
+        let vmms = vmms?;
+        let visited = if is_past(self.any_ns, LOOK_EVERY) {
+            vmms
+        } else if is_past(self.any_ns, LOOK_APART) {
+            vmms.intersection(&self.wanted).copied().collect()
+        } else {
+            BTreeSet::new()
+        };
+        (!visited.is_empty()).then_some(Reach::Processes(visited))
     }
 
     pub(super) fn done(&mut self, reach: &Reach, began_ns: u64) {
         self.any_ns = Some(began_ns);
-        self.is_wanted = false;
+        self.wanted.clear();
         if *reach == Reach::Host {
             self.host_ns = Some(began_ns);
+            self.is_host_wanted = false;
         }
     }
 }
@@ -167,12 +182,18 @@ mod tests {
         assert_eq!(looks.due(11 * SECOND, Some(BTreeSet::new())), None, "no guests");
         assert_eq!(looks.due(11 * SECOND, None), None, "this kernel visits the whole host alone");
         assert_eq!(looks.due(61 * SECOND, None), Some(Reach::Host));
-        looks.want();
-        assert_eq!(looks.due(SECOND + 1, vmms()), None, "not again at once");
-        assert_eq!(looks.due(2 * SECOND, vmms()), vmms().map(Reach::Processes));
+        let both = || Some(BTreeSet::from([7, 8]));
+        looks.want(BTreeSet::from([7, 9]));
+        assert_eq!(looks.due(SECOND + 1, both()), None, "not again at once");
+        assert_eq!(looks.due(2 * SECOND, both()), vmms().map(Reach::Processes), "9 is no VMM any more");
         looks.done(&Reach::Processes(BTreeSet::from([7])), 2 * SECOND);
-        assert_eq!(looks.due(4 * SECOND, vmms()), None);
-        assert_eq!(looks.due(61 * SECOND, vmms()), Some(Reach::Host));
+        assert_eq!(looks.due(4 * SECOND, both()), None);
+        looks.want_host();
+        assert_eq!(looks.due(4 * SECOND, both()), None, "the host is not looked at as often");
+        assert_eq!(looks.due(11 * SECOND, both()), Some(Reach::Host));
+        looks.done(&Reach::Host, 11 * SECOND);
+        assert_eq!(looks.due(70 * SECOND, None), None);
+        assert_eq!(looks.due(71 * SECOND, vmms()), Some(Reach::Host));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::array;
 
 use super::{
     accounts::{Departed, Thread, VmEntry},
+    counted,
     identity::KvmGuest,
 };
 use crate::{
@@ -19,14 +20,15 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     let account = thread.account.time.as_ref()?;
     let clock = thread.account.clock.unwrap_or(clock);
     let last = account.last();
+    let (counters, totals) = own(thread, last.counters, account.totals());
     Some(Vcpu {
         id: thread.id.vcpu(),
         tid: Some(thread.id.tid),
         index: thread.index,
-        start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
+        start_unix_ns: start(thread, clock),
         followed_unix_ns: followed(thread, account, clock),
-        totals: account.totals(),
-        counters: last.counters,
+        totals,
+        counters,
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
         states: account.states(),
@@ -40,6 +42,24 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
         interval: thread.account.interval,
     })
+}
+
+/// When the kernel's counts of a thread's vCPU were zero, Unix time in ns.
+const fn start(thread: &Thread, clock: Clock) -> u64 {
+    let is_all_its = thread.base.is_none();
+    clock.unix_of_boottime(if is_all_its { thread.id.start_boottime_ns } else { thread.seen_boottime_ns })
+}
+
+/// What the kernel counts of a thread, without what it counted of it for other vCPUs.
+fn own(thread: &Thread, counters: Counters, totals: Totals) -> (Counters, Totals) {
+    let Some(base) = thread.base.as_ref().map(counted::counters) else { return (counters, totals) };
+    let own = array::from_fn(|n| counters[n].saturating_sub(base[n]));
+    let without = |all: u64, counter: Counter| all.saturating_sub(base[counter as usize]);
+    let totals = Totals {
+        run_ns: without(totals.run_ns, Counter::Run),
+        run_delay_ns: without(totals.run_delay_ns, Counter::RunDelay),
+    };
+    (own, totals)
 }
 
 /// When all states of a thread were zero, Unix time in ns.
@@ -102,18 +122,20 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let counters = later(last, read).or_else(|| vm_gone.then_some([0; _]))?;
     let followed_unix_ns = thread.account.time.as_ref().map(|account| followed(&thread, account, clock));
     let shown = thread.account.time.as_ref().map(Account::totals).unwrap_or_default();
+    let totals = Totals {
+        run_ns: shown.run_ns.max(counters[Counter::Run as usize]),
+        run_delay_ns: shown.run_delay_ns.max(counters[Counter::RunDelay as usize]),
+    };
+    let (counters, totals) = own(&thread, counters, totals);
     Some(Ended {
         vm_id: vm_id?,
         followed_unix_ns: followed_unix_ns.unwrap_or(0),
         id: thread.id.vcpu(),
         tid: Some(thread.id.tid),
         index: thread.index,
-        start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
+        start_unix_ns: start(&thread, clock),
         counters,
-        totals: Totals {
-            run_ns: shown.run_ns.max(counters[Counter::Run as usize]),
-            run_delay_ns: shown.run_delay_ns.max(counters[Counter::RunDelay as usize]),
-        },
+        totals,
         states: thread.account.time.as_ref().map_or_else(StateTimes::default, Account::states),
         vm_gone,
     })

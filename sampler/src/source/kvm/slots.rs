@@ -5,8 +5,12 @@
 
 mod entries;
 mod idle;
+mod next_vms;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sampler_ebpf::abi::{COUNTERS, Event};
 
@@ -14,6 +18,7 @@ use super::identity::{KvmGuest, ThreadId};
 pub use entries::Action;
 pub(super) use entries::{Departed, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
+use next_vms::NextVms;
 
 use crate::source::GuestFacts;
 
@@ -27,10 +32,14 @@ pub struct Slots<A, B> {
     /// vCPUs that no followed thread runs.
     idle: BTreeMap<(KvmGuest, u32), Idle<A>>,
     ended_idle: Vec<EndedIdle<A>>,
-    /// By start and id of a process: the number of its next VM, where one is known to have ended while the
-    /// process lived on.
-    next_vms: BTreeMap<(u64, u32), u32>,
+    next_vms: NextVms,
+    /// Looks at descriptors say which vCPUs have ended.
+    are_listed: bool,
     threads_turned: u64,
+    /// Processes of which a thread has turned to another vCPU.
+    turned: BTreeSet<u32>,
+    /// Threads that have run another vCPU before.
+    former: BTreeSet<ThreadId>,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
     free: std::collections::VecDeque<u16>,
     /// Threads without a slot because none was free.
@@ -56,8 +65,11 @@ impl<A: Open, B: Open> Slots<A, B> {
             vcpus: BTreeMap::new(),
             idle: BTreeMap::new(),
             ended_idle: Vec::new(),
-            next_vms: BTreeMap::new(),
+            next_vms: NextVms::default(),
+            are_listed: false,
             threads_turned: 0,
+            turned: BTreeSet::new(),
+            former: BTreeSet::new(),
             free: (1..=last).collect(),
             refused: BTreeMap::new(),
             unidentified: Vec::new(),
@@ -79,12 +91,14 @@ impl<A: Open, B: Open> Slots<A, B> {
                     self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
                     return;
                 }
+                self.end_replaced_vm(event);
                 self.turn(event);
             } else {
                 // The pid was used again and the end of its earlier owner was lost or is still to come.
                 self.remove(event.tid, false);
             }
         }
+        self.end_replaced_vm(event);
         let vm = self.vm_key(event);
         if let Some(other) = self.vcpus.get(&(vm, event.vcpu_id)).copied() {
             self.threads_replaced += 1;
@@ -271,11 +285,12 @@ impl<A: Open, B: Open> Slots<A, B> {
     }
 
     fn follow(&mut self, event: &Event, id: ThreadId, vm: KvmGuest, slot: u16) {
-        let was_idle = self.idle.remove(&(vm, event.vcpu_id)).is_some();
+        let idle = self.idle.remove(&(vm, event.vcpu_id));
         let entry = self.vm_of(vm, event);
         entry.threads += 1;
-        entry.idle -= u32::from(was_idle);
-        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none();
+        entry.idle -= u32::from(idle.is_some());
+        let has_run = idle.is_some_and(|idle| idle.has_run);
+        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none() && !has_run;
         let thread = Thread {
             slot,
             task: event.task,
@@ -289,6 +304,7 @@ impl<A: Open, B: Open> Slots<A, B> {
             observed: false,
             missed: 0,
             strange: 0,
+            base: self.former.contains(&id).then_some(event.counters),
             account: A::open(event),
         };
         self.threads.insert(event.tid, thread);
@@ -337,13 +353,14 @@ impl<A: Open, B: Open> Slots<A, B> {
     /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
         let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
-        let next = self.next_vms.get(&(start_boottime_ns, pid)).copied().unwrap_or(0);
         let key = |nth| KvmGuest { pid, start_boottime_ns, nth };
-        let may_be = |key: &KvmGuest| match self.vms.get(key) {
-            Some(vm) => vm.kvm == event.kvm,
-            None => key.nth >= next,
-        };
-        (0..).map(key).find(may_be).unwrap_or_else(|| key(u32::MAX))
+        let mut own = self.vms.range(key(0)..=key(u32::MAX));
+        if let Some((known, _)) = own.find(|(_, vm)| vm.kvm == event.kvm) {
+            return *known;
+        }
+        let next = self.next_vms.of(pid, start_boottime_ns);
+        let is_free = |nth: &u32| !self.vms.contains_key(&key(*nth));
+        key((next..).find(is_free).unwrap_or(u32::MAX))
     }
 }
 

@@ -43,9 +43,11 @@ impl Kvm {
 
     /// Walks, in as many passes as it takes to read all, up to [`PASSES`].
     pub(super) fn walk(&mut self) -> Result<Began, CollectError> {
+        // Before anything is read: what is read of one thread is to be of one moment, and descriptors are
+        // many.
+        self.look_at_files();
         let reach = self.reach();
         let any = self.pass(Collector::walk, &reach)?;
-        self.look_at_files();
         let mut began = Began { any, host: (reach == Reach::Host).then_some(any) };
         for _ in 1..PASSES {
             let unread = self.slots.threads().filter(|thread| !self.collector.is_read(thread.slot));
@@ -81,15 +83,17 @@ impl Kvm {
         Ok(began)
     }
 
-    /// Looks at the VMMs' descriptors with the next reading, and not only when it is time.
+    /// Looks at the descriptors of the whole host with the next reading that is ten seconds after the last
+    /// look at it, and not only when it is time.
     pub const fn look_soon(&mut self) {
-        self.looks.want();
+        self.looks.want_host();
     }
 
     /// Looks at the descriptors of vCPUs, if it is time. Where that fails there are snapshots all the same.
     fn look_at_files(&mut self) {
-        let vmms =
-            self.collector.visits_processes().then(|| self.slots.vms().map(|(key, _)| key.pid).collect());
+        self.looks.want(self.slots.take_turned());
+        let vmms = || self.slots.vms().map(|(key, _)| key.pid).collect();
+        let vmms = self.collector.visits_processes().then(vmms);
         let began = self.clock.boottime_ns();
         let Some(reach) = self.looks.due(began, vmms) else { return };
         self.looks.done(&reach, began);
@@ -97,7 +101,9 @@ impl Kvm {
             Ok(Some(listed)) => {
                 // The threads that it has announced come first: what they run is not idle.
                 self.drain();
-                self.slots.listed(&listed, began);
+                if !self.slots.listed(&listed, began).is_empty() {
+                    self.looks.want_host();
+                }
                 self.apply_actions();
             }
             Ok(None) => {}

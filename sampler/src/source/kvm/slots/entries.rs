@@ -68,6 +68,9 @@ pub struct Thread<A> {
     pub start_monotonic_ns: u64,
     /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
     pub seen_boottime_ns: u64,
+    /// The kernel's counts of the thread when it was seen, where it has run another vCPU before: its own
+    /// begin there.
+    pub base: Option<[u64; COUNTERS.len()]>,
     /// Nobody was seen to run its vCPU before it.
     pub is_first: bool,
     /// What it does with its CPU time is observed.

@@ -8,7 +8,7 @@ use sampler_ebpf::abi::{Event, VcpuFile};
 use super::{KvmGuest, Open, Slots};
 use crate::collect::{Listed, Reach};
 
-/// Processes of which is remembered how many VMs they had.
+/// Threads that are remembered to have run a vCPU that ended before.
 const REMEMBERED: usize = 4096;
 
 /// A vCPU that no followed thread runs: its VMM has not run it yet, or its thread runs another one now.
@@ -22,6 +22,8 @@ pub struct Idle<A> {
     pub vcpu: u64,
     /// `CLOCK_BOOTTIME` when it was found so, ns.
     pub seen_boottime_ns: u64,
+    /// A thread has run it.
+    pub has_run: bool,
     /// What it got since: sleep.
     pub account: A,
 }
@@ -38,36 +40,57 @@ pub struct EndedIdle<A> {
 }
 
 impl<A: Open, B: Open> Slots<A, B> {
-    /// Takes in which vCPUs there are, by a look that began at this moment by `CLOCK_BOOTTIME`. Of vCPUs that
-    /// it should have found and did not, the descriptors are closed: nobody can run them any more.
-    pub fn listed(&mut self, listed: &Listed, began_boottime_ns: u64) {
-        listed.files.iter().for_each(|file| self.found(file));
+    /// Takes in which vCPUs there are, by a look that began at this moment by `CLOCK_BOOTTIME`. Returns the
+    /// processes of which only a look at the whole host can say whether a thread's vCPU has ended.
+    pub fn listed(&mut self, listed: &Listed, began_boottime_ns: u64) -> BTreeSet<u32> {
+        self.are_listed = listed.is_complete;
+        let followed: BTreeSet<u64> = self.threads.values().map(|thread| thread.vcpu).collect();
+        listed.files.iter().filter(|file| !followed.contains(&file.vcpu)).for_each(|file| self.found(file));
         if !listed.is_complete {
-            return;
+            return BTreeSet::new();
         }
         let present: BTreeSet<u64> = listed.files.iter().map(|file| file.vcpu).collect();
         let was_visited = |vm: KvmGuest| match &listed.reach {
             Reach::Host => true,
             Reach::Processes(processes) => processes.contains(&vm.pid),
         };
+        // Of what was known before, the look should have found the descriptors.
         let is_over = |vm: KvmGuest, vcpu: u64, seen_ns: u64| {
             seen_ns < began_boottime_ns && was_visited(vm) && !present.contains(&vcpu)
         };
-        let threads = self.threads.values();
-        let over = threads.filter(|thread| is_over(thread.vm, thread.vcpu, thread.seen_boottime_ns));
-        let over: Vec<u32> = over.map(|thread| thread.id.tid).collect();
-        over.into_iter().for_each(|tid| self.end(tid));
         let idle = self.idle.iter();
         let over = idle.filter(|(_, idle)| is_over(idle.vm, idle.vcpu, idle.seen_boottime_ns));
         let over: Vec<_> = over.map(|(key, _)| *key).collect();
         over.into_iter().for_each(|key| self.end_idle(key));
+        let threads = self.threads.values();
+        let over = threads.filter(|thread| is_over(thread.vm, thread.vcpu, thread.seen_boottime_ns));
+        let over: Vec<_> = over.map(|thread| (thread.id.tid, thread.vm.pid)).collect();
+        // By process the kernel leaves threads out that have a table of descriptors of their own (up to 6.6).
+        if listed.reach != Reach::Host {
+            return over.into_iter().map(|(_, pid)| pid).collect();
+        }
+        over.into_iter().for_each(|(tid, _)| self.end(tid));
+        BTreeSet::new()
     }
 
     /// A thread's vCPU is known to have ended, and the thread lives on.
     pub fn end(&mut self, tid: u32) {
-        let Some(vm) = self.threads.get(&tid).map(|thread| thread.vm) else { return };
+        let Some(thread) = self.threads.get(&tid) else { return };
+        let vm = thread.vm;
+        self.former.insert(thread.id);
+        // The oldest thread id is as likely to have ended as any.
+        if self.former.len() > REMEMBERED {
+            self.former.pop_first();
+        }
         self.remove(tid, false);
         self.retire(vm);
+    }
+
+    /// A thread's whole VM is known to have ended, and the thread lives on.
+    pub fn end_vm_of(&mut self, tid: u32) {
+        if let Some(vm) = self.threads.get(&tid).map(|thread| thread.vm) {
+            self.end_vm(vm);
+        }
     }
 
     /// The vCPUs that no followed thread runs, by VM and number.
@@ -85,43 +108,71 @@ impl<A: Open, B: Open> Slots<A, B> {
         std::mem::take(&mut self.ended_idle)
     }
 
+    /// Processes of which a thread has turned to another vCPU since the last call.
+    pub fn take_turned(&mut self) -> BTreeSet<u32> {
+        std::mem::take(&mut self.turned)
+    }
+
     /// A followed thread runs another vCPU than before. Whether that one lives the next look will say.
     pub(super) fn turn(&mut self, event: &Event) {
         let Some(thread) = self.threads.get(&event.tid) else { return };
         self.threads_turned += 1;
+        self.turned.insert(thread.vm.pid);
+        self.former.insert(thread.id);
         let (vm, index, vcpu) = (thread.vm, thread.index, thread.vcpu);
-        // The same number of the same VM at another place: it was made anew, at least.
-        if (self.vm_key(event), event.vcpu_id) == (vm, index) {
+        if !self.are_listed {
             return self.end(event.tid);
         }
-        self.rest(vm, event, Idle { vm, index, vcpu, seen_boottime_ns: 0, account: A::open(event) });
+        self.rest(event, (vm, index), vcpu, true);
         self.remove(event.tid, true);
+    }
+
+    /// KVM gives the number of a vCPU once in the life of a VM. So a VM whose vCPU of this number was
+    /// elsewhere in memory has ended, and this one took the place of its `struct kvm`.
+    pub(super) fn end_replaced_vm(&mut self, event: &Event) {
+        let key = (self.vm_key(event), event.vcpu_id);
+        let thread = self.vcpus.get(&key).and_then(|tid| self.threads.get(tid));
+        let known = thread.map(|thread| thread.vcpu).or_else(|| self.idle.get(&key).map(|idle| idle.vcpu));
+        if known.is_some_and(|vcpu| vcpu != event.vcpu) {
+            self.end_vm(key.0);
+        }
+    }
+
+    fn end_vm(&mut self, vm: KvmGuest) {
+        let threads = self.threads.values().filter(|thread| thread.vm == vm);
+        let threads: Vec<_> = threads.map(|thread| thread.id.tid).collect();
+        threads.into_iter().for_each(|tid| self.end(tid));
+        let idle: Vec<_> = self.idle.keys().filter(|(of, _)| *of == vm).copied().collect();
+        idle.into_iter().for_each(|key| self.end_idle(key));
     }
 
     fn found(&mut self, file: &VcpuFile) {
         let event = &as_event(file);
-        let vm = self.vm_key(event);
-        let key = (vm, file.vcpu_id);
+        // A child that shares its memory with the VMM has its descriptors too.
+        if self.vms.iter().any(|(vm, entry)| entry.kvm == file.kvm && vm.pid != file.tgid) {
+            return;
+        }
+        self.end_replaced_vm(event);
+        let key = (self.vm_key(event), file.vcpu_id);
         if self.vcpus.contains_key(&key) {
             return;
         }
-        match self.idle.get(&key) {
-            Some(idle) if idle.vcpu == file.vcpu => return,
-            Some(_) => self.end_idle(key),
-            None => {}
+        // A VMM keeps the descriptor of a vCPU that was unplugged: its thread has ended. And one whose thread
+        // found no slot runs.
+        let is_nobodys = file.has_run == 0 || self.threads.contains_key(&file.runner);
+        match (self.idle.contains_key(&key), is_nobodys) {
+            (true, false) => self.end_idle(key),
+            (false, true) => self.rest(event, key, file.vcpu, file.has_run != 0),
+            _ => {}
         }
-        // A VMM keeps the descriptor of a vCPU that was unplugged. Its thread has ended.
-        if file.has_run != 0 && !self.threads.contains_key(&file.runner) {
-            return;
-        }
-        let (index, vcpu) = (file.vcpu_id, file.vcpu);
-        self.rest(vm, event, Idle { vm, index, vcpu, seen_boottime_ns: 0, account: A::open(event) });
     }
 
-    fn rest(&mut self, vm: KvmGuest, event: &Event, idle: Idle<A>) {
+    fn rest(&mut self, event: &Event, key: (KvmGuest, u32), vcpu: u64, has_run: bool) {
+        let (vm, index) = key;
         self.vm_of(vm, event).idle += 1;
-        let idle = Idle { seen_boottime_ns: event.at_boottime_ns, ..idle };
-        self.idle.insert((vm, idle.index), idle);
+        let account = A::open(event);
+        let idle = Idle { vm, index, vcpu, seen_boottime_ns: event.at_boottime_ns, has_run, account };
+        self.idle.insert(key, idle);
     }
 
     fn end_idle(&mut self, key: (KvmGuest, u32)) {
@@ -141,14 +192,8 @@ impl<A: Open, B: Open> Slots<A, B> {
 
     /// The next VM of the process is another one, if this one is over.
     fn retire(&mut self, vm: KvmGuest) {
-        if self.vms.contains_key(&vm) {
-            return;
-        }
-        let next = self.next_vms.entry((vm.start_boottime_ns, vm.pid)).or_default();
-        *next = (*next).max(vm.nth.saturating_add(1));
-        // The process that began first is the likeliest to have ended since.
-        while self.next_vms.len() > REMEMBERED {
-            self.next_vms.pop_first();
+        if !self.vms.contains_key(&vm) {
+            self.next_vms.retire(vm);
         }
     }
 }
