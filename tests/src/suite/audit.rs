@@ -37,8 +37,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// As many at once as one alone would take minutes for. Each chooses for itself.
 const AUDITS: usize = 4;
 /// vCPUs to be compared.
-const CHECKS: u64 = 400;
-const IN_LAB: u64 = 100;
+const CHECKS: u64 = 200;
+const IN_LAB: u64 = 60;
 /// What an audit may cost, as a part of one core.
 const PRICE: f64 = 0.0005;
 
