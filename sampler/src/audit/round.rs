@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// vCPUs that are compared in a round. With the time between rounds this bounds the price.
-pub(super) const VCPUS: usize = 4;
+pub(super) const VCPUS: usize = 8;
 
 /// A thread that runs a vCPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
