@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{collect::procfs::ProcFs, kernel::clock::Clock, model::Snapshot};
 
-/// Time between rounds at least. With the vCPUs of a round this bounds the price: most of it is to be woken up
-/// with cold caches.
+/// Time between rounds at least. With the vCPUs of a round this bounds the price: most of it is to be woken
+/// up with cold caches.
 pub(super) const APART: Duration = Duration::from_secs(4);
 
 /// How long before a snapshot is due the kernel is asked: a part of the interval, within bounds. The shorter,
