@@ -12,13 +12,20 @@ mod watch;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Receiver},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+        mpsc::Receiver,
+    },
     time::Duration,
 };
 
 pub use self::{hour::Counts, round::Mismatch};
 
-use self::{hour::Hour, watch::Watch};
+use self::{
+    hour::Hour,
+    watch::{APART, Watch},
+};
 use crate::{
     kernel::clock::Clock,
     model::{SamplerStats, Snapshot},
@@ -29,7 +36,14 @@ const KEPT: usize = 4;
 
 /// The audit. Clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct Audit(Arc<Mutex<State>>);
+pub struct Audit(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// From when on a snapshot is wanted, by `CLOCK_BOOTTIME` in ns.
+    wanted_from_ns: AtomicU64,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -59,9 +73,25 @@ impl Audit {
         self.state().interval = interval;
     }
 
-    /// Takes snapshots until nobody sends any more, and audits them.
+    /// Takes snapshots until nobody sends any more, and audits them. Those that it does not want need not be
+    /// sent.
     pub fn watch(&self, snapshots: &Receiver<Arc<Snapshot>>) {
-        Watch::new(self.clone(), Clock::start()).run(snapshots);
+        self.watch_apart(snapshots, APART);
+    }
+
+    fn watch_apart(&self, snapshots: &Receiver<Arc<Snapshot>>, apart: Duration) {
+        Watch::new(self.clone(), Clock::start(), apart).run(snapshots);
+    }
+
+    /// Whether a snapshot is of use now: waking a thread up for each would cost more than the checks do.
+    #[must_use]
+    pub fn wants(&self, snapshot: &Snapshot) -> bool {
+        let is_late_enough = snapshot.read_boottime_ns >= self.0.wanted_from_ns.load(Ordering::Relaxed);
+        is_late_enough && self.interval().is_some()
+    }
+
+    fn want_from(&self, boottime_ns: u64) {
+        self.0.wanted_from_ns.store(boottime_ns, Ordering::Relaxed);
     }
 
     /// Adds what was counted since the start to the sampler's statistics.
@@ -102,7 +132,7 @@ impl Audit {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -171,7 +171,7 @@ fn the_thread_audits_what_it_is_sent_until_it_is_off() {
     let (audit, (sender, snapshots)) = (Audit::default(), channel());
     let thread = thread::spawn({
         let audit = audit.clone();
-        move || audit.watch(&snapshots)
+        move || audit.watch_apart(&snapshots, INTERVAL)
     });
     let sleeper = Sleeper::start();
     let right = sleeper.counts();

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{collect::procfs::ProcFs, kernel::clock::Clock, model::Snapshot};
 
-/// Time between rounds at least. With the vCPUs of a round this bounds the price.
-const APART: Duration = Duration::from_secs(1);
+/// Time between rounds at least. With the vCPUs of a round this bounds the price: most of it is to be woken
+/// up with cold caches.
+pub(super) const APART: Duration = Duration::from_secs(4);
 
 /// How long before a snapshot is due the kernel is asked: a part of the interval, within bounds. The shorter,
 /// the narrower is what both readings allow; but this thread may have to wait for a CPU.
@@ -30,6 +31,7 @@ pub(super) struct Watch {
     proc: ProcFs,
     random: fastrand::Rng,
     stage: Stage,
+    apart: Duration,
     /// When the snapshot of the last round was due, by `CLOCK_BOOTTIME` in ns.
     last_due_ns: u64,
 }
@@ -43,13 +45,14 @@ enum Stage {
 }
 
 impl Watch {
-    pub(super) fn new(audit: Audit, clock: Clock) -> Self {
+    pub(super) fn new(audit: Audit, clock: Clock, apart: Duration) -> Self {
         Self {
             audit,
             clock,
             proc: ProcFs::system(),
             random: fastrand::Rng::new(),
             stage: Stage::None,
+            apart,
             last_due_ns: 0,
         }
     }
@@ -95,6 +98,14 @@ impl Watch {
         if let Some(interval) = self.audit.interval() {
             self.plan(snapshot, interval);
         }
+        // Until a round is over each snapshot may be the one.
+        let is_idle = matches!(self.stage, Stage::None);
+        self.audit.want_from(if is_idle { self.rested_ns() } else { 0 });
+    }
+
+    /// When there may be another round, by `CLOCK_BOOTTIME` in ns.
+    const fn rested_ns(&self) -> u64 {
+        self.last_due_ns.saturating_add(ns(self.apart))
     }
 
     /// Plans a round for the snapshot after this one, unless the last round was just before.
@@ -102,7 +113,7 @@ impl Watch {
         let lead = (interval / LEAD_PART).clamp(LEAD[0], LEAD[1]);
         let was_due_ns = snapshot.read_boottime_ns.saturating_sub(snapshot.sampler.last_lateness_ns);
         let due_ns = was_due_ns.saturating_add(ns(interval));
-        if due_ns + ns(lead) < self.last_due_ns.saturating_add(ns(APART)) {
+        if due_ns.saturating_add(ns(lead)) < self.rested_ns() {
             return;
         }
         let chosen = round::choose(snapshot, &mut self.random);
@@ -114,6 +125,6 @@ impl Watch {
     }
 }
 
-fn ns(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+const fn ns(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
 }

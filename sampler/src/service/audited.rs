@@ -1,12 +1,18 @@
 //! The audit as a sink.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use super::queued::Queued;
-use crate::{audit::Audit, config::Config};
+use crate::{agent::Sink, audit::Audit, config::Config, model::Snapshot};
 
 /// Snapshots that may wait for the audit. It takes each soon, unless what it reads blocks it.
 const ROOM: usize = 16;
+
+/// Hands over what the audit wants.
+pub(super) struct Audited {
+    audit: Audit,
+    queued: Queued,
+}
 
 /// An audit as the configuration has it.
 pub(super) fn begin(config: &Config) -> Audit {
@@ -21,7 +27,24 @@ pub(super) fn set(audit: &Audit, config: &Config) {
 }
 
 /// Starts its thread.
-pub(super) fn start(audit: &Audit) -> io::Result<Queued> {
-    let audit = audit.clone();
-    Queued::start("audit", ROOM, move |snapshots| audit.watch(&snapshots))
+pub(super) fn start(audit: &Audit) -> io::Result<Audited> {
+    let works = audit.clone();
+    let queued = Queued::start("audit", ROOM, move |snapshots| works.watch(&snapshots))?;
+    Ok(Audited { audit: audit.clone(), queued })
+}
+
+impl Sink for Audited {
+    fn name(&self) -> &'static str {
+        self.queued.name()
+    }
+
+    fn offer(&mut self, snapshot: Arc<Snapshot>) {
+        if self.audit.wants(&snapshot) {
+            self.queued.offer(snapshot);
+        }
+    }
+
+    fn dropped(&self) -> u64 {
+        self.queued.dropped()
+    }
 }
