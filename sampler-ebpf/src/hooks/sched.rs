@@ -11,7 +11,7 @@ use sampler_ebpf::abi::{Counter, Left, Member, Modes, NO_SLOT, SLOT_PENDING, Slo
 use super::{
     lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
     modes::{self, Switched},
-    occupancy::{PATIENCE, charge, strangers, vcpus},
+    occupancy::{PATIENCE, charge, strangers, taken_away, vcpus},
     quota::{held_back, note_on, queue},
     slot::{Departure, amend, arrive, leave},
 };
@@ -135,7 +135,9 @@ fn on_migrate<A: Access>(task: Object, to: u64) {
         note_on::<A>(slot, task, to, now);
         // Of a thread that is woken up on another CPU nothing is to be charged, and its old CPU not locked.
         if waited > held {
-            charge(cpu, index, now.saturating_sub(waited - held), now);
+            let since = now.saturating_sub(waited - held);
+            taken_away::<A>(cpu, run_queue, since, now);
+            charge(cpu, index, since, now);
         }
     });
 }

@@ -10,7 +10,7 @@ mod section;
 mod types;
 
 use aya::{Ebpf, EbpfLoader};
-use sampler_ebpf::abi::{CHECKPOINTS, MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
+use sampler_ebpf::abi::{ABSENT, CHECKPOINTS, MAX_CPUS, Member, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 
 use attach::KernelTypes;
 pub use attach::{Attached, Probe, WayProbe};
@@ -128,7 +128,7 @@ fn load_hooks(
     options: Options,
     ways: attach::Ways,
 ) -> Result<Loaded, LoadError> {
-    let Prepared { types, offsets, mut ebpf } = prepare(object, options)?;
+    let Prepared { types, offsets, mut ebpf } = prepare(object, options, &[])?;
     let kernel_types = KernelTypes::default();
     let attached = attach::attach_all(&mut ebpf, types.all(), &kernel_types, (hooks, When::Start), ways)?;
     Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
@@ -140,7 +140,7 @@ fn load_hooks(
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
-    let Prepared { types, mut ebpf, .. } = prepare(OBJECT, options)?;
+    let Prepared { types, mut ebpf, .. } = prepare(OBJECT, options, &[])?;
     let kernel_types = KernelTypes::default();
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, types.all(), &kernel_types)).collect())
 }
@@ -174,7 +174,24 @@ pub fn probe_programs(
     hooks: &'static [Hook],
     options: Options,
 ) -> Result<ProgramReport, LoadError> {
-    let Prepared { types, mut ebpf, .. } = prepare(object, options)?;
+    probe_programs_as_if(object, hooks, options, &[])
+}
+
+/// A member that a kernel may lack, and structure and path of one of the same type that stands in for it.
+pub type StandIn = (Member, &'static str, &'static str);
+
+/// As [`probe_programs`], as if the kernel had these members: the verifier follows ways then that it never
+/// follows on this kernel.
+///
+/// # Errors
+/// As [`probe_programs`], and when what stands in is missing itself.
+pub fn probe_programs_as_if(
+    object: &[u8],
+    hooks: &'static [Hook],
+    options: Options,
+    stand_ins: &[StandIn],
+) -> Result<ProgramReport, LoadError> {
+    let Prepared { types, mut ebpf, .. } = prepare(object, options, stand_ins)?;
     let kernel_types = KernelTypes::default();
     let all = hooks.iter().flat_map(|hook| hook.ways.iter().map(|way| (hook.name, *way)));
     let mut probe = |hook, way| attach::probe_way(&mut ebpf, hook, way, types.all(), &kernel_types);
@@ -192,9 +209,15 @@ struct Prepared {
 }
 
 /// The one way to it, for the sampler's start and for all that says beforehand how that would go.
-fn prepare(object: &[u8], options: Options) -> Result<Prepared, LoadError> {
+fn prepare(object: &[u8], options: Options, stand_ins: &[StandIn]) -> Result<Prepared, LoadError> {
     let types = Types::running()?;
-    let offsets = types.offsets()?;
+    let mut offsets = types.offsets()?;
+    for (member, container, path) in stand_ins {
+        let at = &mut offsets.at[*member as usize];
+        if *at == ABSENT {
+            *at = types.all().field(container, path)?.offset;
+        }
+    }
     let ebpf = load_object(object, offsets, options)?;
     Ok(Prepared { types, offsets, ebpf })
 }

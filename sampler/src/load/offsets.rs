@@ -8,6 +8,10 @@ use crate::kernel::btf::{Btf, BtfError};
 const TOGETHER: &[(Member, &[Member])] = &[
     (Member::CfsRqThrottledSelfTime, &[Member::CfsRqThrottledSelf]),
     (
+        Member::RqCore,
+        &[Member::RqForcedIdle, Member::RqForcedIdles, Member::CfsRqForcedIdles, Member::RqRunnable],
+    ),
+    (
         Member::CfsRqThrottledPeltTime,
         &[
             Member::CfsRqThrottledPelt,

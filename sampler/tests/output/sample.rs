@@ -48,7 +48,7 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             exits: exits(30),
         }),
         attributed: Attributed {
-            kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, SECOND],
+            kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, 0, SECOND],
             vms: vec![AttributedVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
         },
         shares: occupants(&vcpus),

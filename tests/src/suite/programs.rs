@@ -1,18 +1,29 @@
 //! The kernel takes every program of the object.
 
 use anyhow::ensure;
-use hvsampler::load;
+use hvsampler::load::{self, StandIn};
+use sampler_ebpf::abi::Member;
 
 use super::sampler;
 use crate::runner::{Context, Outcome};
 use crate::twin;
 
+/// What of core scheduling a kernel without it lacks.
+const CORE_SCHEDULING: &[StandIn] = &[
+    (Member::RqCore, "rq", "cfs.rq"),
+    (Member::RqForcedIdle, "rq", "nr_running"),
+    (Member::RqForcedIdles, "rq", "nr_running"),
+    (Member::CfsRqForcedIdles, "cfs_rq", "throttle_count"),
+];
+
 /// Every way of every hook, not only the best: a kernel that refuses that one must get the next.
 pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
     let report = load::probe_programs(load::OBJECT, load::HOOKS, sampler::options())?;
     let twins = load::probe_programs(twin::OBJECT, twin::TWINS, sampler::options())?;
+    // The large distributions' kernels have it, the lab's do not.
+    let as_if = load::probe_programs_as_if(load::OBJECT, load::HOOKS, sampler::options(), CORE_SCHEDULING)?;
     let mut refused = Vec::new();
-    let ways = || report.ways.iter().chain(&twins.ways);
+    let ways = || report.ways.iter().chain(&twins.ways).chain(&as_if.ways);
     for probe in ways() {
         let (program, label) = (probe.way.program(), probe.way.label());
         match &probe.result {

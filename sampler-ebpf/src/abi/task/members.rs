@@ -21,6 +21,9 @@ macro_rules! task_members {
             TaskGroupLeader = "task_struct"."group_leader", &[8], true;
             /// `PF_` flags of the thread.
             TaskFlags = "task_struct"."flags", &[4], true;
+            /// Priority as the scheduler has it, also while a lock's waiter lends it, an int: below 0 of the
+            /// deadline class, below 100 real-time.
+            TaskPrio = "task_struct"."prio", &[4], true;
             /// Non-zero while the thread is on a CPU. `int` up to 6.12, `u8` in 7.2: the low byte holds the
             /// value in both.
             TaskOnCpu = "task_struct"."on_cpu", &[1, 4], true;
@@ -80,6 +83,17 @@ macro_rules! task_members {
             RqClockPelt = "rq"."clock_pelt", &[8], false;
             /// Time that this clock has lost and skips, ns.
             RqLostIdleTime = "rq"."lost_idle_time", &[8], false;
+            /// The run queue that has the state of a core's core scheduling. Needs `CONFIG_SCHED_CORE`, 5.14.
+            RqCore = "rq"."core", &[8], false;
+            /// Of that one: CPUs of the core that core scheduling forces idle; up to 5.16 whether there are
+            /// some.
+            RqForcedIdle = "rq"."core_forceidle_count" or "core_forceidle", &[4, 1], false;
+            /// Of that one: how often core scheduling began to force CPUs of the core idle.
+            RqForcedIdles = "rq"."core_forceidle_seq", &[4], false;
+            /// The same count when a thread of this run queue was picked as it began.
+            CfsRqForcedIdles = "cfs_rq"."forceidle_seq", &[4], false;
+            /// Threads that are on a CPU or wait for it.
+            RqRunnable = "rq"."nr_running", &[4], false;
             /// The CPU of a run queue.
             RqCpu = "rq"."cpu", &[4], true;
             /// The scheduler's clock of a CPU, ns, as of its last update.

@@ -123,6 +123,24 @@ fn a_member_that_other_kernels_keep_elsewhere_is_found_there() {
 }
 
 #[test]
+fn core_scheduling_is_known_by_all_of_its_members_or_not_at_all() {
+    for member in [Member::RqForcedIdle, Member::RqForcedIdles, Member::CfsRqForcedIdles] {
+        let mut rows = rows();
+        rows.remove(member as usize);
+        let offsets = resolve(&kernel(&rows, 8)).unwrap();
+        assert_eq!(offsets.at[Member::RqCore as usize], ABSENT, "{member:?}");
+    }
+    // A flag up to 5.16, with another name.
+    let mut rows = rows();
+    rows[Member::RqForcedIdle as usize].0.path = "core_forceidle";
+    rows[Member::RqForcedIdle as usize].1 = 1;
+    let offsets = resolve(&kernel(&rows, 8)).unwrap();
+    assert!(
+        [Member::RqCore, Member::RqForcedIdle].iter().all(|member| offsets.at[*member as usize] != ABSENT)
+    );
+}
+
+#[test]
 fn every_member_of_unknown_size_is_refused_by_name() {
     for (n, row) in MEMBERS.iter().enumerate() {
         let mut rows = rows();

@@ -71,8 +71,8 @@ pub(super) const SERIES: &[Series<Vm>] = &[
         attributes: &[STEAL_KIND],
         start: Start::Followed,
         values: Values::Numbers(|vm, to| {
-            for (kind, ns) in vm.attributed.kinds.into_iter().enumerate() {
-                to.set(kind, ns);
+            for (kind, ns) in vm.attributed.iter() {
+                to.set(kind as usize, ns);
             }
         }),
     },
