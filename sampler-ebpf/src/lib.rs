@@ -5,8 +5,8 @@
 //! ring buffer. [`histogram`] is the one form of a distribution, from the programs to OTLP. [`occupancy`] and
 //! [`shares`] are the arithmetic of attribution, on [`shared`] memory: they touch no kernel, so tests hold
 //! them against the whole history of a CPU. [`lag`] tells a reading of two clocks from one that an update
-//! fell into. The library has no dependencies, so that the host binary can link it without pulling in
-//! `aya-ebpf`.
+//! fell into, and [`quota`] how much of a wait is a quota's. The library has no dependencies, so that the
+//! host binary can link it without pulling in `aya-ebpf`.
 
 #![no_std]
 
@@ -14,5 +14,6 @@ pub mod abi;
 pub mod histogram;
 pub mod lag;
 pub mod occupancy;
+pub mod quota;
 pub mod shared;
 pub mod shares;

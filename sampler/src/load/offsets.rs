@@ -11,6 +11,7 @@ const TOGETHER: &[(Member, &[Member])] = &[
         Member::RqCore,
         &[Member::RqForcedIdle, Member::RqForcedIdles, Member::CfsRqForcedIdles, Member::RqRunnable],
     ),
+    (Member::TaskDlRuntime, &[Member::TaskDlNext, Member::TaskDlDeadline, Member::TaskDlPeriod]),
     (
         Member::CfsRqThrottledPeltTime,
         &[

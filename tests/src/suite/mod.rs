@@ -2,6 +2,7 @@
 
 mod attribution;
 mod churn;
+mod classes;
 mod clock;
 mod co_stop;
 mod delivery;
@@ -233,6 +234,20 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf, Need::CpuQuota],
         limit: throttled::LIMIT,
         run: throttled::by_a_quota,
+    },
+    Test {
+        name: "states.throttled-deadline",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: classes::LIMIT,
+        run: classes::deadline,
+    },
+    Test {
+        name: "states.throttled-not-real-time",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::CpuQuota],
+        limit: classes::LIMIT,
+        run: classes::real_time,
     },
     Test {
         name: "steal.by-whom",

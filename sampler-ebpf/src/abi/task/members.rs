@@ -24,6 +24,16 @@ macro_rules! task_members {
             /// Priority as the scheduler has it, also while a lock's waiter lends it, an int: below 0 of the
             /// deadline class, below 100 real-time.
             TaskPrio = "task_struct"."prio", &[4], true;
+            /// Policy that was asked for, `SCHED_`.
+            TaskPolicy = "task_struct"."policy", &[4], true;
+            /// What is left of a deadline thread's runtime in its period, a signed number, ns.
+            TaskDlRuntime = "task_struct"."dl.runtime", &[8], false;
+            /// Scheduler's clock at a deadline thread's next deadline, ns.
+            TaskDlNext = "task_struct"."dl.deadline", &[8], false;
+            /// From the begin of its period to the deadline, ns.
+            TaskDlDeadline = "task_struct"."dl.dl_deadline", &[8], false;
+            /// Length of its period, ns.
+            TaskDlPeriod = "task_struct"."dl.dl_period", &[8], false;
             /// Non-zero while the thread is on a CPU. `int` up to 6.12, `u8` in 7.2: the low byte holds the
             /// value in both.
             TaskOnCpu = "task_struct"."on_cpu", &[1, 4], true;

@@ -52,10 +52,11 @@ pub struct VcpuSlot {
     /// Time asleep since the slot was given out, by [`Left::sleep`]; without the sleep that goes on.
     pub asleep_ns: [u64; Left::SLEEPS],
     /// Address of the run queue on which the thread waits or will wait: its group's on its CPU. 0 when it is
-    /// not known.
+    /// not known, or no quota of a group is for the thread; [`VcpuSlot::NEXT_PERIOD`] of one of the deadline
+    /// class that has used up its runtime.
     pub quota_queue: u64,
     /// Time for which CPU quotas had held that queue back when the thread left its CPU or came to the queue,
-    /// ns.
+    /// ns; with [`VcpuSlot::NEXT_PERIOD`] the scheduler's clock when that begins.
     pub quota_clock_ns: u64,
     /// The clock of that time at that moment, ns.
     pub quota_noted_ns: u64,
@@ -67,6 +68,10 @@ pub struct VcpuSlot {
 }
 
 impl VcpuSlot {
+    /// Of `quota_queue`: what holds the thread back is its own runtime, until its next period. No queue has
+    /// this address.
+    pub const NEXT_PERIOD: u64 = 1;
+
     /// Nobody's.
     pub const EMPTY: Self = Self {
         seq: 0,
