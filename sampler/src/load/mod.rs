@@ -10,7 +10,7 @@ mod section;
 mod types;
 
 use aya::{Ebpf, EbpfLoader};
-use sampler_ebpf::abi::{CHECKPOINTS, MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
+use sampler_ebpf::abi::{ABSENT, CHECKPOINTS, MAX_CPUS, Member, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 
 use attach::KernelTypes;
 pub use attach::{Attached, Probe, WayProbe};
@@ -150,7 +150,8 @@ fn load_hooks(
     (options, reporting): (Options, Reporting),
     ways: attach::Ways,
 ) -> Result<Loaded, LoadError> {
-    let Prepared { types, constants, mut ebpf } = prepare(object, options, reporting)?;
+    let target = Target { reporting, ..Target::RUNNING };
+    let Prepared { types, constants, mut ebpf } = prepare(object, options, target)?;
     let kernel_types = KernelTypes::default();
     let attached = attach::attach_all(&mut ebpf, types.all(), &kernel_types, (hooks, When::Start), ways)?;
     let Constants { offsets, switches_report, obstacle } = constants;
@@ -169,7 +170,7 @@ fn load_hooks(
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
-    let Prepared { types, mut ebpf, .. } = prepare(OBJECT, options, Reporting::Allowed)?;
+    let Prepared { types, mut ebpf, .. } = prepare(OBJECT, options, Target::RUNNING)?;
     let kernel_types = KernelTypes::default();
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, types.all(), &kernel_types)).collect())
 }
@@ -192,18 +193,35 @@ pub struct ProgramReport {
     pub unused: Vec<String>,
 }
 
+/// A member that a kernel may lack, and structure and path of one of the same type that stands in for it.
+pub type StandIn = (Member, &'static str, &'static str);
+
+/// What programs are loaded for: the running kernel, or one that would differ from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Who reports births and deaths.
+    pub reporting: Reporting,
+    /// What the other kernel has: the verifier follows ways then that it never follows on this one.
+    pub stand_ins: &'static [StandIn],
+}
+
+impl Target {
+    /// The running kernel.
+    pub const RUNNING: Self = Self { reporting: Reporting::Allowed, stand_ins: &[] };
+}
+
 /// Loads every program of an object and attaches it alone, also where a better way was taken already: a
 /// kernel that takes only the last way of a hook must get it. Everything is detached again. The product's are
 /// [`OBJECT`] and [`HOOKS`].
 ///
 /// # Errors
-/// When not even the maps can be made.
+/// When not even the maps can be made, or when what stands in is missing itself.
 pub fn probe_programs(
     object: &[u8],
     hooks: &'static [Hook],
-    (options, reporting): (Options, Reporting),
+    (options, target): (Options, Target),
 ) -> Result<ProgramReport, LoadError> {
-    let Prepared { types, mut ebpf, .. } = prepare(object, options, reporting)?;
+    let Prepared { types, mut ebpf, .. } = prepare(object, options, target)?;
     let kernel_types = KernelTypes::default();
     let all = hooks.iter().flat_map(|hook| hook.ways.iter().map(|way| (hook.name, *way)));
     let mut probe = |hook, way| attach::probe_way(&mut ebpf, hook, way, types.all(), &kernel_types);
@@ -221,9 +239,9 @@ struct Prepared {
 }
 
 /// The one way to it, for the sampler's start and for all that says beforehand how that would go.
-fn prepare(object: &[u8], options: Options, reporting: Reporting) -> Result<Prepared, LoadError> {
+fn prepare(object: &[u8], options: Options, target: Target) -> Result<Prepared, LoadError> {
     let types = Types::running()?;
-    let constants = Constants::of(&types, reporting)?;
+    let constants = Constants::of(&types, target)?;
     let ebpf = load_object(object, &constants, options)?;
     Ok(Prepared { types, constants, ebpf })
 }
@@ -237,10 +255,17 @@ struct Constants {
 }
 
 impl Constants {
-    fn of(types: &Types, reporting: Reporting) -> Result<Self, ShapeError> {
+    fn of(types: &Types, target: Target) -> Result<Self, LoadError> {
         let obstacle = RingLock::of(types.all()).obstacle();
-        let switches_report = obstacle.is_none() && reporting == Reporting::Allowed;
-        Ok(Self { offsets: types.offsets()?, switches_report, obstacle })
+        let switches_report = obstacle.is_none() && target.reporting == Reporting::Allowed;
+        let mut offsets = types.offsets()?;
+        for (member, container, path) in target.stand_ins {
+            let at = &mut offsets.at[*member as usize];
+            if *at == ABSENT {
+                *at = types.all().field(container, path)?.offset;
+            }
+        }
+        Ok(Self { offsets, switches_report, obstacle })
     }
 }
 
