@@ -67,7 +67,7 @@ pub(crate) fn announce<A: Access>(
 ) -> bool {
     // Before the event: user space may answer it with a slot while this program still runs.
     entry.store(SLOT_PENDING);
-    let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu_of(notifier), seen);
+    let sent = send::<A>(EventKind::VcpuSeen, task, (pid, vcpu_of(notifier)), seen, true);
     if sent {
         debug!(ctx, "vcpu seen: tid {}", pid);
     } else {
@@ -76,22 +76,39 @@ pub(crate) fn announce<A: Access>(
     sent
 }
 
-/// Tells that a thread ran for the last time. Returns false when the event was lost; the walk finds out then.
+/// Tells that a thread ran for the last time, if that is allowed. Returns false when it was not told; the
+/// walk finds out then.
 #[inline(always)]
-pub(crate) fn gone<A: Access>(ctx: &impl EbpfContext, task: Object, pid: u32) -> bool {
-    debug!(ctx, "thread gone: tid {}", pid);
-    send::<A>(EventKind::ThreadGone, task, pid, 0, Seen { sched_ns: 0, left: Left::Unknown, pcount: 0 })
+pub(crate) fn gone<A: Access>(ctx: &impl EbpfContext, task: Object, pid: u32, tell: bool) -> bool {
+    let seen = Seen { sched_ns: 0, left: Left::Unknown, pcount: 0 };
+    let sent = send::<A>(EventKind::ThreadGone, task, (pid, 0), seen, tell);
+    if sent {
+        debug!(ctx, "thread gone: tid {}", pid);
+    }
+    sent
 }
 
-/// Writes the event straight into the ring: put together on the stack it would be copied byte by byte.
+/// Writes the event straight into the ring: put together on the stack it would be copied byte by byte. An
+/// event that is not allowed ends as one does for which there is no room: on a way of its own, without a
+/// call, the compiler leaves undefined what the verifier wants defined.
 #[inline(always)]
-fn send<A: Access>(kind: EventKind, task: Object, pid: u32, vcpu: u64, seen: Seen) -> bool {
+fn send<A: Access>(
+    kind: EventKind,
+    task: Object,
+    (pid, vcpu): (u32, u64),
+    seen: Seen,
+    allowed: bool,
+) -> bool {
+    // SAFETY: the helper has no preconditions.
+    let at_boottime_ns = unsafe { bpf_ktime_get_boot_ns() };
+    if !allowed {
+        return false;
+    }
     let Some(mut room) = events().reserve::<Event>(0) else {
         return false;
     };
     let event = room.as_mut_ptr();
-    // SAFETY: the room is as large as an event and nobody else's, and every field is written. The helper that
-    // reads the clock has no preconditions.
+    // SAFETY: the room is as large as an event and nobody else's, and every field is written.
     unsafe {
         (&raw mut (*event).kind).write(kind as u32);
         (&raw mut (*event).tid).write(pid);
@@ -105,7 +122,7 @@ fn send<A: Access>(kind: EventKind, task: Object, pid: u32, vcpu: u64, seen: See
             offset(Member::TaskStartBoottime),
             &raw mut (*event).leader_start_boottime_ns,
         );
-        (&raw mut (*event).at_boottime_ns).write(bpf_ktime_get_boot_ns());
+        (&raw mut (*event).at_boottime_ns).write(at_boottime_ns);
         (&raw mut (*event).sched_ns).write(seen.sched_ns);
         (&raw mut (*event)._pad).write(0);
         probe_into(task as u64, offset(Member::TaskComm), &raw mut (*event).comm);

@@ -171,12 +171,10 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Kn
             bump!(stats.missed_moves, missed.moves);
             bump!(stats.missed_ns, missed.ns);
         }
-    } else if switches_tell()
-        && index != SLOT_PENDING
-        && notifier != 0
-        && !dead
-        && runs_vcpu::<A>(task, notifier)
-    {
+    } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
+        if !switches_tell() {
+            return None;
+        }
         let seen = Seen {
             sched_ns: now,
             left: how_left(preempted, state, task, notifier),
@@ -189,10 +187,9 @@ fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Kn
     if dead && index != NO_SLOT {
         // Whether or not it can be told: another thread may have this id soon.
         entry.store(NO_SLOT);
-        if switches_tell() {
-            let sent = gone::<A>(ctx, task, pid);
-            if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
-        }
+        let tell = switches_tell();
+        let sent = gone::<A>(ctx, task, pid, tell);
+        if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(u64::from(tell));
     }
     known
 }
