@@ -76,7 +76,7 @@ pub static TESTS: &[Test] = &[
         run: programs::all_load,
     },
     Test {
-        name: "births.told-as-the-ring-s-lock-lets",
+        name: "births.as-the-ring-s-lock-lets",
         sets: &[Set::Native, Set::Lab, Set::LabRt],
         needs: &[Need::Bpf],
         limit: births::LIMIT,
@@ -84,14 +84,14 @@ pub static TESTS: &[Test] = &[
     },
     Test {
         name: "births.by-walks-alone",
-        sets: &[Set::Native, Set::Lab, Set::LabRt],
+        sets: &[Set::Native, Set::LabRt],
         needs: &[Need::Kvm, Need::Bpf],
         limit: births::LIMIT,
         run: births::by_walks_alone,
     },
     Test {
         name: "exact.contention",
-        sets: &[Set::Native, Set::Lab, Set::LabRt],
+        sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
         limit: exact::LIMIT,
         run: exact::contention,
@@ -218,7 +218,7 @@ pub static TESTS: &[Test] = &[
     },
     Test {
         name: "states.on-cpu",
-        sets: &[Set::Native, Set::Lab, Set::LabRt],
+        sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
         limit: modes::LIMIT,
         run: modes::on_cpu,

@@ -27,7 +27,7 @@ pub(super) fn start_fallback() -> anyhow::Result<Kvm> {
 }
 
 /// The same with no hook that tells of births and deaths.
-pub(super) fn start_told_by_walks() -> anyhow::Result<Kvm> {
+pub(super) fn start_reported_by_walks() -> anyhow::Result<Kvm> {
     source(load::load_reported_by_walks(options())?)
 }
 
