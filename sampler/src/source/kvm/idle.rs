@@ -1,7 +1,7 @@
 //! What is shown of vCPUs that no followed thread runs: they sleep.
 
 use super::{
-    accounts::ThreadAccount,
+    accounts::{Slots, ThreadAccount},
     slots::{EndedIdle, Idle},
 };
 use crate::{
@@ -9,14 +9,19 @@ use crate::{
     model::{Account, Ended, KvmVcpu, Reading, StateTimes, Vcpu, VcpuId},
 };
 
+/// Brings what all of them got up to now.
+pub(super) fn rest_all(slots: &mut Slots, now: (u64, u64), throttled: bool, clock: Clock) {
+    slots.for_each_idle(|idle, vm| {
+        rest(&mut idle.account, now, throttled, clock);
+        if let Some(interval) = &idle.account.interval {
+            vm.account.attribution.add(interval);
+        }
+    });
+}
+
 /// Brings what a vCPU got up to now: nothing but sleep since the last reading. Without a thread there is no
 /// scheduler's clock, so CLOCK_MONOTONIC measures it.
-pub(super) fn rest(
-    account: &mut ThreadAccount,
-    (monotonic_ns, boottime_ns): (u64, u64),
-    throttled: bool,
-    clock: Clock,
-) {
+fn rest(account: &mut ThreadAccount, (monotonic_ns, boottime_ns): (u64, u64), throttled: bool, clock: Clock) {
     let reading = Reading {
         monotonic_ns,
         sched_ns: monotonic_ns,

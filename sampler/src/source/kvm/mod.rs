@@ -321,7 +321,7 @@ impl Kvm {
         }
         slots.offer_again();
         let (now, throttled) = ((clock.monotonic_ns(), clock.boottime_ns()), features.throttled);
-        slots.idle_mut().for_each(|idle| idle::rest(&mut idle.account, now, throttled, *clock));
+        idle::rest_all(slots, now, throttled, *clock);
         self.apply_actions();
     }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use sampler_ebpf::abi::{Event, VcpuFile};
 
-use super::{KvmGuest, Open, Slots};
+use super::{KvmGuest, Open, Slots, VmEntry};
 use crate::collect::{Listed, Reach};
 
 /// Threads that are remembered to have run a vCPU that ended before.
@@ -98,9 +98,13 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.idle.values()
     }
 
-    /// The same, to be brought up to date.
-    pub fn idle_mut(&mut self) -> impl Iterator<Item = &mut Idle<A>> {
-        self.idle.values_mut()
+    /// Calls `each` with all of them and their VMs.
+    pub fn for_each_idle(&mut self, mut each: impl FnMut(&mut Idle<A>, &mut VmEntry<B>)) {
+        for idle in self.idle.values_mut() {
+            if let Some(vm) = self.vms.get_mut(&idle.vm) {
+                each(idle, vm);
+            }
+        }
     }
 
     /// vCPUs that ended without a thread since the last call.
