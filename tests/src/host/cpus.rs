@@ -112,7 +112,15 @@ pub fn renice(tid: u32, nice: i32) -> io::Result<()> {
 /// When the thread is gone, or the caller may not: in a cgroup of version 1 without real-time budget even
 /// root may not.
 pub fn real_time(tid: u32) -> io::Result<()> {
-    let priority = libc::sched_param { sched_priority: 10 };
+    real_time_at(tid, 10)
+}
+
+/// The same, with a priority among those: the higher one goes first.
+///
+/// # Errors
+/// As [`real_time`].
+pub fn real_time_at(tid: u32, priority: i32) -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: priority };
     let tid = libc::pid_t::try_from(tid).map_err(io::Error::other)?;
     // SAFETY: a valid parameter; nothing but the thread's scheduling changes.
     match unsafe { libc::sched_setscheduler(tid, libc::SCHED_FIFO, &raw const priority) } {

@@ -312,14 +312,14 @@ pub static TESTS: &[Test] = &[
     Test {
         name: "descriptors.of-what-does-not-run",
         sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
+        needs: &[Need::NoOwnVm, Need::Kvm, Need::Bpf],
         limit: descriptors::LIMIT,
         run: descriptors::of_what_does_not_run,
     },
     Test {
         name: "descriptors.of-two-vms-of-one-thread",
         sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
+        needs: &[Need::NoOwnVm, Need::Kvm, Need::Bpf],
         limit: descriptors::LIMIT,
         run: descriptors::of_two_vms_of_one_thread,
     },

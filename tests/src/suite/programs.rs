@@ -20,8 +20,8 @@ const CORE_SCHEDULING: &[StandIn] = &[
 pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
     let probe = |object, hooks, target| load::probe_programs(object, hooks, (sampler::options(), target));
     let report = probe(load::OBJECT, load::HOOKS, Target::RUNNING)?;
-    // What kernels get that differ from this one is verified on this one too: those whose ring has a lock that
-    // sleeps, and those with core scheduling, as the large distributions' are and the lab's are not.
+    // What kernels get that differ from this one is verified on this one too: those whose ring has a lock
+    // that sleeps, and those with core scheduling, as the large distributions' are and the lab's are not.
     let by_walks = Target { reporting: Reporting::WalksAlone, ..Target::RUNNING };
     let by_walks = probe(load::OBJECT, load::HOOKS, by_walks)?;
     let with_cores = Target { stand_ins: CORE_SCHEDULING, ..Target::RUNNING };
