@@ -33,16 +33,22 @@ pub(super) struct Said {
 
 impl Said {
     /// `regressions` are the estimates that fell, as the same snapshot counts them.
-    pub(super) const fn of(vcpu: &Vcpu, regressions: u64) -> Self {
+    pub(super) fn of(vcpu: &Vcpu, regressions: u64) -> Self {
+        // The kernel says what the thread did for whichever vCPU.
+        let before = |counter: Counter| vcpu.others[counter as usize];
+        let counted = |counter: Counter| vcpu.counters[counter as usize].saturating_add(before(counter));
         Self {
             counted: Schedstat {
-                run_ns: vcpu.counters[Counter::Run as usize],
-                run_delay_ns: vcpu.counters[Counter::RunDelay as usize],
-                timeslices: vcpu.counters[Counter::Timeslices as usize],
+                run_ns: counted(Counter::Run),
+                run_delay_ns: counted(Counter::RunDelay),
+                timeslices: counted(Counter::Timeslices),
             },
             running_ns: vcpu.running_ns,
             waiting_ns: vcpu.waiting_ns,
-            totals: vcpu.totals,
+            totals: Totals {
+                run_ns: vcpu.totals.run_ns.saturating_add(before(Counter::Run)),
+                run_delay_ns: vcpu.totals.run_delay_ns.saturating_add(before(Counter::RunDelay)),
+            },
             may_be_held: regressions > 0,
         }
     }

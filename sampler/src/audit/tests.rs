@@ -119,6 +119,17 @@ fn what_is_right_is_right_and_a_nanosecond_more_is_a_mismatch() {
 }
 
 #[test]
+fn what_a_thread_did_for_another_vcpu_is_in_the_kernel_s_count_alone() {
+    let sleeper = Sleeper::start();
+    let counts = sleeper.counts();
+    let mut turned = vcpu(sleeper.tid, Schedstat { timeslices: 0, ..counts });
+    turned.others[Counter::Timeslices as usize] = counts.timeslices;
+    let first = snapshot(vec![vm(1, vec![turned.clone()])]);
+    let (counts, mismatches) = begin(&first).end(&snapshot(vec![vm(1, vec![turned])]), Clock::start());
+    assert_eq!((counts.checks, mismatches.len()), (1, 0), "{mismatches:?}");
+}
+
+#[test]
 fn what_cannot_be_compared_is_no_mismatch() {
     let mut sleeper = Sleeper::start();
     let (tid, counts) = (sleeper.tid, sleeper.counts());

@@ -155,6 +155,9 @@ pub struct Vcpu {
     pub totals: Totals,
     /// The kernel's cumulative counts, by [`super::Counter`].
     pub counters: Counters,
+    /// What the kernel had counted of the thread before it ran this vCPU, by [`super::Counter`]: it is in
+    /// none of the counts here. Zero unless it ran another one before.
+    pub others: Counters,
     /// CPU time that the kernel has not yet added to its count, ns; non-zero only while on a CPU.
     pub running_ns: u64,
     /// Length of the wait that is going on, which the kernel counts when it ends, ns.

@@ -113,6 +113,7 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
             index,
             start_unix_ns,
             counters,
+            others: Default::default(),
             running_ns,
             waiting_ns,
             totals: Totals { run_ns: running_ns, run_delay_ns: waiting_ns },

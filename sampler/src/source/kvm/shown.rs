@@ -11,9 +11,14 @@ use super::{
 use crate::{
     kernel::clock::Clock,
     model::{
-        Account, Counter, Counters, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm,
+        Account, Counter, Counters, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, VcpuId,
+        Vm,
     },
 };
+
+/// Mark beside the thread's id in the id of a stream that does not begin with the thread: no thread's id has
+/// it.
+const TURNED: u64 = 1 << 32;
 
 /// `None` before the first reading.
 pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
@@ -22,13 +27,14 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     let last = account.last();
     let (counters, totals) = own(thread, last.counters, account.totals());
     Some(Vcpu {
-        id: thread.id.vcpu(),
+        id: id(thread),
         tid: Some(thread.id.tid),
         index: thread.index,
         start_unix_ns: start(thread, clock),
         followed_unix_ns: followed(thread, account, clock),
         totals,
         counters,
+        others: thread.base.as_ref().map(counted::counters).unwrap_or_default(),
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
         states: account.states(),
@@ -42,6 +48,15 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
         interval: thread.account.interval,
     })
+}
+
+/// The stream of what a thread counts for its vCPU. One that has run another vCPU before begins another
+/// stream, also where it runs again what it ran first.
+const fn id(thread: &Thread) -> VcpuId {
+    if thread.base.is_none() {
+        return thread.id.vcpu();
+    }
+    VcpuId::new([TURNED | thread.id.tid as u64, thread.seen_boottime_ns])
 }
 
 /// When the kernel's counts of a thread's vCPU were zero, Unix time in ns.
@@ -130,7 +145,7 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     Some(Ended {
         vm_id: vm_id?,
         followed_unix_ns: followed_unix_ns.unwrap_or(0),
-        id: thread.id.vcpu(),
+        id: id(&thread),
         tid: Some(thread.id.tid),
         index: thread.index,
         start_unix_ns: start(&thread, clock),
