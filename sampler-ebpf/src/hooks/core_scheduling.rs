@@ -47,11 +47,15 @@ pub(super) fn note<A: Access>(memory: Shared<Occupancy>, rq: Object) {
 #[inline(always)]
 pub(super) fn was_kept_from<A: Access>(memory: Shared<Occupancy>, task: Object) -> bool {
     let Some(core) = core::<A>(run_queue::<A>(task)) else { return false };
-    let now = A::u32(core, Member::RqForcedIdles);
-    // Of a thread that is not of the fair class the kernel notes no such choice.
+    let (then, now) = (load!(memory.forced_idles), A::u32(core, Member::RqForcedIdles));
+    // Where no CPU of the core is forced to be idle now, the choice of this thread forced none. The kernel notes
+    // the count in the queues of all threads that it compared meanwhile; of one that is not of the fair class
+    // in none.
     let queue = A::u64(task, Member::TaskCfsRq) as Object;
-    let for_this_thread = priority::<A>(task) < FIRST_FAIR || A::u32(queue, Member::CfsRqForcedIdles) == now;
-    was_forced_idle(load!(memory.forced_idles), now, for_this_thread)
+    let is_noted = || priority::<A>(task) < FIRST_FAIR || A::u32(queue, Member::CfsRqForcedIdles) == now;
+    let for_this_thread = A::u8(core, Member::RqForcedIdle) != 0 && is_noted();
+    // A CPU of which nothing is remembered has no count of its own yet.
+    load!(memory.written) != 0 && was_forced_idle(then, now, for_this_thread)
 }
 
 /// The same, of a thread that is taken away from its CPU: it was not chosen.

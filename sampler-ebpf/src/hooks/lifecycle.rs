@@ -89,12 +89,14 @@ pub(crate) fn announce<A: Access>(
     seen: Seen,
 ) -> bool {
     // Before the event: user space may answer it with a slot while this program still runs.
+    let before = entry.load();
     entry.store(SLOT_PENDING);
     let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu_of(notifier), seen);
     if sent {
         debug!(ctx, "vcpu seen: tid {}", pid);
     } else {
-        entry.store(NO_SLOT);
+        // One that is followed keeps its slot.
+        entry.store(before);
     }
     sent
 }

@@ -73,6 +73,12 @@ fn moment<A: Access>(queue: Object, now: u64) -> Moment {
     Moment { held_ns: past + at_ns.saturating_sub(A::u64(queue, Member::CfsRqThrottledPelt)), at_ns }
 }
 
+/// Whether this kernel's quotas are reported at all: where those of groups are not, there is no such state.
+#[inline(always)]
+fn is_reported() -> bool {
+    offset(Member::CfsRqThrottledSelfTime) != ABSENT || offset(Member::CfsRqThrottledPeltTime) != ABSENT
+}
+
 /// Notes of a thread that no quota of a group holds back what else does. Returns whether it is such a thread.
 #[inline(always)]
 fn note_other<A: Access>(slot: Shared<VcpuSlot>, task: Object) -> bool {
@@ -81,7 +87,7 @@ fn note_other<A: Access>(slot: Shared<VcpuSlot>, task: Object) -> bool {
         return false;
     }
     store!(slot.quota_queue, 0);
-    let is_known = prio < 0 && offset(Member::TaskDlRuntime) != ABSENT;
+    let is_known = prio < 0 && offset(Member::TaskDlRuntime) != ABSENT && is_reported();
     if is_known && A::u64(task, Member::TaskDlRuntime) as i64 <= 0 {
         let began = A::u64(task, Member::TaskDlNext).wrapping_sub(A::u64(task, Member::TaskDlDeadline));
         let until = began.wrapping_add(A::u64(task, Member::TaskDlPeriod));

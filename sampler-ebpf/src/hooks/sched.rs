@@ -171,7 +171,10 @@ fn switch_out<A: Access>(leaving: &Leaving) -> Option<Shared<Modes>> {
     let missed = leave::<A>(slot, shares, task, Departure { index, cpu, left, now }, |late| {
         // It ended when the thread was given this CPU.
         let arrival = A::u64(task, Member::TaskLastArrival);
-        let held = held_back::<A>(slot, shares, queue::<A>(task), late, now);
+        // The clock of a queue shows the time up to now; a period's end is a moment.
+        let is_moment = load!(slot.quota_queue) == VcpuSlot::NEXT_PERIOD;
+        let until = if is_moment { arrival } else { now };
+        let held = held_back::<A>(slot, shares, queue::<A>(task), late, until);
         charge(cpu, number, arrival.saturating_sub(late - held), arrival);
     });
     bump!(stats.vcpu_switches, 1);

@@ -41,15 +41,18 @@ pub struct Audit(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
+    /// Time between snapshots, ns; 0 where the audit is off. What the sampling thread asks for is in no mutex:
+    /// whoever holds that may wait for a CPU.
+    interval_ns: AtomicU64,
+    checks: AtomicU64,
+    mismatches: AtomicU64,
+    skips: AtomicU64,
     /// From when on a snapshot is wanted, by `CLOCK_BOOTTIME` in ns.
     wanted_from_ns: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Time between snapshots; absent where the audit is off.
-    interval: Option<Duration>,
-    total: Counts,
     hour: Hour,
     /// The latest ones, each with its moment by `CLOCK_BOOTTIME`.
     kept: Vec<(u64, Mismatch)>,
@@ -70,7 +73,8 @@ impl Audit {
     /// Lets it work, with so much time between snapshots; or not, where that is absent. It is off before the
     /// first call.
     pub fn set(&self, interval: Option<Duration>) {
-        self.state().interval = interval;
+        let ns = interval.map_or(0, |interval| u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX));
+        self.0.interval_ns.store(ns, Ordering::Relaxed);
     }
 
     /// Takes snapshots until nobody sends any more, and audits them. Those that it does not want need not be
@@ -96,10 +100,9 @@ impl Audit {
 
     /// Adds what was counted since the start to the sampler's statistics.
     pub fn report(&self, stats: &mut SamplerStats) {
-        let Counts { checks, mismatches, skips } = self.state().total;
-        stats.audit_checks = checks;
-        stats.audit_mismatches = mismatches;
-        stats.audit_skips = skips;
+        stats.audit_checks = self.0.checks.load(Ordering::Relaxed);
+        stats.audit_mismatches = self.0.mismatches.load(Ordering::Relaxed);
+        stats.audit_skips = self.0.skips.load(Ordering::Relaxed);
     }
 
     /// What came of it in the last hour.
@@ -111,20 +114,23 @@ impl Audit {
         LastHour {
             counts: state.hour.sum(now_ns),
             mismatches: recent.map(|(_, mismatch)| mismatch.clone()).collect(),
-            is_on: state.interval.is_some(),
+            is_on: self.interval().is_some(),
         }
     }
 
     fn interval(&self) -> Option<Duration> {
-        self.state().interval
+        let ns = self.0.interval_ns.load(Ordering::Relaxed);
+        (ns > 0).then(|| Duration::from_nanos(ns))
     }
 
     fn record(&self, now_ns: u64, counts: Counts, mismatches: Vec<Mismatch>) {
         for mismatch in &mismatches {
             tracing::error!("audit: {mismatch}");
         }
+        self.0.checks.fetch_add(counts.checks, Ordering::Relaxed);
+        self.0.mismatches.fetch_add(counts.mismatches, Ordering::Relaxed);
+        self.0.skips.fetch_add(counts.skips, Ordering::Relaxed);
         let mut state = self.state();
-        state.total.add(counts);
         state.hour.add(now_ns, counts);
         state.kept.extend(mismatches.into_iter().map(|mismatch| (now_ns, mismatch)));
         let surplus = state.kept.len().saturating_sub(KEPT);

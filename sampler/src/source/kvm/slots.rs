@@ -6,6 +6,7 @@
 mod entries;
 mod idle;
 mod next_vms;
+mod remembered;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ pub use entries::Action;
 pub(super) use entries::{Departed, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
 use next_vms::NextVms;
+use remembered::Remembered;
 
 use crate::source::GuestFacts;
 
@@ -39,7 +41,7 @@ pub struct Slots<A, B> {
     /// Processes of which a thread has turned to another vCPU.
     turned: BTreeSet<u32>,
     /// Threads that have run another vCPU before.
-    former: BTreeSet<ThreadId>,
+    former: Remembered<ThreadId, ()>,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
     free: std::collections::VecDeque<u16>,
     /// Threads without a slot because none was free.
@@ -69,7 +71,7 @@ impl<A: Open, B: Open> Slots<A, B> {
             are_listed: false,
             threads_turned: 0,
             turned: BTreeSet::new(),
-            former: BTreeSet::new(),
+            former: Remembered::default(),
             free: (1..=last).collect(),
             refused: BTreeMap::new(),
             unidentified: Vec::new(),
@@ -126,7 +128,8 @@ impl<A: Open, B: Open> Slots<A, B> {
     /// A thread is known to have ended although no event said so; `last` as for [`Self::gone`].
     pub fn lost(&mut self, tid: u32, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
         let Some(thread) = self.threads.get(&tid) else { return };
-        let counts = last(thread.slot, thread.task);
+        let (counts, id) = (last(thread.slot, thread.task), thread.id);
+        self.former.forget(&id);
         self.remove(tid, false);
         if let Some(departed) = self.departed.last_mut() {
             departed.last = counts;
@@ -304,7 +307,7 @@ impl<A: Open, B: Open> Slots<A, B> {
             observed: false,
             missed: 0,
             strange: 0,
-            base: self.former.contains(&id).then_some(event.counters),
+            base: self.former.get(&id).map(|()| event.counters),
             account: A::open(event),
         };
         self.threads.insert(event.tid, thread);

@@ -8,9 +8,6 @@ use sampler_ebpf::abi::{Event, VcpuFile};
 use super::{KvmGuest, Open, Slots, VmEntry};
 use crate::collect::{Listed, Reach};
 
-/// Threads that are remembered to have run a vCPU that ended before.
-const REMEMBERED: usize = 4096;
-
 /// A vCPU that no followed thread runs: its VMM has not run it yet, or its thread runs another one now.
 #[derive(Clone, Debug)]
 pub struct Idle<A> {
@@ -76,12 +73,8 @@ impl<A: Open, B: Open> Slots<A, B> {
     /// A thread's vCPU is known to have ended, and the thread lives on.
     pub fn end(&mut self, tid: u32) {
         let Some(thread) = self.threads.get(&tid) else { return };
-        let vm = thread.vm;
-        self.former.insert(thread.id);
-        // The oldest thread id is as likely to have ended as any.
-        if self.former.len() > REMEMBERED {
-            self.former.pop_first();
-        }
+        let (vm, id) = (thread.vm, thread.id);
+        self.former.set(id, ());
         self.remove(tid, false);
         self.retire(vm);
     }
@@ -122,7 +115,7 @@ impl<A: Open, B: Open> Slots<A, B> {
         let Some(thread) = self.threads.get(&event.tid) else { return };
         self.threads_turned += 1;
         self.turned.insert(thread.vm.pid);
-        self.former.insert(thread.id);
+        self.former.set(thread.id, ());
         let (vm, index, vcpu) = (thread.vm, thread.index, thread.vcpu);
         if !self.are_listed {
             return self.end(event.tid);
