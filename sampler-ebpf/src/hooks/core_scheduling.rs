@@ -48,9 +48,9 @@ pub(super) fn note<A: Access>(memory: Shared<Occupancy>, rq: Object) {
 pub(super) fn was_kept_from<A: Access>(memory: Shared<Occupancy>, task: Object) -> bool {
     let Some(core) = core::<A>(run_queue::<A>(task)) else { return false };
     let (then, now) = (load!(memory.forced_idles), A::u32(core, Member::RqForcedIdles));
-    // Where no CPU of the core is forced to be idle now, the choice of this thread forced none. The kernel notes
-    // the count in the queues of all threads that it compared meanwhile; of one that is not of the fair class
-    // in none.
+    // Where no CPU of the core is forced to be idle now, the choice of this thread forced none. The kernel
+    // notes the count in the queues of all threads that it compared meanwhile; of one that is not of the
+    // fair class in none.
     let queue = A::u64(task, Member::TaskCfsRq) as Object;
     let is_noted = || priority::<A>(task) < FIRST_FAIR || A::u32(queue, Member::CfsRqForcedIdles) == now;
     let for_this_thread = A::u8(core, Member::RqForcedIdle) != 0 && is_noted();

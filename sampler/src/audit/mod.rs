@@ -41,8 +41,8 @@ pub struct Audit(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Time between snapshots, ns; 0 where the audit is off. What the sampling thread asks for is in no mutex:
-    /// whoever holds that may wait for a CPU.
+    /// Time between snapshots, ns; 0 where the audit is off. What the sampling thread asks for is in no
+    /// mutex: whoever holds that may wait for a CPU.
     interval_ns: AtomicU64,
     checks: AtomicU64,
     mismatches: AtomicU64,

@@ -2,8 +2,8 @@
 
 use super::{KvmGuest, remembered::Remembered};
 
-/// By start and id of a process: the number of its next VM. Only of those of which a VM is known to have ended
-/// while the process lived on.
+/// By start and id of a process: the number of its next VM. Only of those of which a VM is known to have
+/// ended while the process lived on.
 #[derive(Debug, Default)]
 pub(super) struct NextVms(Remembered<(u64, u32), u32>);
 

@@ -28,7 +28,8 @@ impl<K: Ord + Copy, V> Remembered<K, V> {
         self.changes += 1;
         self.values.insert(key, (value, self.changes));
         if self.values.len() > ROOM
-            && let Some(oldest) = self.values.iter().min_by_key(|(_, (_, change))| *change).map(|(key, _)| *key)
+            && let Some(oldest) =
+                self.values.iter().min_by_key(|(_, (_, change))| *change).map(|(key, _)| *key)
         {
             self.values.remove(&oldest);
         }
