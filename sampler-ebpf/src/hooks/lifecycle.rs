@@ -3,7 +3,7 @@
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_boot_ns};
 use aya_log_ebpf::debug;
 use sampler_ebpf::abi::{
-    Counter, Event, EventKind, KEPT_NS, Left, Member, NO_SLOT, SLOT_PENDING, VcpuSlot, for_each_counter,
+    Counter, Event, EventKind, KEPT_NS, Left, Member, SLOT_PENDING, VcpuSlot, for_each_counter,
 };
 
 use crate::{
