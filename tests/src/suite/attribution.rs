@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hvsampler::collect::procfs::ProcFs;
+use hvsampler::config::DEFAULT_NICE;
 use hvsampler::model::{OccupantKind, Share, Snapshot, Vm};
 use hvsampler::source::{Kvm, TaskFacts, unit_of};
 
@@ -124,6 +125,9 @@ pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
     let hog =
         Hog::start("while :; do i=0; while [ $i -lt 9000 ]; do i=$((i+1)); done; sleep 0.01; done", &cpus)?;
     let hog_is = if hog.real_time() { "a real-time" } else { "no real-time, but a common" };
+    // As the service does. Where the sampling thread starves among the guests, up to 0.25 % of the waits that
+    // go on were nobody's.
+    host::renice(0, DEFAULT_NICE)?;
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &threads)?;
     thread::sleep(INTERVAL);
