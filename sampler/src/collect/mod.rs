@@ -25,7 +25,7 @@ use sampler_ebpf::{
     abi::{
         ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, HelperRecord, HookStats, KVM_STATS,
         MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
-        SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
+        SlotShares, Timeline, VMMS_PER_WORD, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
     },
     histogram::Histogram,
     occupancy,
@@ -34,8 +34,8 @@ use sampler_ebpf::{
 use filter::FilterBits;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
-use walk::Walker;
-pub use walk::{Reach, WalkError, Whose};
+pub use walk::{Listed, Reach, WalkError, Whose};
+use walk::{VcpuList, Walker};
 
 use crate::load::{self, Loaded, SectionError};
 
@@ -69,6 +69,7 @@ pub struct Collector {
     events: RingBuf<MapData>,
     filter: FilterBits,
     walker: Walker,
+    vcpu_list: VcpuList,
 }
 
 impl Collector {
@@ -91,6 +92,7 @@ impl Collector {
             hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
             events: ring::open(ebpf, "EVENTS")?,
             walker: Walker::open(ebpf)?,
+            vcpu_list: VcpuList::open(ebpf)?,
             loaded,
             filter: FilterBits::default(),
         })
@@ -112,6 +114,12 @@ impl Collector {
     pub fn tells_throttled(&self) -> bool {
         let known = |member: Member| self.loaded.offsets.at[member as usize] != ABSENT;
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
+    }
+
+    /// Whether births and deaths are told as they happen; where not, walks alone find them.
+    #[must_use]
+    pub const fn switches_report(&self) -> bool {
+        self.loaded.switches_report
     }
 
     /// Hands every waiting lifecycle event to `each`, in order.
@@ -136,6 +144,21 @@ impl Collector {
     /// As [`Self::walk`].
     pub fn pass(&mut self, reach: &Reach) -> Result<(), CollectError> {
         Ok(self.walker.pass(&self.loaded.ebpf, reach)?)
+    }
+
+    /// Looks at the descriptors of vCPUs, and announces vCPU threads that are not followed yet. `None`
+    /// where the kernel has not taken the program.
+    ///
+    /// # Errors
+    /// When the kernel does not let the iterator run.
+    pub fn look_at_files(&mut self, reach: Reach) -> Result<Option<Listed>, CollectError> {
+        Ok(self.vcpu_list.look(&self.loaded.ebpf, reach)?)
+    }
+
+    /// What the looks at descriptors have come to so far.
+    #[must_use]
+    pub fn file_counts(&self) -> VcpuFiles {
+        self.vcpu_list.counts()
     }
 
     /// Whether walks can visit single processes; known since the first walk.
@@ -448,6 +471,7 @@ const fn new_slot(event: &Event) -> VcpuSlot {
         left_ns: event.sched_ns,
         left: event.left,
         fresh: 1,
+        begun_ns: event.sched_ns,
         ..VcpuSlot::EMPTY
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     kernel::{
         Root, capability,
         check::{CheckItem, CheckStatus, all_needed},
-        host, kvm, limits, lockdown, memlock, namespace, vmlinux,
+        host, kvm, limits, lockdown, memlock, namespace, ring, vmlinux,
     },
     load::{self, Probe, When},
     model::Host,
@@ -29,6 +29,7 @@ pub const SCHEMA: &str = "hvsampler.check/1";
 /// Everything that is looked at without loading a program, in the order it is shown.
 const CHECKS: &[fn(&Root) -> CheckItem] = &[
     vmlinux::check,
+    ring::check,
     capability::check_bpf,
     capability::check_discovery,
     lockdown::check,

@@ -278,6 +278,7 @@ impl Moment {
         Snapshot {
             at_unix_ns: self.at_unix_ns,
             interval_ns: 1,
+            read_boottime_ns: 0,
             host: Arc::new(Host::default()),
             ended: ended.collect(),
             vms,

@@ -150,6 +150,9 @@ fn of_vm(vm: &Vm, to: &mut Numbers) {
     }
     const STEAL: &str = "hypervisor.vm.steal.time";
     for (kind, ns) in OccupantKind::ALL.into_iter().zip(vm.attributed.kinds) {
+        if kind == OccupantKind::ForcedIdle && ns == 0 {
+            continue;
+        }
         to.put(STEAL, steal_attributes(&vm.id, kind, None), vm.seen_unix_ns, double(ns));
     }
     for by in &vm.attributed.vms {
@@ -319,7 +322,7 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
             for name in WAITS {
                 series.push((name, id.clone(), start));
             }
-            for kind in OccupantKind::ALL {
+            for kind in OccupantKind::ALL.into_iter().filter(|kind| *kind != OccupantKind::ForcedIdle) {
                 let attributes = steal_attributes(&ended.vm_id, kind, None);
                 series.push(("hypervisor.vm.steal.time", attributes, start));
             }

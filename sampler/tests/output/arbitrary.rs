@@ -113,6 +113,7 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
             index,
             start_unix_ns,
             counters,
+            others: Default::default(),
             running_ns,
             waiting_ns,
             totals: Totals { run_ns: running_ns, run_delay_ns: waiting_ns },
@@ -245,6 +246,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
         |([at_unix_ns, interval_ns], host, vms, ended)| Snapshot {
             at_unix_ns,
             interval_ns,
+            read_boottime_ns: 0,
             host: Arc::new(host),
             vms,
             ended,

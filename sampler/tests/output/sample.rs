@@ -17,6 +17,7 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
     Snapshot {
         at_unix_ns: AT,
         interval_ns: 2 * SECOND,
+        read_boottime_ns: 0,
         host: Arc::new(Host {
             id: Some("3d1219c7c4c5404aaa1f6d2a48adfda4".to_owned()),
             name: "node-7".to_owned(),
@@ -48,7 +49,7 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             exits: exits(30),
         }),
         attributed: Attributed {
-            kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, SECOND],
+            kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, 0, SECOND],
             vms: vec![AttributedVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
         },
         shares: occupants(&vcpus),

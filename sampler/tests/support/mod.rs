@@ -104,6 +104,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
     Snapshot {
         at_unix_ns: START + 1_000_000_000_000,
         interval_ns: 1_000_000_000,
+        read_boottime_ns: 0,
         host: Arc::new(Host::default()),
         vms: (0..vms).map(vm).collect(),
         ended: Vec::new(),

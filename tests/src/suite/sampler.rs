@@ -26,6 +26,11 @@ pub(super) fn start_fallback() -> anyhow::Result<Kvm> {
     source(load::load_fallback(options())?)
 }
 
+/// The same with no hook that tells of births and deaths.
+pub(super) fn start_reported_by_walks() -> anyhow::Result<Kvm> {
+    source(load::load_reported_by_walks(options())?)
+}
+
 /// What the programs are loaded with on this machine.
 pub(super) fn options() -> Options {
     limits::lift_memlock();

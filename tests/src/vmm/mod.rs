@@ -13,10 +13,12 @@
 mod error;
 mod load;
 mod program;
+mod turns;
 mod vcpu;
 mod vm;
 
 pub use error::VmmError;
 pub use load::{Load, LoadError};
+pub use turns::Turns;
 pub use vcpu::VcpuInfo;
 pub use vm::{HaltIn, Unused, VcpuConfig, Vm, VmConfig, available};

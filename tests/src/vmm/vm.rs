@@ -247,7 +247,7 @@ fn wake_up_signal() -> Result<libc::c_int, VmmError> {
         .map_err(|errno| VmmError::Signal { source: io::Error::from_raw_os_error(errno) })
 }
 
-fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
+pub(super) fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
     let failed = |call| {
         move |error: kvm_ioctls::Error| VmmError::Ioctl {
             call,
@@ -273,7 +273,7 @@ fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
     Ok(vm)
 }
 
-/// A VM with one vCPU that no thread ever runs: nobody takes it for a guest.
+/// A VM with one vCPU that no thread ever runs: a guest that does not run.
 #[derive(Debug)]
 pub struct Unused {
     _vm: VmFd,

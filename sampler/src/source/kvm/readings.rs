@@ -22,7 +22,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Features {
     kvm_stats: [bool; KVM_STATS.len()],
-    throttled: bool,
+    pub(super) throttled: bool,
 }
 
 impl Features {

@@ -4,14 +4,23 @@
 //! out of order across a reused pid, or not at all; none of that may leak a slot or mix two streams.
 
 mod entries;
+mod idle;
+mod next_vms;
+mod remembered;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::identity::{KvmGuest, ThreadId};
 pub use entries::Action;
 pub(super) use entries::{Departed, Open, Thread, VmEntry};
+pub(super) use idle::{EndedIdle, Idle};
+use next_vms::NextVms;
+use remembered::Remembered;
 
 use crate::source::GuestFacts;
 
@@ -22,6 +31,17 @@ pub struct Slots<A, B> {
     threads: BTreeMap<u32, Thread<A>>,
     vms: BTreeMap<KvmGuest, VmEntry<B>>,
     vcpus: BTreeMap<(KvmGuest, u32), u32>,
+    /// vCPUs that no followed thread runs.
+    idle: BTreeMap<(KvmGuest, u32), Idle<A>>,
+    ended_idle: Vec<EndedIdle<A>>,
+    next_vms: NextVms,
+    /// Looks at descriptors say which vCPUs have ended.
+    are_listed: bool,
+    threads_turned: u64,
+    /// Processes of which a thread has turned to another vCPU.
+    turned: BTreeSet<u32>,
+    /// Threads that have run another vCPU before.
+    former: Remembered<ThreadId, ()>,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
     free: std::collections::VecDeque<u16>,
     /// Threads without a slot because none was free.
@@ -45,6 +65,13 @@ impl<A: Open, B: Open> Slots<A, B> {
             threads: BTreeMap::new(),
             vms: BTreeMap::new(),
             vcpus: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            ended_idle: Vec::new(),
+            next_vms: NextVms::default(),
+            are_listed: false,
+            threads_turned: 0,
+            turned: BTreeSet::new(),
+            former: Remembered::default(),
             free: (1..=last).collect(),
             refused: BTreeMap::new(),
             unidentified: Vec::new(),
@@ -62,12 +89,18 @@ impl<A: Open, B: Open> Slots<A, B> {
         let id = ThreadId { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
         if let Some(thread) = self.threads.get(&event.tid) {
             if thread.task == event.task && thread.id == id {
-                self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
-                return;
+                if thread.vcpu == event.vcpu {
+                    self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
+                    return;
+                }
+                self.end_replaced_vm(event);
+                self.turn(event);
+            } else {
+                // The pid was used again and the end of its earlier owner was lost or is still to come.
+                self.remove(event.tid, false);
             }
-            // The pid was used again and the end of its earlier owner was lost or is still to come.
-            self.remove(event.tid, false);
         }
+        self.end_replaced_vm(event);
         let vm = self.vm_key(event);
         if let Some(other) = self.vcpus.get(&(vm, event.vcpu_id)).copied() {
             self.threads_replaced += 1;
@@ -82,22 +115,25 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.follow(event, id, vm, slot);
     }
 
-    /// A thread ran for the last time; `last` reads what was counted then in a slot.
-    pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16) -> Option<[u64; COUNTERS.len()]>) {
-        if let Some(thread) = self.threads.get(&event.tid).filter(|thread| thread.task == event.task) {
-            let counts = last(thread.slot);
-            self.remove(event.tid, false);
-            if let Some(departed) = self.departed.last_mut() {
-                departed.last = counts;
-            }
+    /// A thread ran for the last time; `last` reads what was counted then in a slot of a thread with this
+    /// address.
+    pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
+        if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
+            self.lost(event.tid, last);
         } else if self.refused.get(&event.tid) == Some(&event.task) {
             self.refused.remove(&event.tid);
         }
     }
 
-    /// A thread is known to have ended although no event said so.
-    pub fn lost(&mut self, tid: u32) {
+    /// A thread is known to have ended although no event said so; `last` as for [`Self::gone`].
+    pub fn lost(&mut self, tid: u32, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
+        let Some(thread) = self.threads.get(&tid) else { return };
+        let (counts, id) = (last(thread.slot, thread.task), thread.id);
+        self.former.forget(&id);
         self.remove(tid, false);
+        if let Some(departed) = self.departed.last_mut() {
+            departed.last = counts;
+        }
     }
 
     /// Lets the refused threads be announced again where there are slots now. All of them, for some may have
@@ -235,6 +271,12 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.threads_replaced
     }
 
+    /// Times that a followed thread was seen to run another vCPU than before.
+    #[must_use]
+    pub const fn threads_turned(&self) -> u64 {
+        self.threads_turned
+    }
+
     /// Every slot is either free or in use by exactly one thread: what no sequence of events may break.
     #[must_use]
     pub fn slots_add_up(&self) -> bool {
@@ -246,33 +288,26 @@ impl<A: Open, B: Open> Slots<A, B> {
     }
 
     fn follow(&mut self, event: &Event, id: ThreadId, vm: KvmGuest, slot: u16) {
-        let entry = self.vms.entry(vm).or_insert_with(|| {
-            self.unidentified.push(vm);
-            VmEntry {
-                id: None,
-                facts: None,
-                waited: 0,
-                observed: false,
-                seen_boottime_ns: event.at_boottime_ns,
-                account: B::open(event),
-                kvm: event.kvm,
-                threads: 0,
-            }
-        });
+        let idle = self.idle.remove(&(vm, event.vcpu_id));
+        let entry = self.vm_of(vm, event);
         entry.threads += 1;
-        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none();
+        entry.idle -= u32::from(idle.is_some());
+        let has_run = idle.is_some_and(|idle| idle.has_run);
+        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none() && !has_run;
         let thread = Thread {
             slot,
             task: event.task,
             id,
             vm,
             index: event.vcpu_id,
+            vcpu: event.vcpu,
             start_monotonic_ns: event.start_time_ns,
             seen_boottime_ns: event.at_boottime_ns,
             is_first,
             observed: false,
             missed: 0,
             strange: 0,
+            base: self.former.get(&id).map(|()| event.counters),
             account: A::open(event),
         };
         self.threads.insert(event.tid, thread);
@@ -292,7 +327,7 @@ impl<A: Open, B: Open> Slots<A, B> {
             vm.threads -= 1;
             vm_id.clone_from(&vm.id);
             // A VM whose only vCPU changes its thread is still the same VM.
-            vm_gone = vm.threads == 0 && !replaced;
+            vm_gone = vm.is_over() && !replaced;
         }
         if vm_gone {
             self.vms.remove(&thread.vm);
@@ -300,13 +335,35 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.departed.push(Departed { thread, vm_id, vm_gone, replaced, last: None });
     }
 
+    /// A VM, which begins with this event if it is new.
+    fn vm_of(&mut self, vm: KvmGuest, event: &Event) -> &mut VmEntry<B> {
+        self.vms.entry(vm).or_insert_with(|| {
+            self.unidentified.push(vm);
+            VmEntry {
+                id: None,
+                facts: None,
+                waited: 0,
+                observed: false,
+                seen_boottime_ns: event.at_boottime_ns,
+                account: B::open(event),
+                kvm: event.kvm,
+                threads: 0,
+                idle: 0,
+            }
+        })
+    }
+
     /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
-        let key = |nth| KvmGuest { pid: event.tgid, start_boottime_ns: event.leader_start_boottime_ns, nth };
-        (0..)
-            .map(key)
-            .find(|key| self.vms.get(key).is_none_or(|vm| vm.kvm == event.kvm))
-            .unwrap_or_else(|| key(u32::MAX))
+        let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
+        let key = |nth| KvmGuest { pid, start_boottime_ns, nth };
+        let mut own = self.vms.range(key(0)..=key(u32::MAX));
+        if let Some((known, _)) = own.find(|(_, vm)| vm.kvm == event.kvm) {
+            return *known;
+        }
+        let next = self.next_vms.of(pid, start_boottime_ns);
+        let is_free = |nth: &u32| !self.vms.contains_key(&key(*nth));
+        key((next..).find(is_free).unwrap_or(u32::MAX))
     }
 }
 

@@ -23,6 +23,7 @@ mod service;
 mod tests;
 mod verify;
 
+pub(super) use daemon::Daemon;
 pub(super) use outage::{losses, outage};
 pub(super) use prometheus::prometheus;
 

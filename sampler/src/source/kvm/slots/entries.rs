@@ -62,10 +62,15 @@ pub struct Thread<A> {
     pub vm: KvmGuest,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
+    /// Address of the `struct kvm_vcpu`: identity of the vCPU while it lives.
+    pub vcpu: u64,
     /// `CLOCK_MONOTONIC` at its creation, ns.
     pub start_monotonic_ns: u64,
     /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
     pub seen_boottime_ns: u64,
+    /// The kernel's counts of the thread when it was seen, where it has run another vCPU before: its own
+    /// begin there.
+    pub base: Option<[u64; COUNTERS.len()]>,
     /// Nobody was seen to run its vCPU before it.
     pub is_first: bool,
     /// What it does with its CPU time is observed.
@@ -78,7 +83,7 @@ pub struct Thread<A> {
     pub account: A,
 }
 
-/// A VM with at least one followed thread.
+/// A VM with at least one vCPU.
 #[derive(Clone, Debug)]
 pub struct VmEntry<B> {
     /// Identity in exported series; set once, when the VM is first shown.
@@ -96,6 +101,15 @@ pub struct VmEntry<B> {
     pub(super) kvm: u64,
     /// Followed threads.
     pub threads: u32,
+    /// vCPUs that no followed thread runs.
+    pub idle: u32,
+}
+
+impl<B> VmEntry<B> {
+    /// None of its vCPUs is left.
+    pub(super) const fn is_over(&self) -> bool {
+        self.threads == 0 && self.idle == 0
+    }
 }
 
 /// A thread that is no longer followed.
@@ -107,7 +121,7 @@ pub struct Departed<A> {
     pub vm_id: Option<Arc<str>>,
     /// It was the last of its VM.
     pub vm_gone: bool,
-    /// Another thread runs the same vCPU now: its series goes on with a new start.
+    /// Its vCPU lives on, with another thread or without any: the series goes on with a new start.
     pub replaced: bool,
     /// Its counts at its very last switch, where that was recorded.
     pub last: Option<[u64; COUNTERS.len()]>,

@@ -36,7 +36,7 @@ fn a_birth_gets_a_slot_and_a_death_gives_it_back() {
     slots.seen(&birth);
     assert_eq!(slots.take_actions(), [Action::Assign { slot: 1, event: birth }]);
     assert_eq!(slots.take_unidentified().len(), 1);
-    slots.gone(&gone(&birth), |_| None);
+    slots.gone(&gone(&birth), |_, _| None);
     assert_eq!(slots.take_actions(), [Action::Release { slot: 1, tid: 11 }]);
     let departed = slots.take_departed();
     assert!(departed[0].vm_gone && !departed[0].replaced);
@@ -61,9 +61,9 @@ fn a_pid_used_again_is_a_new_stream_even_when_the_death_comes_late() {
     slots.seen(&first);
     slots.seen(&second);
     assert_eq!(slots.threads().next().unwrap().id.start_boottime_ns, second.start_boottime_ns);
-    slots.gone(&gone(&first), |_| None);
+    slots.gone(&gone(&first), |_, _| None);
     assert_eq!(tids(&slots), [11], "the late death of the first life must not end the second");
-    slots.gone(&gone(&second), |_| None);
+    slots.gone(&gone(&second), |_, _| None);
     assert!(tids(&slots).is_empty() && slots.slots_add_up());
 }
 
@@ -76,7 +76,7 @@ fn a_thread_that_takes_a_vcpu_over_replaces_the_other() {
     let departed = slots.take_departed();
     assert!(departed[0].replaced && !departed[0].vm_gone);
     assert_eq!((slots.threads_replaced(), slots.vms().count()), (1, 1));
-    slots.gone(&gone(&seen(10, 12, 2, 0)), |_| None);
+    slots.gone(&gone(&seen(10, 12, 2, 0)), |_, _| None);
     assert_eq!(slots.vms().count(), 0);
 }
 
@@ -90,7 +90,7 @@ fn exhausted_slots_are_counted_and_the_next_free_one_is_offered() {
     slots.take_actions();
     slots.offer_again();
     assert_eq!(slots.take_actions(), [], "nothing is free yet");
-    slots.gone(&gone(&first), |_| None);
+    slots.gone(&gone(&first), |_, _| None);
     slots.offer_again();
     assert_eq!(
         slots.take_actions(),
@@ -108,7 +108,7 @@ fn refused_threads_that_died_without_a_word_keep_no_live_one_from_the_free_slots
     slots.seen(&seen(20, 21, 1, 0));
     slots.seen(&seen(30, 31, 1, 0));
     slots.take_actions();
-    slots.gone(&gone(&seen(10, 11, 1, 0)), |_| None);
+    slots.gone(&gone(&seen(10, 11, 1, 0)), |_, _| None);
     slots.offer_again();
     let offered = [Action::Forget { tid: 21 }, Action::Forget { tid: 31 }];
     assert_eq!(slots.take_actions()[1..], offered, "thread 21 may be dead: nobody would have observed");
@@ -122,8 +122,33 @@ fn the_counts_of_the_last_switch_leave_with_the_thread() {
     let birth = seen(10, 11, 1, 0);
     slots.seen(&birth);
     let slot = slots.threads().next().unwrap().slot;
-    slots.gone(&gone(&birth), |asked| (asked == slot).then_some([7; COUNTERS.len()]));
+    let last = |asked, task| ((asked, task) == (slot, birth.task)).then_some([7; COUNTERS.len()]);
+    slots.gone(&gone(&birth), last);
     assert_eq!(slots.take_departed()[0].last, Some([7; COUNTERS.len()]));
+}
+
+#[test]
+fn where_no_end_is_told_a_walk_finds_it_with_the_last_counts_or_an_id_that_is_used_again() {
+    let mut slots = Slots::new(3);
+    slots.seen(&seen(10, 11, 1, 0));
+    slots.seen(&seen(10, 12, 1, 1));
+    slots.take_actions();
+    slots.lost(12, |_, _| Some([7; COUNTERS.len()]));
+    assert_eq!(slots.take_departed()[0].last, Some([7; COUNTERS.len()]));
+    let again = seen(20, 11, 2, 0);
+    slots.seen(&again);
+    let departed = slots.take_departed();
+    assert!(departed[0].thread.id.start_boottime_ns < again.start_boottime_ns && departed[0].vm_gone);
+    // Given up before the id has its new slot: the other way round the thread would be forgotten.
+    let [
+        Action::Release { slot: 2, tid: 12 },
+        Action::Release { slot: 1, tid: 11 },
+        Action::Assign { slot: 2, event },
+    ] = slots.take_actions()[..]
+    else {
+        panic!("{slots:?}")
+    };
+    assert!(event == again && slots.slots_add_up());
 }
 
 #[test]
@@ -176,8 +201,8 @@ fn no_sequence_of_events_leaks_a_slot() {
         let event = seen(random.u32(1..6), random.u32(1..40), random.u64(1..4), random.u32(0..3));
         match random.u8(0..3) {
             0 => slots.seen(&event),
-            1 => slots.gone(&gone(&event), |_| None),
-            _ => slots.lost(event.tid),
+            1 => slots.gone(&gone(&event), |_, _| None),
+            _ => slots.lost(event.tid, |_, _| None),
         }
         assert!(slots.slots_add_up());
         let followed: u64 = slots.slots_used();
@@ -210,7 +235,7 @@ fn what_changes_is_told_and_nothing_else() {
     assert_eq!(sync(&mut slots, true), []);
     slots.seen(&seen(1, 13, 3, 2));
     slots.seen(&seen(1, 14, 4, 3));
-    slots.lost(14);
+    slots.lost(14, |_, _| None);
     assert_eq!(sync(&mut slots, true), [(3, true)], "it came to a VM that is observed; one came and went");
     slots.seen(&seen(1, 15, 5, 2));
     assert_eq!(sync(&mut slots, true), [(5, true)], "it runs another's vCPU now");

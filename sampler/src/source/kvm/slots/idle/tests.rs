@@ -1,0 +1,170 @@
+use super::*;
+use crate::source::kvm::slots::Slots as AnySlots;
+
+type Slots = AnySlots<(), ()>;
+
+const LATER: u64 = 1_000;
+
+/// vCPU `index` of VM `kvm` in process `tgid`, at address `vcpu`, found running by thread `tid`.
+fn seen(tgid: u32, tid: u32, kvm: u64, index: u32, vcpu: u64) -> Event {
+    let task = u64::from(tid) << 12;
+    Event { tgid, tid, task, start_boottime_ns: 5, kvm, vcpu_id: index, vcpu, ..Event::default() }
+}
+
+/// The same by its descriptor.
+fn file(tgid: u32, kvm: u64, vcpu_id: u32, vcpu: u64) -> VcpuFile {
+    VcpuFile { tgid, kvm, vcpu_id, vcpu, ..VcpuFile::default() }
+}
+
+fn host(files: &[VcpuFile]) -> Listed {
+    Listed { files: files.to_vec(), reach: Reach::Host, is_complete: true }
+}
+
+fn processes(files: &[VcpuFile], pids: &[u32]) -> Listed {
+    Listed { reach: Reach::Processes(pids.iter().copied().collect()), ..host(files) }
+}
+
+fn idle(slots: &Slots) -> Vec<(u32, u32, u32)> {
+    slots.idle().map(|idle| (idle.vm.pid, idle.vm.nth, idle.index)).collect()
+}
+
+fn followed(slots: &Slots) -> Vec<(u32, u32, u32)> {
+    slots.threads().map(|thread| (thread.id.tid, thread.vm.nth, thread.index)).collect()
+}
+
+#[test]
+fn a_vcpu_that_was_never_run_is_known_until_its_descriptor_is_closed() {
+    let mut slots = Slots::new(8);
+    slots.listed(&host(&[file(10, 1, 0, 100), file(10, 1, 1, 101), file(10, 1, 0, 100)]), 0);
+    assert_eq!(idle(&slots), [(10, 0, 0), (10, 0, 1)], "a descriptor that is there twice is one vCPU");
+    assert_eq!(slots.take_unidentified().len(), 1, "its VM is to be named");
+    slots.listed(&processes(&[], &[99]), LATER);
+    assert_eq!(idle(&slots).len(), 2, "nobody looked at its process");
+    slots.listed(&Listed { is_complete: false, ..host(&[]) }, LATER);
+    assert_eq!(idle(&slots).len(), 2, "there was no room for all");
+    slots.listed(&processes(&[], &[10]), LATER);
+    let ended = slots.take_ended_idle();
+    assert_eq!(ended.iter().map(|ended| ended.vm_gone).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(slots.vms().count(), 0);
+}
+
+#[test]
+fn a_vcpu_that_begins_to_run_is_its_thread_s() {
+    let mut slots = Slots::new(8);
+    slots.listed(&host(&[file(10, 1, 0, 100), file(10, 1, 1, 101)]), 0);
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 0, 1)], vec![(11, 0, 0)]));
+    assert!(slots.take_ended_idle().is_empty(), "its series goes on");
+    let runs = VcpuFile { has_run: 1, runner: 11, ..file(10, 1, 0, 100) };
+    slots.listed(&host(&[runs, file(10, 1, 1, 101)]), LATER);
+    assert_eq!((idle(&slots).len(), followed(&slots).len()), (1, 1));
+    slots.gone(&seen(10, 11, 1, 0, 100), |_, _| None);
+    assert!(!slots.take_departed()[0].vm_gone, "the other vCPU is there still");
+    let ran = VcpuFile { has_run: 1, runner: 0, ..file(10, 1, 0, 100) };
+    slots.listed(&host(&[ran, file(10, 1, 1, 101)]), LATER);
+    assert_eq!(idle(&slots), [(10, 0, 1)], "a vCPU whose thread has ended was unplugged");
+    assert!(slots.slots_add_up());
+}
+
+#[test]
+fn a_vm_that_ends_while_its_thread_lives_on_is_over_and_the_next_is_another() {
+    let mut slots = Slots::new(8);
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    slots.listed(&host(&[]), 0);
+    assert_eq!(followed(&slots).len(), 1, "it was seen after the look had begun");
+    assert_eq!(slots.listed(&processes(&[], &[10]), LATER), BTreeSet::from([10]), "the host is to be asked");
+    assert_eq!(followed(&slots).len(), 1, "by process the kernel may leave some out");
+    slots.listed(&host(&[]), LATER);
+    let departed = slots.take_departed();
+    assert!(departed[0].vm_gone && !departed[0].replaced && followed(&slots).is_empty());
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    assert_eq!(followed(&slots), [(11, 1, 0)], "also where it has the memory of the one before");
+    assert!(slots.threads().next().unwrap().base.is_some(), "what it did for the other is not of this one");
+    assert!(slots.slots_add_up());
+}
+
+#[test]
+fn of_two_vcpus_that_a_thread_runs_in_turn_the_other_one_sleeps() {
+    let mut slots = Slots::new(8);
+    slots.listed(&host(&[file(10, 1, 1, 101)]), 0);
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    assert!(slots.threads().next().unwrap().base.is_none(), "all of it is of this vCPU");
+    slots.seen(&Event { counters: [7; _], ..seen(10, 11, 1, 1, 101) });
+    assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 0, 0)], vec![(11, 0, 1)]));
+    assert_eq!(slots.threads().next().unwrap().base, Some([7; _]));
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 0, 1)], vec![(11, 0, 0)]));
+    assert!(!slots.threads().next().unwrap().is_first, "it was run before");
+    let departed = slots.take_departed();
+    assert!(departed.iter().all(|departed| departed.replaced && !departed.vm_gone));
+    assert_eq!((slots.threads_turned(), slots.slots_used()), (2, 1));
+    assert_eq!(slots.take_turned(), BTreeSet::from([10]));
+    let runs = |index, vcpu| VcpuFile { has_run: 1, runner: 11, ..file(10, 1, index, vcpu) };
+    slots.listed(&host(&[runs(0, 100), runs(1, 101)]), LATER);
+    assert_eq!(idle(&slots), [(10, 0, 1)]);
+    slots.gone(&seen(10, 11, 1, 0, 100), |_, _| None);
+    let ran = |index, vcpu| VcpuFile { has_run: 1, runner: 0, ..file(10, 1, index, vcpu) };
+    slots.listed(&host(&[ran(0, 100), ran(1, 101)]), LATER);
+    assert!(idle(&slots).is_empty() && slots.vms().count() == 0, "nobody is left who could run it");
+    assert!(slots.slots_add_up());
+}
+
+#[test]
+fn where_nobody_lists_vcpus_one_that_its_thread_left_has_ended() {
+    let mut slots = Slots::new(8);
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    slots.seen(&seen(10, 11, 2, 0, 200));
+    assert_eq!((idle(&slots), followed(&slots)), (vec![], vec![(11, 1, 0)]));
+    assert!(slots.take_departed()[0].vm_gone);
+}
+
+#[test]
+fn the_next_vm_of_a_thread_is_another_stream() {
+    let mut slots = Slots::new(8);
+    slots.listed(&host(&[]), 0);
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    slots.seen(&seen(10, 11, 2, 0, 200));
+    assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 0, 0)], vec![(11, 1, 0)]));
+    slots.listed(&processes(&[file(10, 2, 0, 200)], &[10]), LATER);
+    assert!(slots.take_ended_idle()[0].vm_gone, "the first one was only to be looked for");
+    slots.seen(&seen(10, 11, 2, 0, 300));
+    assert_eq!(followed(&slots), [(11, 2, 0)], "the same number of the same VM elsewhere: made anew");
+    assert!(slots.take_departed().iter().any(|departed| departed.vm_gone));
+    assert!(slots.slots_add_up());
+}
+
+#[test]
+fn a_vm_in_the_place_of_another_ends_all_of_it() {
+    let mut slots = Slots::new(8);
+    slots.listed(&host(&[file(10, 1, 1, 101)]), 0);
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    slots.seen(&seen(10, 12, 1, 0, 300));
+    assert_eq!((idle(&slots), followed(&slots)), (vec![], vec![(12, 1, 0)]));
+    let ends = [slots.take_departed()[0].vm_gone, slots.take_ended_idle()[0].vm_gone];
+    assert_eq!(ends, [false, true], "once");
+    slots.listed(&host(&[file(10, 1, 0, 300), file(10, 1, 1, 301)]), LATER);
+    slots.gone(&seen(10, 12, 1, 0, 300), |_, _| None);
+    slots.listed(&host(&[file(10, 1, 1, 401)]), LATER);
+    assert_eq!(idle(&slots), [(10, 2, 1)], "also of a VM that does not run");
+    assert!(slots.slots_add_up());
+}
+
+#[test]
+fn the_vms_of_a_process_keep_their_numbers_while_others_end() {
+    let mut slots = Slots::new(8);
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    slots.seen(&seen(10, 12, 2, 0, 200));
+    slots.gone(&seen(10, 11, 1, 0, 100), |_, _| None);
+    slots.listed(&host(&[file(10, 2, 0, 200), file(10, 2, 1, 201)]), LATER);
+    assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 1, 1)], vec![(12, 1, 0)]));
+}
+
+#[test]
+fn a_child_that_has_the_descriptors_too_has_no_guest() {
+    let mut slots = Slots::new(8);
+    slots.seen(&seen(10, 11, 1, 0, 100));
+    let both = [file(10, 1, 0, 100), file(10, 1, 1, 101)];
+    let childs = both.map(|file| VcpuFile { tgid: 99, ..file });
+    slots.listed(&host(&[both[0], both[1], childs[0], childs[1]]), LATER);
+    assert_eq!((idle(&slots), slots.vms().count()), (vec![(10, 0, 1)], 1));
+}
