@@ -35,8 +35,8 @@ impl Said {
     /// `regressions` are the estimates that fell, as the same snapshot counts them.
     pub(super) fn of(vcpu: &Vcpu, regressions: u64) -> Self {
         // The kernel says what the thread did for whichever vCPU.
-        let before = |counter: Counter| vcpu.others[counter as usize];
-        let counted = |counter: Counter| vcpu.counters[counter as usize].saturating_add(before(counter));
+        let others = |counter: Counter| vcpu.others[counter as usize];
+        let counted = |counter: Counter| vcpu.counters[counter as usize].wrapping_add(others(counter));
         Self {
             counted: Schedstat {
                 run_ns: counted(Counter::Run),
@@ -46,8 +46,8 @@ impl Said {
             running_ns: vcpu.running_ns,
             waiting_ns: vcpu.waiting_ns,
             totals: Totals {
-                run_ns: vcpu.totals.run_ns.saturating_add(before(Counter::Run)),
-                run_delay_ns: vcpu.totals.run_delay_ns.saturating_add(before(Counter::RunDelay)),
+                run_ns: vcpu.totals.run_ns.wrapping_add(others(Counter::Run)),
+                run_delay_ns: vcpu.totals.run_delay_ns.wrapping_add(others(Counter::RunDelay)),
             },
             may_be_held: regressions > 0,
         }

@@ -396,6 +396,12 @@ impl Collector {
         )
     }
 
+    /// By how much the scheduler's clock was ahead of `CLOCK_MONOTONIC` at the last walk, modulo 2^64, ns.
+    #[must_use]
+    pub fn clock_offset_ns(&self) -> u64 {
+        self.walker.clock_offset_ns()
+    }
+
     /// Number of the last walk.
     #[must_use]
     pub const fn generation(&self) -> u64 {

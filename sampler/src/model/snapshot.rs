@@ -146,7 +146,10 @@ pub struct Vcpu {
     pub tid: Option<u32>,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
-    /// When the thread was created, Unix time in ns: the start of the kernel's counts.
+    /// No thread has run it yet: there is nothing that the kernel would count of it.
+    pub unused: bool,
+    /// The start of the kernel's counts, Unix time in ns: when the thread was created, the first one of
+    /// several. Where that one had run another vCPU before, when it was first seen to run this one.
     pub start_unix_ns: u64,
     /// When all states were zero, Unix time in ns: the first reading, or the creation of a thread that was
     /// new then.
@@ -155,8 +158,8 @@ pub struct Vcpu {
     pub totals: Totals,
     /// The kernel's cumulative counts, by [`super::Counter`].
     pub counters: Counters,
-    /// What the kernel had counted of the thread before it ran this vCPU, by [`super::Counter`]: it is in
-    /// none of the counts here. Zero unless it ran another one before.
+    /// By how much what the kernel counts of the thread is ahead of the counts here, by [`super::Counter`],
+    /// modulo 2^64. Zero unless the thread has run another vCPU, or this one was run by another thread.
     pub others: Counters,
     /// CPU time that the kernel has not yet added to its count, ns; non-zero only while on a CPU.
     pub running_ns: u64,
@@ -230,7 +233,9 @@ pub struct Ended {
     pub tid: Option<u32>,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
-    /// When the thread was created, Unix time in ns.
+    /// No thread has run it.
+    pub unused: bool,
+    /// The start of the kernel's counts, Unix time in ns.
     pub start_unix_ns: u64,
     /// When all states were zero, Unix time in ns.
     pub followed_unix_ns: u64,
@@ -253,6 +258,7 @@ impl Ended {
             id: self.id,
             tid: self.tid,
             index: self.index,
+            unused: self.unused,
             start_unix_ns: self.start_unix_ns,
             followed_unix_ns: self.followed_unix_ns,
             seen_unix_ns: self.start_unix_ns,

@@ -236,6 +236,7 @@ impl Moment {
                 Some(Vcpu {
                     id: thread(number, position),
                     index: position / 2,
+                    unused: position % 5 == 4,
                     start_unix_ns: start(number, position),
                     followed_unix_ns: start(number, position) + 3,
                     totals: Totals { run_ns: counters[0], run_delay_ns: counters[1] },
@@ -268,6 +269,7 @@ impl Moment {
             tid: None,
             id: thread(vm, position),
             index: position / 2,
+            unused: position % 5 == 4,
             start_unix_ns: start(vm, position),
             followed_unix_ns: start(vm, position) + 3,
             counters: [1; COUNTERS.len()],

@@ -129,6 +129,9 @@ fn of_vcpu(vm: &Vm, vcpu: &Vcpu, to: &mut Numbers) {
         let attributes = time_attributes(&vm.id, vcpu.index, state);
         to.put("hypervisor.vcpu.time", attributes, vcpu.followed_unix_ns, double(ns));
     }
+    if vcpu.unused {
+        return;
+    }
     for (name, ns) in [(CPU_TIME, vcpu.totals.run_ns), (RUN_DELAY, vcpu.totals.run_delay_ns)] {
         to.put(name, vcpu_attributes(&vm.id, vcpu.index), vcpu.start_unix_ns, double(ns));
     }

@@ -158,6 +158,7 @@ fn what_ended_has_its_last_part() {
     let [before, mut now] = pair();
     let last = now.vms[0].vcpus.remove(0);
     now.ended.push(Ended {
+        unused: false,
         vm_id: now.vms[0].id.clone(),
         id: last.id,
         tid: last.tid,

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hvsampler::model::Snapshot;
+use hvsampler::model::{Snapshot, Vm};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::sampler;
@@ -51,7 +51,9 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     let mut begin = (0, 0);
     // What could not be read is left to the next interval: the first must begin where the one before it
     // ended, and the last must have all.
-    let is_complete = |snapshot: &Snapshot| snapshot.vms.iter().all(|vm| vm.co_stop.interval_ns.is_some());
+    let is_own = |vm: &&Vm| guests.iter().any(|guest| vm.origin.pid() == Some(guest.pid()));
+    let is_complete =
+        |snapshot: &Snapshot| snapshot.vms.iter().filter(is_own).all(|vm| vm.co_stop.interval_ns.is_some());
     for n in 0.. {
         begin.0 = monotonic_us();
         let snapshot = source.snapshot()?;
@@ -72,7 +74,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         end.0 = monotonic_us();
         let snapshot = source.snapshot()?;
         complete = is_complete(&snapshot);
-        for vm in &snapshot.vms {
+        for vm in snapshot.vms.iter().filter(is_own) {
             ensure!(vm.co_stop.tick_ns <= 1 << 20, "{:?}", vm.co_stop);
             *sums.entry(vm.origin.number().unwrap_or_default()).or_insert(0) +=
                 vm.co_stop.interval_ns.unwrap_or(0);

@@ -23,6 +23,7 @@ mod modes;
 mod oracle;
 mod programs;
 mod qemu;
+mod relay;
 mod reload;
 mod restart;
 mod sampler;
@@ -322,6 +323,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::NoOwnVm, Need::Kvm, Need::Bpf],
         limit: descriptors::LIMIT,
         run: descriptors::of_two_vms_of_one_thread,
+    },
+    Test {
+        name: "relay.one-vcpu-of-two-threads",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::NoOwnVm, Need::Kvm, Need::Bpf],
+        limit: relay::LIMIT,
+        run: relay::one_vcpu_of_two_threads,
     },
     Test {
         name: "restart.under-a-living-guest",

@@ -25,6 +25,8 @@ use crate::vmm::Load;
 /// Time for the test.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(4);
+/// Time within which KVM's hooks, once they are attached, have been called for a vCPU that exits often.
+const OBSERVED_WITHIN: Duration = Duration::from_millis(500);
 /// What the modules' users may take to be gone: detached hooks are freed after a grace period.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// In the order in which they are loaded.
@@ -64,6 +66,7 @@ fn judge_a_guest(context: &Context, source: &mut Kvm) -> anyhow::Result<String> 
     let guest = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new("reloaded", 1, Load::Io))?;
     let thread = threads_of(&guest)[0];
     sampler::follow(source, &[thread])?;
+    thread::sleep(OBSERVED_WITHIN);
     source.snapshot()?;
     thread::sleep(INTERVAL);
     let snapshot = source.snapshot()?;

@@ -13,12 +13,14 @@
 mod error;
 mod load;
 mod program;
+mod relay;
 mod turns;
 mod vcpu;
 mod vm;
 
 pub use error::VmmError;
 pub use load::{Load, LoadError};
+pub use relay::Relay;
 pub use turns::Turns;
 pub use vcpu::VcpuInfo;
 pub use vm::{HaltIn, Unused, VcpuConfig, Vm, VmConfig, available};

@@ -98,7 +98,7 @@ impl Drop for Turns {
     }
 }
 
-fn vm() -> Result<(VmFd, VcpuFd), VmmError> {
+pub(super) fn vm() -> Result<(VmFd, VcpuFd), VmmError> {
     let vm = create(HaltIn::Kernel)?;
     let vcpu =
         vm.create_vcpu(u64::from(VCPU)).map_err(|error| ioctl_error(VCPU, "KVM_CREATE_VCPU", error))?;
@@ -132,7 +132,7 @@ fn obey(mut vms: Vec<Option<(VmFd, VcpuFd)>>, inbox: &Receiver<Order>) -> Result
     }
 }
 
-fn enter(vcpu: &mut VcpuFd) -> Result<(), VmmError> {
+pub(super) fn enter(vcpu: &mut VcpuFd) -> Result<(), VmmError> {
     match vcpu.run() {
         Ok(VcpuExit::IoOut(program::PORT, _)) => Ok(()),
         Ok(VcpuExit::IoIn(program::PORT, data)) => {

@@ -110,6 +110,11 @@ impl Walker {
         self.generation
     }
 
+    /// By how much the last walk found the scheduler's clock ahead of `CLOCK_MONOTONIC`, modulo 2^64, ns.
+    pub(super) fn clock_offset_ns(&self) -> u64 {
+        self.control.read(0).clock_offset_ns
+    }
+
     /// Passes of all walks so far.
     pub(super) const fn passes(&self) -> u64 {
         self.passes

@@ -32,7 +32,7 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
             "CPU time of the vCPU's thread since its creation, as the scheduler counts it.",
         ),
         Start::Created,
-        |vcpu, to| to.set(0, vcpu.totals.run_ns),
+        |vcpu, to| total(vcpu, to, vcpu.totals.run_ns),
     ),
     Series::plain(
         Family::counter(
@@ -43,7 +43,7 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
              it back: what the guest reads as steal.",
         ),
         Start::Created,
-        |vcpu, to| to.set(0, vcpu.totals.run_delay_ns),
+        |vcpu, to| total(vcpu, to, vcpu.totals.run_delay_ns),
     ),
     Series::plain(
         Family::counter(
@@ -114,5 +114,12 @@ fn counts(vcpu: &Vcpu) -> Option<&KvmCounts> {
 }
 
 fn count(vcpu: &Vcpu, to: &mut Places<'_>, counter: Counter) {
-    to.set(0, vcpu.counters[counter as usize]);
+    total(vcpu, to, vcpu.counters[counter as usize]);
+}
+
+/// Absent where there is no thread that the kernel could count.
+fn total(vcpu: &Vcpu, to: &mut Places<'_>, value: u64) {
+    if !vcpu.unused {
+        to.set(0, value);
+    }
 }

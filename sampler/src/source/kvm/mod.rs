@@ -3,6 +3,7 @@
 mod accounts;
 mod answers;
 mod attribution;
+mod carry;
 mod co_stop;
 mod counted;
 mod entries;
@@ -34,6 +35,7 @@ use self::{
     accounts::{Departed, VmEntry},
     attribution::names::{KnownVm, TaskNames, by_pid, name},
     entries::Entries,
+    exits::ExitKinds,
     helpers::HelperSums,
     hooks::KvmHooks,
     pass::{GivenUp, Pass},
@@ -127,13 +129,13 @@ impl Kvm {
 
     /// Takes in the births and deaths that wait in the ring.
     pub fn drain(&mut self) {
-        let Self { collector, slots, events, .. } = self;
+        let Self { collector, slots, events, hooks, .. } = self;
         collector.drain(|event| events.push(event));
         if events.is_empty() {
             return;
         }
         for event in events.drain(..) {
-            dispatch(collector, slots, &event);
+            dispatch(collector, hooks.kinds(), slots, &event);
         }
         self.apply_actions();
         self.sync_observed();
@@ -320,8 +322,8 @@ impl Kvm {
             }
         }
         slots.offer_again();
-        let (now, throttled) = ((clock.monotonic_ns(), clock.boottime_ns()), features.throttled);
-        idle::rest_all(slots, now, throttled, *clock);
+        let moment = idle::Moment::new(*clock, collector.clock_offset_ns());
+        idle::rest_all(slots, moment, features.throttled);
         self.apply_actions();
     }
 
@@ -389,8 +391,7 @@ impl Kvm {
         shown.collect()
     }
 
-    /// Threads that ended and whose series were shown. One that was replaced keeps its series, with a new
-    /// start.
+    /// vCPUs that ended and whose series were shown.
     fn ended(&mut self, departed: Vec<Departed>) -> Vec<Ended> {
         let clock = self.clock;
         for Departed { thread, .. } in &departed {
@@ -398,15 +399,12 @@ impl Kvm {
             if let Some(last) = readings::distributions(&self.collector, thread) {
                 vm.account.distributions.add_between(&last, &thread.account.distributions);
             }
-            if let Some((_, changed)) = readings::exits(&self.collector, thread) {
-                let (kinds, exits) = (self.hooks.kinds(), &mut vm.account.exits);
-                let mut known = thread.account.exit_counts.clone();
-                known.take(changed, |row, totals| exits.add(kinds.of(row), &totals));
+            if let Some(exits) = readings::last_exits(&self.collector, self.hooks.kinds(), thread) {
+                vm.account.exits.add_all(&exits);
             }
         }
-        let departed = departed.into_iter().filter(|departed| !departed.replaced);
         let idle = self.slots.take_ended_idle().into_iter();
-        let threads = departed.filter_map(|departed| shown::ended(departed, clock));
+        let threads = departed.into_iter().filter_map(|departed| shown::ended(departed, clock));
         threads.chain(idle.filter_map(|ended| idle::ended(ended, clock))).collect()
     }
 
@@ -443,9 +441,9 @@ impl AsFd for Kvm {
     }
 }
 
-fn dispatch(collector: &Collector, slots: &mut Slots, event: &Event) {
+fn dispatch(collector: &Collector, kinds: &ExitKinds, slots: &mut Slots, event: &Event) {
     if event.kind == EventKind::VcpuSeen as u32 {
-        slots.seen(event);
+        slots.seen(event, |thread| readings::left(collector, kinds, thread));
     } else if event.kind == EventKind::ThreadGone as u32 {
         slots.gone(event, |slot, task| readings::last_counts(collector, slot, task));
     }

@@ -141,7 +141,7 @@ impl<'a> Pass<'a> {
 
     fn advance(&mut self, thread: &mut Thread, record: &WalkRecord) -> Faults {
         let unentered = self.entries.are_missing_of(record);
-        let reading = readings::reading(record, self.features, unentered);
+        let reading = thread.account.carried(readings::reading(record, self.features, unentered));
         if let Some(time) = &mut thread.account.time {
             let (interval, faults) = time.advance(reading);
             thread.account.interval = Some(interval);
@@ -150,7 +150,7 @@ impl<'a> Pass<'a> {
         thread.account.followed_boottime_ns = reading.monotonic_ns.saturating_add(self.slept_ns);
         thread.account.clock = Some(self.clock);
         // Of a thread that is younger than the interval everything is known, not just its last part.
-        if thread.base.is_none()
+        if thread.account.carry.is_none()
             && self.last_monotonic_ns.is_some_and(|last| thread.start_monotonic_ns >= last)
         {
             let (time, interval, faults) = Account::follow_from_creation(reading, thread.start_monotonic_ns);

@@ -5,36 +5,30 @@ use std::array;
 
 use super::{
     accounts::{Departed, Thread, VmEntry},
-    counted,
     identity::KvmGuest,
 };
 use crate::{
     kernel::clock::Clock,
     model::{
-        Account, Counter, Counters, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, VcpuId,
-        Vm,
+        Account, Counter, Counters, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm,
     },
 };
-
-/// Mark beside the thread's id in the id of a stream that does not begin with the thread: no thread's id has
-/// it.
-const TURNED: u64 = 1 << 32;
 
 /// `None` before the first reading.
 pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     let account = thread.account.time.as_ref()?;
     let clock = thread.account.clock.unwrap_or(clock);
     let last = account.last();
-    let (counters, totals) = own(thread, last.counters, account.totals());
     Some(Vcpu {
-        id: id(thread),
+        id: thread.account.stream.id,
         tid: Some(thread.id.tid),
         index: thread.index,
-        start_unix_ns: start(thread, clock),
-        followed_unix_ns: followed(thread, account, clock),
-        totals,
-        counters,
-        others: thread.base.as_ref().map(counted::counters).unwrap_or_default(),
+        unused: false,
+        start_unix_ns: clock.unix_of_boottime(thread.account.stream.start_boottime_ns),
+        followed_unix_ns: thread.account.followed_unix_ns(clock),
+        totals: account.totals(),
+        counters: last.counters,
+        others: thread.account.carry.as_ref().map(|carry| carry.others()).unwrap_or_default(),
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
         states: account.states(),
@@ -45,45 +39,9 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         }),
         distributions: thread.account.distributions.clone(),
         distributions_before: thread.account.distributions_before.clone(),
-        seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
+        seen_unix_ns: clock.unix_of_boottime(thread.account.stream.seen_boottime_ns),
         interval: thread.account.interval,
     })
-}
-
-/// The stream of what a thread counts for its vCPU. One that has run another vCPU before begins another
-/// stream, also where it runs again what it ran first.
-const fn id(thread: &Thread) -> VcpuId {
-    if thread.base.is_none() {
-        return thread.id.vcpu();
-    }
-    VcpuId::new([TURNED | thread.id.tid as u64, thread.seen_boottime_ns])
-}
-
-/// When the kernel's counts of a thread's vCPU were zero, Unix time in ns.
-const fn start(thread: &Thread, clock: Clock) -> u64 {
-    let is_all_its = thread.base.is_none();
-    clock.unix_of_boottime(if is_all_its { thread.id.start_boottime_ns } else { thread.seen_boottime_ns })
-}
-
-/// What the kernel counts of a thread, without what it counted of it for other vCPUs.
-fn own(thread: &Thread, counters: Counters, totals: Totals) -> (Counters, Totals) {
-    let Some(base) = thread.base.as_ref().map(counted::counters) else { return (counters, totals) };
-    let own = array::from_fn(|n| counters[n].saturating_sub(base[n]));
-    let without = |all: u64, counter: Counter| all.saturating_sub(base[counter as usize]);
-    let totals = Totals {
-        run_ns: without(totals.run_ns, Counter::Run),
-        run_delay_ns: without(totals.run_delay_ns, Counter::RunDelay),
-    };
-    (own, totals)
-}
-
-/// When all states of a thread were zero, Unix time in ns.
-const fn followed(thread: &Thread, account: &Account, clock: Clock) -> u64 {
-    if account.is_from_creation() {
-        clock.unix_of_boottime(thread.id.start_boottime_ns)
-    } else {
-        clock.unix_of_boottime(thread.account.followed_boottime_ns)
-    }
 }
 
 /// `None` of a VM that has no identity yet.
@@ -130,28 +88,28 @@ fn later(one: Option<Counters>, other: Option<Counters>) -> Option<Counters> {
 
 /// `None` where there is nothing to tell.
 pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
-    let Departed { thread, vm_id, vm_gone, last, .. } = departed;
-    let clock = thread.account.clock.unwrap_or(clock);
-    let read = thread.account.time.as_ref().map(|account| account.last().counters);
+    let Departed { thread, vm_id, vm_gone, last } = departed;
+    let account = &thread.account;
+    let clock = account.clock.unwrap_or(clock);
+    let read = account.time.as_ref().map(|time| time.last().counters);
+    let last = last.map(|last| account.carry.as_ref().map_or(last, |carry| carry.counters(last)));
     // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
     let counters = later(last, read).or_else(|| vm_gone.then_some([0; _]))?;
-    let followed_unix_ns = thread.account.time.as_ref().map(|account| followed(&thread, account, clock));
-    let shown = thread.account.time.as_ref().map(Account::totals).unwrap_or_default();
-    let totals = Totals {
-        run_ns: shown.run_ns.max(counters[Counter::Run as usize]),
-        run_delay_ns: shown.run_delay_ns.max(counters[Counter::RunDelay as usize]),
-    };
-    let (counters, totals) = own(&thread, counters, totals);
+    let shown = account.time.as_ref().map(Account::totals).unwrap_or_default();
     Some(Ended {
         vm_id: vm_id?,
-        followed_unix_ns: followed_unix_ns.unwrap_or(0),
-        id: id(&thread),
+        followed_unix_ns: account.time.map_or(0, |_| account.followed_unix_ns(clock)),
+        id: account.stream.id,
         tid: Some(thread.id.tid),
         index: thread.index,
-        start_unix_ns: start(&thread, clock),
+        unused: false,
+        start_unix_ns: clock.unix_of_boottime(account.stream.start_boottime_ns),
         counters,
-        totals,
-        states: thread.account.time.as_ref().map_or_else(StateTimes::default, Account::states),
+        totals: Totals {
+            run_ns: shown.run_ns.max(counters[Counter::Run as usize]),
+            run_delay_ns: shown.run_delay_ns.max(counters[Counter::RunDelay as usize]),
+        },
+        states: account.time.as_ref().map_or_else(StateTimes::default, Account::states),
         vm_gone,
     })
 }

@@ -17,12 +17,13 @@ use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::identity::{KvmGuest, ThreadId};
 pub use entries::Action;
-pub(super) use entries::{Departed, Open, Thread, VmEntry};
+use entries::Former;
+pub(super) use entries::{Departed, Lasting, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
 use next_vms::NextVms;
 use remembered::Remembered;
 
-use crate::source::GuestFacts;
+use crate::{model::Counters, source::GuestFacts};
 
 /// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at
 /// here.
@@ -40,8 +41,8 @@ pub struct Slots<A, B> {
     threads_turned: u64,
     /// Processes of which a thread has turned to another vCPU.
     turned: BTreeSet<u32>,
-    /// Threads that have run another vCPU before.
-    former: Remembered<ThreadId, ()>,
+    /// Threads that have run a vCPU before.
+    former: Remembered<ThreadId, Former>,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
     free: std::collections::VecDeque<u16>,
     /// Threads without a slot because none was free.
@@ -56,7 +57,7 @@ pub struct Slots<A, B> {
     new: Vec<u32>,
 }
 
-impl<A: Open, B: Open> Slots<A, B> {
+impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Over slots 1 to `slots - 1`; slot 0 is never given out.
     #[must_use]
     pub fn new(slots: u32) -> Self {
@@ -84,9 +85,11 @@ impl<A: Open, B: Open> Slots<A, B> {
         }
     }
 
-    /// A thread was seen inside a vCPU ioctl.
-    pub fn seen(&mut self, event: &Event) {
+    /// A thread was seen inside a vCPU ioctl. `left` reads what the programs have of a thread that runs its
+    /// vCPU no longer.
+    pub fn seen(&mut self, event: &Event, mut left: impl FnMut(&Thread<A>) -> Option<A::Left>) {
         let id = ThreadId { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
+        let mut began = None;
         if let Some(thread) = self.threads.get(&event.tid) {
             if thread.task == event.task && thread.id == id {
                 if thread.vcpu == event.vcpu {
@@ -94,17 +97,18 @@ impl<A: Open, B: Open> Slots<A, B> {
                     return;
                 }
                 self.end_replaced_vm(event);
-                self.turn(event);
+                began = self.turn(event, &mut left);
             } else {
                 // The pid was used again and the end of its earlier owner was lost or is still to come.
-                self.remove(event.tid, false);
+                self.remove(event.tid);
             }
         }
         self.end_replaced_vm(event);
         let vm = self.vm_key(event);
+        let mut account = None;
         if let Some(other) = self.vcpus.get(&(vm, event.vcpu_id)).copied() {
             self.threads_replaced += 1;
-            self.remove(other, true);
+            account = self.leave(other, &mut left).map(|(thread, _)| thread.account);
         }
         let Some(slot) = self.free.pop_front() else {
             self.slots_exhausted += 1;
@@ -112,7 +116,7 @@ impl<A: Open, B: Open> Slots<A, B> {
             return;
         };
         self.refused.remove(&event.tid);
-        self.follow(event, id, vm, slot);
+        self.follow(event, (id, vm, slot), began, account);
     }
 
     /// A thread ran for the last time; `last` reads what was counted then in a slot of a thread with this
@@ -130,7 +134,7 @@ impl<A: Open, B: Open> Slots<A, B> {
         let Some(thread) = self.threads.get(&tid) else { return };
         let (counts, id) = (last(thread.slot, thread.task), thread.id);
         self.former.forget(&id);
-        self.remove(tid, false);
+        self.remove(tid);
         if let Some(departed) = self.departed.last_mut() {
             departed.last = counts;
         }
@@ -287,13 +291,32 @@ impl<A: Open, B: Open> Slots<A, B> {
         all.len() + 1 == self.slots as usize && self.free.len() + self.threads.len() == all.len()
     }
 
-    fn follow(&mut self, event: &Event, id: ThreadId, vm: KvmGuest, slot: u16) {
+    /// Follows a thread, which takes over the account of its vCPU from another one, or from nobody that runs
+    /// it.
+    fn follow(
+        &mut self,
+        event: &Event,
+        (id, vm, slot): (ThreadId, KvmGuest, u16),
+        began: Option<Counters>,
+        account: Option<A>,
+    ) {
         let idle = self.idle.remove(&(vm, event.vcpu_id));
         let entry = self.vm_of(vm, event);
         entry.threads += 1;
         entry.idle -= u32::from(idle.is_some());
-        let has_run = idle.is_some_and(|idle| idle.has_run);
-        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none() && !has_run;
+        // What nobody has run has nothing that could go on, and its first thread's counts are its own.
+        let idle = idle.filter(|idle| idle.has_run);
+        let known = account.or(idle.map(|idle| idle.account));
+        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none() && known.is_none();
+        let former = self.former.get(&id);
+        let goes_on = known.is_some() || former.is_some();
+        // Of what it does between two turns at the same vCPU nothing shows before it is seen there again.
+        let returned = former.filter(|former| former.vcpu == (vm, event.vcpu_id));
+        let began = began.or_else(|| returned?.until);
+        let mut account = known.unwrap_or_else(|| A::open(event));
+        if goes_on {
+            account.take_over(event, began);
+        }
         let thread = Thread {
             slot,
             task: event.task,
@@ -307,32 +330,52 @@ impl<A: Open, B: Open> Slots<A, B> {
             observed: false,
             missed: 0,
             strange: 0,
-            base: self.former.get(&id).map(|()| event.counters),
-            account: A::open(event),
+            account,
         };
         self.threads.insert(event.tid, thread);
         self.new.push(event.tid);
         self.actions.push(Action::Assign { slot, event: *event });
     }
 
-    fn remove(&mut self, tid: u32, replaced: bool) {
-        let Some(thread) = self.threads.remove(&tid) else { return };
+    /// A thread runs its vCPU no longer, and both live on. What the kernel counts of the thread for whichever
+    /// vCPU it runs next begins where this one's ends, which is returned as well.
+    fn leave(
+        &mut self,
+        tid: u32,
+        left: &mut impl FnMut(&Thread<A>) -> Option<A::Left>,
+    ) -> Option<(Thread<A>, Option<Counters>)> {
+        let mut thread = self.release(tid)?;
+        let left = left(&thread);
+        let vm = self.vms.get_mut(&thread.vm)?;
+        let until = thread.account.leave(&mut vm.account, left);
+        self.former.set(thread.id, Former { vcpu: (thread.vm, thread.index), until });
+        Some((thread, until))
+    }
+
+    /// Follows a thread no longer.
+    fn release(&mut self, tid: u32) -> Option<Thread<A>> {
+        let thread = self.threads.remove(&tid)?;
         self.actions.push(Action::Release { slot: thread.slot, tid });
         self.free.push_back(thread.slot);
         if self.vcpus.get(&(thread.vm, thread.index)) == Some(&tid) {
             self.vcpus.remove(&(thread.vm, thread.index));
         }
-        let (mut vm_id, mut vm_gone) = (None, false);
         if let Some(vm) = self.vms.get_mut(&thread.vm) {
             vm.threads -= 1;
-            vm_id.clone_from(&vm.id);
-            // A VM whose only vCPU changes its thread is still the same VM.
-            vm_gone = vm.is_over() && !replaced;
         }
+        Some(thread)
+    }
+
+    /// A thread ends, and its vCPU with it.
+    fn remove(&mut self, tid: u32) {
+        let Some(thread) = self.release(tid) else { return };
+        let vm = self.vms.get(&thread.vm);
+        let vm_id = vm.and_then(|vm| vm.id.clone());
+        let vm_gone = vm.is_some_and(VmEntry::is_over);
         if vm_gone {
             self.vms.remove(&thread.vm);
         }
-        self.departed.push(Departed { thread, vm_id, vm_gone, replaced, last: None });
+        self.departed.push(Departed { thread, vm_id, vm_gone, last: None });
     }
 
     /// A VM, which begins with this event if it is new.

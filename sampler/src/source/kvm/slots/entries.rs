@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::super::identity::{KvmGuest, ThreadId};
-use crate::source::GuestFacts;
+use crate::{model::Counters, source::GuestFacts};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,34 @@ pub trait Open {
     fn open(event: &Event) -> Self;
 }
 
+/// What is kept of a vCPU, whichever thread runs it; `B` is kept of its VM.
+pub trait Lasting<B>: Open {
+    /// What the programs have of a thread that runs the vCPU no longer.
+    type Left;
+
+    /// The thread that has run it runs it no longer. Returns up to which of the kernel's counts of that
+    /// thread it is the vCPU's, where that is known.
+    fn leave(&mut self, vm: &mut B, left: Option<Self::Left>) -> Option<Counters>;
+
+    /// The thread of this event runs it from now on. What the kernel has counted of that thread up to `began`
+    /// is not the vCPU's, and what it has counted since then may be; where that is not known, nothing of what
+    /// it had counted when the thread was seen is.
+    fn take_over(&mut self, event: &Event, began: Option<Counters>);
+}
+
 /// Nothing is kept of it.
 impl Open for () {
     fn open(_: &Event) {}
+}
+
+impl Lasting<()> for () {
+    type Left = ();
+
+    fn leave(&mut self, (): &mut (), _: Option<()>) -> Option<Counters> {
+        None
+    }
+
+    fn take_over(&mut self, _: &Event, _: Option<Counters>) {}
 }
 
 /// A thread that is followed.
@@ -68,9 +93,6 @@ pub struct Thread<A> {
     pub start_monotonic_ns: u64,
     /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
     pub seen_boottime_ns: u64,
-    /// The kernel's counts of the thread when it was seen, where it has run another vCPU before: its own
-    /// begin there.
-    pub base: Option<[u64; COUNTERS.len()]>,
     /// Nobody was seen to run its vCPU before it.
     pub is_first: bool,
     /// What it does with its CPU time is observed.
@@ -79,7 +101,7 @@ pub struct Thread<A> {
     pub missed: u32,
     /// Walks in a row that found its vCPU to be another's.
     pub strange: u32,
-    /// What it got and was denied.
+    /// What its vCPU got and was denied.
     pub account: A,
 }
 
@@ -112,6 +134,15 @@ impl<B> VmEntry<B> {
     }
 }
 
+/// A thread that has run a vCPU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Former {
+    /// The vCPU.
+    pub(super) vcpu: (KvmGuest, u32),
+    /// Up to which of the kernel's counts of the thread it is that one's.
+    pub(super) until: Option<Counters>,
+}
+
 /// A thread that is no longer followed.
 #[derive(Clone, Debug)]
 pub struct Departed<A> {
@@ -121,8 +152,6 @@ pub struct Departed<A> {
     pub vm_id: Option<Arc<str>>,
     /// It was the last of its VM.
     pub vm_gone: bool,
-    /// Its vCPU lives on, with another thread or without any: the series goes on with a new start.
-    pub replaced: bool,
     /// Its counts at its very last switch, where that was recorded.
     pub last: Option<[u64; COUNTERS.len()]>,
 }

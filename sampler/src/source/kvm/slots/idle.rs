@@ -5,8 +5,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use sampler_ebpf::abi::{Event, VcpuFile};
 
-use super::{KvmGuest, Open, Slots, VmEntry};
-use crate::collect::{Listed, Reach};
+use super::{Former, KvmGuest, Lasting, Open, Slots, Thread, VmEntry};
+use crate::{
+    collect::{Listed, Reach},
+    model::Counters,
+};
 
 /// A vCPU that no followed thread runs: its VMM has not run it yet, or its thread runs another one now.
 #[derive(Clone, Debug)]
@@ -21,7 +24,7 @@ pub struct Idle<A> {
     pub seen_boottime_ns: u64,
     /// A thread has run it.
     pub has_run: bool,
-    /// What it got since: sleep.
+    /// What it got: since nobody runs it, sleep.
     pub account: A,
 }
 
@@ -36,7 +39,7 @@ pub struct EndedIdle<A> {
     pub vm_gone: bool,
 }
 
-impl<A: Open, B: Open> Slots<A, B> {
+impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Takes in which vCPUs there are, by a look that began at this moment by `CLOCK_BOOTTIME`. Returns the
     /// processes of which only a look at the whole host can say whether a thread's vCPU has ended.
     pub fn listed(&mut self, listed: &Listed, began_boottime_ns: u64) -> BTreeSet<u32> {
@@ -74,8 +77,8 @@ impl<A: Open, B: Open> Slots<A, B> {
     pub fn end(&mut self, tid: u32) {
         let Some(thread) = self.threads.get(&tid) else { return };
         let (vm, id) = (thread.vm, thread.id);
-        self.former.set(id, ());
-        self.remove(tid, false);
+        self.former.set(id, Former { vcpu: (vm, thread.index), until: None });
+        self.remove(tid);
         self.retire(vm);
     }
 
@@ -111,17 +114,30 @@ impl<A: Open, B: Open> Slots<A, B> {
     }
 
     /// A followed thread runs another vCPU than before. Whether that one lives the next look will say.
-    pub(super) fn turn(&mut self, event: &Event) {
-        let Some(thread) = self.threads.get(&event.tid) else { return };
+    /// Returns up to which of the kernel's counts it is that one's, where that is known.
+    pub(super) fn turn(
+        &mut self,
+        event: &Event,
+        left: &mut impl FnMut(&Thread<A>) -> Option<A::Left>,
+    ) -> Option<Counters> {
+        let pid = self.threads.get(&event.tid)?.vm.pid;
         self.threads_turned += 1;
-        self.turned.insert(thread.vm.pid);
-        self.former.set(thread.id, ());
-        let (vm, index, vcpu) = (thread.vm, thread.index, thread.vcpu);
+        self.turned.insert(pid);
         if !self.are_listed {
-            return self.end(event.tid);
+            self.end(event.tid);
+            return None;
         }
-        self.rest(event, (vm, index), vcpu, true);
-        self.remove(event.tid, true);
+        let (thread, until) = self.leave(event.tid, left)?;
+        let idle = Idle {
+            vm: thread.vm,
+            index: thread.index,
+            vcpu: thread.vcpu,
+            seen_boottime_ns: event.at_boottime_ns,
+            has_run: true,
+            account: thread.account,
+        };
+        self.rest(event, idle);
+        until
     }
 
     /// KVM gives the number of a vCPU once in the life of a VM. So a VM whose vCPU of this number was
@@ -159,17 +175,24 @@ impl<A: Open, B: Open> Slots<A, B> {
         let is_nobodys = file.has_run == 0 || self.threads.contains_key(&file.runner);
         match (self.idle.contains_key(&key), is_nobodys) {
             (true, false) => self.end_idle(key),
-            (false, true) => self.rest(event, key, file.vcpu, file.has_run != 0),
+            (false, true) => self.rest(
+                event,
+                Idle {
+                    vm: key.0,
+                    index: key.1,
+                    vcpu: file.vcpu,
+                    seen_boottime_ns: event.at_boottime_ns,
+                    has_run: file.has_run != 0,
+                    account: A::open(event),
+                },
+            ),
             _ => {}
         }
     }
 
-    fn rest(&mut self, event: &Event, key: (KvmGuest, u32), vcpu: u64, has_run: bool) {
-        let (vm, index) = key;
-        self.vm_of(vm, event).idle += 1;
-        let account = A::open(event);
-        let idle = Idle { vm, index, vcpu, seen_boottime_ns: event.at_boottime_ns, has_run, account };
-        self.idle.insert(key, idle);
+    fn rest(&mut self, event: &Event, idle: Idle<A>) {
+        self.vm_of(idle.vm, event).idle += 1;
+        self.idle.insert((idle.vm, idle.index), idle);
     }
 
     fn end_idle(&mut self, key: (KvmGuest, u32)) {
