@@ -40,7 +40,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         Guest::start(&binary, &GuestConfig::new("single", 1, Load::Busy).on(&two))?,
     ];
     let threads: Vec<Vec<Thread>> = guests.iter().map(threads_of).collect();
-    let mut source = sampler::start()?;
+    let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &threads.concat())?;
     let tids: Vec<u32> = threads.concat().iter().map(|thread| thread.tid).collect();
     let trace = SchedTrace::start(&context.directory().join("tracefs"), &tids)?;

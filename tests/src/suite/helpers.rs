@@ -42,7 +42,7 @@ pub(super) fn of_tiny_vmm(context: &Context) -> anyhow::Result<Outcome> {
         Guest::start(&binary, &busy("alone"))?,
     ];
     let processes = guests.each_ref().map(|guest| Process { pid: guest.pid(), vcpus: guest.tids() });
-    let mut source = sampler::start()?;
+    let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &processes.each_ref().map(Process::vcpus).concat())?;
     let told = compare(&mut source, &processes, || Ok(()))?;
     let io = told[0].get(&HelperKind::IoThread).context("no I/O threads")?;

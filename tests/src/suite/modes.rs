@@ -37,7 +37,7 @@ pub(super) fn on_cpu(context: &Context) -> anyhow::Result<Outcome> {
         start("halt", Load::Halt)?,
     ];
     let threads: Vec<_> = guests.iter().flat_map(threads_of).collect();
-    let mut source = sampler::start()?;
+    let mut source = sampler::start_as_service()?;
     // However often one of them exits on a fast machine.
     source.set_levels(Levels { most: Level::Full, max_exits: u64::MAX });
     sampler::follow(&mut source, &threads)?;
