@@ -110,6 +110,7 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
         )| Vcpu {
             id: VcpuId::new([tid.into(), start_boottime_ns]),
             tid: (tid % 5 > 0).then_some(tid),
+            held: Totals::default(),
             index,
             start_unix_ns,
             counters,

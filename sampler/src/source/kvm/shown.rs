@@ -33,6 +33,7 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         start_unix_ns: start(thread, clock),
         followed_unix_ns: followed(thread, account, clock),
         totals,
+        held: account.held(),
         counters,
         others: thread.base.as_ref().map(counted::counters).unwrap_or_default(),
         running_ns: last.running_ns,
