@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use hvsampler::model::{HelperKind, HelperTimes, Snapshot, Vm};
+use hvsampler::model::{HelperKind, Snapshot, Vm};
 use hvsampler::source::Kvm;
 use rustix::process::{Signal, kill_process};
 
@@ -223,27 +223,17 @@ fn compare(
     // What an estimate was ahead of a count is over by then.
     thread::sleep(INTERVAL);
     let (before, counted_before) = standing_still(source, processes)?;
-    let mut intervals: Vec<Vec<HelperTimes>> = vec![vec![HelperTimes::default(); 3]; processes.len()];
-    let mut take_in = |snapshot: &Snapshot| -> anyhow::Result<()> {
-        for (sums, process) in intervals.iter_mut().zip(processes) {
-            for (kind, sum) in vm(snapshot, process)?.helpers.iter() {
-                let added = sum.interval.context("a VM that is known has an interval")?;
-                sums[kind as usize] = sums[kind as usize].plus(added);
-            }
-        }
-        Ok(())
-    };
     for process in processes {
         process.signal(Signal::CONT)?;
     }
     meanwhile()?;
     for _ in 0..INTERVALS {
         thread::sleep(INTERVAL);
-        take_in(&snapshot(source)?)?;
+        snapshot(source)?;
     }
     let mut tries = 0;
     let (after, told) = loop {
-        let (after, counted_after) = standing_still_with(source, processes, &mut take_in)?;
+        let (after, counted_after) = standing_still(source, processes)?;
         let told = told(processes, (&before, &counted_before), (&after, &counted_after))?;
         if tries == CATCHES_UP || !told.iter().any(|(ours, theirs)| is_ahead(ours, theirs)) {
             break (after, told);
@@ -253,19 +243,11 @@ fn compare(
             process.signal(Signal::CONT)?;
         }
         thread::sleep(INTERVAL);
-        take_in(&snapshot(source)?)?;
+        snapshot(source)?;
     };
     let mut all = Vec::new();
     for (n, (ours, theirs)) in told.into_iter().enumerate() {
         ensure!(ours == theirs, "process {}: {ours:?}, the kernel counts {theirs:?}", processes[n].pid);
-        for (kind, did) in &ours {
-            let HelperTimes { run_ns, run_delay_ns } = intervals[n][*kind as usize];
-            ensure!(
-                (run_ns, run_delay_ns) == (did.run_ns, did.run_delay_ns),
-                "the intervals of kind {} come to {run_ns} and {run_delay_ns} ns: {did:?}",
-                kind.key()
-            );
-        }
         all.push(ours);
     }
     for process in processes {
@@ -310,17 +292,9 @@ fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
     Ok(source.snapshot()?)
 }
 
-fn standing_still(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<(Snapshot, Vec<Counts>)> {
-    standing_still_with(source, processes, &mut |_| Ok(()))
-}
-
 /// Stops the processes. The snapshot counts if all helpers were off their CPUs and their counts the same
 /// before it and after.
-fn standing_still_with(
-    source: &mut Kvm,
-    processes: &[Process],
-    each: &mut impl FnMut(&Snapshot) -> anyhow::Result<()>,
-) -> anyhow::Result<(Snapshot, Vec<Counts>)> {
+fn standing_still(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<(Snapshot, Vec<Counts>)> {
     for process in processes {
         process.signal(Signal::STOP)?;
     }
@@ -330,7 +304,6 @@ fn standing_still_with(
         let still = || processes.iter().map(Process::still).collect::<anyhow::Result<Option<Vec<_>>>>();
         let before = still()?;
         let snapshot = snapshot(source)?;
-        each(&snapshot)?;
         if let Some(counts) = before
             && still()?.as_ref() == Some(&counts)
         {

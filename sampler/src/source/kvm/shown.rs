@@ -42,7 +42,6 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         kvm: Some(KvmVcpu {
             counts: thread.account.kvm.filter(|_| thread.account.is_kvm_read),
             exits: thread.account.exits.clone(),
-            exits_added: thread.account.exits_added.clone(),
         }),
         distributions: thread.account.distributions.clone(),
         distributions_before: thread.account.distributions_before.clone(),
