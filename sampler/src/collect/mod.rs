@@ -115,7 +115,7 @@ impl Collector {
 
     /// Whether this kernel has a clock of the time for which a CPU quota held a thread back.
     #[must_use]
-    pub fn tells_throttled(&self) -> bool {
+    pub fn has_throttled_clock(&self) -> bool {
         let known = |member: Member| self.loaded.offsets.at[member as usize] != ABSENT;
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
     }

@@ -211,8 +211,8 @@ impl Account {
         }
         let monotonic_ns = reading.monotonic_ns.saturating_sub(self.last.monotonic_ns);
         let clocks = Clocks { sched_ns: wall_ns, monotonic_ns };
-        let too_much_told = self.on_cpu.advance(&reading.modes, run_ns, clocks);
-        faults.negative_remainder = owes_more || measured_ns > asleep_ns + TOLERANCE_NS || too_much_told;
+        let too_much_measured = self.on_cpu.advance(&reading.modes, run_ns, clocks);
+        faults.negative_remainder = owes_more || measured_ns > asleep_ns + TOLERANCE_NS || too_much_measured;
         let counters = std::array::from_fn(|n| {
             faults.regression |= reading.counters[n] < self.last.counters[n];
             reading.counters[n].saturating_sub(self.last.counters[n])
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_falls_is_held_and_told() {
+    fn a_count_that_falls_is_held_and_counted() {
         let mut account = Account::follow(reading(0, 900_000, 0, 0, 0));
         let (interval, faults) = account.advance(reading(1_000_000, 100_000, 0, 0, 0));
         assert!(faults.regression);

@@ -90,7 +90,7 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
         share.occupant.kind == OccupantKind::Host && share.occupant.name.as_deref() == hog_name.as_deref()
     };
     let took = [shares.iter().find(by_other), shares.iter().find(by_hog)];
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for (n, name) in ["the other guest", "the hog"].into_iter().enumerate() {
         let took = took[n].with_context(|| format!("{name} is no occupant: {shares:?}"))?.ns;
         let [least, most] = [inner, outer].map(|(before, after)| after[n] - before[n]);
@@ -99,13 +99,13 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
             (least.saturating_sub(apart)..=most + apart).contains(&took),
             "{name} took {took} ns, and ran {least} to {most} ns: {shares:?}"
         );
-        told.push(format!(
+        seen.push(format!(
             "{name} took {:.3} s of {:.3} s that it ran",
             took as f64 / 1e9,
             least as f64 / 1e9
         ));
     }
-    Ok(Outcome::Passed(told.join(", ")))
+    Ok(Outcome::Passed(seen.join(", ")))
 }
 
 /// Many guests on two CPUs, free to move between them, with a real-time process that comes and goes: every

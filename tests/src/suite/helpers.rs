@@ -44,19 +44,19 @@ pub(super) fn of_tiny_vmm(context: &Context) -> anyhow::Result<Outcome> {
     let processes = guests.each_ref().map(|guest| Process { pid: guest.pid(), vcpus: guest.tids() });
     let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &processes.each_ref().map(Process::vcpus).concat())?;
-    let told = compare(&mut source, &processes, || Ok(()))?;
-    let io = told[0].get(&HelperKind::IoThread).context("no I/O threads")?;
+    let done = compare(&mut source, &processes, || Ok(()))?;
+    let io = done[0].get(&HelperKind::IoThread).context("no I/O threads")?;
     ensure!(
         io.threads == 2 && io.run_ns > 0 && io.run_delay_ns > 0,
-        "two that fight for their CPU: {told:?}"
+        "two that fight for their CPU: {done:?}"
     );
-    ensure!(told[0].contains_key(&HelperKind::Emulator), "there is always a first thread: {told:?}");
-    ensure!(!told[1].contains_key(&HelperKind::IoThread), "another VMM's threads: {told:?}");
+    ensure!(done[0].contains_key(&HelperKind::Emulator), "there is always a first thread: {done:?}");
+    ensure!(!done[1].contains_key(&HelperKind::IoThread), "another VMM's threads: {done:?}");
     let third = births_and_ends(&mut source, &processes)?;
     Ok(Outcome::Passed(format!(
         "{} for one guest, {} for the other; a third I/O thread ran {:.3} ms from its creation on, and ended",
-        words(&told[0]),
-        words(&told[1]),
+        words(&done[0]),
+        words(&done[1]),
         third as f64 / 1e6
     )))
 }
@@ -66,8 +66,8 @@ pub(super) fn of_tiny_vmm(context: &Context) -> anyhow::Result<Outcome> {
 fn births_and_ends(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<u64> {
     let helped = &processes[0];
     let before = helped.helpers()?;
-    let told = compare(source, processes, || helped.signal(Signal::USR1))?;
-    ensure!(told[0].get(&HelperKind::IoThread).is_some_and(|io| io.threads == 3), "one more: {told:?}");
+    let done = compare(source, processes, || helped.signal(Signal::USR1))?;
+    ensure!(done[0].get(&HelperKind::IoThread).is_some_and(|io| io.threads == 3), "one more: {done:?}");
     let new = helped.helpers()?.into_keys().find(|thread| !before.contains_key(thread));
     let new = new.context("no thread was created")?;
     let io = |source: &mut Kvm| {
@@ -124,12 +124,12 @@ pub(super) fn of_qemu(_: &Context) -> anyhow::Result<Outcome> {
         Process { pid: guest.pid(), vcpus: guest.threads().iter().map(|thread| thread.tid).collect() };
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &guest.threads())?;
-    let told = compare(&mut source, &[process], || Ok(()))?.remove(0);
+    let done = compare(&mut source, &[process], || Ok(()))?.remove(0);
     for kind in [HelperKind::IoThread, HelperKind::Vhost] {
-        let did = told.get(&kind).with_context(|| format!("no thread of kind {}", kind.key()))?;
-        ensure!(did.threads == 1 && did.run_ns > 0, "one that works: {told:?}");
+        let did = done.get(&kind).with_context(|| format!("no thread of kind {}", kind.key()))?;
+        ensure!(did.threads == 1 && did.run_ns > 0, "one that works: {done:?}");
     }
-    Ok(Outcome::Passed(format!("{}; vhost's worker is {}", words(&told), worker_of(guest.pid())?)))
+    Ok(Outcome::Passed(format!("{}; vhost's worker is {}", words(&done), worker_of(guest.pid())?)))
 }
 
 /// What a worker of vhost is here, for a process that has one.
@@ -232,11 +232,11 @@ fn compare(
         snapshot(source)?;
     }
     let mut tries = 0;
-    let (after, told) = loop {
+    let (after, done) = loop {
         let (after, counted_after) = standing_still(source, processes)?;
-        let told = told(processes, (&before, &counted_before), (&after, &counted_after))?;
-        if tries == CATCHES_UP || !told.iter().any(|(ours, theirs)| is_ahead(ours, theirs)) {
-            break (after, told);
+        let done = done(processes, (&before, &counted_before), (&after, &counted_after))?;
+        if tries == CATCHES_UP || !done.iter().any(|(ours, theirs)| is_ahead(ours, theirs)) {
+            break (after, done);
         }
         tries += 1;
         for process in processes {
@@ -246,7 +246,7 @@ fn compare(
         snapshot(source)?;
     };
     let mut all = Vec::new();
-    for (n, (ours, theirs)) in told.into_iter().enumerate() {
+    for (n, (ours, theirs)) in done.into_iter().enumerate() {
         ensure!(ours == theirs, "process {}: {ours:?}, the kernel counts {theirs:?}", processes[n].pid);
         all.push(ours);
     }
@@ -260,20 +260,20 @@ fn compare(
 
 /// What each process's helpers did from one moment to the other, as the sampler tells it and as the kernel
 /// counts it.
-fn told(
+fn done(
     processes: &[Process],
     (before, counted_before): (&Snapshot, &[Counts]),
     (after, counted_after): (&Snapshot, &[Counts]),
 ) -> anyhow::Result<Vec<(ByKind, ByKind)>> {
-    let mut told = Vec::new();
+    let mut done = Vec::new();
     for (n, process) in processes.iter().enumerate() {
         if !counted_before[n].keys().all(|thread| counted_after[n].contains_key(thread)) {
             return Err(Disturbed(format!("threads of process {} ended", process.pid)).into());
         }
         let theirs = counted(&counted_before[n], &counted_after[n]);
-        told.push((shown(vm(before, process)?, vm(after, process)?), theirs));
+        done.push((shown(vm(before, process)?, vm(after, process)?), theirs));
     }
-    Ok(told)
+    Ok(done)
 }
 
 /// Whether more is told than was counted by as little as a stint that went on is estimated too long: the time
@@ -345,8 +345,8 @@ fn shown(before: &Vm, after: &Vm) -> ByKind {
     sums.collect()
 }
 
-fn words(told: &ByKind) -> String {
-    let kinds = told.iter().map(|(kind, did)| {
+fn words(done: &ByKind) -> String {
+    let kinds = done.iter().map(|(kind, did)| {
         let (run, steal) = (did.run_ns as f64 / 1e6, did.run_delay_ns as f64 / 1e6);
         format!("{} {} ran {run:.3} ms and waited {steal:.3} ms", did.threads, kind.key())
     });

@@ -138,7 +138,7 @@ fn one_that_a_walk_misses_or_cannot_read_goes_on() {
 }
 
 #[test]
-fn a_time_that_falls_is_held_and_told() {
+fn a_time_that_falls_is_held_and_counted() {
     let mut walks = Walks::of(&[key(PID, 0)]);
     let ran = |ns| thread(PID, b"vmm", START, [ns, 0]);
     assert_eq!(walks.walk(&[ran(100_000)]), 0);
