@@ -27,13 +27,12 @@ pub(super) struct Said {
     pub(super) running_ns: u64,
     pub(super) waiting_ns: u64,
     pub(super) totals: Totals,
-    /// An estimate has fallen, and the sampler has counted it: totals are held where they were, then.
-    pub(super) may_be_held: bool,
+    /// Where they are held because an estimate fell; 0 of what is not held.
+    pub(super) held: Totals,
 }
 
 impl Said {
-    /// `regressions` are the estimates that fell, as the same snapshot counts them.
-    pub(super) fn of(vcpu: &Vcpu, regressions: u64) -> Self {
+    pub(super) fn of(vcpu: &Vcpu) -> Self {
         // The kernel says what the thread did for whichever vCPU.
         let others = |counter: Counter| vcpu.others[counter as usize];
         let counted = |counter: Counter| vcpu.counters[counter as usize].wrapping_add(others(counter));
@@ -49,7 +48,7 @@ impl Said {
                 run_ns: vcpu.totals.run_ns.wrapping_add(others(Counter::Run)),
                 run_delay_ns: vcpu.totals.run_delay_ns.wrapping_add(others(Counter::RunDelay)),
             },
-            may_be_held: regressions > 0,
+            held: vcpu.held,
         }
     }
 }
@@ -107,16 +106,21 @@ fn going_on(said: &Said, Around { before, after, span_ns }: &Around) -> Option<F
     bounds.into_iter().find_map(|(what, said, most)| within(what, said, 0, most?.saturating_add(CLOCKS_NS)))
 }
 
-/// What is exported as the kernel's totals is the sum of both, and never falls.
+/// What is exported as the kernel's totals is the sum of both, and never falls: where an estimate fell, it is
+/// that estimate until the sum has come to as much.
 fn totals(said: &Said) -> Option<Fault> {
-    let held_ns = if said.may_be_held { u64::MAX } else { TOLERANCE_NS };
+    let Said { counted, totals, held, running_ns, waiting_ns } = said;
     let sums = [
-        ("total run_ns", said.totals.run_ns, said.counted.run_ns, said.running_ns),
-        ("total run_delay_ns", said.totals.run_delay_ns, said.counted.run_delay_ns, said.waiting_ns),
+        ("total run_ns", totals.run_ns, counted.run_ns.saturating_add(*running_ns), held.run_ns),
+        (
+            "total run_delay_ns",
+            totals.run_delay_ns,
+            counted.run_delay_ns.saturating_add(*waiting_ns),
+            held.run_delay_ns,
+        ),
     ];
-    sums.into_iter().find_map(|(what, total, counted, goes_on)| {
-        let sum = counted.saturating_add(goes_on);
-        within(what, total, sum, sum.saturating_add(held_ns))
+    sums.into_iter().find_map(|(what, total, sum, held)| {
+        within(what, total, sum, sum.max(held).saturating_add(TOLERANCE_NS))
     })
 }
 
@@ -133,7 +137,7 @@ mod tests {
     fn said(counted: Schedstat, running_ns: u64, waiting_ns: u64) -> Said {
         let totals =
             Totals { run_ns: counted.run_ns + running_ns, run_delay_ns: counted.run_delay_ns + waiting_ns };
-        Said { counted, running_ns, waiting_ns, totals, may_be_held: false }
+        Said { counted, running_ns, waiting_ns, totals, held: Totals::default() }
     }
 
     fn fault(said: &Said, around: &Around) -> Option<&'static str> {
@@ -190,16 +194,23 @@ mod tests {
     }
 
     #[test]
-    fn totals_are_the_sums_and_may_be_held_where_that_was_counted() {
+    fn totals_are_the_sums_or_what_they_are_held_at() {
         let still = counts(500, 300, 7);
         let around = Around { before: still, after: still, span_ns: MS };
-        let with = |run_ns, may_be_held| {
-            let totals = Totals { run_ns, run_delay_ns: 300 };
-            fault(&Said { totals, may_be_held, ..said(still, 0, 0) }, &around)
+        let with = |run_ns, held_at| {
+            let (totals, held) =
+                (Totals { run_ns, run_delay_ns: 300 }, Totals { run_ns: held_at, run_delay_ns: 0 });
+            fault(&Said { totals, held, ..said(still, 0, 0) }, &around)
         };
-        assert_eq!(with(499, true), Some("total run_ns"));
-        assert_eq!(with(500 + TOLERANCE_NS, false), None);
-        assert_eq!(with(501 + TOLERANCE_NS, false), Some("total run_ns"));
-        assert_eq!(with(501 + TOLERANCE_NS, true), None);
+        let held_at = 500 + MS;
+        assert_eq!(with(499, held_at), Some("total run_ns"));
+        assert_eq!(with(500 + TOLERANCE_NS, 0), None);
+        assert_eq!(with(501 + TOLERANCE_NS, 0), Some("total run_ns"));
+        assert_eq!(with(held_at + TOLERANCE_NS, held_at), None);
+        assert_eq!(
+            with(held_at + 1 + TOLERANCE_NS, held_at),
+            Some("total run_ns"),
+            "no estimate was as high"
+        );
     }
 }

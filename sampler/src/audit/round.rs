@@ -167,7 +167,7 @@ impl Before {
         let after = self.file.read().ok()?;
         let now_ns = clock.boottime_ns();
         let around = Around { before: self.counts, after, span_ns: now_ns.saturating_sub(self.began_ns) };
-        let said = Said::of(vcpu, snapshot.sampler.counter_regressions);
+        let said = Said::of(vcpu);
         Some(bounds::compare(&said, &around).map(|fault| Mismatch {
             vm: Arc::clone(&vm.id),
             index: vcpu.index,

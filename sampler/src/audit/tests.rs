@@ -130,6 +130,26 @@ fn what_a_thread_did_for_another_vcpu_is_in_the_kernel_s_count_alone() {
 }
 
 #[test]
+fn an_estimate_that_fell_lets_the_total_of_its_own_vcpu_be_held_and_no_other() {
+    const HELD_NS: u64 = 1_000_000_000;
+    let sleeper = Sleeper::start();
+    let right = sleeper.counts();
+    let shown = |held_at| {
+        let mut vcpu = vcpu(sleeper.tid, right);
+        vcpu.totals.run_ns += HELD_NS;
+        vcpu.held.run_ns = held_at;
+        let mut shown = snapshot(vec![vm(1, vec![vcpu])]);
+        shown.sampler.counter_regressions = 1;
+        shown
+    };
+    let audited = |held_at| begin(&shown(held_at)).end(&shown(held_at), Clock::start()).1;
+    let said = audited(0).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(said.len() == 1 && said[0].starts_with("total run_ns of vCPU 0 "), "{said:?}");
+    assert_eq!(audited(right.run_ns + HELD_NS).len(), 0, "what this vCPU is held at");
+    assert_eq!(audited(right.run_ns + HELD_NS / 2).len(), 1, "it was never estimated so high");
+}
+
+#[test]
 fn what_cannot_be_compared_is_no_mismatch() {
     let mut sleeper = Sleeper::start();
     let (tid, counts) = (sleeper.tid, sleeper.counts());

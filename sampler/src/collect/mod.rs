@@ -5,6 +5,7 @@
 
 pub mod enrich;
 mod filter;
+mod misses;
 mod mmap;
 mod parts;
 pub mod platform;
@@ -32,6 +33,7 @@ use sampler_ebpf::{
 };
 
 use filter::FilterBits;
+use misses::Misses;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
 pub use walk::{Listed, Reach, WalkError, Whose};
@@ -70,6 +72,7 @@ pub struct Collector {
     filter: FilterBits,
     walker: Walker,
     vcpu_list: VcpuList,
+    misses: Misses,
 }
 
 impl Collector {
@@ -95,6 +98,7 @@ impl Collector {
             vcpu_list: VcpuList::open(ebpf)?,
             loaded,
             filter: FilterBits::default(),
+            misses: Misses::default(),
         })
     }
 
@@ -109,9 +113,9 @@ impl Collector {
         std::array::from_fn(|n| self.loaded.offsets.at[KVM_STATS[n].member as usize] != ABSENT)
     }
 
-    /// Whether this kernel tells for how long a CPU quota held a thread back.
+    /// Whether this kernel has a clock of the time for which a CPU quota held a thread back.
     #[must_use]
-    pub fn tells_throttled(&self) -> bool {
+    pub fn has_throttled_clock(&self) -> bool {
         let known = |member: Member| self.loaded.offsets.at[member as usize] != ABSENT;
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
     }
@@ -418,10 +422,10 @@ impl Collector {
     /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the
     /// others.
     #[must_use]
-    pub fn recursion_misses(&self) -> [u64; 2] {
+    pub fn recursion_misses(&mut self) -> [u64; 2] {
         let mut all = [0, 0];
         for (name, program) in self.loaded.ebpf.programs() {
-            let missed = program.fd().ok().and_then(|fd| misses(fd.as_fd())).unwrap_or(0);
+            let missed = program.fd().map_or(0, |fd| self.misses.of(name, fd.as_fd()));
             all[usize::from(load::MAY_BE_PREEMPTED.contains(&name))] += missed;
         }
         all
@@ -457,12 +461,6 @@ impl AsRawFd for Collector {
     fn as_raw_fd(&self) -> RawFd {
         self.events.as_raw_fd()
     }
-}
-
-/// The kernel tells it in the descriptor's information file, one `name:\tvalue` a line.
-fn misses(fd: BorrowedFd<'_>) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
 }
 
 const fn place(tid: u32) -> (usize, usize) {

@@ -168,7 +168,7 @@ fn hook(probe: Probe, kvm_is_loaded: bool) -> CheckItem {
 fn reasons(probe: &Probe) -> Option<CheckItem> {
     const NAME: &str = "reasons of exits";
     let way = *probe.result.as_ref().ok()?;
-    (probe.hook.name == load::KVM_EXIT).then(|| match load::tells_reasons(way) {
+    (probe.hook.name == load::KVM_EXIT).then(|| match load::has_exit_reasons(way) {
         Ok(true) => CheckItem::ok(NAME, "why guests exit"),
         Ok(false) => CheckItem::warn(
             NAME,

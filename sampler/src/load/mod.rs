@@ -175,12 +175,12 @@ pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
     Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, types.all(), &kernel_types)).collect())
 }
 
-/// Whether a hook that can be attached in this way tells why guests exit: the kernel passes the reason, or
+/// Whether a hook that can be attached in this way has the reasons of exits: the kernel passes the reason, or
 /// publishes where the processor's module of KVM keeps it, which takes that module to be loaded.
 ///
 /// # Errors
 /// When the kernel's types cannot be read.
-pub fn tells_reasons(way: Attach) -> Result<bool, LoadError> {
+pub fn has_exit_reasons(way: Attach) -> Result<bool, LoadError> {
     Ok(way.program() != READS_REASONS || exits::are_published(&Types::running()?)?)
 }
 

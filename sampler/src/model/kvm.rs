@@ -26,8 +26,6 @@ pub struct KvmVcpu {
     pub counts: Option<KvmCounts>,
     /// Why it left the guest since it is followed.
     pub exits: Arc<Exits>,
-    /// The same of the interval alone; absent where there is no interval.
-    pub exits_added: Option<Arc<Exits>>,
 }
 
 /// KVM's counts, by [`KvmStat`]. One that this kernel does not keep is absent, never zero.

@@ -156,6 +156,9 @@ pub struct Vcpu {
     pub followed_unix_ns: u64,
     /// The kernel's times since the thread's creation, with what goes on.
     pub totals: Totals,
+    /// Where totals are held because an estimate of what goes on has fallen, until the kernel has counted as
+    /// much; 0 of what is not held. What the thread did for other vCPUs is in it.
+    pub held: Totals,
     /// The kernel's cumulative counts, by [`super::Counter`].
     pub counters: Counters,
     /// By how much what the kernel counts of the thread is ahead of the counts here, by [`super::Counter`],

@@ -156,7 +156,7 @@ fn helpers() -> impl Strategy<Value = Helpers> {
         let mut helpers = Helpers::default();
         for (kind, total) in HelperKind::ALL.into_iter().zip(sums) {
             if let Some(total) = total {
-                helpers.set(kind, HelperSum { threads: 1, total, interval: None });
+                helpers.set(kind, HelperSum { threads: 1, total });
             }
         }
         helpers

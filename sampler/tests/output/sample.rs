@@ -82,13 +82,13 @@ fn co_stop(vcpus: &[Vcpu]) -> Option<u64> {
     vcpus.first()?.interval.map(|_| second)
 }
 
-/// An emulator's thread, and a worker of vhost that came in the interval.
+/// An emulator's thread, and a worker of vhost that came lately.
 fn helpers() -> Helpers {
     let mut helpers = Helpers::default();
     let times = |run_ns, run_delay_ns| HelperTimes { run_ns, run_delay_ns };
-    let sum = |total, interval| HelperSum { threads: 1, total, interval: Some(interval) };
-    helpers.set(HelperKind::Emulator, sum(times(9 * SECOND, 4 * SECOND), times(SECOND / 2, SECOND / 4)));
-    helpers.set(HelperKind::Vhost, sum(times(3, 2), times(3, 2)));
+    let sum = |total| HelperSum { threads: 1, total };
+    helpers.set(HelperKind::Emulator, sum(times(9 * SECOND, 4 * SECOND)));
+    helpers.set(HelperKind::Vhost, sum(times(3, 2)));
     helpers
 }
 
@@ -149,11 +149,7 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         followed_unix_ns: AT - 40 * SECOND,
         counters: counters(30),
         states: states(30),
-        kvm: Some(KvmVcpu {
-            counts: Some(kvm(30)),
-            exits: exits(30).into(),
-            exits_added: Some(exits(1).into()),
-        }),
+        kvm: Some(KvmVcpu { counts: Some(kvm(30)), exits: exits(30).into() }),
         interval: Some(Interval {
             wall_ns: (run + steal + blocked) * MS,
             run_ns: run * MS,

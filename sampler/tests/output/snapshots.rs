@@ -54,7 +54,7 @@ fn pair() -> [Snapshot; 2] {
     let new = AttributedVm { id: "78-5".into(), since_unix_ns: grown.seen_unix_ns + 1, ns: 13 };
     grown.attributed.vms.insert(0, new);
     let total = HelperTimes { run_ns: 14, run_delay_ns: 15 };
-    grown.helpers.set(HelperKind::IoThread, HelperSum { threads: 2, total, interval: None });
+    grown.helpers.set(HelperKind::IoThread, HelperSum { threads: 2, total });
     grown.co_stop.ns += 16;
     [before, now]
 }

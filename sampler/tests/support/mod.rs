@@ -42,7 +42,7 @@ fn helpers(seed: u64) -> Helpers {
     let mut helpers = Helpers::default();
     for (threads, kind) in (1..).zip([HelperKind::Emulator, HelperKind::IoThread]) {
         let total = HelperTimes { run_ns: seed * 31 + 7, run_delay_ns: seed * 29 + u64::from(threads) };
-        helpers.set(kind, HelperSum { threads, total, interval: None });
+        helpers.set(kind, HelperSum { threads, total });
     }
     helpers
 }

@@ -131,17 +131,17 @@ fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
 
 /// What is told of that many threads when the last of them is given up.
 fn all_end(source: &mut Kvm, threads: usize) -> anyhow::Result<BTreeMap<u32, Ended>> {
-    let (mut ended, mut told, end) = (BTreeMap::new(), 0, Instant::now() + PATIENCE);
+    let (mut ended, mut ends, end) = (BTreeMap::new(), 0, Instant::now() + PATIENCE);
     while source.vcpus() > 0 {
         ensure!(Instant::now() < end, "{} threads have slots still", source.vcpus());
         // A killed process can be reaped before its last thread has left its CPU.
         thread::sleep(Duration::from_millis(10));
         for one in snapshot(source)?.ended {
-            told += 1;
+            ends += 1;
             ended.insert(ThreadId::of(one.id).tid, one);
         }
     }
-    ensure!(told == threads, "{told} ends of {threads} threads were told");
+    ensure!(ends == threads, "{ends} ends of {threads} threads were told");
     Ok(ended)
 }
 

@@ -40,7 +40,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         Guest::start(&binary, &GuestConfig::new("single", 1, Load::Busy).on(&two))?,
     ];
     let threads: Vec<Vec<Thread>> = guests.iter().map(threads_of).collect();
-    let mut source = sampler::start()?;
+    let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &threads.concat())?;
     let tids: Vec<u32> = threads.concat().iter().map(|thread| thread.tid).collect();
     let trace = SchedTrace::start(&context.directory().join("tracefs"), &tids)?;
@@ -85,7 +85,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     ensure!(complete, "a guest that is known has no interval");
     let snapshot = source.snapshot()?;
     let changes = trace.changes()?;
-    let mut told = Vec::new();
+    let mut texts = Vec::new();
     for (guest, threads) in guests.iter().zip(&threads) {
         let ours = sums[&guest.pid()] as f64 / 1e9;
         let [least, most] = [(begin.1, end.0), (begin.0, end.1)]
@@ -96,10 +96,10 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         let apart = wall * APART / 100.0;
         ensure!((least - apart..=most + apart).contains(&ours), "guest {}: {text}", guest.pid());
         ensure!(whole(&snapshot, guest)? >= sums[&guest.pid()], "the sum is less than its parts");
-        told.push(text);
+        texts.push(text);
     }
     ensure!(sums[&guests[0].pid()] > 0 && sums[&guests[2].pid()] == 0, "{sums:?}");
-    Ok(Outcome::Passed(told.join("; ")))
+    Ok(Outcome::Passed(texts.join("; ")))
 }
 
 fn monotonic_us() -> u64 {

@@ -59,24 +59,24 @@ fn follow(collector: &mut Collector, tids: &[u32]) -> anyhow::Result<HashMap<u32
 
 /// Ends a guest; how many of its threads were written about after their end had been told.
 fn end(collector: &mut Collector, guest: Guest, slots: &HashMap<u32, u16>) -> anyhow::Result<usize> {
-    let mut told = Vec::new();
+    let mut gone = Vec::new();
     let ended = thread::scope(|scope| {
         let end = scope.spawn(|| guest.end(Ending::Killed));
         let start = Instant::now();
-        while told.len() < slots.len() && start.elapsed() < PATIENCE {
+        while gone.len() < slots.len() && start.elapsed() < PATIENCE {
             for event in drain(collector, EventKind::ThreadGone) {
                 if let Some(&slot) = slots.get(&event.tid) {
-                    told.push((event.tid, slot, written(collector, slot)));
+                    gone.push((event.tid, slot, written(collector, slot)));
                 }
             }
         }
         end.join()
     });
     ensure!(matches!(ended, Ok(Ok(()))), "the guest did not end: {ended:?}");
-    ensure!(told.len() == slots.len(), "of {} ends {} were told", slots.len(), told.len());
+    ensure!(gone.len() == slots.len(), "of {} ends {} were told", slots.len(), gone.len());
     thread::sleep(AFTERWARDS);
-    let late = told.iter().filter(|(_, slot, then)| written(collector, *slot) != *then).count();
-    for (tid, slot, _) in told {
+    let late = gone.iter().filter(|(_, slot, then)| written(collector, *slot) != *then).count();
+    for (tid, slot, _) in gone {
         collector.release(slot, tid);
     }
     Ok(late)

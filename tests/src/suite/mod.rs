@@ -404,6 +404,13 @@ pub static TESTS: &[Test] = &[
         run: delivery::losses,
     },
     Test {
+        name: "delivery.restarts",
+        sets: &[Set::Delivery],
+        needs: delivery::NEEDS,
+        limit: delivery::LIMIT,
+        run: delivery::restarts,
+    },
+    Test {
         name: "delivery.prometheus",
         sets: &[Set::Delivery],
         needs: &[Need::Kvm, Need::Bpf, Need::Collector, Need::Prometheus, Need::Cpus(2)],

@@ -7,11 +7,12 @@ use std::thread::{self, JoinHandle};
 
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 
+use super::config::{HaltIn, VcpuConfig};
 use super::error::VmmError;
 use super::load::Load;
 use super::program;
 use super::vcpu::{ioctl_error, reset};
-use super::vm::{HaltIn, VcpuConfig, create};
+use super::vm::create;
 
 /// Whichever vCPU it is.
 const VCPU: u32 = 0;

@@ -99,18 +99,22 @@ impl Carry {
 /// By how much a vCPU's counts are beyond what the wall time has room for, by [`Counter`]: of two threads that
 /// run it in turn, one may still wait or run for itself while the other one runs the vCPU.
 pub(super) fn beyond(last: &Reading, now: &Reading) -> Counters {
-    let mut room_ns = now.sched_ns.saturating_sub(last.sched_ns);
     let of = |reading: &Reading, counter| {
         let goes_on = if counter == Counter::Run { reading.running_ns } else { reading.waiting_ns };
         reading.counters[counter as usize].saturating_add(goes_on)
     };
+    let added = |counter| of(now, counter).saturating_sub(of(last, counter));
+    // No count falls.
+    let counted = |counter: Counter| {
+        now.counters[counter as usize].saturating_sub(last.counters[counter as usize]).min(added(counter))
+    };
+    let room_ns = now.sched_ns.saturating_sub(last.sched_ns);
+    let mut left_ns = (added(Counter::Run) + added(Counter::RunDelay)).saturating_sub(room_ns);
     let mut beyond = Counters::default();
     // Waits give way first: they are more often those of the thread that is done.
-    for counter in [Counter::Run, Counter::RunDelay] {
-        let added = of(now, counter).saturating_sub(of(last, counter));
-        let counted = now.counters[counter as usize].saturating_sub(last.counters[counter as usize]);
-        beyond[counter as usize] = added.saturating_sub(room_ns).min(counted);
-        room_ns = room_ns.saturating_sub(added);
+    for counter in [Counter::RunDelay, Counter::Run] {
+        beyond[counter as usize] = left_ns.min(counted(counter));
+        left_ns -= beyond[counter as usize];
     }
     beyond
 }
@@ -209,6 +213,8 @@ mod tests {
         assert_eq!(beyond(&last, &now(1_350)), ZERO);
         assert_eq!(beyond(&last, &now(1_320)), counters(0, 30));
         assert_eq!(beyond(&last, &now(1_290)), counters(10, 50), "it did something else");
+        let waits = Reading { waiting_ns: 50, ..at(1_290, reading(405, 10, [0, 0], 0)) };
+        assert_eq!(beyond(&last, &waits), counters(60, 0), "no count falls below what it was");
         let mut carry = Carry::default();
         carry.cut(&counters(10, 50));
         assert_eq!(carry.reading(now(1_290)).counters, counters(395, 10));

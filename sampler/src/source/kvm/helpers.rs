@@ -152,10 +152,7 @@ impl HelperSums {
             let is_new = !self.vms.contains_key(key);
             let vm = self.vms.entry(*key).or_default();
             vm.is_new = is_new;
-            for sum in vm.helpers.sums_mut() {
-                sum.threads = 0;
-                sum.interval = Some(HelperTimes::default());
-            }
+            vm.helpers.sums_mut().for_each(|sum| sum.threads = 0);
         }
         let mut regressions = 0;
         self.workers.clear();
@@ -204,13 +201,10 @@ impl HelperSums {
     }
 
     fn add(&mut self, record: &HelperRecord, vm: HelpedVm, added: HelperTimes) {
-        let Some(OfVm { helpers, is_new }) = self.vms.get_mut(&vm.key) else { return };
+        let Some(OfVm { helpers, .. }) = self.vms.get_mut(&vm.key) else { return };
         let sum = helpers.entry(kind_of(record));
         sum.threads += 1;
         sum.total = sum.total.plus(added);
-        if !*is_new {
-            sum.interval = Some(sum.interval.unwrap_or_default().plus(added));
-        }
     }
 }
 

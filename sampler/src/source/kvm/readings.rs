@@ -28,7 +28,7 @@ pub(super) struct Features {
 
 impl Features {
     pub(super) fn of(collector: &Collector) -> Self {
-        Self { kvm_stats: collector.kvm_stats_kept(), throttled: collector.tells_throttled() }
+        Self { kvm_stats: collector.kvm_stats_kept(), throttled: collector.has_throttled_clock() }
     }
 }
 

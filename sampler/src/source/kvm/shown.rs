@@ -27,6 +27,7 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         start_unix_ns: clock.unix_of_boottime(thread.account.stream.start_boottime_ns),
         followed_unix_ns: thread.account.followed_unix_ns(clock),
         totals: account.totals(),
+        held: account.held(),
         counters: last.counters,
         others: thread.account.carry.as_ref().map(|carry| carry.others()).unwrap_or_default(),
         running_ns: last.running_ns,
@@ -35,7 +36,6 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         kvm: Some(KvmVcpu {
             counts: thread.account.kvm.filter(|_| thread.account.is_kvm_read),
             exits: thread.account.exits.clone(),
-            exits_added: thread.account.exits_added.clone(),
         }),
         distributions: thread.account.distributions.clone(),
         distributions_before: thread.account.distributions_before.clone(),
