@@ -121,7 +121,7 @@ fn shown(source: &mut Kvm, threads: usize) -> anyhow::Result<BTreeMap<u32, u64>>
 
 fn run_times(snapshot: &Snapshot) -> BTreeMap<u32, u64> {
     let vcpus = snapshot.vms.iter().flat_map(|vm| &vm.vcpus);
-    vcpus.map(|vcpu| (ThreadId::of(vcpu.id).tid, vcpu.counters[Counter::Run as usize])).collect()
+    vcpus.filter_map(|vcpu| Some((vcpu.tid?, vcpu.counters[Counter::Run as usize]))).collect()
 }
 
 fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
@@ -132,8 +132,9 @@ fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
 /// What is told of that many threads when the last of them is given up.
 fn all_end(source: &mut Kvm, threads: usize) -> anyhow::Result<BTreeMap<u32, Ended>> {
     let (mut ended, mut ends, end) = (BTreeMap::new(), 0, Instant::now() + PATIENCE);
-    while source.vcpus() > 0 {
-        ensure!(Instant::now() < end, "{} threads have slots still", source.vcpus());
+    let followed = |source: &Kvm| source.slots().threads().count();
+    while followed(source) > 0 {
+        ensure!(Instant::now() < end, "{} threads have slots still", followed(source));
         // A killed process can be reaped before its last thread has left its CPU.
         thread::sleep(Duration::from_millis(10));
         for one in snapshot(source)?.ended {
