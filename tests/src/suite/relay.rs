@@ -67,10 +67,9 @@ fn until_both_were_seen(source: &mut Kvm) -> anyhow::Result<Vcpu> {
     loop {
         if let Ok(vcpu) = next(source)
             && vcpu.tid.is_some()
+            && *first.get_or_insert(vcpu.tid) != vcpu.tid
         {
-            if *first.get_or_insert(vcpu.tid) != vcpu.tid {
-                return Ok(vcpu);
-            }
+            return Ok(vcpu);
         }
         ensure!(Instant::now() < end, "of both threads {first:?} alone was seen");
     }

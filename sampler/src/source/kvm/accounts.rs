@@ -140,7 +140,7 @@ impl Lasting<VmAccount> for VcpuAccount {
         self.closed = Some(closed);
         self.is_handed_over = true;
         if let Some(left) = left {
-            self.take_in(vm, left);
+            self.take_in(vm, &left);
         }
         Some(until)
     }
@@ -167,10 +167,10 @@ impl Lasting<VmAccount> for VcpuAccount {
 
 impl VcpuAccount {
     /// Takes in what the last reading has not of a thread that runs the vCPU no longer.
-    fn take_in(&mut self, vm: &mut VmAccount, left: Left) {
-        if let Some(now) = left.distributions {
-            vm.distributions.add_between(&now, &self.distributions);
-            self.distributions = Arc::new(now);
+    fn take_in(&mut self, vm: &mut VmAccount, left: &Left) {
+        if let Some(now) = &left.distributions {
+            vm.distributions.add_between(now, &self.distributions);
+            self.distributions = Arc::new(*now);
         }
         if let (Some(before), Some(now)) = (&self.shares, &left.shares) {
             vm.attribution.charge(before, now);
@@ -202,7 +202,8 @@ impl VcpuAccount {
         carry.reading(of_thread)
     }
 
-    /// The reading of a moment at which no thread runs it that was followed; `none` of one that never had one.
+    /// The reading of a moment at which no thread runs it that was followed; `none` of one that never had
+    /// one.
     pub(super) fn at_rest(&mut self, none: Reading, monotonic_ns: u64, sched_ns: u64) -> Reading {
         let at = |stands| Reading { monotonic_ns, sched_ns, ..stands };
         let Some(stands) = &mut self.closed else { return at(none) };

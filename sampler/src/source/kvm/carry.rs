@@ -41,8 +41,8 @@ fn each<const N: usize>(one: &[u64; N], other: &[u64; N], of: impl Fn(u64, u64) 
 }
 
 impl Carry {
-    /// Of a vCPU with these counts, and a thread of which what the kernel had counted up to `began` is not the
-    /// vCPU's. Its slot is new: what the programs count themselves begins at zero.
+    /// Of a vCPU with these counts, and a thread of which what the kernel had counted up to `began` is not
+    /// the vCPU's. Its slot is new: what the programs count themselves begins at zero.
     pub(super) fn new(vcpu: &Reading, distributions: &Distributions, began: &Counters) -> Self {
         Self {
             counters: each(&vcpu.counters, began, u64::wrapping_sub),
@@ -96,8 +96,8 @@ impl Carry {
     }
 }
 
-/// By how much a vCPU's counts are beyond what the wall time has room for, by [`Counter`]: of two threads that
-/// run it in turn, one may still wait or run for itself while the other one runs the vCPU.
+/// By how much a vCPU's counts are beyond what the wall time has room for, by [`Counter`]: of two threads
+/// that run it in turn, one may still wait or run for itself while the other one runs the vCPU.
 pub(super) fn beyond(last: &Reading, now: &Reading) -> Counters {
     let of = |reading: &Reading, counter| {
         let goes_on = if counter == Counter::Run { reading.running_ns } else { reading.waiting_ns };
