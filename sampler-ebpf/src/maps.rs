@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, RingBuf},
 };
 use sampler_ebpf::abi::{
-    CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS,
+    CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_HELPERS, MAX_PIDS,
     MAX_SLOTS, MAX_VCPU_FILES, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares, SlotShares,
     Timeline, VMMS_PER_WORD, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
 };
@@ -33,9 +33,9 @@ static SWITCHES_REPORT: u32 = 0;
 static mut FILTER: Filter = [0; (FILTER_BITS / 64) as usize];
 
 /// Slot of each thread by its id. A hash look-up would cost some 30 ns, here and wherever the filter errs.
-/// The loader sizes it by `pid_max`; user space writes slots into it.
+/// User space writes slots into it.
 #[map]
-static PIDS: Array<PidBlock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static PIDS: Array<PidBlock> = Array::with_max_entries(MAX_PIDS / PIDS_PER_BLOCK, BPF_F_MMAPABLE);
 
 /// The slots; written by the scheduler program, read by user space without a system call.
 #[map]
@@ -77,12 +77,11 @@ static TOTALS: Array<Shares> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static CHECKPOINT_TABLES: Array<Shares> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// For how many more stretches each CPU remembers who has it; 0 where no vCPU was lately. A section of its
-/// own, as the filter's: a switch between strangers reads no more than this of all that attribution needs. A
-/// cache line for each CPU.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = ".bss.armed")]
-static mut ARMED: [[u32; LINE]; MAX_CPUS as usize] = [[0; LINE]; MAX_CPUS as usize];
+/// For how many more stretches each CPU remembers who has it; 0 where no vCPU was lately. A switch between
+/// strangers reads no more than this of all that attribution needs. One entry per CPU, each a cache line of
+/// its own; the loader sizes it.
+#[map]
+static ARMED: Array<[u32; LINE]> = Array::with_max_entries(1, 0);
 
 /// Words of a cache line.
 const LINE: usize = 16;
@@ -93,9 +92,9 @@ static WALK: Array<WalkRecord> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPAB
 
 /// Which processes are VMMs, one bit each by process id: all that a walk asks of a thread that is no vCPU's.
 /// Bits of its own, and not marks in the pid table: that one is of threads, its entry of a VMM's first thread
-/// may name a slot, and programs write it. User space alone writes this. The loader sizes it by `pid_max`.
+/// may name a slot, and programs write it. User space alone writes this.
 #[map]
-static VMMS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static VMMS: Array<u64> = Array::with_max_entries(MAX_PIDS / VMMS_PER_WORD, BPF_F_MMAPABLE);
 
 /// Helper threads that the last walk found, listed from the first record on.
 #[map]
@@ -116,6 +115,11 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// One entry per CPU: plain additions without atomics, and user space adds up. The loader sizes it.
 #[map]
 static HOOK_STATS: Array<HookStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// One entry: switches of vCPU threads on CPUs that have no entry above. There is none unless the kernel does
+/// not say how many CPUs may come online. CPUs may write over each other's: what counts is that it is not 0.
+#[map]
+static UNKNOWN_CPUS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// One entry: a walk runs on one CPU at a time.
 #[map]
@@ -223,21 +227,24 @@ pub(crate) fn checkpoint(cpu: u32, number: u64) -> Option<Shared<Shares>> {
 /// For how many more stretches a CPU remembers who has it.
 #[inline(always)]
 pub(crate) fn armed(cpu: u32) -> u32 {
-    patience(cpu).load()
+    match patience(cpu) {
+        Some(stretches) => stretches.load(),
+        None => 0,
+    }
 }
 
 /// Lets a CPU remember its next `stretches`. Others may do so too, for a thread that comes to wait there:
 /// whichever value stays is about as good.
 #[inline(always)]
 pub(crate) fn arm(cpu: u32, stretches: u32) {
-    patience(cpu).store(stretches);
+    if let Some(left) = patience(cpu) {
+        left.store(stretches);
+    }
 }
 
 #[inline(always)]
-fn patience(cpu: u32) -> Shared<u32> {
-    // SAFETY: a static of the object's own.
-    let all = unsafe { Shared::new(&raw mut ARMED) };
-    all.element(cpu as usize).element(0)
+fn patience(cpu: u32) -> Option<Shared<u32>> {
+    Some(value(&ARMED, cpu)?.element(0))
 }
 
 /// A slot's walk record.
@@ -281,6 +288,14 @@ pub(crate) fn control() -> Option<Shared<Control>> {
 #[inline(always)]
 pub(crate) fn hook_stats(cpu: u32) -> Option<Shared<HookStats>> {
     value(&HOOK_STATS, cpu)
+}
+
+/// Counts a switch on a CPU that has no statistics block.
+#[inline(always)]
+pub(crate) fn on_unknown_cpu() {
+    if let Some(switches) = value(&UNKNOWN_CPUS, 0) {
+        switches.bump(1);
+    }
 }
 
 /// The statistics block of the walks.

@@ -21,7 +21,7 @@ pub use kvm::{
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use task::{
     CELLS, COUNTERS, Control, Counter, DISTRIBUTIONS, Distribution, Event, EventKind, FILTER_BITS, Filter,
-    HelperRecord, HookStats, KEPT_NS, Left, MAX_CPUS, MAX_HELPERS, MAX_SLOTS, NO_SLOT, PF_KTHREAD,
+    HelperRecord, HookStats, KEPT_NS, Left, MAX_HELPERS, MAX_PIDS, MAX_SLOTS, NO_SLOT, PF_KTHREAD,
     PIDS_PER_BLOCK, PidBlock, RUN, SLOT_PENDING, TICKS_PER_CELL, Timeline, VHOST_PREFIX, VMMS_PER_WORD,
     VcpuSlot, WAIT, WalkRecord, WalkStats, cell_of, changed, changes, for_each_counter, may_be_vhost,
     tick_at,

@@ -16,7 +16,7 @@ use super::{
     slot::{Departure, amend, arrive, leave},
 };
 use crate::{
-    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot, switches_report},
+    maps::{arm, armed, hook_stats, may_have_slot, on_unknown_cpu, pid_entry, shares, slot, switches_report},
     shared::{Shared, bump, field, load},
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
@@ -158,8 +158,13 @@ fn switch_out<A: Access>(leaving: &Leaving) -> Option<Shared<Modes>> {
     if !may_have_slot(pid) {
         return None;
     }
-    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return None };
-    let index = entry.load();
+    let index = pid_entry(pid)?.load();
+    let Some(stats) = hook_stats(cpu) else {
+        if index != NO_SLOT {
+            on_unknown_cpu();
+        }
+        return None;
+    };
     let known = own_slot(index, task);
     let Some(Known { index: number, slot, shares, modes }) = known else {
         if index != NO_SLOT && index != SLOT_PENDING {

@@ -314,7 +314,7 @@ impl<T: Plain> Mapped<T> {
 
 impl Mapped<PidBlock> {
     /// Writes one entry of a block and leaves its neighbours to the programs, which write them at any time.
-    /// Beyond the table's end nothing is written: such a thread cannot exist while `pid_max` stands.
+    /// Beyond the table's end nothing is written: there is no such thread.
     pub fn write_part(&mut self, block: usize, at: usize, value: u16) {
         if block < self.len && at < PIDS_PER_BLOCK as usize {
             let entry = self.at(block).cast::<u16>().wrapping_add(at);

@@ -66,6 +66,7 @@ pub struct Collector {
     pids: Mapped<PidBlock>,
     vmms: Mapped<u64>,
     hook_stats: Mapped<HookStats>,
+    unknown_cpus: Mapped<u64>,
     events: RingBuf<MapData>,
     filter: FilterBits,
     walker: Walker,
@@ -90,6 +91,7 @@ impl Collector {
             pids: Mapped::open(ebpf, "PIDS")?,
             vmms: Mapped::open(ebpf, "VMMS")?,
             hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
+            unknown_cpus: Mapped::open(ebpf, "UNKNOWN_CPUS")?,
             events: ring::open(ebpf, "EVENTS")?,
             walker: Walker::open(ebpf)?,
             vcpu_list: VcpuList::open(ebpf)?,
@@ -319,8 +321,7 @@ impl Collector {
         self.walker.listed()
     }
 
-    /// Lets walks list the threads of a process, or no longer. A process beyond the table's end cannot exist
-    /// while `pid_max` stands.
+    /// Lets walks list the threads of a process, or no longer. There is no process beyond the table's end.
     pub fn mark_vmm(&mut self, pid: u32, is_vmm: bool) {
         let at = (pid / VMMS_PER_WORD) as usize;
         if at < self.vmms.len() {
@@ -394,6 +395,12 @@ impl Collector {
                 occupants_displaced: sum.occupants_displaced + cpu.occupants_displaced,
             },
         )
+    }
+
+    /// Switches of vCPU threads on CPUs that no table has room for.
+    #[must_use]
+    pub fn switches_on_unknown_cpus(&self) -> u64 {
+        self.unknown_cpus.read(0)
     }
 
     /// Number of the last walk.

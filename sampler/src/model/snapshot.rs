@@ -357,6 +357,9 @@ sampler_stats! {
     Counter missed_switches, "{switch}";
     /// Moves of waiting vCPU threads to another CPU for which the kernel called no program.
     Counter missed_moves, "{move}";
+    /// Switches of vCPU threads that were not recorded, on CPUs of which the kernel did not say that they may
+    /// come online.
+    Counter switches_on_unknown_cpus, "{switch}";
     /// Processes that lost their entry in the totals of a CPU's time to another.
     Counter occupants_displaced, "{process}";
     /// vCPU threads that found no free slot.

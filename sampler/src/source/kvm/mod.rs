@@ -426,6 +426,7 @@ impl Kvm {
         self.stats.stale_slots = hook.stale_slots;
         self.stats.missed_switches = hook.missed_switches;
         self.stats.missed_moves = hook.missed_moves;
+        self.stats.switches_on_unknown_cpus = self.collector.switches_on_unknown_cpus();
         self.stats.occupants_displaced = hook.occupants_displaced;
         self.stats.slots_used = self.slots.slots_used();
         self.stats.slots_exhausted = self.slots.slots_exhausted();
