@@ -362,8 +362,10 @@ sampler_stats! {
     Counter switches_on_unknown_cpus, "{switch}";
     /// Processes that lost their entry in the totals of a CPU's time to another.
     Counter occupants_displaced, "{process}";
-    /// vCPU threads that found no free slot.
+    /// vCPU threads that found no free slot, and still had none a snapshot later.
     Counter slots_exhausted, "{thread}";
+    /// vCPU threads that have no slot because 4,096 of their process have one.
+    Counter slots_capped, "{thread}";
     /// Slots in use.
     UpDown slots_used, "{slot}";
     /// Readings whose parts came to more than their whole: states to more than the wall time, or parts of CPU

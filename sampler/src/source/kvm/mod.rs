@@ -430,6 +430,7 @@ impl Kvm {
         self.stats.occupants_displaced = hook.occupants_displaced;
         self.stats.slots_used = self.slots.slots_used();
         self.stats.slots_exhausted = self.slots.slots_exhausted();
+        self.stats.slots_capped = self.slots.slots_capped();
         self.stats.threads_replaced = self.slots.threads_replaced();
         self.stats.threads_turned = self.slots.threads_turned();
         [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();

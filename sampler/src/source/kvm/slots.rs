@@ -7,6 +7,7 @@ mod entries;
 mod idle;
 mod next_vms;
 mod remembered;
+mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +22,7 @@ pub(super) use entries::{Departed, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
 use next_vms::NextVms;
 use remembered::Remembered;
+use room::Room;
 
 use crate::source::GuestFacts;
 
@@ -42,16 +44,11 @@ pub struct Slots<A, B> {
     turned: BTreeSet<u32>,
     /// Threads that have run another vCPU before.
     former: Remembered<ThreadId, ()>,
-    /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
-    free: std::collections::VecDeque<u16>,
-    /// Threads without a slot because none was free.
-    refused: BTreeMap<u32, u64>,
+    room: Room,
     unidentified: Vec<KvmGuest>,
     actions: Vec<Action>,
     departed: Vec<Departed<A>>,
-    slots_exhausted: u64,
     threads_replaced: u64,
-    slots: u32,
     /// Threads that came since [`Self::sync_observed`] was called.
     new: Vec<u32>,
 }
@@ -60,7 +57,6 @@ impl<A: Open, B: Open> Slots<A, B> {
     /// Over slots 1 to `slots - 1`; slot 0 is never given out.
     #[must_use]
     pub fn new(slots: u32) -> Self {
-        let last = u16::try_from(slots.saturating_sub(1)).unwrap_or(u16::MAX - 1);
         Self {
             threads: BTreeMap::new(),
             vms: BTreeMap::new(),
@@ -72,14 +68,11 @@ impl<A: Open, B: Open> Slots<A, B> {
             threads_turned: 0,
             turned: BTreeSet::new(),
             former: Remembered::default(),
-            free: (1..=last).collect(),
-            refused: BTreeMap::new(),
+            room: Room::new(slots),
             unidentified: Vec::new(),
             actions: Vec::new(),
             departed: Vec::new(),
-            slots_exhausted: 0,
             threads_replaced: 0,
-            slots,
             new: Vec::new(),
         }
     }
@@ -106,13 +99,9 @@ impl<A: Open, B: Open> Slots<A, B> {
             self.threads_replaced += 1;
             self.remove(other, true);
         }
-        let Some(slot) = self.free.pop_front() else {
-            self.slots_exhausted += 1;
-            self.refused.insert(event.tid, event.task);
-            return;
-        };
-        self.refused.remove(&event.tid);
-        self.follow(event, id, vm, slot);
+        if let Some(slot) = self.room.take(event) {
+            self.follow(event, id, vm, slot);
+        }
     }
 
     /// A thread ran for the last time; `last` reads what was counted then in a slot of a thread with this
@@ -120,8 +109,8 @@ impl<A: Open, B: Open> Slots<A, B> {
     pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
         if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
             self.lost(event.tid, last);
-        } else if self.refused.get(&event.tid) == Some(&event.task) {
-            self.refused.remove(&event.tid);
+        } else {
+            self.room.gone(event.tid, event.task);
         }
     }
 
@@ -136,13 +125,10 @@ impl<A: Open, B: Open> Slots<A, B> {
         }
     }
 
-    /// Lets the refused threads be announced again where there are slots now. All of them, for some may have
-    /// ended since without a word: a thread without a slot is none that the programs follow to its end.
+    /// Lets the refused threads be announced again where there are slots for them now, once a reading.
     pub fn offer_again(&mut self) {
-        if !self.free.is_empty() {
-            let refused = std::mem::take(&mut self.refused);
-            self.actions.extend(refused.into_keys().map(|tid| Action::Forget { tid }));
-        }
+        let offered = self.room.offer_again();
+        self.actions.extend(offered.into_iter().map(|tid| Action::Forget { tid }));
     }
 
     /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown,
@@ -259,10 +245,16 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.threads.len() as u64
     }
 
-    /// Announcements that found no free slot.
+    /// Threads that found no free slot, and still had none a reading later.
     #[must_use]
     pub const fn slots_exhausted(&self) -> u64 {
-        self.slots_exhausted
+        self.room.exhausted()
+    }
+
+    /// Threads that have no slot because their process has as many as one process gets.
+    #[must_use]
+    pub const fn slots_capped(&self) -> u64 {
+        self.room.capped()
     }
 
     /// Threads that another thread replaced in running the same vCPU.
@@ -280,11 +272,7 @@ impl<A: Open, B: Open> Slots<A, B> {
     /// Every slot is either free or in use by exactly one thread: what no sequence of events may break.
     #[must_use]
     pub fn slots_add_up(&self) -> bool {
-        let mut all: Vec<u16> =
-            self.free.iter().copied().chain(self.threads.values().map(|thread| thread.slot)).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len() + 1 == self.slots as usize && self.free.len() + self.threads.len() == all.len()
+        self.room.adds_up(self.threads.values().map(|thread| thread.slot))
     }
 
     fn follow(&mut self, event: &Event, id: ThreadId, vm: KvmGuest, slot: u16) {
@@ -318,7 +306,7 @@ impl<A: Open, B: Open> Slots<A, B> {
     fn remove(&mut self, tid: u32, replaced: bool) {
         let Some(thread) = self.threads.remove(&tid) else { return };
         self.actions.push(Action::Release { slot: thread.slot, tid });
-        self.free.push_back(thread.slot);
+        self.room.give_back(thread.slot, (thread.vm.pid, thread.vm.start_boottime_ns));
         if self.vcpus.get(&(thread.vm, thread.index)) == Some(&tid) {
             self.vcpus.remove(&(thread.vm, thread.index));
         }
