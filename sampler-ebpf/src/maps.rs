@@ -2,13 +2,14 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    macros::map,
+    btf_maps,
+    macros::{btf_map, map},
     maps::{Array, RingBuf},
 };
 use sampler_ebpf::abi::{
-    CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_HELPERS, MAX_PIDS,
-    MAX_SLOTS, MAX_VCPU_FILES, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares, SlotShares,
-    Timeline, VMMS_PER_WORD, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
+    CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, Followed, HelperRecord, HookStats, MAX_HELPERS,
+    MAX_PIDS, MAX_VCPU_FILES, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares,
+    VMMS_PER_WORD, VcpuFile, VcpuFiles, WalkStats,
 };
 use sampler_ebpf::{
     occupancy::place,
@@ -37,21 +38,13 @@ static mut FILTER: Filter = [0; (FILTER_BITS / 64) as usize];
 #[map]
 static PIDS: Array<PidBlock> = Array::with_max_entries(MAX_PIDS / PIDS_PER_BLOCK, BPF_F_MMAPABLE);
 
-/// The slots; written by the scheduler program, read by user space without a system call.
-#[map]
-static SLOTS: Array<VcpuSlot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+/// The slots, segment by segment; read by user space without a system call. It makes the segments too: there
+/// is none at the start.
+#[btf_map]
+static SLOTS: btf_maps::ArrayOfMaps<Segment, { SEGMENTS as usize }> = btf_maps::ArrayOfMaps::new();
 
-/// Who took each slot's time; written with the slot.
-#[map]
-static SHARES: Array<SlotShares> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
-
-/// What each slot's thread does with its CPU time, and why its guest was left.
-#[map]
-static MODES: Array<Modes> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
-
-/// When each slot's thread ran and waited lately; written with the slot.
-#[map]
-static TIMELINES: Array<Timeline> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+/// A segment of slots.
+type Segment = btf_maps::Array<Followed, { SEGMENT as usize }, { BPF_F_MMAPABLE as usize }>;
 
 /// Length of a timeline's tick as a power of two, ns. Not frozen: it follows the interval, which may change.
 #[unsafe(no_mangle)]
@@ -85,10 +78,6 @@ static ARMED: Array<[u32; LINE]> = Array::with_max_entries(1, 0);
 
 /// Words of a cache line.
 const LINE: usize = 16;
-
-/// What the last walk found, by slot.
-#[map]
-static WALK: Array<WalkRecord> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
 
 /// Which processes are VMMs, one bit each by process id: all that a walk asks of a thread that is no vCPU's.
 /// Bits of its own, and not marks in the pid table: that one is of threads, its entry of a VMM's first thread
@@ -168,28 +157,12 @@ pub(crate) fn pid_entry(pid: u32) -> Option<Shared<u16>> {
     Some(value(&PIDS, pid / PIDS_PER_BLOCK)?.element(pid as usize))
 }
 
-/// A slot by its number.
+/// All that is kept in a slot, by its number.
 #[inline(always)]
-pub(crate) fn slot(index: u16) -> Option<Shared<VcpuSlot>> {
-    value(&SLOTS, u32::from(index))
-}
-
-/// A slot's table of shares.
-#[inline(always)]
-pub(crate) fn shares(index: u16) -> Option<Shared<SlotShares>> {
-    value(&SHARES, u32::from(index))
-}
-
-/// A slot's modes.
-#[inline(always)]
-pub(crate) fn modes(index: u16) -> Option<Shared<Modes>> {
-    value(&MODES, u32::from(index))
-}
-
-/// A slot's timeline.
-#[inline(always)]
-pub(crate) fn timeline(index: u16) -> Option<Shared<Timeline>> {
-    value(&TIMELINES, u32::from(index))
+pub(crate) fn kept(index: u16) -> Option<Shared<Followed>> {
+    let index = u32::from(index);
+    // SAFETY: the pointer comes from the look-up.
+    Some(unsafe { Shared::new(SLOTS.get_value_ptr_mut(index / SEGMENT, &(index % SEGMENT))?) })
 }
 
 /// Length of a timeline's tick as a power of two, ns.
@@ -245,12 +218,6 @@ pub(crate) fn arm(cpu: u32, stretches: u32) {
 #[inline(always)]
 fn patience(cpu: u32) -> Option<Shared<u32>> {
     Some(value(&ARMED, cpu)?.element(0))
-}
-
-/// A slot's walk record.
-#[inline(always)]
-pub(crate) fn walk_record(index: u16) -> Option<Shared<WalkRecord>> {
-    value(&WALK, u32::from(index))
 }
 
 /// Whether a process is a VMM's.

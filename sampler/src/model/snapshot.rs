@@ -364,6 +364,8 @@ sampler_stats! {
     Counter occupants_displaced, "{process}";
     /// vCPU threads that found no free slot, and still had none a snapshot later.
     Counter slots_exhausted, "{thread}";
+    /// Times that memory for slots, 1,024 at a time, could not be had.
+    Counter segments_failed, "{segment}";
     /// vCPU threads that have no slot because 4,096 of their process have one.
     Counter slots_capped, "{thread}";
     /// Slots in use.

@@ -26,6 +26,7 @@ mod qemu;
 mod reload;
 mod restart;
 mod sampler;
+mod segments;
 mod states;
 mod sweep;
 mod throttled;
@@ -366,6 +367,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: churn::LIMIT,
         run: churn::five_hundred_guests,
+    },
+    Test {
+        name: "segments.grow-with-what-is-followed",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: segments::LIMIT,
+        run: segments::grow,
     },
     Test {
         name: "delivery.grpc",

@@ -121,6 +121,7 @@ pub(super) fn nothing_lost(stats: &SamplerStats) -> anyhow::Result<String> {
     let losses = [
         ("events_lost", stats.events_lost),
         ("slots_exhausted", stats.slots_exhausted),
+        ("segments_failed", stats.segments_failed),
         ("slots_capped", stats.slots_capped),
         ("switches_on_unknown_cpus", stats.switches_on_unknown_cpus),
         ("recursion_misses", stats.recursion_misses),

@@ -4,8 +4,6 @@
 use super::{counters::COUNTERS, distributions::DISTRIBUTIONS};
 use crate::histogram::Histogram;
 
-/// vCPU threads that can be followed at once, slot 0 included.
-pub const MAX_SLOTS: u32 = 4096;
 /// Thread ids that a 64-bit kernel has at most (`PID_MAX_LIMIT`). The tables have room for all of them, for
 /// `pid_max` may be raised at any time.
 pub const MAX_PIDS: u32 = 4 << 20;

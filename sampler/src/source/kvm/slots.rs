@@ -125,6 +125,19 @@ impl<A: Open, B: Open> Slots<A, B> {
         }
     }
 
+    /// There are so many slots from now on, slot 0 included: lets threads be announced again that found none.
+    pub fn grow(&mut self, slots: u32) {
+        self.room.grow(slots);
+        let offered = self.room.offer();
+        self.actions.extend(offered.into_iter().map(|tid| Action::Forget { tid }));
+    }
+
+    /// Slots for which memory is to be made: for threads that found none, and so that some are free.
+    #[must_use]
+    pub fn lacking(&self) -> u32 {
+        self.room.lacking()
+    }
+
     /// Lets the refused threads be announced again where there are slots for them now, once a reading.
     pub fn offer_again(&mut self) {
         let offered = self.room.offer_again();

@@ -8,6 +8,9 @@ use sampler_ebpf::abi::Event;
 /// /dev/kvm can make vCPUs without end, and is not to take the slots of all others.
 pub(super) const MAX_OF_PROCESS: u32 = 4096;
 
+/// Slots that are to be free: so many threads may come while memory for more is made.
+const SPARE: u32 = 256;
+
 /// How often a thread finds no slot before that counts as a loss: once may be before there was memory for
 /// more.
 const PATIENCE: u32 = 2;
@@ -134,6 +137,16 @@ impl Room {
         let still: Vec<_> = still.into_iter().map(|(tid, _)| *tid).collect();
         still.into_iter().for_each(|tid| self.missed(tid));
         offered
+    }
+
+    /// Slots for which memory is to be made: for those that wait, and so that some are free.
+    pub(super) fn lacking(&self) -> u32 {
+        let free = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
+        if free >= SPARE {
+            return 0;
+        }
+        let waiting = self.refused.values().filter(|refused| self.is_for(refused.process)).count();
+        u32::try_from(waiting).unwrap_or(u32::MAX).saturating_add(SPARE - free)
     }
 
     /// Threads that found no slot and still had none a reading later.

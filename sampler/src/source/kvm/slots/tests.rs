@@ -121,6 +121,40 @@ fn threads_that_are_offered_fewer_slots_than_they_are_count_too() {
 }
 
 #[test]
+fn threads_that_found_no_slot_are_offered_those_that_are_made_and_never_count() {
+    let mut slots = Slots::new(3);
+    (0..5).for_each(|n| slots.seen(&seen(10, 11 + n, 1, n)));
+    assert_eq!((slots.slots_used(), slots.lacking()), (2, 3 + 256), "for those that wait, and to spare");
+    slots.offer_again();
+    slots.take_actions();
+    slots.grow(1024);
+    let offered = [13, 14, 15].map(|tid| Action::Forget { tid });
+    assert_eq!(slots.take_actions(), offered, "at once, not with the next reading");
+    (2..5).for_each(|n| slots.seen(&seen(10, 11 + n, 1, n)));
+    slots.offer_again();
+    slots.offer_again();
+    assert_eq!((slots.slots_used(), slots.slots_exhausted(), slots.lacking()), (5, 0, 0));
+    assert!(slots.slots_add_up());
+}
+
+#[test]
+fn slots_grow_up_to_the_last_number_and_no_further() {
+    let mut slots = Slots::new(1024);
+    slots.grow(u32::MAX);
+    slots.grow(2048);
+    let last = u32::from(u16::MAX) - 1;
+    // Processes of one vCPU, for one process does not get so many.
+    (1..=last + 1).for_each(|n| slots.seen(&seen(n, n, 1, 0)));
+    assert_eq!(
+        (slots.slots_used(), slots.process_of(last), slots.process_of(last + 1)),
+        (65_534, Some(last), None)
+    );
+    assert!(
+        slots.slots_add_up() && slots.threads().all(|thread| thread.slot != 0 && thread.slot != u16::MAX)
+    );
+}
+
+#[test]
 fn a_process_with_vcpus_without_end_leaves_slots_to_others() {
     let mut slots = Slots::new(MAX_OF_PROCESS + 3);
     let thread = |n| seen(10, 100 + n, 1, n);
@@ -243,9 +277,12 @@ fn an_answer_that_says_nothing_takes_no_name_away() {
 #[test]
 fn no_sequence_of_events_leaks_a_slot() {
     let mut random = fastrand::Rng::with_seed(7);
-    let mut slots = Slots::new(16);
+    let mut slots = Slots::new(4);
     for _ in 0..20_000 {
         let event = seen(random.u32(1..6), random.u32(1..40), random.u64(1..4), random.u32(0..3));
+        if random.u8(0..200) == 0 {
+            slots.grow(random.u32(1..32));
+        }
         match random.u8(0..3) {
             0 => slots.seen(&event),
             1 => slots.gone(&gone(&event), |_, _| None),
