@@ -143,7 +143,7 @@ fn slots_grow_up_to_the_last_number_and_no_further() {
     slots.grow(2048);
     let last = u32::from(u16::MAX) - 1;
     // Processes of one vCPU, for one process does not get so many.
-    (1..=last + 1).for_each(|n| slots.seen(&seen(n, n, 1, 0)), |_| None);
+    (1..=last + 1).for_each(|n| slots.seen(&seen(n, n, 1, 0), |_| None));
     assert_eq!(
         (slots.slots_used(), slots.process_of(last), slots.process_of(last + 1)),
         (65_534, Some(last), None)
@@ -157,7 +157,7 @@ fn slots_grow_up_to_the_last_number_and_no_further() {
 fn a_process_with_vcpus_without_end_leaves_slots_to_others() {
     let mut slots = Slots::new(MAX_OF_PROCESS + 3);
     let thread = |n| seen(10, 100 + n, 1, n);
-    (0..MAX_OF_PROCESS + 900).for_each(|n| slots.seen(&thread(n)), |_| None);
+    (0..MAX_OF_PROCESS + 900).for_each(|n| slots.seen(&thread(n), |_| None));
     assert_eq!(slots.slots_used(), u64::from(MAX_OF_PROCESS));
     slots.seen(&seen(20, 21, 1, 0), |_| None);
     assert!(slots.process_of(21).is_some() && slots.slots_add_up());
