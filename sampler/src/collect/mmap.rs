@@ -179,6 +179,21 @@ impl<T: Plain> Mapped<T> {
         mapped.flat_map(|window| window * WINDOW..self.len.min((window + 1) * WINDOW)).collect()
     }
 
+    /// Maps all values now: they are looked at where nothing may fail.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn map_all(&self) -> Result<(), MapError> {
+        for (number, window) in self.windows.iter().enumerate() {
+            if window.get().is_none() {
+                let system = |source| MapError::System { name: self.name, call: "mmap", source };
+                let mapping = self.map_window(number).map_err(system)?;
+                window.get_or_init(|| mapping);
+            }
+        }
+        Ok(())
+    }
+
     fn map_window(&self, window: usize) -> io::Result<Mapping> {
         let first = window * WINDOW;
         let bytes = WINDOW.min(self.len - first) * Self::STRIDE;

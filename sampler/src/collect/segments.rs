@@ -171,6 +171,7 @@ fn make(outer: &mut Outer, segment: u32) -> Result<Mapped<Followed>, MapError> {
     };
     let map = Segment::create(SEGMENT, MMAPABLE).map_err(|error| system("bpf(BPF_MAP_CREATE)", error))?;
     let mapped = Mapped::of(IterableMap::map(&map), NAME)?;
+    mapped.map_all()?;
     outer.set(segment, &map, 0).map_err(|error| system("bpf(BPF_MAP_UPDATE_ELEM)", error))?;
     Ok(mapped)
 }
