@@ -156,6 +156,7 @@ impl Lasting<VmAccount> for VcpuAccount {
         let stands = self.closed.take().unwrap_or(*time.last());
         let began = began.unwrap_or(seen);
         self.carry = Some(Box::new(Carry::new(&stands, &self.distributions, &began)));
+        self.is_handed_over = true;
         // The thread's slot is new, and empty.
         self.shares = Some(Box::new(ThreadShares::NONE));
         self.slot_seq = None;

@@ -317,7 +317,9 @@ impl Kvm {
                     stats.gone_by_walk += 1;
                     slots.lost(tid, |slot, task| readings::last_counts(collector, slot, task));
                 }
-                GivenUp::Strange => slots.end(tid),
+                GivenUp::Strange => slots.estranged(tid, clock.boottime_ns(), |thread| {
+                    readings::left(collector, hooks.kinds(), thread)
+                }),
                 GivenUp::MadeAnew => slots.end_vm_of(tid),
             }
         }

@@ -113,30 +113,43 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         std::mem::take(&mut self.turned)
     }
 
-    /// A followed thread runs another vCPU than before. Whether that one lives the next look will say.
-    /// Returns up to which of the kernel's counts it is that one's, where that is known.
+    /// A followed thread runs another vCPU than before. Returns up to which of the kernel's counts it is that
+    /// one's, where that is known.
     pub(super) fn turn(
         &mut self,
         event: &Event,
         left: &mut impl FnMut(&Thread<A>) -> Option<A::Left>,
     ) -> Option<Counters> {
-        let pid = self.threads.get(&event.tid)?.vm.pid;
         self.threads_turned += 1;
+        self.set_aside(event.tid, event.at_boottime_ns, left)
+    }
+
+    /// A thread lives on, and its vCPU is another thread's by now, or nobody's.
+    pub fn estranged(
+        &mut self,
+        tid: u32,
+        at_boottime_ns: u64,
+        mut left: impl FnMut(&Thread<A>) -> Option<A::Left>,
+    ) {
+        self.set_aside(tid, at_boottime_ns, &mut left);
+    }
+
+    /// A thread runs its vCPU no longer. Whether the vCPU lives the next look will say.
+    fn set_aside(
+        &mut self,
+        tid: u32,
+        seen_boottime_ns: u64,
+        left: &mut impl FnMut(&Thread<A>) -> Option<A::Left>,
+    ) -> Option<Counters> {
+        let pid = self.threads.get(&tid)?.vm.pid;
         self.turned.insert(pid);
         if !self.are_listed {
-            self.end(event.tid);
+            self.end(tid);
             return None;
         }
-        let (thread, until) = self.leave(event.tid, left)?;
-        let idle = Idle {
-            vm: thread.vm,
-            index: thread.index,
-            vcpu: thread.vcpu,
-            seen_boottime_ns: event.at_boottime_ns,
-            has_run: true,
-            account: thread.account,
-        };
-        self.rest(event, idle);
+        let (thread, until) = self.leave(tid, left)?;
+        let Thread { vm, index, vcpu, account, .. } = thread;
+        self.rest(Idle { vm, index, vcpu, seen_boottime_ns, has_run: true, account });
         until
     }
 
@@ -175,24 +188,22 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         let is_nobodys = file.has_run == 0 || self.threads.contains_key(&file.runner);
         match (self.idle.contains_key(&key), is_nobodys) {
             (true, false) => self.end_idle(key),
-            (false, true) => self.rest(
-                event,
-                Idle {
-                    vm: key.0,
-                    index: key.1,
-                    vcpu: file.vcpu,
-                    seen_boottime_ns: event.at_boottime_ns,
-                    has_run: file.has_run != 0,
-                    account: A::open(event),
-                },
-            ),
+            (false, true) => {
+                let (vm, index) = key;
+                self.vm_of(vm, event);
+                let (vcpu, seen_boottime_ns) = (file.vcpu, event.at_boottime_ns);
+                let (has_run, account) = (file.has_run != 0, A::open(event));
+                self.rest(Idle { vm, index, vcpu, seen_boottime_ns, has_run, account });
+            }
             _ => {}
         }
     }
 
-    fn rest(&mut self, event: &Event, idle: Idle<A>) {
-        self.vm_of(idle.vm, event).idle += 1;
-        self.idle.insert((idle.vm, idle.index), idle);
+    fn rest(&mut self, idle: Idle<A>) {
+        if let Some(vm) = self.vms.get_mut(&idle.vm) {
+            vm.idle += 1;
+            self.idle.insert((idle.vm, idle.index), idle);
+        }
     }
 
     fn end_idle(&mut self, key: (KvmGuest, u32)) {

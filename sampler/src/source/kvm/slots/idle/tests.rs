@@ -172,6 +172,22 @@ fn a_vcpu_that_two_threads_run_in_turn_is_one_stream() {
 }
 
 #[test]
+fn a_vcpu_that_is_no_longer_its_thread_s_rests_until_another_runs_it() {
+    let mut slots = Slots::new(8);
+    slots.listed(&host(&[]), 0);
+    slots.seen(&seen(10, 11, 1, 0, 100), |_| None);
+    slots.estranged(11, 5, |_| Some(7));
+    assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 0, 0)], vec![]));
+    assert_eq!(slots.take_turned(), BTreeSet::from([10]), "its descriptor is looked for soon");
+    slots.seen(&seen(10, 12, 1, 0, 100), |_| None);
+    assert_eq!(told(&slots, 100), Told { opened: 11, taken: vec![(12, None)] });
+    slots.estranged(12, 5, |_| None);
+    slots.listed(&host(&[]), LATER);
+    assert!(slots.take_departed().is_empty() && slots.take_ended_idle()[0].vm_gone);
+    assert!(slots.slots_add_up());
+}
+
+#[test]
 fn the_first_thread_of_a_vcpu_that_was_found_has_an_account_of_its_own() {
     let mut slots = Slots::new(8);
     let ran = VcpuFile { has_run: 1, runner: 11, ..file(10, 1, 1, 101) };
