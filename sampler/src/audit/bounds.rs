@@ -35,6 +35,7 @@ impl Said {
     pub(super) fn of(vcpu: &Vcpu) -> Self {
         // The kernel says what the thread did for whichever vCPU.
         let others = |counter: Counter| vcpu.others[counter as usize];
+        let held = |ns: u64, counter: Counter| if ns == 0 { 0 } else { ns.wrapping_add(others(counter)) };
         let counted = |counter: Counter| vcpu.counters[counter as usize].wrapping_add(others(counter));
         Self {
             counted: Schedstat {
@@ -48,7 +49,10 @@ impl Said {
                 run_ns: vcpu.totals.run_ns.wrapping_add(others(Counter::Run)),
                 run_delay_ns: vcpu.totals.run_delay_ns.wrapping_add(others(Counter::RunDelay)),
             },
-            held: vcpu.held,
+            held: Totals {
+                run_ns: held(vcpu.held.run_ns, Counter::Run),
+                run_delay_ns: held(vcpu.held.run_delay_ns, Counter::RunDelay),
+            },
         }
     }
 }

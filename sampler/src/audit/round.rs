@@ -149,11 +149,13 @@ impl Before {
     }
 
     /// The vCPU in a snapshot that can be compared: it was begun after the first reading, and the vCPU was
-    /// read for it. That it has the vCPU also says that the file is of no later thread with the same id.
+    /// read for it, with the thread that was chosen. That it has the vCPU also says that the file is of no
+    /// later thread with the same id.
     fn find<'a>(&self, snapshot: &'a Snapshot) -> Option<(&'a Vm, &'a Vcpu)> {
         let at = snapshot.vms.binary_search_by_key(&self.chosen.vm, |vm| vm.key).ok()?;
         let vm = &snapshot.vms[at];
-        let vcpu = vm.vcpus.iter().find(|vcpu| vcpu.id == self.chosen.vcpu)?;
+        let is_chosen = |vcpu: &&Vcpu| vcpu.id == self.chosen.vcpu && vcpu.tid == Some(self.chosen.tid);
+        let vcpu = vm.vcpus.iter().find(is_chosen)?;
         (self.ended_ns < snapshot.read_boottime_ns && vcpu.interval.is_some()).then_some((vm, vcpu))
     }
 

@@ -150,6 +150,27 @@ fn an_estimate_that_fell_lets_the_total_of_its_own_vcpu_be_held_and_no_other() {
 }
 
 #[test]
+fn a_vcpu_is_compared_with_the_thread_that_runs_it_and_what_that_did_before() {
+    let sleeper = Sleeper::start();
+    let right = sleeper.counts();
+    let mut handed_over = vcpu(sleeper.tid, right);
+    for (counter, ahead) in [(Counter::Run, 7), (Counter::RunDelay, 5), (Counter::Timeslices, u64::MAX)] {
+        handed_over.counters[counter as usize] = handed_over.counters[counter as usize].wrapping_sub(ahead);
+        handed_over.others[counter as usize] = ahead;
+    }
+    handed_over.totals.run_ns -= 7;
+    handed_over.totals.run_delay_ns -= 5;
+    handed_over.held.run_ns = handed_over.totals.run_ns;
+    let shown = || snapshot(vec![vm(1, vec![handed_over.clone()])]);
+    let (counts, mismatches) = begin(&shown()).end(&shown(), Clock::start());
+    assert_eq!(counts, Counts { checks: 1, mismatches: 0, skips: 0 }, "{:?}", mismatches.first());
+    let another = || Vcpu { tid: Some(1), ..handed_over.clone() };
+    let round = begin(&shown());
+    let next = snapshot(vec![vm(1, vec![another()])]);
+    assert_eq!(round.end(&next, Clock::start()).0, NOT_COMPARED, "another thread runs it now");
+}
+
+#[test]
 fn what_cannot_be_compared_is_no_mismatch() {
     let mut sleeper = Sleeper::start();
     let (tid, counts) = (sleeper.tid, sleeper.counts());

@@ -157,7 +157,7 @@ pub struct Vcpu {
     /// The kernel's times since the thread's creation, with what goes on.
     pub totals: Totals,
     /// Where totals are held because an estimate of what goes on has fallen, until the kernel has counted as
-    /// much; 0 of what is not held. What the thread did for other vCPUs is in it.
+    /// much; 0 of what is not held. As `totals`, without `others`.
     pub held: Totals,
     /// The kernel's cumulative counts, by [`super::Counter`].
     pub counters: Counters,

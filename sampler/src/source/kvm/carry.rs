@@ -123,6 +123,7 @@ pub(super) fn beyond(last: &Reading, now: &Reading) -> Counters {
 /// not below the last reading, which has what went on.
 pub(super) fn closed(last: &Reading, carry: &Carry, left: Option<&LastTimes>) -> Reading {
     let mut known = *last;
+    known.modes = ModeTimes { gaps: last.modes.gaps.max(carry.gaps), torn: false, ..last.modes };
     known.counters[Counter::Run as usize] += last.running_ns;
     known.counters[Counter::RunDelay as usize] += last.waiting_ns;
     (known.running_ns, known.waiting_ns) = (0, 0);
@@ -136,7 +137,7 @@ pub(super) fn closed(last: &Reading, carry: &Carry, left: Option<&LastTimes>) ->
         throttled_ns: last.throttled_ns.map(|_| left.throttled_ns),
         halted_ns: left.asleep_ns[0],
         blocked_ns: left.asleep_ns[1],
-        modes: ModeTimes { gaps: last.modes.gaps.wrapping_sub(carry.gaps), ..modes },
+        modes: ModeTimes { gaps: last.modes.gaps.max(carry.gaps).wrapping_sub(carry.gaps), ..modes },
         ..known
     };
     let now = carry.reading(of_thread);
@@ -203,6 +204,16 @@ mod tests {
         assert_eq!(carry.of_thread(&again.counters), counters(9_030, 4));
         let others = carry.others();
         assert_eq!(each(&again.counters, &others, u64::wrapping_add), counters(9_030, 4));
+    }
+
+    #[test]
+    fn what_no_hook_saw_of_a_thread_that_was_never_read_stays_a_gap() {
+        let last = reading(100, 10, [0, 0], 50);
+        let carry = Carry::new(&last, &Distributions::default(), &counters(0, 0));
+        let stands = closed(&last, &carry, Some(&times(7, 0, [0, 0], 3)));
+        assert_eq!((last.modes.gaps, stands.modes.gaps), (0, 1));
+        let torn = Reading { modes: ModeTimes { torn: true, ..last.modes }, ..last };
+        assert!(!closed(&torn, &carry, None).modes.torn, "nothing is written about it any more");
     }
 
     #[test]

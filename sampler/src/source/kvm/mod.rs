@@ -136,8 +136,9 @@ impl Kvm {
         }
         for event in events.drain(..) {
             dispatch(collector, hooks.kinds(), slots, &event);
+            // The next event may be of a thread that has its slot from this one.
+            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
         }
-        self.apply_actions();
         self.sync_observed();
     }
 
@@ -311,7 +312,10 @@ impl Kvm {
         self.clock = self.clock.renewed();
         let Self { collector, slots, stats, last_monotonic_ns, features, hooks, entries, clock, .. } = self;
         let pass = Pass::new(collector, features, hooks.kinds(), entries, *last_monotonic_ns, *clock);
-        for (tid, why) in pass.run(slots, stats) {
+        let given_up = pass.run(slots, stats);
+        let moment = idle::Moment::new(*clock, collector.clock_offset_ns());
+        idle::rest_all(slots, moment, features.throttled);
+        for (tid, why) in given_up {
             match why {
                 GivenUp::Lost => {
                     stats.gone_by_walk += 1;
@@ -324,8 +328,6 @@ impl Kvm {
             }
         }
         slots.offer_again();
-        let moment = idle::Moment::new(*clock, collector.clock_offset_ns());
-        idle::rest_all(slots, moment, features.throttled);
         self.apply_actions();
     }
 

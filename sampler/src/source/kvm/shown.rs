@@ -92,6 +92,8 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let account = &thread.account;
     let clock = account.clock.unwrap_or(clock);
     let read = account.time.as_ref().map(|time| time.last().counters);
+    // What a thread brought that took the vCPU over was held against the wall time by no reading yet.
+    let last = last.filter(|_| !account.is_handed_over);
     let last = last.map(|last| account.carry.as_ref().map_or(last, |carry| carry.counters(last)));
     // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
     let counters = later(last, read).or_else(|| vm_gone.then_some([0; _]))?;

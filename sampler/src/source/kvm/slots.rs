@@ -304,10 +304,12 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         let entry = self.vm_of(vm, event);
         entry.threads += 1;
         entry.idle -= u32::from(idle.is_some());
+        let is_first = entry.ran.insert(event.vcpu_id);
         // What nobody has run has nothing that could go on, and its first thread's counts are its own.
         let idle = idle.filter(|idle| idle.has_run);
         let known = account.or(idle.map(|idle| idle.account));
-        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none() && known.is_none();
+        self.vcpus.insert((vm, event.vcpu_id), event.tid);
+        let is_first = is_first && known.is_none();
         let former = self.former.get(&id);
         let goes_on = known.is_some() || former.is_some();
         // Of what it does between two turns at the same vCPU nothing shows before it is seen there again.
@@ -390,6 +392,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
                 seen_boottime_ns: event.at_boottime_ns,
                 account: B::open(event),
                 kvm: event.kvm,
+                ran: BTreeSet::new(),
                 threads: 0,
                 idle: 0,
             }

@@ -1,6 +1,6 @@
 //! What is known of threads and VMs that are followed, and what is to be done for them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use sampler_ebpf::abi::{COUNTERS, Event};
 
@@ -93,7 +93,7 @@ pub struct Thread<A> {
     pub start_monotonic_ns: u64,
     /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
     pub seen_boottime_ns: u64,
-    /// Nobody was seen to run its vCPU before it.
+    /// No thread was seen to run its vCPU before it.
     pub is_first: bool,
     /// What it does with its CPU time is observed.
     pub observed: bool,
@@ -121,6 +121,8 @@ pub struct VmEntry<B> {
     /// What its vCPUs got and were denied together.
     pub account: B,
     pub(super) kvm: u64,
+    /// Numbers of the vCPUs that a followed thread has run. KVM gives a number once in the life of a VM.
+    pub(super) ran: BTreeSet<u32>,
     /// Followed threads.
     pub threads: u32,
     /// vCPUs that no followed thread runs.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use sampler_ebpf::abi::{Event, VcpuFile};
 
-use super::{Former, KvmGuest, Lasting, Open, Slots, Thread, VmEntry};
+use super::{Former, KvmGuest, Lasting, Open, Slots, Thread, ThreadId, VmEntry};
 use crate::{
     collect::{Listed, Reach},
     model::Counters,
@@ -87,6 +87,15 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         if let Some(vm) = self.threads.get(&tid).map(|thread| thread.vm) {
             self.end_vm(vm);
         }
+    }
+
+    /// Whether what a thread does may be of a vCPU that lives: the thread is not followed, and has run it.
+    #[must_use]
+    pub fn may_return(&self, thread: ThreadId) -> bool {
+        let former = self.former.get(&thread).filter(|_| !self.threads.contains_key(&thread.tid));
+        former.is_some_and(|former| {
+            self.vcpus.contains_key(&former.vcpu) || self.idle.contains_key(&former.vcpu)
+        })
     }
 
     /// The vCPUs that no followed thread runs, by VM and number.
@@ -178,10 +187,21 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         if self.vms.iter().any(|(vm, entry)| entry.kvm == file.kvm && vm.pid != file.tgid) {
             return;
         }
+        let key = (self.vm_key(event), file.vcpu_id);
+        let thread = self.vcpus.get(&key).and_then(|tid| self.threads.get(tid));
+        let known = thread.map(|thread| (thread.vcpu, thread.seen_boottime_ns));
+        let known = known.or_else(|| self.idle.get(&key).map(|idle| (idle.vcpu, idle.seen_boottime_ns)));
+        // A look takes a while: another VM may be in the place of the one that it found.
+        if known.is_some_and(|(vcpu, seen_ns)| vcpu != file.vcpu && seen_ns > file.at_boottime_ns) {
+            return;
+        }
         self.end_replaced_vm(event);
         let key = (self.vm_key(event), file.vcpu_id);
         if self.vcpus.contains_key(&key) {
             return;
+        }
+        if let Some(idle) = self.idle.get_mut(&key) {
+            idle.has_run |= file.has_run != 0;
         }
         // A VMM keeps the descriptor of a vCPU that was unplugged: its thread has ended. And one whose thread
         // found no slot runs.

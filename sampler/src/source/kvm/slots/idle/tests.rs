@@ -168,7 +168,43 @@ fn a_vcpu_that_two_threads_run_in_turn_is_one_stream() {
     assert!(slots.take_departed().is_empty() && slots.take_ended_idle().is_empty(), "nobody has ended");
     slots.seen(&seen(10, 11, 2, 0, 200), |_| None);
     assert_eq!(told(&slots, 200).taken, [(11, None)], "it has run another before");
+    let returns = |tid| slots.may_return(ThreadId { tid, start_boottime_ns: 5 });
+    assert!(!returns(12) && !returns(99), "it is followed, and nobody knows that one");
+    slots.seen(&seen(10, 13, 1, 0, 100), |_| None);
+    assert!(slots.may_return(ThreadId { tid: 12, start_boottime_ns: 5 }), "its vCPU lives");
     assert!(slots.slots_add_up());
+}
+
+#[test]
+fn a_look_that_took_long_ends_no_vm_that_came_meanwhile() {
+    let mut slots = Slots::new(8);
+    slots.seen(&Event { at_boottime_ns: 9, ..seen(10, 11, 1, 0, 200) }, |_| None);
+    let found = |at_boottime_ns| VcpuFile { at_boottime_ns, ..file(10, 1, 0, 100) };
+    slots.listed(&host(&[found(5)]), 4);
+    assert_eq!((followed(&slots), idle(&slots)), (vec![(11, 0, 0)], vec![]));
+    slots.listed(&host(&[found(12)]), 11);
+    assert_eq!((followed(&slots), idle(&slots)), (vec![], vec![(10, 1, 0)]), "it was found later");
+}
+
+#[test]
+fn a_vcpu_that_is_plugged_again_has_run_before() {
+    let mut slots = Slots::new(8);
+    slots.seen(&seen(10, 11, 1, 0, 100), |_| None);
+    slots.seen(&seen(10, 12, 1, 1, 101), |_| None);
+    assert!(slots.threads().all(|thread| thread.is_first));
+    slots.gone(&seen(10, 11, 1, 0, 100), |_, _| None);
+    slots.seen(&seen(10, 13, 1, 0, 100), |_| None);
+    assert!(slots.threads().all(|thread| thread.is_first == (thread.id.tid == 12)));
+}
+
+#[test]
+fn a_vcpu_that_was_found_before_it_ran_has_run_once_a_look_says_so() {
+    let mut slots = Slots::new(8);
+    slots.seen(&seen(10, 11, 1, 1, 101), |_| None);
+    slots.listed(&host(&[file(10, 1, 0, 100)]), 0);
+    assert!(slots.idle().all(|idle| !idle.has_run));
+    slots.listed(&host(&[VcpuFile { has_run: 1, runner: 11, ..file(10, 1, 0, 100) }]), 0);
+    assert!(slots.idle().all(|idle| idle.has_run));
 }
 
 #[test]
