@@ -18,6 +18,8 @@ pub(super) struct Bounds {
     pub(super) vcpus: BTreeMap<String, u32>,
     /// How much earlier than its point says a value may have been read, ns.
     pub(super) reading_ns: u64,
+    /// The same of points that are later, by their time.
+    pub(super) late_ns: BTreeMap<u64, u64>,
     /// How far apart two starts may be that are the same moment, measured by two services, ns.
     pub(super) starts_ns: u64,
 }
@@ -190,20 +192,28 @@ impl Stream<'_> {
         let Some(total) = seconds(point).filter(|_| is_counter(point)) else { return Ok(()) };
         let age_ns = point.at_unix_ns.checked_sub(point.start_unix_ns);
         let age_ns = age_ns.with_context(|| format!("it starts after its time: {point}"))?;
-        self.judge(total, age_ns, || format!("since its start: {point}"))
+        self.judge(total, age_ns, self.bounds.reading_ns, || format!("since its start: {point}"))
     }
 
     fn rate(&mut self, before: &Point, point: &Point) -> anyhow::Result<()> {
         let (Some(then), Some(now)) = (seconds(before), seconds(point)) else { return Ok(()) };
         let length_ns = point.at_unix_ns.saturating_sub(before.at_unix_ns);
-        self.judge(now - then, length_ns, || format!("{before}, then {point}"))
+        let late_ns = self.bounds.late_ns.get(&before.at_unix_ns).copied().unwrap_or(0);
+        let reading_ns = self.bounds.reading_ns.max(late_ns);
+        self.judge(now - then, length_ns, reading_ns, || format!("{before}, then {point}"))
     }
 
-    fn judge(&mut self, added: f64, length_ns: u64, what: impl Fn() -> String) -> anyhow::Result<()> {
+    fn judge(
+        &mut self,
+        added: f64,
+        length_ns: u64,
+        reading_ns: u64,
+        what: impl Fn() -> String,
+    ) -> anyhow::Result<()> {
         let Some(Most { threads, begun }) = self.most else { return Ok(()) };
         // The scheduler's clock and that of the points may go apart by what NTP slews: 500 parts in a
         // million.
-        let length_ns = length_ns.saturating_add(length_ns / 2000).saturating_add(self.bounds.reading_ns);
+        let length_ns = length_ns.saturating_add(length_ns / 2000).saturating_add(reading_ns);
         let most = f64::from(threads) * (length_ns as f64 / 1e9 + begun);
         ensure!(added <= most, "{added:.6} s where {threads} threads can have {most:.6} s, {}", what());
         self.compared.rates += 1;
@@ -317,7 +327,8 @@ mod tests {
             points,
         };
         let vcpus = [(VM.to_owned(), 2)].into();
-        check(&[batch], &Bounds { vcpus, reading_ns: READING_NS, starts_ns: STARTS_NS })
+        let late_ns = [(30 * S, S)].into();
+        check(&[batch], &Bounds { vcpus, reading_ns: READING_NS, late_ns, starts_ns: STARTS_NS })
     }
 
     fn error(points: Vec<Point>) -> String {
@@ -361,6 +372,10 @@ mod tests {
         assert!(said.contains("1.060000 s where 1 threads can have 1.050500 s"), "{said}");
         let said = error(run(&[(9 * S, 10 * S, 1.06), (9 * S, 11 * S, 1.07)]));
         assert!(said.contains("since its start"), "{said}");
+        // What was read a second before its point is followed by as much more.
+        judged(run(&[(S, 30 * S, 4.0), (S, 31 * S, 6.0)])).unwrap();
+        let said = error(run(&[(S, 30 * S, 4.0), (S, 31 * S, 6.01), (S, 32 * S, 7.0)]));
+        assert!(said.contains("2.010000 s where 1 threads"), "{said}");
         let of_vm = |value| counter("hypervisor.vm.steal.time", &[], &[(S, 10 * S, 4.0), (S, 11 * S, value)]);
         judged(of_vm(6.0)).unwrap();
         let said = error(of_vm(6.2));
