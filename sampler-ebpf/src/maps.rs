@@ -43,8 +43,13 @@ static PIDS: Array<PidBlock> = Array::with_max_entries(MAX_PIDS / PIDS_PER_BLOCK
 #[btf_map]
 static SLOTS: btf_maps::ArrayOfMaps<Segment, { SEGMENTS as usize }> = btf_maps::ArrayOfMaps::new();
 
-/// A segment of slots.
-type Segment = btf_maps::Array<Followed, { SEGMENT as usize }, { BPF_F_MMAPABLE as usize }>;
+/// A segment of slots. Its values are words to the kernel and no structure: from 5.15 to 6.1 a map whose
+/// values are a structure with types is not taken for the same kind as one without, and user space makes
+/// segments without types (`timer_off` in `bpf_map_meta_equal`, `kernel/bpf/map_in_map.c`).
+type Segment = btf_maps::Array<Words, { SEGMENT as usize }, { BPF_F_MMAPABLE as usize }>;
+
+/// A slot as words.
+type Words = [u64; size_of::<Followed>() / size_of::<u64>()];
 
 /// Length of a timeline's tick as a power of two, ns. Not frozen: it follows the interval, which may change.
 #[unsafe(no_mangle)]
@@ -162,7 +167,7 @@ pub(crate) fn pid_entry(pid: u32) -> Option<Shared<u16>> {
 pub(crate) fn kept(index: u16) -> Option<Shared<Followed>> {
     let index = u32::from(index);
     // SAFETY: the pointer comes from the look-up.
-    Some(unsafe { Shared::new(SLOTS.get_value_ptr_mut(index / SEGMENT, &(index % SEGMENT))?) })
+    Some(unsafe { Shared::new(SLOTS.get_value_ptr_mut(index / SEGMENT, &(index % SEGMENT))?.cast()) })
 }
 
 /// Length of a timeline's tick as a power of two, ns.
