@@ -3,7 +3,6 @@
 
 #[cfg(feature = "bench-programs")]
 mod baseline;
-mod core_scheduling;
 mod counts;
 mod kvm;
 mod lifecycle;

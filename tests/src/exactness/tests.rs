@@ -1,8 +1,7 @@
 use std::time::Duration;
 
-use super::engine::compare;
+use super::engine::{Moves, Plan, compare};
 use super::fake::{Lie, World};
-use super::plan::{Moves, Plan};
 use super::report::{Failure, MismatchKind, Report};
 
 fn plan(moves: Moves) -> Plan {

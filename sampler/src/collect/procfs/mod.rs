@@ -7,7 +7,6 @@
 
 mod facts;
 mod scan;
-mod schedstat;
 mod stat;
 mod task;
 
@@ -18,7 +17,6 @@ use std::{
 
 pub use facts::{MAX_ARG, ProcessFacts};
 pub use scan::{GuestProcess, MAX_FDS, Scan};
-pub use schedstat::{Schedstat, SchedstatFile};
 pub use stat::TICK_NS;
 pub use task::TaskName;
 
