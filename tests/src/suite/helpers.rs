@@ -276,15 +276,17 @@ fn done(
     Ok(done)
 }
 
-/// Whether more is told than was counted by as little as a stint that went on is estimated too long: the time
-/// for which a CPU stood still in the middle of a switch. It is over once the thread has run for as long.
+/// Whether more is told than was counted by as little as a stint or a wait that went on is estimated too
+/// long: the time for which a CPU stood still in the middle of a switch, or by which the clocks of two CPUs
+/// are apart. It is over once the thread has run, or waited, for as long.
 fn is_ahead(ours: &ByKind, theirs: &ByKind) -> bool {
     const LONGEST_NS: u64 = 20_000_000;
-    let ahead = |(kind, did): (&HelperKind, &Did)| {
-        let counted = theirs.get(kind).map_or(0, |theirs| theirs.run_ns);
-        did.run_ns > counted && did.run_ns - counted < LONGEST_NS
-    };
-    ours.iter().any(ahead)
+    let ahead = |ours: u64, theirs: u64| ours > theirs && ours - theirs < LONGEST_NS;
+    ours.iter().any(|(kind, did)| {
+        let counted = theirs.get(kind);
+        let of = |time: fn(&Did) -> u64| ahead(time(did), counted.map_or(0, time));
+        of(|did| did.run_ns) || of(|did| did.run_delay_ns)
+    })
 }
 
 fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
