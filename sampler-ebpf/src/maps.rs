@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use sampler_ebpf::abi::{
     CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS,
-    MAX_SLOTS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares, SlotShares, Timeline,
-    VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
+    MAX_SLOTS, MAX_VCPU_FILES, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares, SlotShares,
+    Timeline, VMMS_PER_WORD, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
 };
 use sampler_ebpf::{
     occupancy::place,
@@ -18,6 +18,12 @@ use sampler_ebpf::{
 /// Offsets of the running kernel. Frozen by the loader, so that the verifier knows each value.
 #[unsafe(no_mangle)]
 static OFFSETS: Offsets = Offsets::UNKNOWN;
+
+/// Whether the scheduler's hooks report births and deaths. Not where the ring's lock sleeps, for they run
+/// with a run queue locked; walks find both then. Frozen as the offsets, so that the verifier leaves out what
+/// is not to be.
+#[unsafe(no_mangle)]
+static SWITCHES_REPORT: u32 = 0;
 
 /// Which thread ids may have a slot: all that a switch between strangers reads. A section of its own, so that
 /// it becomes a map of its own, whose single value programs address without a look-up; user space replaces it
@@ -95,6 +101,14 @@ static VMMS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static HELPERS: Array<HelperRecord> = Array::with_max_entries(MAX_HELPERS, BPF_F_MMAPABLE);
 
+/// Descriptors of vCPUs that the last look found, listed from the first record on.
+#[map]
+static VCPU_FILES: Array<VcpuFile> = Array::with_max_entries(MAX_VCPU_FILES, BPF_F_MMAPABLE);
+
+/// One entry: how many those are.
+#[map]
+static VCPU_FILE_COUNTS: Array<VcpuFiles> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
 /// One entry: the walk's number, and its clock.
 #[map]
 static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -125,6 +139,13 @@ pub(crate) fn offset(member: sampler_ebpf::abi::Member) -> u32 {
     // a plain read would be folded into the placeholder.
     let offsets = unsafe { Shared::new((&raw const OFFSETS).cast_mut()) };
     field!(offsets.at[member as usize]).load()
+}
+
+/// Whether the scheduler's hooks may use the ring, or write to the log, which is another ring.
+#[inline(always)]
+pub(crate) fn switches_report() -> bool {
+    // SAFETY: as for the offsets.
+    unsafe { Shared::new((&raw const SWITCHES_REPORT).cast_mut()) }.load() != 0
 }
 
 /// Whether a thread may have a slot; if not it certainly has none.
@@ -236,6 +257,18 @@ pub(crate) fn is_vmm(tgid: u32) -> bool {
 #[inline(always)]
 pub(crate) fn helper_record(index: u32) -> Option<Shared<HelperRecord>> {
     value(&HELPERS, index)
+}
+
+/// A record for a vCPU's descriptor.
+#[inline(always)]
+pub(crate) fn vcpu_file(index: u32) -> Option<Shared<VcpuFile>> {
+    value(&VCPU_FILES, index)
+}
+
+/// How many descriptors of vCPUs are listed.
+#[inline(always)]
+pub(crate) fn vcpu_files() -> Option<Shared<VcpuFiles>> {
+    value(&VCPU_FILE_COUNTS, 0)
 }
 
 /// The walk's control block.

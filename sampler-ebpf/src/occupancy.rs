@@ -71,6 +71,15 @@ pub fn remember(
     displaced
 }
 
+/// Whether core scheduling has forced a CPU idle that was idle before, by how often it began to do so on the
+/// CPU's core: `then`, when the CPU became idle, and `now`, when a thread is given it. The choice of this
+/// thread may have forced another CPU of the core idle: that one is not to be counted.
+#[inline(always)]
+#[must_use]
+pub const fn was_forced_idle(then: u32, now: u32, for_this_thread: bool) -> bool {
+    now.wrapping_sub(then) > for_this_thread as u32
+}
+
 /// The parts of a wait, handed over one after another.
 pub trait Parts {
     /// So much of it somebody had the CPU.

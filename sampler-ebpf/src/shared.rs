@@ -15,9 +15,13 @@
 //!   CPU; a walk's records by the one walk. Readers use the sequence number, or the count of what was
 //!   written. For how long a CPU remembers has several writers, of which any may win.
 
-/// A pointer to shared memory.
+use core::ptr::NonNull;
+
+/// A pointer to shared memory. Never null, so that one which may be missing is a single word: of a word
+/// beside it the compiler may leave the content open, and the verifier refuses programs that so much as
+/// spill it.
 #[repr(transparent)]
-pub struct Shared<T>(*mut T);
+pub struct Shared<T>(NonNull<T>);
 
 impl<T> Clone for Shared<T> {
     #[inline(always)]
@@ -34,13 +38,14 @@ impl<T> Shared<T> {
     /// through [`Shared`] alone.
     #[inline(always)]
     pub const unsafe fn new(at: *mut T) -> Self {
-        Self(at)
+        // SAFETY: by the contract it points to something.
+        Self(unsafe { NonNull::new_unchecked(at) })
     }
 
     /// The bare pointer, for helpers that write memory.
     #[inline(always)]
     pub const fn as_ptr(self) -> *mut T {
-        self.0
+        self.0.as_ptr()
     }
 }
 
@@ -49,14 +54,14 @@ impl<T: Copy> Shared<T> {
     #[inline(always)]
     pub fn load(self) -> T {
         // SAFETY: by the contract of `new`.
-        unsafe { self.0.read_volatile() }
+        unsafe { self.as_ptr().read_volatile() }
     }
 
     /// Writes it.
     #[inline(always)]
     pub fn store(self, value: T) {
         // SAFETY: by the contract of `new`.
-        unsafe { self.0.write_volatile(value) };
+        unsafe { self.as_ptr().write_volatile(value) };
     }
 }
 
@@ -65,7 +70,7 @@ impl<T, const N: usize> Shared<[T; N]> {
     #[inline(always)]
     pub const fn element(self, index: usize) -> Shared<T> {
         // SAFETY: inside the array by the remainder.
-        let at = unsafe { self.0.cast::<T>().add(index % N) };
+        let at = unsafe { self.as_ptr().cast::<T>().add(index % N) };
         // SAFETY: a part of what is shared is shared.
         unsafe { Shared::new(at) }
     }

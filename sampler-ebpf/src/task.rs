@@ -15,6 +15,10 @@ pub(crate) const TASK_RUNNING: u64 = 0;
 /// Bit of the state of a thread's very last switch: it will never run again. The same from 2.6 to 7.2.
 pub(crate) const TASK_DEAD: u64 = 0x80;
 
+/// The first priority that is no real-time thread's (`MAX_RT_PRIO`), the same from 2.6 to 7.2. Those below 0
+/// are of the deadline class.
+pub(crate) const FIRST_FAIR: i32 = 100;
+
 /// How members are read: typed loads where the verifier knows the pointer's type, a helper where it does not.
 pub(crate) trait Access {
     /// Reads eight bytes of a member.
@@ -119,6 +123,12 @@ pub(crate) fn state<A: Access>(task: Object) -> u64 {
     } else {
         u64::from(A::u32(task, Member::TaskState))
     }
+}
+
+/// The thread's priority, see [`FIRST_FAIR`].
+#[inline(always)]
+pub(crate) fn priority<A: Access>(task: Object) -> i32 {
+    A::u32(task, Member::TaskPrio) as i32
 }
 
 /// The run queue of the thread's CPU.

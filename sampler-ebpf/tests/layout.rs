@@ -39,7 +39,7 @@ fn layout_is_as_recorded() {
         }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
-        Occupancy { written, who, checkpoints_ns, stretches }
+        Occupancy { written, who, forced_idles, checkpoints_ns, stretches }
         Stretch { start_ns, who }
         WalkRecord {
             generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns,

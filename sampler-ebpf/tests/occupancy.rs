@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use sampler_ebpf::{
     abi::{
-        APART, CHECKPOINTS, Occupancy, SHARES, Shares, WHO_IDLE, WHO_OTHERS, WHO_UNKNOWN, WHO_VCPU, Who,
-        entry_at, is_stale, mark_of, who_of,
+        APART, CHECKPOINTS, Occupancy, SHARES, Shares, WHO_FORCED_IDLE, WHO_IDLE, WHO_OTHERS, WHO_UNKNOWN,
+        WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
     },
-    occupancy::{self, Parts, charge, place, remember},
+    occupancy::{self, Parts, charge, place, remember, was_forced_idle},
     shared::Shared,
     shares::{self, gained, gained_by_others, gained_by_some},
 };
@@ -136,6 +136,32 @@ impl Parts for Charging<'_> {
             }
             gained_by_others(totals, then, add);
         });
+    }
+}
+
+#[test]
+fn forced_idle_is_charged_apart_from_idle() {
+    let (mut cpu, now) =
+        Cpu::after(&[(WHO_IDLE, 100), (WHO_FORCED_IDLE, 700), (7, 30), (WHO_FORCED_IDLE, 5)]);
+    let charged = cpu.charge(now - 800, now);
+    let mut expected = cpu.truth(now - 800, now);
+    expected.retain(|_, ns| *ns != 0);
+    assert_eq!(expected[&WHO_FORCED_IDLE], 705);
+    assert_eq!(charged.by_whom(), expected);
+}
+
+#[test]
+fn what_began_with_the_choice_of_the_thread_itself_has_not_kept_it() {
+    for (then, now, for_this_thread, was_forced) in [
+        (5, 5, false, false),
+        // Another CPU of the core is forced idle for the thread: its own wait was a wake-up.
+        (5, 6, true, false),
+        (5, 6, false, true),
+        (5, 7, true, true),
+        (u32::MAX, 0, false, true),
+        (u32::MAX, 0, true, false),
+    ] {
+        assert_eq!(was_forced_idle(then, now, for_this_thread), was_forced, "{then} {now} {for_this_thread}");
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`kernel`] and [`load`] put the hooks in place.
 
 pub mod agent;
+pub mod audit;
 pub mod cli;
 pub mod collect;
 pub mod command;

@@ -10,6 +10,9 @@ pub const WHO_KERNEL: Who = 1 << 30;
 pub const WHO_VCPU: Who = 1 << 31;
 /// Nobody: the CPU was idle.
 pub const WHO_IDLE: Who = 0;
+/// Nobody: the CPU was idle though threads waited, because core scheduling lets none of them run beside what
+/// the core's other CPUs run. In tables it has an entry as a kernel thread has, of which none has this id.
+pub const WHO_FORCED_IDLE: Who = WHO_KERNEL;
 /// Nobody looked.
 pub const WHO_UNKNOWN: Who = WHO_KERNEL | WHO_VCPU;
 /// Mark that no entry has: those of the other marks that have no entry, or lost it.
@@ -190,8 +193,8 @@ pub struct Occupancy {
     pub written: u64,
     /// Who has the CPU: of the last stretch.
     pub who: Who,
-    /// Keeps the layout explicit.
-    pub _pad: u32,
+    /// How often core scheduling had begun to force CPUs of this core idle when the last idle stretch began.
+    pub forced_idles: u32,
     /// When each checkpoint was taken: at the begin of the stretch of its number times [`APART`]. Around and
     /// around; on the scheduler's clock, ns.
     pub checkpoints_ns: [u64; CHECKPOINTS],
@@ -204,7 +207,7 @@ impl Occupancy {
     pub const EMPTY: Self = Self {
         written: 0,
         who: WHO_IDLE,
-        _pad: 0,
+        forced_idles: 0,
         checkpoints_ns: [0; CHECKPOINTS],
         stretches: [Stretch { start_ns: 0, who: WHO_IDLE, _pad: 0 }; STRETCHES],
     };

@@ -2,11 +2,13 @@
 
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_boot_ns};
 use aya_log_ebpf::debug;
-use sampler_ebpf::abi::{Counter, Event, EventKind, Left, Member, NO_SLOT, SLOT_PENDING, for_each_counter};
+use sampler_ebpf::abi::{
+    Counter, Event, EventKind, KEPT_NS, Left, Member, SLOT_PENDING, VcpuSlot, for_each_counter,
+};
 
 use crate::{
     maps::{events, offset},
-    shared::Shared,
+    shared::{Shared, load},
     task::{Access, Object, probe, probe_into},
 };
 
@@ -20,6 +22,27 @@ pub(crate) fn notifier<A: Access>(task: Object) -> u64 {
 #[inline(always)]
 fn vcpu_of(notifier: u64) -> u64 {
     notifier.wrapping_sub(u64::from(offset(Member::VcpuNotifierLink)))
+}
+
+/// The notifier of a `struct kvm_vcpu`.
+#[inline(always)]
+pub(crate) fn notifier_of(vcpu: u64) -> u64 {
+    vcpu.wrapping_add(u64::from(offset(Member::VcpuNotifierLink)))
+}
+
+/// Whether a thread that has a slot runs another vCPU by now than when it got it. Not asked before it has had
+/// the slot for a while.
+#[inline(always)]
+pub(crate) fn runs_another<A: Access>(
+    slot: Shared<VcpuSlot>,
+    task: Object,
+    notifier: u64,
+    sched_ns: u64,
+) -> bool {
+    notifier != 0
+        && load!(slot.vcpu) != vcpu_of(notifier)
+        && sched_ns.saturating_sub(load!(slot.begun_ns)) >= KEPT_NS
+        && runs_vcpu::<A>(task, notifier)
 }
 
 /// Whether the thread runs the vCPU that its notifier belongs to. Any vCPU ioctl registers the notifier, and
@@ -66,12 +89,14 @@ pub(crate) fn announce<A: Access>(
     seen: Seen,
 ) -> bool {
     // Before the event: user space may answer it with a slot while this program still runs.
+    let before = entry.load();
     entry.store(SLOT_PENDING);
     let sent = send::<A>(EventKind::VcpuSeen, task, pid, vcpu_of(notifier), seen);
     if sent {
         debug!(ctx, "vcpu seen: tid {}", pid);
     } else {
-        entry.store(NO_SLOT);
+        // One that is followed keeps its slot.
+        entry.store(before);
     }
     sent
 }

@@ -13,7 +13,8 @@ const TRIES: u32 = 3;
 /// A vCPU's thread at a switch.
 #[derive(Clone, Copy)]
 pub(super) struct Switched {
-    pub(super) modes: Shared<Modes>,
+    /// `None` of a thread that is not followed.
+    pub(super) modes: Option<Shared<Modes>>,
     /// It is inside a vCPU ioctl.
     pub(super) in_ioctl: bool,
     /// How long it has had its CPU, ns; 0 of one that comes.
@@ -22,20 +23,20 @@ pub(super) struct Switched {
 
 /// A switch between threads of which one or both run vCPUs.
 #[inline(always)]
-pub(super) fn switch(leaves: Option<Switched>, comes: Option<Switched>) {
+pub(super) fn switch(leaves: Switched, comes: Switched) {
     // A write that is under way goes on as it began.
-    let is_observed_now = |modes: Shared<Modes>| is_written(modes) || is_observed(modes);
-    let leaves = leaves.filter(|leaves| is_observed_now(leaves.modes));
-    let comes = comes.filter(|comes| is_observed_now(comes.modes));
-    if leaves.is_none() && comes.is_none() {
+    let is_observed_now = |modes: &Shared<Modes>| is_written(*modes) || is_observed(*modes);
+    let leaving = leaves.modes.filter(is_observed_now);
+    let coming = comes.modes.filter(is_observed_now);
+    if leaving.is_none() && coming.is_none() {
         return;
     }
     let now = monotonic_ns();
-    if let Some(leaves) = leaves {
-        depart(leaves, now);
+    if let Some(modes) = leaving {
+        depart(modes, leaves, now);
     }
-    if let Some(comes) = comes {
-        arrive(comes, now);
+    if let Some(modes) = coming {
+        arrive(modes, comes, now);
     }
 }
 
@@ -52,8 +53,8 @@ pub(super) fn is_observed(modes: Shared<Modes>) -> bool {
 /// The thread leaves its CPU: what it was doing there ends. Whether it is inside a vCPU ioctl is known at a
 /// switch for certain.
 #[inline(always)]
-fn depart(leaves: Switched, now: u64) {
-    let Switched { modes, in_ioctl, stint_ns } = leaves;
+fn depart(modes: Shared<Modes>, leaves: Switched, now: u64) {
+    let Switched { in_ioctl, stint_ns, .. } = leaves;
     if is_written(modes) {
         // Counted back when it comes again.
         let away = load!(modes.away_ns);
@@ -80,8 +81,8 @@ fn depart(leaves: Switched, now: u64) {
 
 /// The thread is given a CPU.
 #[inline(always)]
-fn arrive(comes: Switched, now: u64) {
-    let Switched { modes, in_ioctl, .. } = comes;
+fn arrive(modes: Shared<Modes>, comes: Switched, now: u64) {
+    let Switched { in_ioctl, .. } = comes;
     if is_written(modes) {
         return field!(modes.away_ns).bump(now);
     }

@@ -9,15 +9,16 @@
 //! leads there, and their loops for each path within: on Linux 7.2 it took more than a minute.
 
 use sampler_ebpf::{
-    abi::{Member, Occupancy, SHARES, WHO_KERNEL, WHO_UNKNOWN, WHO_VCPU, Who},
+    abi::{Member, Occupancy, SHARES, WHO_FORCED_IDLE, WHO_IDLE, WHO_KERNEL, WHO_UNKNOWN, WHO_VCPU, Who},
     occupancy::{self, Parts, last_start, who as known},
     shares::{self, SOME},
 };
 
+use super::core_scheduling::{idle_by, is_kept_from, note, was_kept_from};
 use crate::{
     maps::{self, arm, hook_stats, totals},
     shared::{Shared, bump, field},
-    task::{Access, Object, clock},
+    task::{Access, Object, clock, run_queue},
 };
 
 /// `PF_KTHREAD`, the same from 2.6.27 to 7.2.
@@ -53,12 +54,50 @@ pub(super) fn vcpus<A: Access>(
 ) {
     arm(cpu, PATIENCE);
     let Some(memory) = maps::occupancy(cpu) else { return };
-    let (left, comes) = (who::<A>(leaves, leaves_is_vcpu), who::<A>(comes, comes_is_vcpu));
+    let left = who::<A>(leaves, leaves_is_vcpu);
+    let who = who::<A>(comes, comes_is_vcpu);
     if known(memory) != left {
         mend::<A>(memory, cpu, left, leaves, now);
     }
-    if known(memory) != comes {
-        remember(cpu, comes, now);
+    begin::<A>(memory, cpu, who, comes, now);
+}
+
+/// Remembers that a thread is given the CPU.
+#[inline(always)]
+fn begin<A: Access>(memory: Shared<Occupancy>, cpu: u32, who: Who, comes: Object, now: u64) {
+    if known(memory) == WHO_IDLE && who != WHO_UNKNOWN && was_kept_from::<A>(memory, comes) {
+        force_idle(memory, cpu, A::u64(comes, Member::TaskLastQueued), now);
+    }
+    if who != WHO_IDLE {
+        if known(memory) != who {
+            remember(cpu, who, now);
+        }
+        return;
+    }
+    let rq = run_queue::<A>(comes);
+    let who = idle_by::<A>(rq);
+    if known(memory) != who {
+        remember(cpu, who, now);
+    }
+    note::<A>(memory, rq);
+}
+
+/// Mends an idle stretch that goes on: since a moment at which a thread began to wait it is of core
+/// scheduling's making.
+#[inline(always)]
+fn force_idle(memory: Shared<Occupancy>, cpu: u32, since: u64, now: u64) {
+    let began = last_start(memory);
+    if since != 0 && since <= now {
+        remember(cpu, WHO_FORCED_IDLE, if since > began { since } else { began });
+    }
+}
+
+/// A thread that waits since a moment is taken away from the CPU of a queue.
+#[inline(always)]
+pub(super) fn taken_away<A: Access>(cpu: u32, rq: Object, since: u64, now: u64) {
+    let Some(memory) = maps::occupancy(cpu) else { return };
+    if known(memory) == WHO_IDLE && is_kept_from::<A>(memory, rq) {
+        force_idle(memory, cpu, since, now);
     }
 }
 
@@ -68,18 +107,16 @@ pub(super) fn strangers<A: Access>(cpu: u32, armed: u32, leaves: Object, comes: 
     let Some(memory) = maps::occupancy(cpu) else { return };
     let left = who::<A>(leaves, false);
     let is_last = armed <= NEWS;
-    let comes = if is_last { WHO_UNKNOWN } else { who::<A>(comes, false) };
+    let who = if is_last { WHO_UNKNOWN } else { who::<A>(comes, false) };
     let before = known(memory);
-    if before == left && before == comes {
+    if before == left && before == who {
         return arm(cpu, armed - SAME);
     }
     let now = clock::<A>(leaves);
     if before != left {
         mend::<A>(memory, cpu, left, leaves, now);
     }
-    if known(memory) != comes {
-        remember(cpu, comes, now);
-    }
+    begin::<A>(memory, cpu, who, comes, now);
     // Another CPU may have armed this one meanwhile, for a thread that comes to wait here.
     if maps::armed(cpu) == armed {
         arm(cpu, if is_last { 0 } else { armed - NEWS });

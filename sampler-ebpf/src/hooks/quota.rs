@@ -1,17 +1,28 @@
-//! Waits because a CPU quota has run out (`cpu.max`, CFS bandwidth control).
+//! Waits because a CPU quota has run out: `cpu.max` (CFS bandwidth control), which is for threads of the fair
+//! class alone, and the runtime of a thread of the deadline class.
+//!
+//! A real-time thread that is held back has no clock at all: the kernel keeps a mark that it is, of its CPU
+//! and now. A scheduler that was loaded (sched_ext) has quotas of its own, or none. So these have no quota
+//! here.
 //!
 //! The kernel tells nobody when it holds a run queue of a group back and when it lets it go, but it keeps a
 //! clock for each that stands still meanwhile, or one that runs only then. Between a thread's departure and
 //! its arrival the latter has moved by the time that a quota, its own group's or one above, has held the
 //! queue back that it waits on.
 
-use sampler_ebpf::abi::{ABSENT, Member, SlotShares, VcpuSlot};
+use sampler_ebpf::{
+    abi::{ABSENT, Member, SlotShares, VcpuSlot},
+    quota::until_period,
+};
 
 use crate::{
     maps::offset,
     shared::{Shared, bump, field, load, store},
-    task::{Access, Object, Probed, probe},
+    task::{Access, FIRST_FAIR, Object, Probed, priority, probe},
 };
+
+/// `SCHED_EXT`
+const SCHED_EXT: u32 = 7;
 
 /// The thread's run queue: its group's on its CPU.
 #[inline(always)]
@@ -62,9 +73,36 @@ fn moment<A: Access>(queue: Object, now: u64) -> Moment {
     Moment { held_ns: past + at_ns.saturating_sub(A::u64(queue, Member::CfsRqThrottledPelt)), at_ns }
 }
 
+/// Whether this kernel's quotas are reported at all: where those of groups are not, there is no such state.
+#[inline(always)]
+fn is_reported() -> bool {
+    offset(Member::CfsRqThrottledSelfTime) != ABSENT || offset(Member::CfsRqThrottledPeltTime) != ABSENT
+}
+
+/// Notes of a thread that no quota of a group holds back what else does. Returns whether it is such a thread.
+#[inline(always)]
+fn note_other<A: Access>(slot: Shared<VcpuSlot>, task: Object) -> bool {
+    let prio = priority::<A>(task);
+    if prio >= FIRST_FAIR && A::u32(task, Member::TaskPolicy) != SCHED_EXT {
+        return false;
+    }
+    store!(slot.quota_queue, 0);
+    let is_known = prio < 0 && offset(Member::TaskDlRuntime) != ABSENT && is_reported();
+    if is_known && A::u64(task, Member::TaskDlRuntime) as i64 <= 0 {
+        let began = A::u64(task, Member::TaskDlNext).wrapping_sub(A::u64(task, Member::TaskDlDeadline));
+        let until = began.wrapping_add(A::u64(task, Member::TaskDlPeriod));
+        store!(slot.quota_clock_ns, until);
+        store!(slot.quota_queue, VcpuSlot::NEXT_PERIOD);
+    }
+    true
+}
+
 /// Notes the clock of the queue on which the slot's thread waits or will wait.
 #[inline(always)]
 pub(super) fn note<A: Access>(slot: Shared<VcpuSlot>, task: Object, now: u64) {
+    if note_other::<A>(slot, task) {
+        return;
+    }
     // One that is not held back when it leaves its CPU cannot be before it has run again.
     let free = offset(Member::TaskThrottled) != ABSENT && A::u8(task, Member::TaskThrottled) == 0;
     if free {
@@ -78,6 +116,9 @@ pub(super) fn note<A: Access>(slot: Shared<VcpuSlot>, task: Object, now: u64) {
 /// not move those about; of one that is moved all the same the rest of the wait is not told.
 #[inline(always)]
 pub(super) fn note_on<A: Access>(slot: Shared<VcpuSlot>, task: Object, cpu: u64, now: u64) {
+    if note_other::<A>(slot, task) {
+        return;
+    }
     if offset(Member::TaskThrottled) != ABSENT {
         return field!(slot.quota_queue).store(0);
     }
@@ -100,6 +141,9 @@ fn write(slot: Shared<VcpuSlot>, queue: Object, moment: Moment) {
 pub(super) fn part<A: Access>(slot: Shared<VcpuSlot>, queue: Object, waited: u64, now: u64) -> u64 {
     let before = Moment { held_ns: load!(slot.quota_clock_ns), at_ns: load!(slot.quota_noted_ns) };
     let noted = load!(slot.quota_queue);
+    if noted == VcpuSlot::NEXT_PERIOD {
+        return until_period(now.saturating_sub(waited), before.held_ns, now);
+    }
     if noted == 0 || noted != queue as u64 {
         return 0;
     }

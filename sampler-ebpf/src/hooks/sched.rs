@@ -9,14 +9,14 @@ use aya_ebpf::{
 use sampler_ebpf::abi::{Counter, Left, Member, Modes, NO_SLOT, SLOT_PENDING, SlotShares, VcpuSlot};
 
 use super::{
-    lifecycle::{Seen, announce, gone, halted, notifier, runs_vcpu},
+    lifecycle::{Seen, announce, gone, halted, notifier, runs_another, runs_vcpu},
     modes::{self, Switched},
-    occupancy::{PATIENCE, charge, strangers, vcpus},
+    occupancy::{PATIENCE, charge, strangers, taken_away, vcpus},
     quota::{held_back, note_on, queue},
     slot::{Departure, amend, arrive, leave},
 };
 use crate::{
-    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot},
+    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot, switches_report},
     shared::{Shared, bump, field, load},
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
@@ -63,23 +63,32 @@ fn on_switch<A: Access>(ctx: &impl EbpfContext, preempted: u64, prev: Object, ne
         return between_strangers::<A>(cpu, prev, next);
     }
     let now = clock::<A>(prev);
-    let leaves =
-        switch_out::<A>(ctx, &Leaving { cpu, preempted: preempted != 0, task: prev, pid, notifier, now });
+    account::<A>(&Leaving { cpu, preempted: preempted != 0, task: prev, pid, notifier, now }, next, next_pid);
+    if notifier != 0 || may_have_slot(pid) {
+        report::<A, _>(ctx, prev, preempted, cpu, now);
+    }
+}
+
+/// Takes a switch in of which one or both threads may run vCPUs.
+#[inline(always)]
+fn account<A: Access>(leaving: &Leaving, next: Object, next_pid: u32) {
+    let &Leaving { cpu, task: prev, notifier, now, .. } = leaving;
+    let leaves = switch_out::<A>(leaving);
     let comes = followed(next, next_pid);
     if leaves.is_none() && comes.is_none() {
         return between_strangers::<A>(cpu, prev, next);
     }
     modes::switch(
-        leaves.map(|known| Switched {
-            modes: known.modes,
+        Switched {
+            modes: leaves,
             in_ioctl: notifier != 0,
             stint_ns: now.saturating_sub(A::u64(prev, Member::TaskLastArrival)),
-        }),
-        comes.map(|known| Switched {
-            modes: known.modes,
+        },
+        Switched {
+            modes: comes.map(|known| known.modes),
             in_ioctl: self::notifier::<A>(next) != 0,
             stint_ns: 0,
-        }),
+        },
     );
     vcpus::<A>(cpu, (prev, leaves.is_some()), (next, comes.is_some()), now);
     if let Some(Known { index, slot, shares, .. }) = comes {
@@ -124,7 +133,9 @@ fn on_migrate<A: Access>(task: Object, to: u64) {
         note_on::<A>(slot, task, to, now);
         // Of a thread that is woken up on another CPU nothing is to be charged, and its old CPU not locked.
         if waited > held {
-            charge(cpu, index, now.saturating_sub(waited - held), now);
+            let since = now.saturating_sub(waited - held);
+            taken_away::<A>(cpu, run_queue, since, now);
+            charge(cpu, index, since, now);
         }
     });
 }
@@ -140,53 +151,85 @@ struct Leaving {
     now: u64,
 }
 
-/// Returns what is kept of the thread, if it is a vCPU's that is followed.
+/// Takes in the stint of a vCPU's thread that is followed. Returns its modes.
 #[inline(always)]
-fn switch_out<A: Access>(ctx: &impl EbpfContext, leaving: &Leaving) -> Option<Known> {
+fn switch_out<A: Access>(leaving: &Leaving) -> Option<Shared<Modes>> {
     let &Leaving { cpu, preempted, task, pid, notifier, now } = leaving;
-    if notifier == 0 && !may_have_slot(pid) {
+    if !may_have_slot(pid) {
         return None;
     }
     let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return None };
     let index = entry.load();
-    let state = state::<A>(task);
-    let dead = state & TASK_DEAD != 0;
     let known = own_slot(index, task);
-    if known.is_none() && index != NO_SLOT && index != SLOT_PENDING {
-        bump!(stats.stale_slots, 1);
-    }
-    if let Some(Known { index: number, slot, shares, .. }) = known {
-        let departure = Departure { index, cpu, left: how_left(preempted, state, task, notifier), now };
-        let missed = leave::<A>(slot, shares, task, departure, |late| {
-            // It ended when the thread was given this CPU.
-            let arrival = A::u64(task, Member::TaskLastArrival);
-            let held = held_back::<A>(slot, shares, queue::<A>(task), late, now);
-            charge(cpu, number, arrival.saturating_sub(late - held), arrival);
-        });
-        bump!(stats.vcpu_switches, 1);
-        if missed.switches != 0 {
-            bump!(stats.missed_switches, missed.switches);
+    let Some(Known { index: number, slot, shares, modes }) = known else {
+        if index != NO_SLOT && index != SLOT_PENDING {
+            bump!(stats.stale_slots, 1);
         }
-        if missed.ns != 0 {
-            bump!(stats.missed_moves, missed.moves);
-            bump!(stats.missed_ns, missed.ns);
-        }
-    } else if index != SLOT_PENDING && notifier != 0 && !dead && runs_vcpu::<A>(task, notifier) {
-        let seen = Seen {
-            sched_ns: now,
-            left: how_left(preempted, state, task, notifier),
-            pcount: A::u64(task, Member::TaskPcount),
-        };
-        let sent = announce::<A>(ctx, task, notifier, pid, entry, seen);
-        if sent { field!(stats.announced) } else { field!(stats.events_lost) }.bump(1);
         return None;
+    };
+    let left = how_left(preempted, state::<A>(task), task, notifier);
+    let missed = leave::<A>(slot, shares, task, Departure { index, cpu, left, now }, |late| {
+        // It ended when the thread was given this CPU.
+        let arrival = A::u64(task, Member::TaskLastArrival);
+        // The clock of a queue shows the time up to now; a period's end is a moment.
+        let is_moment = load!(slot.quota_queue) == VcpuSlot::NEXT_PERIOD;
+        let until = if is_moment { arrival } else { now };
+        let held = held_back::<A>(slot, shares, queue::<A>(task), late, until);
+        charge(cpu, number, arrival.saturating_sub(late - held), arrival);
+    });
+    bump!(stats.vcpu_switches, 1);
+    if missed.switches != 0 {
+        bump!(stats.missed_switches, missed.switches);
     }
-    if dead && index != NO_SLOT {
-        entry.store(NO_SLOT);
-        let sent = gone::<A>(ctx, task, pid);
-        if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
+    if missed.ns != 0 {
+        bump!(stats.missed_moves, missed.moves);
+        bump!(stats.missed_ns, missed.ns);
     }
-    known
+    Some(modes)
+}
+
+/// Tells of a thread that leaves its CPU what user space does not know: that it runs a vCPU, or another one
+/// than before, or that it will never run again. After all that is written about it, for user space may
+/// give its slot to another thread while this program still runs. A function of its own: what is known of
+/// the thread would have to be kept over all of the program.
+#[inline(never)]
+fn report<A: Access, C: EbpfContext>(ctx: &C, task: Object, preempted: u64, cpu: u32, now: u64) {
+    let (pid, state) = (A::u32(task, Member::TaskPid), state::<A>(task));
+    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return };
+    let index = entry.load();
+    if state & TASK_DEAD != 0 {
+        if index != NO_SLOT {
+            // Whether or not it can be reported: another thread may have this id soon.
+            entry.store(NO_SLOT);
+            if switches_report() {
+                let sent = gone::<A>(ctx, task, pid);
+                if sent { field!(stats.gone) } else { field!(stats.events_lost) }.bump(1);
+            }
+        }
+        return;
+    }
+    if !switches_report() {
+        return;
+    }
+    let notifier = notifier::<A>(task);
+    if index == SLOT_PENDING || notifier == 0 || !runs_unknown::<A>(index, task, notifier, now) {
+        return;
+    }
+    let left = how_left(preempted != 0, state, task, notifier);
+    let seen = Seen { sched_ns: now, left, pcount: A::u64(task, Member::TaskPcount) };
+    let sent = announce::<A>(ctx, task, notifier, pid, entry, seen);
+    if sent { field!(stats.announced) } else { field!(stats.events_lost) }.bump(1);
+}
+
+/// Whether a thread inside a vCPU ioctl runs a vCPU that is not known to be its.
+#[inline(always)]
+fn runs_unknown<A: Access>(index: u16, task: Object, notifier: u64, now: u64) -> bool {
+    match slot(index) {
+        Some(slot) if index != NO_SLOT && load!(slot.task) == task as u64 => {
+            runs_another::<A>(slot, task, notifier, now)
+        }
+        _ => runs_vcpu::<A>(task, notifier),
+    }
 }
 
 /// A thread that is preempted stays on its queue whatever it was about to do.

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use crate::model::Snapshot;
+use crate::model::{SamplerStats, Snapshot};
 
 /// Takes snapshots. It is called on the sampling thread: what takes time, or may wait, it does on a thread of
 /// its own behind a bounded queue.
@@ -28,8 +28,11 @@ pub trait Sink: Send {
 pub struct Sinks {
     entries: Vec<Entry>,
     counts: SinkCounts,
-    log_lines_dropped: Box<dyn Fn() -> u64 + Send>,
+    report: Report,
 }
+
+/// Adds what others have counted.
+type Report = Box<dyn Fn(&mut SamplerStats) + Send>;
 
 struct Entry {
     name: &'static str,
@@ -64,23 +67,23 @@ impl Sinks {
     #[must_use]
     pub fn new(sinks: Vec<Box<dyn Sink>>, counts: SinkCounts) -> Self {
         let entries = sinks.into_iter().map(|sink| Entry { name: sink.name(), sink: Some(sink), dropped: 0 });
-        let sinks = Self { entries: entries.collect(), counts, log_lines_dropped: Box::new(|| 0) };
+        let sinks = Self { entries: entries.collect(), counts, report: Box::new(|_| {}) };
         sinks.counts.write(&sinks.entries);
         sinks
     }
 
-    /// The same beside a log that counts the lines that it drops.
+    /// The same beside others that count: the log the lines that it drops, the audit what came of it.
     #[must_use]
-    pub fn beside_log(self, dropped: impl Fn() -> u64 + Send + 'static) -> Self {
-        Self { log_lines_dropped: Box::new(dropped), ..self }
+    pub fn beside(self, report: impl Fn(&mut SamplerStats) + Send + 'static) -> Self {
+        Self { report: Box::new(report), ..self }
     }
 
-    /// Hands a snapshot to each sink. In it is what they, and the log, had dropped before.
+    /// Hands a snapshot to each sink. In it is what they had dropped, and others had counted, before.
     pub fn deliver(&mut self, mut snapshot: Snapshot) {
         snapshot.sampler.snapshots_dropped = self.entries.iter().map(|entry| entry.dropped).sum();
         snapshot.sampler.sinks_failed =
             self.entries.iter().filter(|entry| entry.sink.is_none()).count() as u64;
-        snapshot.sampler.log_lines_dropped = (self.log_lines_dropped)();
+        (self.report)(&mut snapshot.sampler);
         let snapshot = Arc::new(snapshot);
         for entry in &mut self.entries {
             entry.offer(&snapshot);

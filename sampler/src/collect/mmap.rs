@@ -13,7 +13,7 @@ use std::{
 use aya::{Ebpf, maps::Map};
 use sampler_ebpf::abi::{
     Control, Event, ExitCounts, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Shares,
-    SlotShares, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    SlotShares, Timeline, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
 
@@ -83,6 +83,10 @@ unsafe impl Plain for Occupancy {}
 unsafe impl Plain for Event {}
 // SAFETY: as above.
 unsafe impl Plain for HelperRecord {}
+// SAFETY: as above.
+unsafe impl Plain for VcpuFile {}
+// SAFETY: as above.
+unsafe impl Plain for VcpuFiles {}
 // SAFETY: as above.
 unsafe impl Plain for Histogram {}
 // SAFETY: as above.

@@ -5,6 +5,7 @@
 
 pub mod enrich;
 mod filter;
+mod misses;
 mod mmap;
 mod parts;
 pub mod platform;
@@ -25,17 +26,18 @@ use sampler_ebpf::{
     abi::{
         ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, HelperRecord, HookStats, KVM_STATS,
         MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
-        SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord, WalkStats,
+        SlotShares, Timeline, VMMS_PER_WORD, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
     },
     histogram::Histogram,
     occupancy,
 };
 
 use filter::FilterBits;
+use misses::Misses;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
-use walk::Walker;
-pub use walk::{Reach, WalkError, Whose};
+pub use walk::{Listed, Reach, WalkError, Whose};
+use walk::{VcpuList, Walker};
 
 use crate::load::{self, Loaded, SectionError};
 
@@ -69,6 +71,8 @@ pub struct Collector {
     events: RingBuf<MapData>,
     filter: FilterBits,
     walker: Walker,
+    vcpu_list: VcpuList,
+    misses: Misses,
 }
 
 impl Collector {
@@ -91,8 +95,10 @@ impl Collector {
             hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
             events: ring::open(ebpf, "EVENTS")?,
             walker: Walker::open(ebpf)?,
+            vcpu_list: VcpuList::open(ebpf)?,
             loaded,
             filter: FilterBits::default(),
+            misses: Misses::default(),
         })
     }
 
@@ -107,11 +113,17 @@ impl Collector {
         std::array::from_fn(|n| self.loaded.offsets.at[KVM_STATS[n].member as usize] != ABSENT)
     }
 
-    /// Whether this kernel tells for how long a CPU quota held a thread back.
+    /// Whether this kernel has a clock of the time for which a CPU quota held a thread back.
     #[must_use]
-    pub fn tells_throttled(&self) -> bool {
+    pub fn has_throttled_clock(&self) -> bool {
         let known = |member: Member| self.loaded.offsets.at[member as usize] != ABSENT;
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
+    }
+
+    /// Whether births and deaths are told as they happen; where not, walks alone find them.
+    #[must_use]
+    pub const fn switches_report(&self) -> bool {
+        self.loaded.switches_report
     }
 
     /// Hands every waiting lifecycle event to `each`, in order.
@@ -136,6 +148,21 @@ impl Collector {
     /// As [`Self::walk`].
     pub fn pass(&mut self, reach: &Reach) -> Result<(), CollectError> {
         Ok(self.walker.pass(&self.loaded.ebpf, reach)?)
+    }
+
+    /// Looks at the descriptors of vCPUs, and announces vCPU threads that are not followed yet. `None`
+    /// where the kernel has not taken the program.
+    ///
+    /// # Errors
+    /// When the kernel does not let the iterator run.
+    pub fn look_at_files(&mut self, reach: Reach) -> Result<Option<Listed>, CollectError> {
+        Ok(self.vcpu_list.look(&self.loaded.ebpf, reach)?)
+    }
+
+    /// What the looks at descriptors have come to so far.
+    #[must_use]
+    pub fn file_counts(&self) -> VcpuFiles {
+        self.vcpu_list.counts()
     }
 
     /// Whether walks can visit single processes; known since the first walk.
@@ -373,6 +400,12 @@ impl Collector {
         )
     }
 
+    /// By how much the scheduler's clock was ahead of `CLOCK_MONOTONIC` at the last walk, modulo 2^64, ns.
+    #[must_use]
+    pub fn clock_offset_ns(&self) -> u64 {
+        self.walker.clock_offset_ns()
+    }
+
     /// Number of the last walk.
     #[must_use]
     pub const fn generation(&self) -> u64 {
@@ -389,10 +422,10 @@ impl Collector {
     /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the
     /// others.
     #[must_use]
-    pub fn recursion_misses(&self) -> [u64; 2] {
+    pub fn recursion_misses(&mut self) -> [u64; 2] {
         let mut all = [0, 0];
         for (name, program) in self.loaded.ebpf.programs() {
-            let missed = program.fd().ok().and_then(|fd| misses(fd.as_fd())).unwrap_or(0);
+            let missed = program.fd().map_or(0, |fd| self.misses.of(name, fd.as_fd()));
             all[usize::from(load::MAY_BE_PREEMPTED.contains(&name))] += missed;
         }
         all
@@ -430,12 +463,6 @@ impl AsRawFd for Collector {
     }
 }
 
-/// The kernel tells it in the descriptor's information file, one `name:\tvalue` a line.
-fn misses(fd: BorrowedFd<'_>) -> Option<u64> {
-    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
-}
-
 const fn place(tid: u32) -> (usize, usize) {
     ((tid / PIDS_PER_BLOCK) as usize, (tid % PIDS_PER_BLOCK) as usize)
 }
@@ -448,6 +475,7 @@ const fn new_slot(event: &Event) -> VcpuSlot {
         left_ns: event.sched_ns,
         left: event.left,
         fresh: 1,
+        begun_ns: event.sched_ns,
         ..VcpuSlot::EMPTY
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     kernel::{
         Root, capability,
         check::{CheckItem, CheckStatus, all_needed},
-        host, kvm, limits, lockdown, memlock, namespace, vmlinux,
+        host, kvm, limits, lockdown, memlock, namespace, ring, vmlinux,
     },
     load::{self, Probe, When},
     model::Host,
@@ -29,6 +29,7 @@ pub const SCHEMA: &str = "hvsampler.check/1";
 /// Everything that is looked at without loading a program, in the order it is shown.
 const CHECKS: &[fn(&Root) -> CheckItem] = &[
     vmlinux::check,
+    ring::check,
     capability::check_bpf,
     capability::check_discovery,
     lockdown::check,
@@ -167,7 +168,7 @@ fn hook(probe: Probe, kvm_is_loaded: bool) -> CheckItem {
 fn reasons(probe: &Probe) -> Option<CheckItem> {
     const NAME: &str = "reasons of exits";
     let way = *probe.result.as_ref().ok()?;
-    (probe.hook.name == load::KVM_EXIT).then(|| match load::tells_reasons(way) {
+    (probe.hook.name == load::KVM_EXIT).then(|| match load::has_exit_reasons(way) {
         Ok(true) => CheckItem::ok(NAME, "why guests exit"),
         Ok(false) => CheckItem::warn(
             NAME,

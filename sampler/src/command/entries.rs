@@ -41,8 +41,8 @@ fn judge(vcpus: &[StateTimes]) -> Option<CheckItem> {
     let ns = |states: &StateTimes, state| states.get(state).unwrap_or(0);
     // The VMM's part is known there all the same; at level basic it is not.
     let is_missing = |states: &StateTimes| {
-        let is_told = |state| states.get(state).is_some();
-        !is_told(State::Guest) && is_told(State::Vmm) && ns(states, State::Run) > 0
+        let is_known = |state| states.get(state).is_some();
+        !is_known(State::Guest) && is_known(State::Vmm) && ns(states, State::Run) > 0
     };
     let missing = vcpus.iter().filter(|states| is_missing(states)).count();
     if missing > 0 {
@@ -52,8 +52,8 @@ fn judge(vcpus: &[StateTimes]) -> Option<CheckItem> {
         let fix = "nothing to do: the sampler works without. kvm_amd and kvm_intel tell of them, other modules may not";
         return Some(CheckItem::warn(NAME, detail, fix));
     }
-    let are_told = vcpus.iter().any(|states| ns(states, State::Guest) > 0);
-    are_told.then(|| CheckItem::ok(NAME, "the guest's time and the kernel's are told apart"))
+    let are_seen = vcpus.iter().any(|states| ns(states, State::Guest) > 0);
+    are_seen.then(|| CheckItem::ok(NAME, "the guest's time and the kernel's are told apart"))
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub struct Config {
     /// Nice value of the threads that load the programs and sample, from -20 to 19.
     #[serde(deserialize_with = "values::deserialize_nice")]
     pub nice: i32,
+    /// Whether the sampler compares some of its numbers with the kernel's while it runs.
+    pub audit: bool,
     /// Held while the service runs, so that a second one says so.
     pub lock_file: PathBuf,
     /// What is logged.
@@ -83,6 +85,7 @@ impl Default for Config {
             level: Levels::default().most,
             max_exits_per_vcpu: Levels::default().max_exits,
             nice: DEFAULT_NICE,
+            audit: true,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
             log: LogSettings::default(),
             export: ExportSettings::default(),

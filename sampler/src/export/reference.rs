@@ -15,8 +15,9 @@ const HEAD: &str = "\
 One section for each metric that hvsampler exports as OTLP. Times are seconds here, and nanoseconds in JSON.
 A document there has them under the same names, below `metrics`, by the values of their own attributes.
 Sums are cumulative. Histograms are exponential, of scale 0: their buckets are powers of two of seconds. What
-a host does not know is absent, never zero. *Start* is the moment at which a value was zero. A series ends
-with one point that is flagged as having no recorded value.
+a host does not know is absent, never zero. *Start* is the moment at which a value was zero. *Error* is by how
+much a value may be off; [meaning.md](meaning.md#how-exact-the-numbers-are) says what the words mean. A series
+ends with one point that is flagged as having no recorded value.
 
 [meaning.md](meaning.md) says what the states mean and where they come from. The same for tools, without what
 the sampler counts of itself, is [registry.yaml](registry.yaml).
@@ -68,22 +69,26 @@ impl Page {
         if all.is_empty() {
             return;
         }
-        self.text.push_str("\nIn JSON alone:\n\n| metric | unit | what it is | start |\n|---|---|---|---|\n");
-        for Series { family: Family { name, unit, help, .. }, start: since, .. } in all {
-            let _ = writeln!(self.text, "| `{name}` | `{}` | {help} | {} |", unit.ucum(), start(*since));
+        self.text.push_str(
+            "\nIn JSON alone:\n\n| metric | unit | what it is | start | error |\n|---|---|---|---|---|\n",
+        );
+        for Series { family: Family { name, unit, help, bound, .. }, start: since, .. } in all {
+            let (unit, start, error) = (unit.ucum(), start(*since), bound.text());
+            let _ = writeln!(self.text, "| `{name}` | `{unit}` | {help} | {start} | {error} |");
         }
     }
 
     fn series<D>(&mut self, series: &Series<D>) {
-        let Family { name, unit, instrument, help, level } = series.family;
+        let Family { name, unit, instrument, help, bound, level } = series.family;
         let _ = writeln!(
             self.text,
-            "\n### {name}\n\n{}\n\n{}, unit `{}`, {}.\nStart: {}.",
+            "\n### {name}\n\n{}\n\n{}, unit `{}`, {}.\nStart: {}.\n{}",
             wrapped(help),
             title(instrument),
             unit.ucum(),
             at_level(level),
             start(series.start),
+            wrapped(&format!("Error: {}.", bound.text())),
         );
         for dimension in series.attributes {
             let _ = writeln!(self.text, "\n| `{}` | what it stands for |\n|---|---|", dimension.key);

@@ -39,6 +39,7 @@ const LOSSES: &[Loss] = &[
     ("snapshots that a sink dropped", |stats| stats.snapshots_dropped),
     ("sinks that panicked", |stats| stats.sinks_failed),
     ("lines of the log that nobody read", |stats| stats.log_lines_dropped),
+    ("vCPUs whose numbers are not what the kernel says", |stats| stats.audit_mismatches),
     ("guests that exit too often to be told of in full", |stats| stats.vms_lowered),
 ];
 
@@ -144,13 +145,13 @@ impl<'a> Table<'a> {
     fn write(&self, text: &mut String) {
         self.write_heading(text);
         for row in &self.rows {
-            let id = row.vm.origin.number().unwrap_or(0);
+            let id = row.vm.origin.number();
             self.write_row(text, &row.name, id, &row.vm.vcpus.len().to_string(), row.rates.as_ref());
             let _ = writeln!(text, "  {}", worst_occupant(row.vm).unwrap_or_else(dash));
             if self.vcpus {
                 for vcpu in &row.vm.vcpus {
                     let rates = Rates::of_vcpu(vcpu);
-                    self.write_row(text, &vcpu_name(vcpu), vcpu.tid.unwrap_or(0), "", rates.as_ref());
+                    self.write_row(text, &vcpu_name(vcpu), vcpu.tid, "", rates.as_ref());
                     text.push('\n');
                 }
             }
@@ -174,7 +175,8 @@ impl<'a> Table<'a> {
         );
     }
 
-    fn write_row(&self, text: &mut String, name: &str, id: u32, vcpus: &str, rates: Option<&Rates>) {
+    fn write_row(&self, text: &mut String, name: &str, id: Option<u32>, vcpus: &str, rates: Option<&Rates>) {
+        let id = id.map_or_else(dash, |id| id.to_string());
         // Padding by hand: the formatter counts characters, a terminal columns.
         let padding = self.name_columns.saturating_sub(terminal::columns_of(name));
         let _ = write!(text, "{name}{:padding$} {id:>8} {vcpus:>5}", "");

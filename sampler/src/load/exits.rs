@@ -5,7 +5,7 @@ use std::fs;
 use aya::Ebpf;
 use sampler_ebpf::abi::{ExitOffsets, ExitRow, SVM_EXITS, VMX_EXITS};
 
-use super::{LoadError, section};
+use super::{LoadError, section, types::Types};
 use crate::kernel::btf::{Btf, BtfError};
 
 /// The variable of the programs.
@@ -86,12 +86,12 @@ pub(super) struct Published {
 }
 
 /// Where reasons are. A kernel that does not publish the types of its modules may pass them instead.
-fn find(btf: &Btf) -> Result<(Option<Processor>, ExitOffsets), BtfError> {
+fn find(types: &Types) -> Result<(Option<Processor>, ExitOffsets), BtfError> {
     let mut offsets = ExitOffsets::UNSET;
     let processor = Processor::of(&fs::read_to_string(CPUINFO).unwrap_or_default());
     if let Some(processor) = processor {
-        let with_module = btf.with_module(processor.module())?;
-        if let Err(error) = processor.add_offsets(with_module.as_ref().unwrap_or(btf), &mut offsets) {
+        let with_module = types.with_module(processor.module())?;
+        if let Err(error) = processor.add_offsets(with_module.as_ref().unwrap_or(types.all()), &mut offsets) {
             tracing::debug!(%error, "where this kernel keeps the reasons of exits is not known");
         }
     }
@@ -99,13 +99,13 @@ fn find(btf: &Btf) -> Result<(Option<Processor>, ExitOffsets), BtfError> {
 }
 
 /// Whether reasons can be found without being passed.
-pub(super) fn are_published(btf: &Btf) -> Result<bool, BtfError> {
-    Ok(find(btf)?.1 != ExitOffsets::UNSET)
+pub(super) fn are_published(types: &Types) -> Result<bool, BtfError> {
+    Ok(find(types)?.1 != ExitOffsets::UNSET)
 }
 
 /// Tells the programs where reasons are.
-pub(super) fn publish(ebpf: &mut Ebpf, btf: &Btf) -> Result<Published, LoadError> {
-    let (processor, offsets) = find(btf)?;
+pub(super) fn publish(ebpf: &mut Ebpf, types: &Types) -> Result<Published, LoadError> {
+    let (processor, offsets) = find(types)?;
     let ExitOffsets { vmx_reason, svm_vmcb, svm_code, _pad } = offsets;
     section::publish(ebpf, SECTION, &[vmx_reason, svm_vmcb, svm_code, _pad])?;
     Ok(Published { processor, reasons: offsets != ExitOffsets::UNSET })

@@ -112,6 +112,14 @@ pub const HOOKS: &[Hook] = &[
         needed: true,
         shape: |_| Ok(()),
     },
+    Hook {
+        name: "descriptor look",
+        gives: "guests that do not run, and the end of those whose threads live on",
+        ways: &[Attach::Iterator { program: "list_vcpus", over: "task_file" }],
+        when: When::Start,
+        needed: false,
+        shape: |_| Ok(()),
+    },
     kvm_hook(
         "kvm_entry",
         "the guest's own time",

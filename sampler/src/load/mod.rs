@@ -7,11 +7,10 @@ mod exits;
 mod hooks;
 mod offsets;
 mod section;
-
-use std::path::Path;
+mod types;
 
 use aya::{Ebpf, EbpfLoader};
-use sampler_ebpf::abi::{CHECKPOINTS, MAX_CPUS, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
+use sampler_ebpf::abi::{ABSENT, CHECKPOINTS, MAX_CPUS, Member, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
 
 use attach::KernelTypes;
 pub use attach::{Attached, Probe, WayProbe};
@@ -23,8 +22,9 @@ pub use hooks::{Attach, HOOKS, Hook, KVM_EXIT, MAY_BE_PREEMPTED, TracepointError
 pub use offsets::{ShapeError, resolve};
 pub use section::SectionError;
 pub(crate) use section::publish;
+use types::Types;
 
-use crate::kernel::btf::{Btf, BtfError, VMLINUX};
+use crate::kernel::ring::RingLock;
 
 /// The programs, built with this binary.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
@@ -40,6 +40,15 @@ pub struct Options {
     pub possible_cpus: u32,
 }
 
+/// Who reports births and deaths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporting {
+    /// The scheduler's hooks and walks; walks alone where the kernel's types do not let the hooks.
+    Allowed,
+    /// Walks alone, on every kernel.
+    WalksAlone,
+}
+
 /// Programs at work: dropping it detaches them.
 pub struct Loaded {
     /// The object with its maps and programs.
@@ -52,6 +61,8 @@ pub struct Loaded {
     pub processor: Option<Processor>,
     /// Where the members are that the programs read.
     pub offsets: Offsets,
+    /// Whether the scheduler's hooks report births and deaths; where not, walks alone do.
+    pub switches_report: bool,
 }
 
 impl Loaded {
@@ -60,12 +71,12 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses one that the others are no use without; none is attached then.
     pub fn attach_to_kvm(&mut self) -> Result<(), LoadError> {
-        let btf = Btf::read(Path::new(VMLINUX))?;
-        let published = exits::publish(&mut self.ebpf, &btf)?;
+        let types = Types::running()?;
+        let published = exits::publish(&mut self.ebpf, &types)?;
         self.processor = published.processor;
-        let (btf, types) = (with_kvm(btf)?, KernelTypes::default());
+        let (btf, kernel_types) = (types.all(), KernelTypes::default());
         self.attached_to_kvm =
-            attach::attach_all(&mut self.ebpf, &btf, &types, (HOOKS, When::Guests), |hook| hook.ways)?;
+            attach::attach_all(&mut self.ebpf, btf, &kernel_types, (HOOKS, When::Guests), |hook| hook.ways)?;
         let reads = |attached: &Attached| attached.way.program() == READS_REASONS;
         if !published.reasons && self.attached_to_kvm.iter().any(reads) {
             tracing::warn!(
@@ -100,7 +111,16 @@ impl Loaded {
 /// # Errors
 /// Names the kernel member, the map or the hook that stood in the way.
 pub fn load(options: Options) -> Result<Loaded, LoadError> {
-    load_by(options, |hook| hook.ways)
+    load_by(options, Reporting::Allowed, |hook| hook.ways)
+}
+
+/// As [`load`], but no scheduler's hook tells of births and deaths: what a kernel gets whose ring has a lock
+/// that sleeps.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_reported_by_walks(options: Options) -> Result<Loaded, LoadError> {
+    load_by(options, Reporting::WalksAlone, |hook| hook.ways)
 }
 
 /// As [`load`], but attaches each hook by the last of its ways alone: what a kernel gets that refuses all
@@ -109,11 +129,11 @@ pub fn load(options: Options) -> Result<Loaded, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_fallback(options: Options) -> Result<Loaded, LoadError> {
-    load_by(options, |hook| &hook.ways[hook.ways.len().saturating_sub(1)..])
+    load_by(options, Reporting::Allowed, |hook| &hook.ways[hook.ways.len().saturating_sub(1)..])
 }
 
-fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
-    load_hooks(OBJECT, HOOKS, options, ways)
+fn load_by(options: Options, reporting: Reporting, ways: attach::Ways) -> Result<Loaded, LoadError> {
+    load_hooks(OBJECT, HOOKS, (options, reporting), ways)
 }
 
 /// As [`load`], of another object with the same maps, by hooks of its own: what benchmarks compare with.
@@ -121,21 +141,27 @@ fn load_by(options: Options, ways: attach::Ways) -> Result<Loaded, LoadError> {
 /// # Errors
 /// As [`load`].
 pub fn load_others(object: &[u8], hooks: &'static [Hook], options: Options) -> Result<Loaded, LoadError> {
-    load_hooks(object, hooks, options, |hook| hook.ways)
+    load_hooks(object, hooks, (options, Reporting::Allowed), |hook| hook.ways)
 }
 
 fn load_hooks(
     object: &[u8],
     hooks: &'static [Hook],
-    options: Options,
+    (options, reporting): (Options, Reporting),
     ways: attach::Ways,
 ) -> Result<Loaded, LoadError> {
-    let btf = Btf::read(Path::new(VMLINUX))?;
-    let offsets = resolve(&btf)?;
-    let mut ebpf = load_object(object, offsets, options)?;
-    let types = KernelTypes::default();
-    let attached = attach::attach_all(&mut ebpf, &btf, &types, (hooks, When::Start), ways)?;
-    Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets })
+    let target = Target { reporting, ..Target::RUNNING };
+    let Prepared { types, constants, mut ebpf } = prepare(object, options, target)?;
+    let kernel_types = KernelTypes::default();
+    let attached = attach::attach_all(&mut ebpf, types.all(), &kernel_types, (hooks, When::Start), ways)?;
+    let Constants { offsets, switches_report, obstacle } = constants;
+    if let Some(obstacle) = obstacle {
+        tracing::warn!(
+            "births and deaths of vCPUs are found by the walk of each snapshot alone: {obstacle}; no scheduler's \
+             hook may take it; ends show two snapshots late"
+        );
+    }
+    Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets, switches_report })
 }
 
 /// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached
@@ -144,19 +170,18 @@ fn load_hooks(
 /// # Errors
 /// When not even the maps can be made.
 pub fn probe(options: Options) -> Result<Vec<Probe>, LoadError> {
-    let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(OBJECT, resolve(&btf)?, options)?;
-    let types = KernelTypes::default();
-    Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, &btf, &types)).collect())
+    let Prepared { types, mut ebpf, .. } = prepare(OBJECT, options, Target::RUNNING)?;
+    let kernel_types = KernelTypes::default();
+    Ok(HOOKS.iter().map(|hook| attach::probe(&mut ebpf, hook, types.all(), &kernel_types)).collect())
 }
 
-/// Whether a hook that can be attached in this way tells why guests exit: the kernel passes the reason, or
+/// Whether a hook that can be attached in this way has the reasons of exits: the kernel passes the reason, or
 /// publishes where the processor's module of KVM keeps it, which takes that module to be loaded.
 ///
 /// # Errors
 /// When the kernel's types cannot be read.
-pub fn tells_reasons(way: Attach) -> Result<bool, LoadError> {
-    Ok(way.program() != READS_REASONS || exits::are_published(&Btf::read(Path::new(VMLINUX))?)?)
+pub fn has_exit_reasons(way: Attach) -> Result<bool, LoadError> {
+    Ok(way.program() != READS_REASONS || exits::are_published(&Types::running()?)?)
 }
 
 /// What the kernel says of every program in the object.
@@ -168,37 +193,88 @@ pub struct ProgramReport {
     pub unused: Vec<String>,
 }
 
+/// A member that a kernel may lack, and structure and path of one of the same type that stands in for it.
+pub type StandIn = (Member, &'static str, &'static str);
+
+/// What programs are loaded for: the running kernel, or one that would differ from it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Who reports births and deaths.
+    pub reporting: Reporting,
+    /// What the other kernel has: the verifier follows ways then that it never follows on this one.
+    pub stand_ins: &'static [StandIn],
+}
+
+impl Target {
+    /// The running kernel.
+    pub const RUNNING: Self = Self { reporting: Reporting::Allowed, stand_ins: &[] };
+}
+
 /// Loads every program of an object and attaches it alone, also where a better way was taken already: a
 /// kernel that takes only the last way of a hook must get it. Everything is detached again. The product's are
 /// [`OBJECT`] and [`HOOKS`].
 ///
 /// # Errors
-/// When not even the maps can be made.
+/// When not even the maps can be made, or when what stands in is missing itself.
 pub fn probe_programs(
     object: &[u8],
     hooks: &'static [Hook],
-    options: Options,
+    (options, target): (Options, Target),
 ) -> Result<ProgramReport, LoadError> {
-    let btf = with_kvm(Btf::read(Path::new(VMLINUX))?)?;
-    let mut ebpf = load_object(object, resolve(&btf)?, options)?;
-    let types = KernelTypes::default();
+    let Prepared { types, mut ebpf, .. } = prepare(object, options, target)?;
+    let kernel_types = KernelTypes::default();
     let all = hooks.iter().flat_map(|hook| hook.ways.iter().map(|way| (hook.name, *way)));
-    let ways: Vec<_> = all.map(|(hook, way)| attach::probe_way(&mut ebpf, hook, way, &btf, &types)).collect();
+    let mut probe = |hook, way| attach::probe_way(&mut ebpf, hook, way, types.all(), &kernel_types);
+    let ways: Vec<_> = all.map(|(hook, way)| probe(hook, way)).collect();
     let is_unused = |name: &String| !ways.iter().any(|probe| probe.way.program() == name);
     let unused = ebpf.programs().map(|(name, _)| name.to_owned()).filter(is_unused).collect();
     Ok(ProgramReport { ways, unused })
 }
 
-/// The kernel's types with those of KVM's module, where that is loaded and publishes them.
-fn with_kvm(vmlinux: Btf) -> Result<Btf, BtfError> {
-    Ok(vmlinux.with_module("kvm")?.unwrap_or(vmlinux))
+/// An object that knows the running kernel, with nothing attached.
+struct Prepared {
+    types: Types,
+    constants: Constants,
+    ebpf: Ebpf,
 }
 
-fn load_object(object: &[u8], offsets: Offsets, options: Options) -> Result<Ebpf, LoadError> {
+/// The one way to it, for the sampler's start and for all that says beforehand how that would go.
+fn prepare(object: &[u8], options: Options, target: Target) -> Result<Prepared, LoadError> {
+    let types = Types::running()?;
+    let constants = Constants::of(&types, target)?;
+    let ebpf = load_object(object, &constants, options)?;
+    Ok(Prepared { types, constants, ebpf })
+}
+
+/// What the programs are given that never changes: the verifier knows it.
+struct Constants {
+    offsets: Offsets,
+    switches_report: bool,
+    /// Why the kernel's types do not let the scheduler's hooks report births and deaths.
+    obstacle: Option<String>,
+}
+
+impl Constants {
+    fn of(types: &Types, target: Target) -> Result<Self, LoadError> {
+        let obstacle = RingLock::of(types.all()).obstacle();
+        let switches_report = obstacle.is_none() && target.reporting == Reporting::Allowed;
+        let mut offsets = types.offsets()?;
+        for (member, container, path) in target.stand_ins {
+            let at = &mut offsets.at[*member as usize];
+            if *at == ABSENT {
+                *at = types.all().field(container, path)?.offset;
+            }
+        }
+        Ok(Self { offsets, switches_report, obstacle })
+    }
+}
+
+fn load_object(object: &[u8], constants: &Constants, options: Options) -> Result<Ebpf, LoadError> {
     let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);
     let cpus = options.possible_cpus.clamp(1, MAX_CPUS);
     Ok(EbpfLoader::new()
-        .override_global("OFFSETS", &offsets.at[..], true)
+        .override_global("OFFSETS", &constants.offsets.at[..], true)
+        .override_global("SWITCHES_REPORT", &u32::from(constants.switches_report), true)
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .map_max_entries("PIDS", pid_blocks)
         .map_max_entries("VMMS", options.pid_max.div_ceil(VMMS_PER_WORD).max(1))

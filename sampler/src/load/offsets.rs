@@ -8,6 +8,11 @@ use crate::kernel::btf::{Btf, BtfError};
 const TOGETHER: &[(Member, &[Member])] = &[
     (Member::CfsRqThrottledSelfTime, &[Member::CfsRqThrottledSelf]),
     (
+        Member::RqCore,
+        &[Member::RqForcedIdle, Member::RqForcedIdles, Member::CfsRqForcedIdles, Member::RqRunnable],
+    ),
+    (Member::TaskDlRuntime, &[Member::TaskDlNext, Member::TaskDlDeadline, Member::TaskDlPeriod]),
+    (
         Member::CfsRqThrottledPeltTime,
         &[
             Member::CfsRqThrottledPelt,
@@ -38,6 +43,12 @@ pub enum ShapeError {
         /// Sizes in kernels that are understood.
         known: &'static [u32],
     },
+    /// Neither the kernel nor a module that is loaded publishes the type of a vCPU.
+    #[error(
+        "neither this kernel nor its module kvm publishes struct kvm_vcpu; load kvm_amd or kvm_intel before hvsampler starts, of \
+         a kernel with CONFIG_DEBUG_INFO_BTF_MODULES=y"
+    )]
+    NoVcpu,
     /// Neither name of the thread's state exists.
     #[error(
         "this kernel's layout is not understood: struct task_struct has neither __state nor state; hvsampler refuses to guess"

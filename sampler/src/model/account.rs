@@ -57,6 +57,8 @@ pub struct Account {
     last: Reading,
     /// Held where the kernel's counts fall.
     totals: Totals,
+    /// Where they are held, by the readings alone; 0 of what is not held.
+    held: Totals,
     on_cpu: OnCpu,
     /// Run delay since the thread is followed: steal, and the time throttled.
     delay_ns: u64,
@@ -87,6 +89,7 @@ impl Account {
         Self {
             last: first,
             totals: Totals { run_ns: first.run_ns(), run_delay_ns: first.delay_ns() },
+            held: Totals::default(),
             on_cpu: OnCpu::follow(&first.modes),
             delay_ns: 0,
             throttled_ns: first.throttled_ns.map(|_| 0),
@@ -135,6 +138,13 @@ impl Account {
         self.totals
     }
 
+    /// What was estimated of each total before an estimate fell, until a reading has come to as much: the
+    /// totals are held there. 0 of what is not held.
+    #[must_use]
+    pub const fn held(&self) -> Totals {
+        self.held
+    }
+
     /// Whether the thread is followed from its creation on.
     #[must_use]
     pub const fn is_from_creation(&self) -> bool {
@@ -161,6 +171,10 @@ impl Account {
     pub fn advance(&mut self, reading: Reading) -> (Interval, Faults) {
         let mut faults = Faults::default();
         let wall_ns = reading.sched_ns.saturating_sub(self.last.sched_ns);
+        self.held = Totals {
+            run_ns: held(self.held.run_ns, self.last.run_ns(), reading.run_ns()),
+            run_delay_ns: held(self.held.run_delay_ns, self.last.delay_ns(), reading.delay_ns()),
+        };
         let mut grow = |now: u64, before: &mut u64| {
             faults.regression |= now + TOLERANCE_NS < *before;
             let added = now.saturating_sub(*before);
@@ -197,8 +211,8 @@ impl Account {
         }
         let monotonic_ns = reading.monotonic_ns.saturating_sub(self.last.monotonic_ns);
         let clocks = Clocks { sched_ns: wall_ns, monotonic_ns };
-        let too_much_told = self.on_cpu.advance(&reading.modes, run_ns, clocks);
-        faults.negative_remainder = owes_more || measured_ns > asleep_ns + TOLERANCE_NS || too_much_told;
+        let too_much_measured = self.on_cpu.advance(&reading.modes, run_ns, clocks);
+        faults.negative_remainder = owes_more || measured_ns > asleep_ns + TOLERANCE_NS || too_much_measured;
         let counters = std::array::from_fn(|n| {
             faults.regression |= reading.counters[n] < self.last.counters[n];
             reading.counters[n].saturating_sub(self.last.counters[n])
@@ -210,6 +224,12 @@ impl Account {
         self.on_cpu.write_step(&mut states);
         (Interval { wall_ns, run_ns, run_delay_ns, counters, states, kvm: None }, faults)
     }
+}
+
+/// Where a total is held after a reading that follows another; 0 where it is not.
+fn held(held_ns: u64, last_ns: u64, now_ns: u64) -> u64 {
+    let highest_ns = if now_ns < last_ns { held_ns.max(last_ns) } else { held_ns };
+    if now_ns < highest_ns { highest_ns } else { 0 }
 }
 
 fn off_cpu(delay_ns: u64, throttled_ns: Option<u64>, halted_ns: u64, blocked_ns: u64) -> StateTimes {
@@ -320,11 +340,26 @@ mod tests {
     }
 
     #[test]
-    fn a_count_that_falls_is_held_and_told() {
+    fn a_count_that_falls_is_held_and_counted() {
         let mut account = Account::follow(reading(0, 900_000, 0, 0, 0));
         let (interval, faults) = account.advance(reading(1_000_000, 100_000, 0, 0, 0));
         assert!(faults.regression);
         assert_eq!(interval.run_ns, 0);
+    }
+
+    #[test]
+    fn totals_are_held_until_the_kernel_has_counted_as_much() {
+        let mut account = Account::follow(reading(0, 1_000_000, 5_000_000, 400, 0));
+        let mut step = |sched_ns, run_ns, running_ns, delay_ns| {
+            account.advance(reading(sched_ns, run_ns, running_ns, delay_ns, 0));
+            (account.held(), account.totals().run_ns)
+        };
+        let held = |run_ns, run_delay_ns| Totals { run_ns, run_delay_ns };
+        assert_eq!(step(1_000_000, 1_000_000, 3_000_000, 400), (held(6_000_000, 0), 6_000_000));
+        assert_eq!(step(2_000_000, 5_900_000, 0, 400), (held(6_000_000, 0), 6_000_000), "not as much yet");
+        assert_eq!(step(3_000_000, 5_800_000, 0, 300), (held(6_000_000, 400), 6_000_000), "it falls again");
+        assert_eq!(step(4_000_000, 6_000_000, 0, 401), (held(0, 0), 6_000_000));
+        assert_eq!(step(5_000_000, 6_000_001, 0, 401), (held(0, 0), 6_000_001));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub const OCCUPANT_KINDS: &[Label] = &[
     Label { key: "kernel", help: "A kernel thread, or the kernel between a wake-up and the switch." },
     Label { key: "irq", help: "A kernel thread that handles interrupts." },
     Label { key: "quota", help: "A CPU quota that had run out." },
+    Label { key: "forced-idle", help: "Nobody: core scheduling kept the CPU idle." },
     Label { key: "unattributed", help: "Who had the CPU was not seen." },
 ];
 
@@ -35,14 +36,24 @@ pub enum OccupantKind {
     Irq,
     /// A CPU quota that had run out, of the thread's control group or of one above.
     Quota,
+    /// Nobody: core scheduling kept the CPU idle, because of what its core's other CPUs ran.
+    ForcedIdle,
     /// Nobody saw who.
     Unattributed,
 }
 
 impl OccupantKind {
     /// All kinds, in the order in which they are exported.
-    pub const ALL: [Self; OCCUPANT_KINDS.len()] =
-        [Self::Vm, Self::Helper, Self::Host, Self::Kernel, Self::Irq, Self::Quota, Self::Unattributed];
+    pub const ALL: [Self; OCCUPANT_KINDS.len()] = [
+        Self::Vm,
+        Self::Helper,
+        Self::Host,
+        Self::Kernel,
+        Self::Irq,
+        Self::Quota,
+        Self::ForcedIdle,
+        Self::Unattributed,
+    ];
 
     /// Name in every format.
     #[must_use]
@@ -80,6 +91,14 @@ pub struct Attributed {
     pub kinds: [u64; OccupantKind::ALL.len()],
     /// The VMs that are told apart, by their identity in exported series.
     pub vms: Vec<AttributedVm>,
+}
+
+impl Attributed {
+    /// By kind, ns. Not every host has core scheduling: that kind is absent until it was seen.
+    pub fn iter(&self) -> impl Iterator<Item = (OccupantKind, u64)> {
+        let all = OccupantKind::ALL.into_iter().zip(self.kinds);
+        all.filter(|(kind, ns)| *kind != OccupantKind::ForcedIdle || *ns != 0)
+    }
 }
 
 /// What one VM took of another's time.

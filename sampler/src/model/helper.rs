@@ -59,8 +59,6 @@ pub struct HelperSum {
     pub threads: u32,
     /// Cumulative since the VM was seen, those that ended included; what goes on is in it.
     pub total: HelperTimes,
-    /// What the interval added; absent in the first snapshot that has the VM.
-    pub interval: Option<HelperTimes>,
 }
 
 /// A VM's helper threads by kind. A kind of which the VM has had no thread is absent, never zero.

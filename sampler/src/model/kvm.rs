@@ -26,8 +26,6 @@ pub struct KvmVcpu {
     pub counts: Option<KvmCounts>,
     /// Why it left the guest since it is followed.
     pub exits: Arc<Exits>,
-    /// The same of the interval alone; absent where there is no interval.
-    pub exits_added: Option<Arc<Exits>>,
 }
 
 /// KVM's counts, by [`KvmStat`]. One that this kernel does not keep is absent, never zero.
@@ -82,6 +80,14 @@ impl KvmCounts {
         Self::of(self.kept & earlier.kept, |n| self.counts[n].saturating_sub(earlier.counts[n]))
     }
 
+    /// Whether these are counts that began again at zero after others: none is higher, and more than one
+    /// fell. An administrator may clear a single one.
+    #[must_use]
+    pub fn began_again_after(&self, others: &Self) -> bool {
+        let all = || (0..KVM_STATS.len()).map(|n| (self.at(n), others.at(n)));
+        all().all(|(now, before)| now <= before) && all().filter(|(now, before)| now < before).count() > 1
+    }
+
     fn of(kept: u32, count: impl Fn(usize) -> u64) -> Self {
         let counts = std::array::from_fn(|n| if kept >> n & 1 == 0 { 0 } else { count(n) });
         Self { counts, kept }
@@ -103,5 +109,10 @@ mod tests {
         assert_eq!(added.iter().count(), KVM_STATS.len() - 1);
         let sum = KvmCounts::default().plus(&added).plus(&added);
         assert_eq!((sum.get(KvmStat::Exits), sum.get(KvmStat::NestedRuns)), (Some(4), None));
+        assert!(before.began_again_after(&after) && !before.began_again_after(&before));
+        assert!(!after.began_again_after(&before));
+        let mut one = [5; KVM_STATS.len()];
+        one[KvmStat::Exits as usize] = 0;
+        assert!(!KvmCounts::new(one, &kept).began_again_after(&after), "it was cleared");
     }
 }

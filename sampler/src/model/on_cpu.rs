@@ -153,10 +153,10 @@ impl OnCpu {
         let fit = |ns: u64| if is_too_much { share(ns, run_ns, observed_ns) } else { ns };
         let [guest, vmm, kernel] = [guest, vmm, kernel].map(fit);
         let mut left = run_ns;
-        let mut take = |told: u64| {
-            let part = told.min(left);
+        let mut take = |measured: u64| {
+            let part = measured.min(left);
             left -= part;
-            (part, told - part)
+            (part, measured - part)
         };
         let poll = now.poll_ns.zip(last.poll_ns).map_or(0, |(now, last)| added(now, last));
         let mut step = Parts::default();
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    fn told(guest_ns: u64, kernel_ns: u64, vmm_ns: u64, poll_ns: u64) -> ModeTimes {
+    fn measured(guest_ns: u64, kernel_ns: u64, vmm_ns: u64, poll_ns: u64) -> ModeTimes {
         ModeTimes {
             guest_ns,
             kernel_ns,
@@ -257,9 +257,9 @@ mod tests {
         let second = 1_000_000_000;
         for slewed in [second * 9 / 10, second - 5_000, second, second + 5_000, second * 11 / 10] {
             let clocks = Clocks { sched_ns: second, monotonic_ns: slewed };
-            let mut account = OnCpu::follow(&told(0, 0, 0, 0));
+            let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
             let [guest, vmm] = [slewed / 10 * 3, slewed / 10 * 6];
-            assert!(!account.advance(&told(guest, slewed - guest - vmm, vmm, 0), second, clocks));
+            assert!(!account.advance(&measured(guest, slewed - guest - vmm, vmm, 0), second, clocks));
             let [guest, kernel, vmm, ..] = step(&account).map(|ns| ns.unwrap_or(0));
             for (ns, expected) in [(guest, 300_000_000), (kernel, 100_000_000), (vmm, 600_000_000_u64)] {
                 assert!(ns.abs_diff(expected) < 100, "{ns} of a second of {slewed} ns");
@@ -278,8 +278,8 @@ mod tests {
 
     #[test]
     fn the_kernel_s_part_is_what_is_left() {
-        let mut account = OnCpu::follow(&told(0, 0, 0, 70));
-        assert!(!advance(&mut account, &told(600, 250, 100, 90), 1_000));
+        let mut account = OnCpu::follow(&measured(0, 0, 0, 70));
+        assert!(!advance(&mut account, &measured(600, 250, 100, 90), 1_000));
         assert_eq!(step(&account), [Some(600), Some(280), Some(100), Some(20), None]);
     }
 
@@ -290,7 +290,7 @@ mod tests {
             OnCpu::follow(first).write_total(&mut times);
             [State::Guest, State::Kernel, State::Vmm, State::Poll, State::Run].map(|state| times.get(state))
         };
-        assert_eq!(total(&told(600, 250, 100, 90)), [Some(0), Some(0), Some(0), Some(0), None]);
+        assert_eq!(total(&measured(600, 250, 100, 90)), [Some(0), Some(0), Some(0), Some(0), None]);
         assert_eq!(total(&ModeTimes::default()), [None, None, None, None, Some(0)]);
     }
 
@@ -303,8 +303,10 @@ mod tests {
 
     #[test]
     fn without_entries_the_guest_s_time_and_the_kernel_s_are_one() {
-        let unentered =
-            |kernel_ns, vmm_ns, poll_ns| ModeTimes { unentered: true, ..told(0, kernel_ns, vmm_ns, poll_ns) };
+        let unentered = |kernel_ns, vmm_ns, poll_ns| ModeTimes {
+            unentered: true,
+            ..measured(0, kernel_ns, vmm_ns, poll_ns)
+        };
         let mut account = OnCpu::follow(&unentered(20, 0, 0));
         advance(&mut account, &unentered(820, 100, 30), 1_000);
         assert_eq!(step(&account), [None, None, Some(100), Some(30), Some(870)]);
@@ -312,8 +314,8 @@ mod tests {
         account.write_total(&mut total);
         assert_eq!((total.get(State::Guest), total.get(State::Run)), (None, Some(870)));
         // Until it showed that entries are missing both were taken for the kernel's.
-        let mut early = OnCpu::follow(&told(0, 5, 0, 0));
-        advance(&mut early, &told(0, 65, 40, 0), 100);
+        let mut early = OnCpu::follow(&measured(0, 5, 0, 0));
+        advance(&mut early, &measured(0, 65, 40, 0), 100);
         advance(&mut early, &unentered(900, 100, 0), 1_000);
         let mut total = StateTimes::default();
         early.write_total(&mut total);
@@ -321,19 +323,19 @@ mod tests {
         assert_eq!([of(State::Guest), of(State::Kernel), of(State::Run)], [None, None, Some(60 + 940)]);
         assert_eq!((of(State::Vmm), total.sum()), (Some(100), 1_100));
         // From the first entry on both are known.
-        advance(&mut account, &told(700, 1_020, 200, 30), 1_000);
+        advance(&mut account, &measured(700, 1_020, 200, 30), 1_000);
         assert_eq!(step(&account), [Some(700), Some(200), Some(100), Some(0), None]);
     }
 
     #[test]
     fn around_a_gap_only_what_was_told_is_told_apart() {
-        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
-        let after = ModeTimes { gaps: 1, observed: false, ..told(300, 100, 50, 30) };
+        let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
+        let after = ModeTimes { gaps: 1, observed: false, ..measured(300, 100, 50, 30) };
         advance(&mut account, &after, 1_000);
         assert_eq!(step(&account), [Some(300), Some(100), Some(50), Some(0), Some(550)]);
         advance(&mut account, &after, 1_000);
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
-        advance(&mut account, &told(400, 100, 50, 30), 1_000);
+        advance(&mut account, &measured(400, 100, 50, 30), 1_000);
         assert_eq!(
             step(&account),
             [Some(100), Some(0), Some(0), Some(0), Some(900)],
@@ -343,34 +345,34 @@ mod tests {
 
     #[test]
     fn what_is_told_early_is_shown_later_and_polls_that_were_preempted_are_told() {
-        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
-        assert!(!advance(&mut account, &told(1_010, 0, 0, 0), 1_000));
-        assert!(!advance(&mut account, &told(1_510, 0, 0, 0), 1_000));
+        let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
+        assert!(!advance(&mut account, &measured(1_010, 0, 0, 0), 1_000));
+        assert!(!advance(&mut account, &measured(1_510, 0, 0, 0), 1_000));
         assert_eq!(step(&account), [Some(510), Some(490), Some(0), Some(0), None]);
-        assert!(advance(&mut account, &told(1_510, 0, 0, 5_000_000), 1_000_000));
-        assert!(!advance(&mut account, &told(1_510, 0, 0, 5_000_000), 1_000_000));
+        assert!(advance(&mut account, &measured(1_510, 0, 0, 5_000_000), 1_000_000));
+        assert!(!advance(&mut account, &measured(1_510, 0, 0, 5_000_000), 1_000_000));
         assert_eq!(step(&account), [Some(0), Some(0), Some(0), Some(1_000_000), None]);
-        advance(&mut account, &told(1_510, 0, 0, 5_000_000), 1_000_000);
+        advance(&mut account, &measured(1_510, 0, 0, 5_000_000), 1_000_000);
         assert_eq!(step(&account), [Some(0), Some(1_000_000), Some(0), Some(0), None], "no more is owed");
     }
 
     #[test]
     fn of_what_could_not_be_read_nothing_is_told() {
-        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
-        advance(&mut account, &told(500, 0, 0, 0), 1_000);
-        advance(&mut account, &ModeTimes { torn: true, observed: false, ..told(500, 0, 0, 0) }, 1_000);
+        let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
+        advance(&mut account, &measured(500, 0, 0, 0), 1_000);
+        advance(&mut account, &ModeTimes { torn: true, observed: false, ..measured(500, 0, 0, 0) }, 1_000);
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
-        assert!(!advance(&mut account, &told(2_300, 0, 0, 0), 1_000));
+        assert!(!advance(&mut account, &measured(2_300, 0, 0, 0), 1_000));
         assert_eq!(step(&account), [None, None, None, None, Some(1_000)]);
-        advance(&mut account, &told(3_000, 0, 0, 0), 1_000);
+        advance(&mut account, &measured(3_000, 0, 0, 0), 1_000);
         assert_eq!(step(&account), [Some(700), Some(300), Some(0), Some(0), None]);
     }
 
     #[test]
     fn more_than_the_run_time_is_made_to_fit_and_told() {
-        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
+        let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         for second in 1..4 {
-            let now = told(second * 900_000_000, second * 50_000_000, second * 50_000_000, 0);
+            let now = measured(second * 900_000_000, second * 50_000_000, second * 50_000_000, 0);
             assert!(
                 advance(&mut account, &now, 800_000_000),
                 "a fifth of the time is denied to the host itself"
@@ -380,18 +382,18 @@ mod tests {
                 [Some(720_000_000), Some(40_000_000), Some(40_000_000), Some(0), None]
             );
         }
-        assert!(!advance(&mut account, &told(2_700_000_000, 450_000_000, 150_000_000, 0), 400_000_000));
+        assert!(!advance(&mut account, &measured(2_700_000_000, 450_000_000, 150_000_000, 0), 400_000_000));
         assert_eq!(step(&account), [Some(0), Some(400_000_000), Some(0), Some(0), None], "nothing is owed");
     }
 
     #[test]
     fn what_went_on_when_telling_ended_does_not_hide_what_comes_after() {
-        let mut account = OnCpu::follow(&told(0, 0, 0, 0));
-        advance(&mut account, &told(5_000_000, 0, 0, 0), 5_000_000);
+        let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
+        advance(&mut account, &measured(5_000_000, 0, 0, 0), 5_000_000);
         // It was in the guest then, and that was never written down.
-        advance(&mut account, &ModeTimes { observed: false, gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
-        advance(&mut account, &ModeTimes { gaps: 1, ..told(0, 0, 0, 0) }, 1_000_000);
-        advance(&mut account, &ModeTimes { gaps: 1, ..told(900_000, 0, 0, 0) }, 1_000_000);
+        advance(&mut account, &ModeTimes { observed: false, gaps: 1, ..measured(0, 0, 0, 0) }, 1_000_000);
+        advance(&mut account, &ModeTimes { gaps: 1, ..measured(0, 0, 0, 0) }, 1_000_000);
+        advance(&mut account, &ModeTimes { gaps: 1, ..measured(900_000, 0, 0, 0) }, 1_000_000);
         assert_eq!(step(&account), [Some(900_000), Some(100_000), Some(0), Some(0), None]);
     }
 

@@ -37,6 +37,9 @@ pub struct Snapshot {
     pub at_unix_ns: u64,
     /// Time since the snapshot before, ns; 0 for the first.
     pub interval_ns: u64,
+    /// When its reading was begun, by `CLOCK_BOOTTIME` in ns: nothing in it is older, but for vCPUs without
+    /// an interval.
+    pub read_boottime_ns: u64,
     /// The host.
     pub host: Arc<Host>,
     /// The VMs that live, ordered by key.
@@ -143,15 +146,24 @@ pub struct Vcpu {
     pub tid: Option<u32>,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
-    /// When the thread was created, Unix time in ns: the start of the kernel's counts.
+    /// No thread has run it yet: there is nothing that the kernel would count of it.
+    pub unused: bool,
+    /// The start of the kernel's counts, Unix time in ns: when the thread was created, the first one of
+    /// several. Where that one had run another vCPU before, when it was first seen to run this one.
     pub start_unix_ns: u64,
     /// When all states were zero, Unix time in ns: the first reading, or the creation of a thread that was
     /// new then.
     pub followed_unix_ns: u64,
     /// The kernel's times since the thread's creation, with what goes on.
     pub totals: Totals,
+    /// Where totals are held because an estimate of what goes on has fallen, until the kernel has counted as
+    /// much; 0 of what is not held. As `totals`, without `others`.
+    pub held: Totals,
     /// The kernel's cumulative counts, by [`super::Counter`].
     pub counters: Counters,
+    /// By how much what the kernel counts of the thread is ahead of the counts here, by [`super::Counter`],
+    /// modulo 2^64. Zero unless the thread has run another vCPU, or this one was run by another thread.
+    pub others: Counters,
     /// CPU time that the kernel has not yet added to its count, ns; non-zero only while on a CPU.
     pub running_ns: u64,
     /// Length of the wait that is going on, which the kernel counts when it ends, ns.
@@ -224,7 +236,9 @@ pub struct Ended {
     pub tid: Option<u32>,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
-    /// When the thread was created, Unix time in ns.
+    /// No thread has run it.
+    pub unused: bool,
+    /// The start of the kernel's counts, Unix time in ns.
     pub start_unix_ns: u64,
     /// When all states were zero, Unix time in ns.
     pub followed_unix_ns: u64,
@@ -247,6 +261,7 @@ impl Ended {
             id: self.id,
             tid: self.tid,
             index: self.index,
+            unused: self.unused,
             start_unix_ns: self.start_unix_ns,
             followed_unix_ns: self.followed_unix_ns,
             seen_unix_ns: self.start_unix_ns,
@@ -277,8 +292,10 @@ pub enum SamplerKind {
 /// One of the [`SamplerStats`], for exporters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SamplerRow {
-    /// Name in every format.
+    /// Name in JSON.
     pub name: &'static str,
+    /// Name of its metric, where that is not the same.
+    pub dotted: Option<&'static str>,
     /// Unit in UCUM's words.
     pub unit: &'static str,
     /// One sentence for the documentation.
@@ -294,15 +311,16 @@ impl SamplerRow {
     /// exported in seconds, and no unit is in a name.
     #[must_use]
     pub fn metric(&self) -> (&'static str, &'static str) {
-        match self.name.strip_suffix("_ns") {
-            Some(time) => (time, "s"),
-            None => (self.name, self.unit),
+        match (self.dotted, self.name.strip_suffix("_ns")) {
+            (Some(name), _) => (name, self.unit),
+            (None, Some(time)) => (time, "s"),
+            (None, None) => (self.name, self.unit),
         }
     }
 }
 
 macro_rules! sampler_stats {
-    ($($(#[doc = $help:literal])+ $kind:ident $name:ident, $unit:literal;)*) => {
+    ($($(#[doc = $help:literal])+ $kind:ident $name:ident $(as $dotted:literal)?, $unit:literal;)*) => {
         /// What the sampler counts of itself since its start.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
         pub struct SamplerStats { $($(#[doc = $help])+ pub $name: u64,)* }
@@ -313,6 +331,7 @@ macro_rules! sampler_stats {
             pub fn rows(&self) -> Vec<SamplerRow> {
                 vec![$(SamplerRow {
                     name: stringify!($name),
+                    dotted: [$($dotted,)?].first().copied(),
                     unit: $unit,
                     help: concat!($($help),+).trim_ascii(),
                     kind: SamplerKind::$kind,
@@ -375,6 +394,13 @@ sampler_stats! {
     UpDown vms_lowered, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.
     Counter threads_replaced, "{thread}";
+    /// Times that a thread which runs a vCPU was seen to run another one.
+    Counter threads_turned, "{thread}";
+    /// Descriptors visited in search of vCPUs that do not run.
+    Counter looked_files, "{descriptor}";
+    /// Descriptors of vCPUs that a look found and had no room for: that a vCPU has ended while its thread
+    /// lives on is not known then.
+    Counter vcpu_files_dropped, "{descriptor}";
     /// Threads that a walk could not read because they switched at each attempt.
     Counter walk_torn, "{reading}";
     /// Helper threads that a walk found and had no room for.
@@ -400,4 +426,10 @@ sampler_stats! {
     Counter sinks_failed, "{sink}";
     /// Lines of the sampler's log that were dropped: nobody read those before, or they could not be written.
     Counter log_lines_dropped, "{line}";
+    /// vCPUs of which a snapshot's numbers were compared with what the kernel says by another way.
+    Counter audit_checks as "audit.checks", "{vcpu}";
+    /// Those of them of which a number was not what the kernel says. The log has both.
+    Counter audit_mismatches as "audit.mismatches", "{vcpu}";
+    /// vCPUs that were chosen for that and could not be compared: they ended, or the time was missed.
+    Counter audit_skips as "audit.skips", "{vcpu}";
 }

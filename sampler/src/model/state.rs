@@ -21,7 +21,7 @@ states! {
     Poll = "poll", "On a physical CPU, in the host's kernel, polling for a wake-up of the halted guest.";
     Run = "run", "On a physical CPU, not broken down: at level basic, or not observed.";
     Steal = "steal", "Runnable, waiting for a physical CPU that somebody else has.";
-    Throttled = "throttled", "Runnable, held back because a CPU quota of its control group, or of one above, has run out.";
+    Throttled = "throttled", "Runnable, held back because a CPU quota has run out: of its control group, of one above, or its own as a deadline thread.";
     Halted = "halted", "Asleep because the guest halted, or has not started this vCPU.";
     Blocked = "blocked", "Asleep anywhere else: in the VMM, for a page, paused.";
 }

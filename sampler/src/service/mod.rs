@@ -1,6 +1,7 @@
 //! The service: sampling on a thread of its own, export on tokio tasks, and the signals that steer both.
 
 mod announce;
+mod audited;
 mod exports;
 mod lines;
 pub mod logging;
@@ -24,6 +25,7 @@ use self::{
 };
 use crate::{
     agent::{self, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
+    audit::Audit,
     config::{Config, ConfigError},
     export::selfmetrics::SelfStats,
     kernel::{Root, host},
@@ -42,11 +44,13 @@ pub struct Start<R> {
 }
 
 /// What steers a service from outside.
-pub struct Steering<S, H> {
+pub struct Steering<S, H, A> {
     /// Over when the service is to end.
     pub shutdown: S,
     /// Over whenever the configuration is to be read again.
     pub hang_up: H,
+    /// Over whenever the log is to say what came of the audit.
+    pub ask: A,
 }
 
 /// What the service prints on standard output.
@@ -62,7 +66,8 @@ pub enum Output {
 }
 
 /// Samples KVM's guests and exports until `shutdown` is over; then takes a last snapshot and sends what
-/// waits, for the configured deadline at most. SIGHUP reads the configuration again.
+/// waits, for the configured deadline at most. SIGHUP reads the configuration again; SIGUSR1 asks for the
+/// audit's last hour.
 ///
 /// # Errors
 /// What keeps the programs or the first exporter from working. Later failures are logged and counted.
@@ -70,27 +75,32 @@ pub async fn run<R>(config: Config, start: Start<R>, shutdown: impl Future<Outpu
 where
     R: Fn() -> Result<Config, ConfigError>,
 {
-    let mut signals = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    let mut hang_ups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    let mut questions = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
     let hang_up = async move || {
-        signals.recv().await;
+        hang_ups.recv().await;
     };
-    run_with(config, start, Steering { shutdown, hang_up }, agent::open).await
+    let ask = async move || {
+        questions.recv().await;
+    };
+    run_with(config, start, Steering { shutdown, hang_up, ask }, agent::open).await
 }
 
 /// The same with any source.
 ///
 /// # Errors What keeps the source or the first exporter from working, and a panic of the sampling thread.
 /// Later failures are logged and counted.
-pub async fn run_with<R, S, H>(
+pub async fn run_with<R, S, H, A>(
     config: Config,
     start: Start<R>,
-    steering: Steering<S, H>,
+    steering: Steering<S, H, A>,
     open: impl FnOnce(&StartOptions) -> Result<Opened>,
 ) -> Result<()>
 where
     R: Fn() -> Result<Config, ConfigError>,
     S: Future<Output = ()>,
     H: AsyncFnMut(),
+    A: AsyncFnMut(),
 {
     let Start { reload, log, output, sinks } = start;
     let own = Own::default();
@@ -100,14 +110,21 @@ where
     let (printer, mut unwritten) = printer(output)?;
     let sinks = printer.into_iter().chain(sinks).collect();
     let unread = log.lines().dropped();
-    let sinks =
-        Sinks::new(with_standard_sinks(sinks, &own, &exports)?, own.sinks).beside_log(move || unread.count());
+    let audit = audited::begin(&config);
+    let sinks = with_standard_sinks(sinks, &own, &exports, &audit)?;
+    let sinks = Sinks::new(sinks, own.sinks).beside({
+        let audit = audit.clone();
+        move |stats| {
+            stats.log_lines_dropped = unread.count();
+            audit.report(stats);
+        }
+    });
     let delay = config.start_delay.draw(config.interval);
     say_what_begins(&config, delay, &exports, output);
     let sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;
     let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
-    let steering = Steering { shutdown: end, hang_up: steering.hang_up };
-    let config = steer(config, (reload, log), &sampling, &exports, steering).await;
+    let steering = Steering { shutdown: end, hang_up: steering.hang_up, ask: steering.ask };
+    let config = steer(config, (reload, log), &sampling, &exports, &audit, steering).await;
     let sampled = spawn_blocking(move || sampling.stop()).await.context("taking the last snapshot")?;
     let printed = async {
         if let Some(unwritten) = unwritten {
@@ -138,8 +155,10 @@ fn with_standard_sinks(
     others: Vec<Box<dyn Sink>>,
     own: &Own,
     exports: &Exports,
+    audit: &Audit,
 ) -> Result<Vec<Box<dyn Sink>>> {
-    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(own.clone()), Box::new(announce::start()?)];
+    let mut sinks: Vec<Box<dyn Sink>> =
+        vec![Box::new(own.clone()), Box::new(announce::start()?), Box::new(audited::start(audit)?)];
     sinks.extend(others);
     sinks.push(Box::new(ExportSink::from(exports.clone())));
     Ok(sinks)
@@ -183,31 +202,38 @@ async fn nobody_wants_it(unwritten: Option<&mut Unwritten>, exports: &Exports) {
     std::future::pending::<()>().await;
 }
 
-/// Waits for the end and reads the configuration again whenever it is asked to until then. Returns the
-/// configuration that held last.
-async fn steer<R, S, H>(
+/// Waits for the end, and reads the configuration again or says what came of the audit whenever it is asked
+/// to until then. Returns the configuration that held last.
+async fn steer<R, S, H, A>(
     mut config: Config,
     (reload, log): (R, LogControl),
     sampling: &Sampling,
     exports: &Exports,
-    steering: Steering<S, H>,
+    audit: &Audit,
+    steering: Steering<S, H, A>,
 ) -> Config
 where
     R: Fn() -> Result<Config, ConfigError>,
     S: Future<Output = ()>,
     H: AsyncFnMut(),
+    A: AsyncFnMut(),
 {
-    let Steering { shutdown, mut hang_up } = steering;
+    let Steering { shutdown, mut hang_up, mut ask } = steering;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => return config,
+            () = ask() => {
+                tracing::info!("{}", audit.last_hour());
+                continue;
+            }
             () = hang_up() => {}
         }
         match reload() {
             Ok(new) => {
                 sampling.reschedule(schedule(&new));
                 log.set(new.log.level);
+                audited::set(audit, &new);
                 if let Err(error) = exports.replace(&config, &new) {
                     tracing::error!(error = format!("{error:#}"), "the export goes on as before");
                     config = Config { export: config.export, ..new };

@@ -89,6 +89,7 @@ struct Service {
     /// What the next reading of the configuration gives.
     next_config: Reload,
     hang_up: mpsc::UnboundedSender<()>,
+    ask: mpsc::UnboundedSender<()>,
     shutdown: oneshot::Sender<()>,
     thread: JoinHandle<Result<()>>,
 }
@@ -101,7 +102,8 @@ impl Service {
     fn start_with_log(config: Config, more: Vec<Box<dyn Sink>>, log: LogControl) -> Self {
         let (host, source) = FakeHost::new();
         let (recorder, snapshots) = channel();
-        let (hang_up, mut hung_up) = mpsc::unbounded_channel();
+        let (hang_up, hung_up) = mpsc::unbounded_channel();
+        let (ask, asked) = mpsc::unbounded_channel();
         let (shutdown, shut_down) = oneshot::channel::<()>();
         let next_config: Reload = Arc::new(Mutex::new(Ok(config.clone())));
         let reload = Arc::clone(&next_config);
@@ -109,20 +111,16 @@ impl Service {
             let reload = || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config()));
             let sinks = more.into_iter().chain([Box::new(Recorder(recorder)) as Box<dyn Sink>]).collect();
             let start = Start { reload, log, output: Output::None, sinks };
-            let hang_up = async move || {
-                if hung_up.recv().await.is_none() {
-                    std::future::pending::<()>().await;
-                }
-            };
+            let (hang_up, ask) = (each_of(hung_up), each_of(asked));
             let shutdown = async { drop(shut_down.await) };
             let open = |_: &StartOptions| {
                 Ok(Opened { source: Box::new(source), vcpus: 0, bpf_log: BpfLog::default() })
             };
             let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(run_with(config, start, Steering { shutdown, hang_up }, open))
+            runtime.block_on(run_with(config, start, Steering { shutdown, hang_up, ask }, open))
         };
         let thread = thread::spawn(work);
-        Self { host, snapshots, seen: Vec::new(), next_config, hang_up, shutdown, thread }
+        Self { host, snapshots, seen: Vec::new(), next_config, hang_up, ask, shutdown, thread }
     }
 
     /// Waits for a snapshot that is as it should be.
@@ -155,6 +153,15 @@ impl Service {
         self.thread.join().unwrap().unwrap();
         self.seen.extend(self.snapshots.try_iter());
         (self.seen, self.host.readings())
+    }
+}
+
+/// Over once for each message, and never again when there can be none.
+fn each_of(mut messages: mpsc::UnboundedReceiver<()>) -> impl AsyncFnMut() {
+    async move || {
+        if messages.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -298,6 +305,15 @@ fn a_source_that_panics_ends_the_service() {
 }
 
 #[test]
+fn a_question_for_the_audit_changes_nothing() {
+    let mut service = Service::start(config(), Vec::new());
+    service.some_more(1);
+    service.ask.send(()).unwrap();
+    service.some_more(3);
+    assert_whole(service.stop());
+}
+
+#[test]
 fn a_reload_reaches_the_source_and_one_that_fails_changes_nothing() {
     let mut service = Service::start(config(), Vec::new());
     service.some_more(1);
@@ -339,6 +355,6 @@ fn what_is_sampled_is_exported_up_to_the_end() {
     // last.
     assert_eq!(exported.times.len() as u64 + exported.dropped["export"], readings);
     assert!(exported.times.is_sorted() && exported.times.last() == Some(&readings), "{exported:?}");
-    assert_eq!(exported.dropped.keys().collect::<Vec<_>>(), ["export", "log", "recorder", "self"]);
+    assert_eq!(exported.dropped.keys().collect::<Vec<_>>(), ["audit", "export", "log", "recorder", "self"]);
     assert_whole((snapshots, readings));
 }

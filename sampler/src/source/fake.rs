@@ -265,6 +265,7 @@ impl Source for FakeSource {
 /// The guest's only vCPU ended with it.
 fn ended(vm: VmKey) -> Ended {
     Ended {
+        unused: false,
         vm_id: id(vm).into(),
         id: VcpuId::default(),
         tid: None,

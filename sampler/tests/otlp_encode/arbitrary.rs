@@ -156,7 +156,7 @@ fn helpers() -> impl Strategy<Value = Helpers> {
         let mut helpers = Helpers::default();
         for (kind, total) in HelperKind::ALL.into_iter().zip(sums) {
             if let Some(total) = total {
-                helpers.set(kind, HelperSum { threads: 1, total, interval: None });
+                helpers.set(kind, HelperSum { threads: 1, total });
             }
         }
         helpers
@@ -236,6 +236,7 @@ impl Moment {
                 Some(Vcpu {
                     id: thread(number, position),
                     index: position / 2,
+                    unused: position % 5 == 4,
                     start_unix_ns: start(number, position),
                     followed_unix_ns: start(number, position) + 3,
                     totals: Totals { run_ns: counters[0], run_delay_ns: counters[1] },
@@ -268,6 +269,7 @@ impl Moment {
             tid: None,
             id: thread(vm, position),
             index: position / 2,
+            unused: position % 5 == 4,
             start_unix_ns: start(vm, position),
             followed_unix_ns: start(vm, position) + 3,
             counters: [1; COUNTERS.len()],
@@ -278,6 +280,7 @@ impl Moment {
         Snapshot {
             at_unix_ns: self.at_unix_ns,
             interval_ns: 1,
+            read_boottime_ns: 0,
             host: Arc::new(Host::default()),
             ended: ended.collect(),
             vms,

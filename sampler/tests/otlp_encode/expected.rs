@@ -129,6 +129,9 @@ fn of_vcpu(vm: &Vm, vcpu: &Vcpu, to: &mut Numbers) {
         let attributes = time_attributes(&vm.id, vcpu.index, state);
         to.put("hypervisor.vcpu.time", attributes, vcpu.followed_unix_ns, double(ns));
     }
+    if vcpu.unused {
+        return;
+    }
     for (name, ns) in [(CPU_TIME, vcpu.totals.run_ns), (RUN_DELAY, vcpu.totals.run_delay_ns)] {
         to.put(name, vcpu_attributes(&vm.id, vcpu.index), vcpu.start_unix_ns, double(ns));
     }
@@ -150,6 +153,9 @@ fn of_vm(vm: &Vm, to: &mut Numbers) {
     }
     const STEAL: &str = "hypervisor.vm.steal.time";
     for (kind, ns) in OccupantKind::ALL.into_iter().zip(vm.attributed.kinds) {
+        if kind == OccupantKind::ForcedIdle && ns == 0 {
+            continue;
+        }
         to.put(STEAL, steal_attributes(&vm.id, kind, None), vm.seen_unix_ns, double(ns));
     }
     for by in &vm.attributed.vms {
@@ -319,7 +325,7 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
             for name in WAITS {
                 series.push((name, id.clone(), start));
             }
-            for kind in OccupantKind::ALL {
+            for kind in OccupantKind::ALL.into_iter().filter(|kind| *kind != OccupantKind::ForcedIdle) {
                 let attributes = steal_attributes(&ended.vm_id, kind, None);
                 series.push(("hypervisor.vm.steal.time", attributes, start));
             }

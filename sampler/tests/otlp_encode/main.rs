@@ -211,6 +211,7 @@ fn a_vcpu_that_another_thread_takes_over_goes_on() {
         id: old.id,
         tid: old.tid,
         index: old.index,
+        unused: false,
         start_unix_ns: old.start_unix_ns,
         followed_unix_ns: old.followed_unix_ns,
         counters: old.counters,

@@ -91,14 +91,7 @@ fn interval() -> impl Strategy<Value = Interval> {
 }
 
 fn vcpu() -> impl Strategy<Value = Vcpu> {
-    let last = (
-        option::of(kvm()),
-        option::of(interval()),
-        distributions(),
-        distributions(),
-        exits(),
-        option::of(exits()),
-    );
+    let last = (option::of(kvm()), option::of(interval()), distributions(), distributions(), exits());
     (any::<[u32; 2]>(), any::<[u64; 2]>(), counters(), [number(), number()], states(), last).prop_map(
         |(
             [tid, index],
@@ -106,23 +99,22 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
             counters,
             [running_ns, waiting_ns],
             states,
-            (kvm, interval, before, added, exits, exits_added),
+            (kvm, interval, before, added, exits),
         )| Vcpu {
             id: VcpuId::new([tid.into(), start_boottime_ns]),
             tid: (tid % 5 > 0).then_some(tid),
             index,
+            unused: tid % 10 == 0,
             start_unix_ns,
             counters,
+            others: Default::default(),
             running_ns,
             waiting_ns,
             totals: Totals { run_ns: running_ns, run_delay_ns: waiting_ns },
+            held: Totals::default(),
             followed_unix_ns: start_unix_ns,
             states,
-            kvm: (index % 5 > 0).then(|| KvmVcpu {
-                counts: kvm,
-                exits: exits.into(),
-                exits_added: exits_added.map(Into::into),
-            }),
+            kvm: (index % 5 > 0).then(|| KvmVcpu { counts: kvm, exits: exits.into() }),
             distributions: before.plus(&added).into(),
             distributions_before: before.into(),
             seen_unix_ns: start_unix_ns,
@@ -155,11 +147,7 @@ fn shares() -> impl Strategy<Value = Option<Arc<[Share]>>> {
 
 fn helpers() -> impl Strategy<Value = Helpers> {
     let times = || any::<[u64; 2]>().prop_map(|[run_ns, run_delay_ns]| HelperTimes { run_ns, run_delay_ns });
-    let sum = (any::<u32>(), times(), option::of(times())).prop_map(|(threads, total, interval)| HelperSum {
-        threads,
-        total,
-        interval,
-    });
+    let sum = (any::<u32>(), times()).prop_map(|(threads, total)| HelperSum { threads, total });
     collection::vec(option::of(sum), HelperKind::ALL.len()).prop_map(|sums| {
         let mut helpers = Helpers::default();
         for (kind, sum) in HelperKind::ALL.into_iter().zip(sums) {
@@ -220,6 +208,7 @@ fn ended() -> impl Strategy<Value = Ended> {
             id: VcpuId::new([tid.into(), start_boottime_ns]),
             tid: (tid % 5 > 0).then_some(tid),
             index,
+            unused: tid % 10 == 0,
             start_unix_ns,
             followed_unix_ns: start_unix_ns,
             counters,
@@ -245,6 +234,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
         |([at_unix_ns, interval_ns], host, vms, ended)| Snapshot {
             at_unix_ns,
             interval_ns,
+            read_boottime_ns: 0,
             host: Arc::new(host),
             vms,
             ended,

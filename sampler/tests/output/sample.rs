@@ -17,6 +17,7 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
     Snapshot {
         at_unix_ns: AT,
         interval_ns: 2 * SECOND,
+        read_boottime_ns: 0,
         host: Arc::new(Host {
             id: Some("3d1219c7c4c5404aaa1f6d2a48adfda4".to_owned()),
             name: "node-7".to_owned(),
@@ -48,7 +49,7 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             exits: exits(30),
         }),
         attributed: Attributed {
-            kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, SECOND],
+            kinds: [2 * SECOND, 0, 5 * SECOND, 0, 0, 0, 0, SECOND],
             vms: vec![AttributedVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
         },
         shares: occupants(&vcpus),
@@ -81,13 +82,13 @@ fn co_stop(vcpus: &[Vcpu]) -> Option<u64> {
     vcpus.first()?.interval.map(|_| second)
 }
 
-/// An emulator's thread, and a worker of vhost that came in the interval.
+/// An emulator's thread, and a worker of vhost that came lately.
 fn helpers() -> Helpers {
     let mut helpers = Helpers::default();
     let times = |run_ns, run_delay_ns| HelperTimes { run_ns, run_delay_ns };
-    let sum = |total, interval| HelperSum { threads: 1, total, interval: Some(interval) };
-    helpers.set(HelperKind::Emulator, sum(times(9 * SECOND, 4 * SECOND), times(SECOND / 2, SECOND / 4)));
-    helpers.set(HelperKind::Vhost, sum(times(3, 2), times(3, 2)));
+    let sum = |total| HelperSum { threads: 1, total };
+    helpers.set(HelperKind::Emulator, sum(times(9 * SECOND, 4 * SECOND)));
+    helpers.set(HelperKind::Vhost, sum(times(3, 2)));
     helpers
 }
 
@@ -148,11 +149,7 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         followed_unix_ns: AT - 40 * SECOND,
         counters: counters(30),
         states: states(30),
-        kvm: Some(KvmVcpu {
-            counts: Some(kvm(30)),
-            exits: exits(30).into(),
-            exits_added: Some(exits(1).into()),
-        }),
+        kvm: Some(KvmVcpu { counts: Some(kvm(30)), exits: exits(30).into() }),
         interval: Some(Interval {
             wall_ns: (run + steal + blocked) * MS,
             run_ns: run * MS,

@@ -54,7 +54,7 @@ fn pair() -> [Snapshot; 2] {
     let new = AttributedVm { id: "78-5".into(), since_unix_ns: grown.seen_unix_ns + 1, ns: 13 };
     grown.attributed.vms.insert(0, new);
     let total = HelperTimes { run_ns: 14, run_delay_ns: 15 };
-    grown.helpers.set(HelperKind::IoThread, HelperSum { threads: 2, total, interval: None });
+    grown.helpers.set(HelperKind::IoThread, HelperSum { threads: 2, total });
     grown.co_stop.ns += 16;
     [before, now]
 }
@@ -158,6 +158,7 @@ fn what_ended_has_its_last_part() {
     let [before, mut now] = pair();
     let last = now.vms[0].vcpus.remove(0);
     now.ended.push(Ended {
+        unused: false,
         vm_id: now.vms[0].id.clone(),
         id: last.id,
         tid: last.tid,

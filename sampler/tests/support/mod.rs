@@ -42,7 +42,7 @@ fn helpers(seed: u64) -> Helpers {
     let mut helpers = Helpers::default();
     for (threads, kind) in (1..).zip([HelperKind::Emulator, HelperKind::IoThread]) {
         let total = HelperTimes { run_ns: seed * 31 + 7, run_delay_ns: seed * 29 + u64::from(threads) };
-        helpers.set(kind, HelperSum { threads, total, interval: None });
+        helpers.set(kind, HelperSum { threads, total });
     }
     helpers
 }
@@ -104,6 +104,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
     Snapshot {
         at_unix_ns: START + 1_000_000_000_000,
         interval_ns: 1_000_000_000,
+        read_boottime_ns: 0,
         host: Arc::new(Host::default()),
         vms: (0..vms).map(vm).collect(),
         ended: Vec::new(),

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::oracle::{Oracle, Thread};
+use super::plan::{Moves, Plan};
 use super::report::{Mismatch, MismatchKind, Report};
 use super::{CounterReader, Reading};
 use crate::oracle::{OracleError, Schedstat, Switches, TaskState};
@@ -13,41 +14,6 @@ const SWITCHES_EVERY: u64 = 8;
 const DETAILS: usize = 5;
 /// Enough to know that something is wrong.
 const MISMATCHES: u64 = 1000;
-
-/// Whether waiting threads can be moved from one CPU's queue to another's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moves {
-    /// They can.
-    Possible,
-    /// Each thread is pinned to one CPU.
-    Impossible,
-}
-
-/// How much is to be compared.
-#[derive(Debug, Clone, Copy)]
-pub struct Plan {
-    /// Comparisons in all.
-    pub comparisons: u64,
-    /// Comparisons of each thread.
-    pub per_thread: u64,
-    /// Time for all of it.
-    pub deadline: Duration,
-    /// Rest between two rounds over all threads: time for the threads to move.
-    pub pause: Duration,
-    /// Whether waiting threads can be moved.
-    pub moves: Moves,
-    /// For how long a thread may be on a CPU without its run time growing. Several ticks at least.
-    pub stuck_after: Duration,
-}
-
-impl Plan {
-    /// A plan with the usual lengths: rounds a fifth of a millisecond apart, and two seconds for a tick.
-    #[must_use]
-    pub const fn new(comparisons: u64, per_thread: u64, deadline: Duration, moves: Moves) -> Self {
-        let pause = Duration::from_micros(200);
-        Self { comparisons, per_thread, deadline, pause, moves, stuck_after: Duration::from_secs(2) }
-    }
-}
 
 /// Compares until the plan is fulfilled or its deadline has passed; [`Report::verdict`] judges.
 ///

@@ -50,10 +50,12 @@
 
 mod engine;
 mod oracle;
+mod plan;
 mod report;
 
-pub use engine::{Moves, Plan, compare};
+pub use engine::compare;
 pub use oracle::{Oracle, ProcOracle, Thread};
+pub use plan::{Moves, Plan};
 pub use report::{Failure, Mismatch, MismatchKind, Report, Skips};
 
 /// What a reader says of a thread.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::Reading;
-use super::engine::Plan;
 use super::oracle::Thread;
+use super::plan::Plan;
 use crate::oracle::{Schedstat, Switches, TaskState};
 
 /// In what way reader and kernel disagree.

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use super::engine::{Moves, Plan, compare};
+use super::engine::compare;
 use super::fake::{Lie, World};
+use super::plan::{Moves, Plan};
 use super::report::{Failure, MismatchKind, Report};
 
 fn plan(moves: Moves) -> Plan {

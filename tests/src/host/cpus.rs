@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::str::FromStr;
+use std::time::Duration;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -111,10 +112,55 @@ pub fn renice(tid: u32, nice: i32) -> io::Result<()> {
 /// When the thread is gone, or the caller may not: in a cgroup of version 1 without real-time budget even
 /// root may not.
 pub fn real_time(tid: u32) -> io::Result<()> {
-    let priority = libc::sched_param { sched_priority: 10 };
+    real_time_at(tid, 10)
+}
+
+/// The same, with a priority among those: the higher one goes first.
+///
+/// # Errors
+/// As [`real_time`].
+pub fn real_time_at(tid: u32, priority: i32) -> io::Result<()> {
+    let priority = libc::sched_param { sched_priority: priority };
     let tid = libc::pid_t::try_from(tid).map_err(io::Error::other)?;
     // SAFETY: a valid parameter; nothing but the thread's scheduling changes.
     match unsafe { libc::sched_setscheduler(tid, libc::SCHED_FIFO, &raw const priority) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Gives a thread so much time in each period and no more: puts it into the deadline class.
+///
+/// # Errors
+/// When the thread is gone or may not run on all CPUs, when too much is promised already, or the caller may
+/// not.
+pub fn deadline(tid: u32, runtime: Duration, period: Duration) -> io::Result<()> {
+    /// `struct sched_attr`, as of its first version.
+    #[repr(C)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).map_err(io::Error::other);
+    let (runtime, period) = (ns(runtime)?, ns(period)?);
+    let attributes = Attributes {
+        size: size_of::<Attributes>() as u32,
+        policy: libc::SCHED_DEADLINE as u32,
+        flags: 0,
+        nice: 0,
+        priority: 0,
+        runtime,
+        deadline: period,
+        period,
+    };
+    // SAFETY: valid attributes of the length that they say; nothing but the thread's scheduling changes.
+    match unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const attributes, 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

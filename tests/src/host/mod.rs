@@ -3,7 +3,7 @@
 mod cpus;
 mod lifetime;
 
-pub use cpus::{CpuList, CpuListError, pin, real_time, renice};
+pub use cpus::{CpuList, CpuListError, deadline, pin, real_time, real_time_at, renice};
 pub use lifetime::{StopSignals, end_with_parent, ends_within};
 
 use std::io;

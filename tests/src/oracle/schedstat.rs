@@ -103,10 +103,10 @@ mod tests {
     #[test]
     fn a_thread_that_is_gone_is_told_apart_whether_or_not_its_file_was_open() {
         let (sender, receiver) = std::sync::mpsc::channel();
-        let (end, told) = std::sync::mpsc::channel::<()>();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             sender.send(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()).unwrap();
-            told.recv().unwrap();
+            ended.recv().unwrap();
         });
         let tid = receiver.recv().unwrap();
         let file = SchedstatFile::open(std::process::id(), tid).unwrap();

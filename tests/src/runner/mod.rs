@@ -36,8 +36,17 @@ pub enum Set {
     Native,
     /// Inside a lab kernel.
     Lab,
+    /// Inside a lab kernel of PREEMPT_RT: what may be different there.
+    LabRt,
     /// With a collector.
     Delivery,
+}
+
+impl Set {
+    /// Whether its machine is emulated.
+    const fn is_emulated(self) -> bool {
+        matches!(self, Self::Lab | Self::LabRt)
+    }
 }
 
 /// How a test ended that did not fail.

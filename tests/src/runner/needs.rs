@@ -22,6 +22,8 @@ pub enum Need {
     Kvm,
     /// KVM's modules, which can be unloaded, with the files to load them again.
     IdleKvm,
+    /// No VM of the runner's own, as it has one in the lab: the test takes those of its process for its own.
+    NoOwnVm,
     /// Loading eBPF programs: the superuser and the kernel's own BTF.
     Bpf,
     /// A cgroup hierarchy with the cpu controller; a lab kernel can mount one.
@@ -52,6 +54,7 @@ impl Need {
             Self::IdleKvm => {
                 ["/sys/module/kvm_amd/refcnt", LAB_MODULES].iter().find_map(|path| absent(Path::new(path)))
             }
+            Self::NoOwnVm => None,
             Self::Bpf => Self::Root.missing().or_else(|| absent(Path::new("/sys/kernel/btf/vmlinux"))),
             Self::CpuQuota => Self::Root.missing().or_else(missing_quota),
             Self::Cpus(needed) => missing_cpus(needed),

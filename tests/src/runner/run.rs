@@ -76,7 +76,7 @@ fn run_until_undisturbed(
     command: &dyn Fn(&Test, &Path) -> Command,
     out: &mut dyn Write,
 ) -> io::Result<Verdict> {
-    let reruns = if set == Set::Lab { RERUNS } else { 0 };
+    let reruns = if set.is_emulated() { RERUNS } else { 0 };
     for rerun in 1..=reruns {
         match run_in_process(test, command) {
             Verdict::Disturbed(reason) => {

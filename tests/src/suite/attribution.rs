@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hvsampler::collect::procfs::ProcFs;
-use hvsampler::config::DEFAULT_NICE;
 use hvsampler::model::{OccupantKind, Share, Snapshot, Vm};
 use hvsampler::source::{Kvm, TaskFacts, unit_of};
 
@@ -62,7 +61,7 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
     let hog = Hog::start("while :; do :; done", &cpu)?;
     let [victim, other] = [0, 1].map(|n: usize| Thread { pid: guests[n].pid(), tid: guests[n].tids()[0] });
     let hog_thread = Thread { pid: hog.0.id(), tid: hog.0.id() };
-    let mut source = sampler::start()?;
+    let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &[victim, other])?;
     thread::sleep(INTERVAL);
     let oracle = ProcOracle::default();
@@ -91,7 +90,7 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
         share.occupant.kind == OccupantKind::Host && share.occupant.name.as_deref() == hog_name.as_deref()
     };
     let took = [shares.iter().find(by_other), shares.iter().find(by_hog)];
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for (n, name) in ["the other guest", "the hog"].into_iter().enumerate() {
         let took = took[n].with_context(|| format!("{name} is no occupant: {shares:?}"))?.ns;
         let [least, most] = [inner, outer].map(|(before, after)| after[n] - before[n]);
@@ -100,13 +99,13 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
             (least.saturating_sub(apart)..=most + apart).contains(&took),
             "{name} took {took} ns, and ran {least} to {most} ns: {shares:?}"
         );
-        told.push(format!(
+        seen.push(format!(
             "{name} took {:.3} s of {:.3} s that it ran",
             took as f64 / 1e9,
             least as f64 / 1e9
         ));
     }
-    Ok(Outcome::Passed(told.join(", ")))
+    Ok(Outcome::Passed(seen.join(", ")))
 }
 
 /// Many guests on two CPUs, free to move between them, with a real-time process that comes and goes: every
@@ -125,10 +124,8 @@ pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
     let hog =
         Hog::start("while :; do i=0; while [ $i -lt 9000 ]; do i=$((i+1)); done; sleep 0.01; done", &cpus)?;
     let hog_is = if hog.real_time() { "a real-time" } else { "no real-time, but a common" };
-    // As the service does. Where the sampling thread starves among the guests, up to 0.25 % of the waits that
-    // go on were nobody's.
-    host::renice(0, DEFAULT_NICE)?;
-    let mut source = sampler::start()?;
+    // Where the sampling thread starves among the guests, up to 0.25 % of the waits that go on were nobody's.
+    let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &threads)?;
     thread::sleep(INTERVAL);
     snapshot(&mut source)?;

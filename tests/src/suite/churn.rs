@@ -46,7 +46,7 @@ pub(super) fn five_hundred_guests(context: &Context) -> anyhow::Result<Outcome> 
     let killed = lives.iter().filter(|life| life.ending == Ending::Killed).count();
     Ok(Outcome::Passed(format!(
         "{GUESTS} guests with {vcpus} vCPUs in {:.1} s, {killed} killed; all seen, {} of them in {} snapshots; \
-         nothing lost; {} ends told by walks",
+         nothing lost; {} ends found by walks",
         elapsed.as_secs_f64(),
         watched.streams.values().filter(|stream| stream.shown).count(),
         watched.snapshots,
@@ -164,9 +164,9 @@ impl Watch {
             ensure!(stream.index == vcpu.index, "vCPU {} was seen as vCPU {}", vcpu.index, stream.index);
             // One that lived between two snapshots was never shown; its end may be told all the same, for it
             // can be the end of its VM.
-            let told = if stream.shown { stream.ended == 1 } else { stream.ended <= 1 };
+            let is_right = if stream.shown { stream.ended == 1 } else { stream.ended <= 1 };
             ensure!(
-                told,
+                is_right,
                 "vCPU {} was shown: {}, and ended {} times",
                 vcpu.index,
                 stream.shown,
@@ -177,8 +177,8 @@ impl Watch {
         let ends = self.streams.values().filter(own).filter(|stream| stream.last_of_vm).count();
         // One that died in the middle of the only snapshot of its life was not shown either, and ends as its
         // vCPUs do.
-        let told = if shown { ends == 1 } else { ends <= 1 };
-        ensure!(told, "the VM was shown: {shown}, and ended {ends} times");
+        let is_right = if shown { ends == 1 } else { ends <= 1 };
+        ensure!(is_right, "the VM was shown: {shown}, and ended {ends} times");
         Ok(())
     }
 }

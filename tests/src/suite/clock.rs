@@ -33,7 +33,7 @@ pub(super) fn steps(context: &Context) -> anyhow::Result<Outcome> {
     sampler::follow(&mut source, &threads)?;
     let first = source.snapshot()?;
     let mut before = first.clone();
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for step in [STEP_S, -STEP_S] {
         thread::sleep(INTERVAL);
         set_by(step)?;
@@ -55,10 +55,10 @@ pub(super) fn steps(context: &Context) -> anyhow::Result<Outcome> {
         ensure!((0..30_000_000_000).contains(&beyond), "set by {step} s, {moved} ns went by");
         begins_now(context, &mut source)?;
         context.detail(sampler::nothing_lost(&snapshot.sampler)?);
-        told.push(format!("set by {step} s, an interval of {:.3} s", snapshot.interval_ns as f64 / 1e9));
+        seen.push(format!("set by {step} s, an interval of {:.3} s", snapshot.interval_ns as f64 / 1e9));
         before = source.snapshot()?;
     }
-    Ok(Outcome::Passed(told.join("; ")))
+    Ok(Outcome::Passed(seen.join("; ")))
 }
 
 /// A guest that comes after the clock was set began when it did, by the clock as it is now.
@@ -91,7 +91,7 @@ pub(super) fn slews(context: &Context) -> anyhow::Result<Outcome> {
     let mut source = sampler::start()?;
     source.set_levels(Levels { most: Level::Full, max_exits: u64::MAX });
     sampler::follow(&mut source, &[thread])?;
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for tick in [Tick::NORMAL, Tick::NORMAL - Tick::NORMAL / 10, Tick::NORMAL + Tick::NORMAL / 10] {
         let _tick = Tick::set(tick)?;
         thread::sleep(Duration::from_millis(500));
@@ -120,9 +120,9 @@ pub(super) fn slews(context: &Context) -> anyhow::Result<Outcome> {
             );
             shares.push(format!("{} {:.1} %", key(state), share * 100.0));
         }
-        told.push(format!("at a tick of {tick} us {}", shares.join(" and ")));
+        seen.push(format!("at a tick of {tick} us {}", shares.join(" and ")));
     }
-    Ok(Outcome::Passed(told.join(", ")))
+    Ok(Outcome::Passed(seen.join(", ")))
 }
 
 const fn key(state: State) -> &'static str {

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hvsampler::model::Snapshot;
+use hvsampler::model::{Snapshot, Vm};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::sampler;
@@ -40,7 +40,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         Guest::start(&binary, &GuestConfig::new("single", 1, Load::Busy).on(&two))?,
     ];
     let threads: Vec<Vec<Thread>> = guests.iter().map(threads_of).collect();
-    let mut source = sampler::start()?;
+    let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &threads.concat())?;
     let tids: Vec<u32> = threads.concat().iter().map(|thread| thread.tid).collect();
     let trace = SchedTrace::start(&context.directory().join("tracefs"), &tids)?;
@@ -51,7 +51,9 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     let mut begin = (0, 0);
     // What could not be read is left to the next interval: the first must begin where the one before it
     // ended, and the last must have all.
-    let is_complete = |snapshot: &Snapshot| snapshot.vms.iter().all(|vm| vm.co_stop.interval_ns.is_some());
+    let is_own = |vm: &&Vm| guests.iter().any(|guest| vm.origin.pid() == Some(guest.pid()));
+    let is_complete =
+        |snapshot: &Snapshot| snapshot.vms.iter().filter(is_own).all(|vm| vm.co_stop.interval_ns.is_some());
     for n in 0.. {
         begin.0 = monotonic_us();
         let snapshot = source.snapshot()?;
@@ -72,7 +74,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         end.0 = monotonic_us();
         let snapshot = source.snapshot()?;
         complete = is_complete(&snapshot);
-        for vm in &snapshot.vms {
+        for vm in snapshot.vms.iter().filter(is_own) {
             ensure!(vm.co_stop.tick_ns <= 1 << 20, "{:?}", vm.co_stop);
             *sums.entry(vm.origin.number().unwrap_or_default()).or_insert(0) +=
                 vm.co_stop.interval_ns.unwrap_or(0);
@@ -83,7 +85,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     ensure!(complete, "a guest that is known has no interval");
     let snapshot = source.snapshot()?;
     let changes = trace.changes()?;
-    let mut told = Vec::new();
+    let mut texts = Vec::new();
     for (guest, threads) in guests.iter().zip(&threads) {
         let ours = sums[&guest.pid()] as f64 / 1e9;
         let [least, most] = [(begin.1, end.0), (begin.0, end.1)]
@@ -94,10 +96,10 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         let apart = wall * APART / 100.0;
         ensure!((least - apart..=most + apart).contains(&ours), "guest {}: {text}", guest.pid());
         ensure!(whole(&snapshot, guest)? >= sums[&guest.pid()], "the sum is less than its parts");
-        told.push(text);
+        texts.push(text);
     }
     ensure!(sums[&guests[0].pid()] > 0 && sums[&guests[2].pid()] == 0, "{sums:?}");
-    Ok(Outcome::Passed(told.join("; ")))
+    Ok(Outcome::Passed(texts.join("; ")))
 }
 
 fn monotonic_us() -> u64 {

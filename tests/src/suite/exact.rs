@@ -32,7 +32,7 @@ pub(super) fn contention(context: &Context) -> anyhow::Result<Outcome> {
 pub(super) fn fallback(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let scenario = Contention::start(&scale(context, &binary)?)?;
-    compare_all(context, BY_FALLBACK, sampler::start_fallback()?, scenario)
+    compare_all(context, BY_FALLBACK, sampler::as_service(sampler::start_fallback)?, scenario)
 }
 
 pub(super) fn quota(context: &Context) -> anyhow::Result<Outcome> {
@@ -71,7 +71,7 @@ fn compared<S: Scenario>(
 ) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let scenario = start(&scale(context, &binary)?)?;
-    compare_all(context, comparisons, sampler::start()?, scenario)
+    compare_all(context, comparisons, sampler::start_as_service()?, scenario)
 }
 
 /// Compares the threads of a scenario that goes on, as often as asked for, or as often as is fit for the lab.
@@ -146,7 +146,7 @@ pub(super) fn snapshots(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let scenario = Contention::start(&scale(context, &binary)?)?;
     let threads = scenario.threads();
-    let mut source = sampler::start()?;
+    let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &threads)?;
     let oracle = ProcOracle::default();
     let needed = if context.in_lab() { IN_LAB / 20 } else { COMPARISONS / 10 };

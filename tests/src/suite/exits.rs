@@ -49,7 +49,7 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
     let after = ours(&mut source, &threads)?;
     let traced = trace.traced()?;
     guest.set_stopped(false)?;
-    let (mut all, mut reasons, mut told) = (0, 0, Vec::new());
+    let (mut all, mut reasons, mut seen) = (0, 0, Vec::new());
     for (n, thread) in threads.iter().enumerate() {
         let (before, after) = (&before[n], &after[n]);
         let traced = traced.get(&thread.tid).context("nothing was traced of a vCPU")?;
@@ -64,13 +64,13 @@ pub(super) fn as_traced(context: &Context) -> anyhow::Result<Outcome> {
         // each other.
         let lengths: u64 = added.iter().map(|(_, exits)| exits.latency.counts.iter().sum::<u64>()).sum();
         ensure!(lengths == count, "{count} exits, and the lengths of {lengths}");
-        told.push(times(context, before, after, &added, traced)?);
+        seen.push(times(context, before, after, &added, traced)?);
     }
     ensure!(all > 1000 && reasons >= 4, "{all} exits for {reasons} reasons");
     Ok(Outcome::Passed(format!(
         "{all} exits of {} vCPUs for up to {reasons} reasons, as traced; {}",
         threads.len(),
-        told.join("; ")
+        seen.join("; ")
     )))
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use hvsampler::model::{HelperKind, HelperTimes, Snapshot, Vm};
+use hvsampler::model::{HelperKind, Snapshot, Vm};
 use hvsampler::source::Kvm;
 use rustix::process::{Signal, kill_process};
 
@@ -42,21 +42,21 @@ pub(super) fn of_tiny_vmm(context: &Context) -> anyhow::Result<Outcome> {
         Guest::start(&binary, &busy("alone"))?,
     ];
     let processes = guests.each_ref().map(|guest| Process { pid: guest.pid(), vcpus: guest.tids() });
-    let mut source = sampler::start()?;
+    let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &processes.each_ref().map(Process::vcpus).concat())?;
-    let told = compare(&mut source, &processes, || Ok(()))?;
-    let io = told[0].get(&HelperKind::IoThread).context("no I/O threads")?;
+    let done = compare(&mut source, &processes, || Ok(()))?;
+    let io = done[0].get(&HelperKind::IoThread).context("no I/O threads")?;
     ensure!(
         io.threads == 2 && io.run_ns > 0 && io.run_delay_ns > 0,
-        "two that fight for their CPU: {told:?}"
+        "two that fight for their CPU: {done:?}"
     );
-    ensure!(told[0].contains_key(&HelperKind::Emulator), "there is always a first thread: {told:?}");
-    ensure!(!told[1].contains_key(&HelperKind::IoThread), "another VMM's threads: {told:?}");
+    ensure!(done[0].contains_key(&HelperKind::Emulator), "there is always a first thread: {done:?}");
+    ensure!(!done[1].contains_key(&HelperKind::IoThread), "another VMM's threads: {done:?}");
     let third = births_and_ends(&mut source, &processes)?;
     Ok(Outcome::Passed(format!(
         "{} for one guest, {} for the other; a third I/O thread ran {:.3} ms from its creation on, and ended",
-        words(&told[0]),
-        words(&told[1]),
+        words(&done[0]),
+        words(&done[1]),
         third as f64 / 1e6
     )))
 }
@@ -66,8 +66,8 @@ pub(super) fn of_tiny_vmm(context: &Context) -> anyhow::Result<Outcome> {
 fn births_and_ends(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<u64> {
     let helped = &processes[0];
     let before = helped.helpers()?;
-    let told = compare(source, processes, || helped.signal(Signal::USR1))?;
-    ensure!(told[0].get(&HelperKind::IoThread).is_some_and(|io| io.threads == 3), "one more: {told:?}");
+    let done = compare(source, processes, || helped.signal(Signal::USR1))?;
+    ensure!(done[0].get(&HelperKind::IoThread).is_some_and(|io| io.threads == 3), "one more: {done:?}");
     let new = helped.helpers()?.into_keys().find(|thread| !before.contains_key(thread));
     let new = new.context("no thread was created")?;
     let io = |source: &mut Kvm| {
@@ -124,12 +124,12 @@ pub(super) fn of_qemu(_: &Context) -> anyhow::Result<Outcome> {
         Process { pid: guest.pid(), vcpus: guest.threads().iter().map(|thread| thread.tid).collect() };
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &guest.threads())?;
-    let told = compare(&mut source, &[process], || Ok(()))?.remove(0);
+    let done = compare(&mut source, &[process], || Ok(()))?.remove(0);
     for kind in [HelperKind::IoThread, HelperKind::Vhost] {
-        let did = told.get(&kind).with_context(|| format!("no thread of kind {}", kind.key()))?;
-        ensure!(did.threads == 1 && did.run_ns > 0, "one that works: {told:?}");
+        let did = done.get(&kind).with_context(|| format!("no thread of kind {}", kind.key()))?;
+        ensure!(did.threads == 1 && did.run_ns > 0, "one that works: {done:?}");
     }
-    Ok(Outcome::Passed(format!("{}; vhost's worker is {}", words(&told), worker_of(guest.pid())?)))
+    Ok(Outcome::Passed(format!("{}; vhost's worker is {}", words(&done), worker_of(guest.pid())?)))
 }
 
 /// What a worker of vhost is here, for a process that has one.
@@ -223,49 +223,31 @@ fn compare(
     // What an estimate was ahead of a count is over by then.
     thread::sleep(INTERVAL);
     let (before, counted_before) = standing_still(source, processes)?;
-    let mut intervals: Vec<Vec<HelperTimes>> = vec![vec![HelperTimes::default(); 3]; processes.len()];
-    let mut take_in = |snapshot: &Snapshot| -> anyhow::Result<()> {
-        for (sums, process) in intervals.iter_mut().zip(processes) {
-            for (kind, sum) in vm(snapshot, process)?.helpers.iter() {
-                let added = sum.interval.context("a VM that is known has an interval")?;
-                sums[kind as usize] = sums[kind as usize].plus(added);
-            }
-        }
-        Ok(())
-    };
     for process in processes {
         process.signal(Signal::CONT)?;
     }
     meanwhile()?;
     for _ in 0..INTERVALS {
         thread::sleep(INTERVAL);
-        take_in(&snapshot(source)?)?;
+        snapshot(source)?;
     }
     let mut tries = 0;
-    let (after, told) = loop {
-        let (after, counted_after) = standing_still_with(source, processes, &mut take_in)?;
-        let told = told(processes, (&before, &counted_before), (&after, &counted_after))?;
-        if tries == CATCHES_UP || !told.iter().any(|(ours, theirs)| is_ahead(ours, theirs)) {
-            break (after, told);
+    let (after, done) = loop {
+        let (after, counted_after) = standing_still(source, processes)?;
+        let done = done(processes, (&before, &counted_before), (&after, &counted_after))?;
+        if tries == CATCHES_UP || !done.iter().any(|(ours, theirs)| is_ahead(ours, theirs)) {
+            break (after, done);
         }
         tries += 1;
         for process in processes {
             process.signal(Signal::CONT)?;
         }
         thread::sleep(INTERVAL);
-        take_in(&snapshot(source)?)?;
+        snapshot(source)?;
     };
     let mut all = Vec::new();
-    for (n, (ours, theirs)) in told.into_iter().enumerate() {
+    for (n, (ours, theirs)) in done.into_iter().enumerate() {
         ensure!(ours == theirs, "process {}: {ours:?}, the kernel counts {theirs:?}", processes[n].pid);
-        for (kind, did) in &ours {
-            let HelperTimes { run_ns, run_delay_ns } = intervals[n][*kind as usize];
-            ensure!(
-                (run_ns, run_delay_ns) == (did.run_ns, did.run_delay_ns),
-                "the intervals of kind {} come to {run_ns} and {run_delay_ns} ns: {did:?}",
-                kind.key()
-            );
-        }
         all.push(ours);
     }
     for process in processes {
@@ -278,31 +260,33 @@ fn compare(
 
 /// What each process's helpers did from one moment to the other, as the sampler tells it and as the kernel
 /// counts it.
-fn told(
+fn done(
     processes: &[Process],
     (before, counted_before): (&Snapshot, &[Counts]),
     (after, counted_after): (&Snapshot, &[Counts]),
 ) -> anyhow::Result<Vec<(ByKind, ByKind)>> {
-    let mut told = Vec::new();
+    let mut done = Vec::new();
     for (n, process) in processes.iter().enumerate() {
         if !counted_before[n].keys().all(|thread| counted_after[n].contains_key(thread)) {
             return Err(Disturbed(format!("threads of process {} ended", process.pid)).into());
         }
         let theirs = counted(&counted_before[n], &counted_after[n]);
-        told.push((shown(vm(before, process)?, vm(after, process)?), theirs));
+        done.push((shown(vm(before, process)?, vm(after, process)?), theirs));
     }
-    Ok(told)
+    Ok(done)
 }
 
-/// Whether more is told than was counted by as little as a stint that went on is estimated too long: the time
-/// for which a CPU stood still in the middle of a switch. It is over once the thread has run for as long.
+/// Whether more is told than was counted by as little as a stint or a wait that went on is estimated too
+/// long: the time for which a CPU stood still in the middle of a switch, or by which the clocks of two CPUs
+/// are apart. It is over once the thread has run, or waited, for as long.
 fn is_ahead(ours: &ByKind, theirs: &ByKind) -> bool {
     const LONGEST_NS: u64 = 20_000_000;
-    let ahead = |(kind, did): (&HelperKind, &Did)| {
-        let counted = theirs.get(kind).map_or(0, |theirs| theirs.run_ns);
-        did.run_ns > counted && did.run_ns - counted < LONGEST_NS
-    };
-    ours.iter().any(ahead)
+    let ahead = |ours: u64, theirs: u64| ours > theirs && ours - theirs < LONGEST_NS;
+    ours.iter().any(|(kind, did)| {
+        let counted = theirs.get(kind);
+        let of = |time: fn(&Did) -> u64| ahead(time(did), counted.map_or(0, time));
+        of(|did| did.run_ns) || of(|did| did.run_delay_ns)
+    })
 }
 
 fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
@@ -310,17 +294,9 @@ fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
     Ok(source.snapshot()?)
 }
 
-fn standing_still(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<(Snapshot, Vec<Counts>)> {
-    standing_still_with(source, processes, &mut |_| Ok(()))
-}
-
 /// Stops the processes. The snapshot counts if all helpers were off their CPUs and their counts the same
 /// before it and after.
-fn standing_still_with(
-    source: &mut Kvm,
-    processes: &[Process],
-    each: &mut impl FnMut(&Snapshot) -> anyhow::Result<()>,
-) -> anyhow::Result<(Snapshot, Vec<Counts>)> {
+fn standing_still(source: &mut Kvm, processes: &[Process]) -> anyhow::Result<(Snapshot, Vec<Counts>)> {
     for process in processes {
         process.signal(Signal::STOP)?;
     }
@@ -330,7 +306,6 @@ fn standing_still_with(
         let still = || processes.iter().map(Process::still).collect::<anyhow::Result<Option<Vec<_>>>>();
         let before = still()?;
         let snapshot = snapshot(source)?;
-        each(&snapshot)?;
         if let Some(counts) = before
             && still()?.as_ref() == Some(&counts)
         {
@@ -372,8 +347,8 @@ fn shown(before: &Vm, after: &Vm) -> ByKind {
     sums.collect()
 }
 
-fn words(told: &ByKind) -> String {
-    let kinds = told.iter().map(|(kind, did)| {
+fn words(done: &ByKind) -> String {
+    let kinds = done.iter().map(|(kind, did)| {
         let (run, steal) = (did.run_ns as f64 / 1e6, did.run_delay_ns as f64 / 1e6);
         format!("{} {} ran {run:.3} ms and waited {steal:.3} ms", did.threads, kind.key())
     });

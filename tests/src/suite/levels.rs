@@ -88,7 +88,7 @@ pub(super) fn kvm_is_let_go(context: &Context) -> anyhow::Result<Outcome> {
     };
     let mut source = sampler::start()?;
     let before = held()?;
-    let mut told = Vec::new();
+    let mut hooks = Vec::new();
     for _ in 0..3 {
         let guest =
             Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new("passer-by", 1, Load::Busy))?;
@@ -104,7 +104,7 @@ pub(super) fn kvm_is_let_go(context: &Context) -> anyhow::Result<Outcome> {
             ensure!(Instant::now() < end, "kvm is held {} times, {before} before", held()?);
             thread::sleep(Duration::from_millis(10));
         }
-        told.push(with_hooks - by_guest);
+        hooks.push(with_hooks - by_guest);
     }
-    Ok(Outcome::Passed(format!("three times held by {told:?} hooks, and by none once the guest is gone")))
+    Ok(Outcome::Passed(format!("three times held by {hooks:?} hooks, and by none once the guest is gone")))
 }

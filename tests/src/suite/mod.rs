@@ -1,23 +1,29 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
 mod attribution;
+mod audit;
+mod births;
 mod churn;
+mod classes;
 mod clock;
 mod co_stop;
 mod delivery;
 mod demo;
+mod descriptors;
 mod distributions;
 mod exact;
 mod exits;
 mod guest_steal;
 mod helpers;
 mod kvm_counts;
+mod last_words;
 mod levels;
 mod linux_guest;
 mod modes;
 mod oracle;
 mod programs;
 mod qemu;
+mod relay;
 mod reload;
 mod restart;
 mod sampler;
@@ -65,10 +71,24 @@ pub static TESTS: &[Test] = &[
     },
     Test {
         name: "programs.all-load",
-        sets: &[Set::Native, Set::Lab],
+        sets: &[Set::Native, Set::Lab, Set::LabRt],
         needs: &[Need::Bpf],
         limit: MINUTE,
         run: programs::all_load,
+    },
+    Test {
+        name: "births.as-the-ring-s-lock-lets",
+        sets: &[Set::Native, Set::Lab, Set::LabRt],
+        needs: &[Need::Bpf],
+        limit: births::LIMIT,
+        run: births::lock,
+    },
+    Test {
+        name: "births.by-walks-alone",
+        sets: &[Set::Native, Set::LabRt],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: births::LIMIT,
+        run: births::by_walks_alone,
     },
     Test {
         name: "exact.contention",
@@ -234,6 +254,20 @@ pub static TESTS: &[Test] = &[
         run: throttled::by_a_quota,
     },
     Test {
+        name: "states.throttled-deadline",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: classes::LIMIT,
+        run: classes::deadline,
+    },
+    Test {
+        name: "states.throttled-not-real-time",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::CpuQuota],
+        limit: classes::LIMIT,
+        run: classes::real_time,
+    },
+    Test {
         name: "steal.by-whom",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
@@ -263,6 +297,13 @@ pub static TESTS: &[Test] = &[
         run: clock::steps,
     },
     Test {
+        name: "churn.the-end-is-told-last",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
+        limit: last_words::LIMIT,
+        run: last_words::the_end,
+    },
+    Test {
         name: "clock.is-slewed-while-we-sample",
         sets: &[Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
@@ -270,11 +311,53 @@ pub static TESTS: &[Test] = &[
         run: clock::slews,
     },
     Test {
+        name: "descriptors.of-what-does-not-run",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::NoOwnVm, Need::Kvm, Need::Bpf],
+        limit: descriptors::LIMIT,
+        run: descriptors::of_what_does_not_run,
+    },
+    Test {
+        name: "descriptors.of-two-vms-of-one-thread",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::NoOwnVm, Need::Kvm, Need::Bpf],
+        limit: descriptors::LIMIT,
+        run: descriptors::of_two_vms_of_one_thread,
+    },
+    Test {
+        name: "relay.one-vcpu-of-two-threads",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::NoOwnVm, Need::Kvm, Need::Bpf],
+        limit: relay::LIMIT,
+        run: relay::one_vcpu_of_two_threads,
+    },
+    Test {
         name: "restart.under-a-living-guest",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
         limit: restart::LIMIT,
         run: restart::under_a_living_guest,
+    },
+    Test {
+        name: "audit.finds-nothing-wrong",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: audit::LIMIT,
+        run: audit::finds_nothing,
+    },
+    Test {
+        name: "audit.finds-a-falsified-number",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: audit::LIMIT,
+        run: audit::finds_a_falsified_number,
+    },
+    Test {
+        name: "audit.says-its-last-hour",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: audit::LIMIT,
+        run: audit::says_its_last_hour,
     },
     Test {
         name: "kvm.is-reloaded-while-we-sample",
@@ -319,6 +402,13 @@ pub static TESTS: &[Test] = &[
         needs: delivery::NEEDS,
         limit: delivery::LIMIT,
         run: delivery::losses,
+    },
+    Test {
+        name: "delivery.restarts",
+        sets: &[Set::Delivery],
+        needs: delivery::NEEDS,
+        limit: delivery::LIMIT,
+        run: delivery::restarts,
     },
     Test {
         name: "delivery.prometheus",

@@ -1,18 +1,34 @@
 //! The kernel takes every program of the object.
 
 use anyhow::ensure;
-use hvsampler::load;
+use hvsampler::load::{self, Reporting, StandIn, Target};
+use sampler_ebpf::abi::Member;
 
 use super::sampler;
 use crate::runner::{Context, Outcome};
 use crate::twin;
 
+/// What of core scheduling a kernel without it lacks.
+const CORE_SCHEDULING: &[StandIn] = &[
+    (Member::RqCore, "rq", "cfs.rq"),
+    (Member::RqForcedIdle, "rq", "nr_running"),
+    (Member::RqForcedIdles, "rq", "nr_running"),
+    (Member::CfsRqForcedIdles, "cfs_rq", "throttle_count"),
+];
+
 /// Every way of every hook, not only the best: a kernel that refuses that one must get the next.
 pub(super) fn all_load(context: &Context) -> anyhow::Result<Outcome> {
-    let report = load::probe_programs(load::OBJECT, load::HOOKS, sampler::options())?;
-    let twins = load::probe_programs(twin::OBJECT, twin::TWINS, sampler::options())?;
+    let probe = |object, hooks, target| load::probe_programs(object, hooks, (sampler::options(), target));
+    let report = probe(load::OBJECT, load::HOOKS, Target::RUNNING)?;
+    // What kernels get that differ from this one is verified on this one too: those whose ring has a lock
+    // that sleeps, and those with core scheduling, as the large distributions' are and the lab's are not.
+    let by_walks = Target { reporting: Reporting::WalksAlone, ..Target::RUNNING };
+    let by_walks = probe(load::OBJECT, load::HOOKS, by_walks)?;
+    let with_cores = Target { stand_ins: CORE_SCHEDULING, ..Target::RUNNING };
+    let with_cores = probe(load::OBJECT, load::HOOKS, with_cores)?;
+    let twins = probe(twin::OBJECT, twin::TWINS, Target::RUNNING)?;
     let mut refused = Vec::new();
-    let ways = || report.ways.iter().chain(&twins.ways);
+    let ways = || report.ways.iter().chain(&by_walks.ways).chain(&with_cores.ways).chain(&twins.ways);
     for probe in ways() {
         let (program, label) = (probe.way.program(), probe.way.label());
         match &probe.result {

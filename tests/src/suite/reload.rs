@@ -25,6 +25,8 @@ use crate::vmm::Load;
 /// Time for the test.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(4);
+/// Time within which KVM's hooks, once they are attached, have been called for a vCPU that exits often.
+const OBSERVED_WITHIN: Duration = Duration::from_millis(500);
 /// What the modules' users may take to be gone: detached hooks are freed after a grace period.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// In the order in which they are loaded.
@@ -37,16 +39,16 @@ pub(super) fn while_we_sample(context: &Context) -> anyhow::Result<Outcome> {
     without_kvm_all_waits()?;
     let mut source = sampler::start()?;
     source.snapshot()?;
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for round in 0..2 {
         MODULES.into_iter().try_for_each(load)?;
-        told.push(judge_a_guest(context, &mut source).with_context(|| format!("load {}", round + 1))?);
+        seen.push(judge_a_guest(context, &mut source).with_context(|| format!("load {}", round + 1))?);
         // As the sampling thread does when the ring has news.
         unload(|| source.drain())?;
     }
     MODULES.into_iter().try_for_each(load)?;
     sampler::nothing_lost(&source.snapshot()?.sampler)?;
-    Ok(Outcome::Passed(told.join("; then ")))
+    Ok(Outcome::Passed(seen.join("; then ")))
 }
 
 /// `hvsampler check` says of a host without KVM what the service does there: it waits.
@@ -64,6 +66,7 @@ fn judge_a_guest(context: &Context, source: &mut Kvm) -> anyhow::Result<String> 
     let guest = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new("reloaded", 1, Load::Io))?;
     let thread = threads_of(&guest)[0];
     sampler::follow(source, &[thread])?;
+    thread::sleep(OBSERVED_WITHIN);
     source.snapshot()?;
     thread::sleep(INTERVAL);
     let snapshot = source.snapshot()?;
@@ -76,8 +79,9 @@ fn judge_a_guest(context: &Context, source: &mut Kvm) -> anyhow::Result<String> 
     ensure!(in_guest > 0 && interval.states.get(State::Run).is_none(), "not all was told: {interval:?}");
     let counted =
         interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)).context("KVM's counts were not read")?;
-    let told = vm.exits().iter().filter(|(_, exits)| exits.count > 0);
-    let reasons: Vec<String> = told.map(|(kind, exits)| format!("{} {}", exits.count, kind.reason)).collect();
+    let counts = vm.exits().iter().filter(|(_, exits)| exits.count > 0);
+    let reasons: Vec<String> =
+        counts.map(|(kind, exits)| format!("{} {}", exits.count, kind.reason)).collect();
     ensure!(!reasons.is_empty() && counted > 0, "{counted} exits, told of {reasons:?}");
     guest.end(Ending::Killed)?;
     Ok(format!(

@@ -96,7 +96,7 @@ impl Life {
     /// Starts a sampler, lets it tell twice, and ends it.
     fn of_a_sampler(threads: &[Thread], guest: &Guest) -> anyhow::Result<Self> {
         let begin_unix_ns = unix_ns()?;
-        let mut source = sampler::start()?;
+        let mut source = sampler::start_as_service()?;
         sampler::follow(&mut source, threads)?;
         let counted = threads.iter().map(|thread| Ok((thread.tid, Schedstat::of(thread.pid, thread.tid)?)));
         let counted = counted.collect::<anyhow::Result<_>>()?;

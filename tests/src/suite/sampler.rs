@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use hvsampler::collect::Collector;
+use hvsampler::config::DEFAULT_NICE;
 use hvsampler::kernel::clock::Clock;
 use hvsampler::kernel::limits;
 use hvsampler::load::{self, Loaded, Options};
@@ -14,16 +15,36 @@ use hvsampler::source::{GuestFacts, Kvm, Levels};
 use sampler_ebpf::abi::{Counter, NO_SLOT, SLOT_PENDING, SlotShares, VcpuSlot};
 
 use crate::exactness::{CounterReader, Reading, Thread};
-use crate::host::kernel_version;
+use crate::host::{self, kernel_version};
 
 /// Loads the programs, attaches them and takes in the guests that run already.
 pub(super) fn start() -> anyhow::Result<Kvm> {
     source(load::load(options())?)
 }
 
-/// The same with each hook attached by the last of its ways.
+/// The same at the service's own priority, which the calling thread keeps: for tests whose guests fight for
+/// CPUs. At the guests' priority the thread that samples waits as they do, and the service's does not.
+///
+/// What is started later inherits the priority. So the guests, and all that competes with them, are started
+/// before.
+pub(super) fn start_as_service() -> anyhow::Result<Kvm> {
+    as_service(start)
+}
+
+/// The same for another way to start.
+pub(super) fn as_service(start: impl FnOnce() -> anyhow::Result<Kvm>) -> anyhow::Result<Kvm> {
+    host::renice(0, DEFAULT_NICE)?;
+    start()
+}
+
+/// As [`start`], with each hook attached by the last of its ways.
 pub(super) fn start_fallback() -> anyhow::Result<Kvm> {
     source(load::load_fallback(options())?)
+}
+
+/// As [`start`], with no hook that tells of births and deaths.
+pub(super) fn start_reported_by_walks() -> anyhow::Result<Kvm> {
+    source(load::load_reported_by_walks(options())?)
 }
 
 /// What the programs are loaded with on this machine.

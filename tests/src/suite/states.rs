@@ -90,15 +90,15 @@ pub(super) fn halted_as_kvm_counts(_: &Context) -> anyhow::Result<Outcome> {
     };
     let ours = halted + wakeups.sum_ns;
     let apart = ours.abs_diff(kvm_wait) as f64 / interval.wall_ns as f64;
-    let told = format!(
+    let text = format!(
         "halted {:.4} s and {:.4} s of waits after it, KVM counts {:.4} s: {:.3} % of the wall time apart",
         halted as f64 / 1e9,
         wakeups.sum_ns as f64 / 1e9,
         kvm_wait as f64 / 1e9,
         apart * 100.0
     );
-    ensure!(apart < 0.02, "{told}");
-    Ok(Outcome::Passed(told))
+    ensure!(apart < 0.02, "{text}");
+    Ok(Outcome::Passed(text))
 }
 
 pub(super) fn threads_of(guest: &Guest) -> Vec<Thread> {

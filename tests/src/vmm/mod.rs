@@ -10,13 +10,19 @@
 //! inside `KVM_RUN`, as with every VMM of production, or the VMM, after an exit to user space. The first
 //! thread sleeps inside a vCPU ioctl, the second outside of one.
 
+mod config;
 mod error;
 mod load;
 mod program;
+mod relay;
+mod turns;
 mod vcpu;
 mod vm;
 
+pub use config::{HaltIn, VcpuConfig, VmConfig};
 pub use error::VmmError;
 pub use load::{Load, LoadError};
+pub use relay::Relay;
+pub use turns::Turns;
 pub use vcpu::VcpuInfo;
-pub use vm::{HaltIn, Unused, VcpuConfig, Vm, VmConfig, available};
+pub use vm::{Unused, Vm, available};

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use kvm_bindings::{KVM_MP_STATE_RUNNABLE, kvm_mp_state, kvm_regs};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
+use super::config::{HaltIn, VcpuConfig};
 use super::error::VmmError;
 use super::load::{Load, Pacer};
 use super::program;
-use super::vm::{HaltIn, VcpuConfig};
 use crate::host;
 
 /// Bit 1 of RFLAGS, which is always set.

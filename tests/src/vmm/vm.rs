@@ -11,11 +11,10 @@ use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vmm_sys_util::signal::{Killable as _, SIGRTMIN, register_signal_handler};
 
+use super::config::{HaltIn, VcpuConfig, VmConfig};
 use super::error::VmmError;
-use super::load::Load;
 use super::program;
 use super::vcpu::{News, Runner, Shared, VcpuInfo, ioctl_error, reset};
-use crate::host::CpuList;
 
 /// Enough for the loop of a vCPU; hundreds of them live in one process.
 const STACK_BYTES: usize = 128 * 1024;
@@ -23,56 +22,6 @@ const STACK_BYTES: usize = 128 * 1024;
 const TSS_ADDRESS: usize = 0xfffb_d000;
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-
-/// Who puts a halted vCPU to sleep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum HaltIn {
-    /// KVM, inside `KVM_RUN`: it owns the interrupt controller, as with every VMM of production.
-    #[default]
-    Kernel,
-    /// The VMM: a halt leaves `KVM_RUN`, and the thread sleeps outside of the vCPU ioctl.
-    UserSpace,
-}
-
-/// One vCPU to be.
-#[derive(Debug, Clone)]
-pub struct VcpuConfig {
-    /// The vCPU's id as KVM is to know it; unique in its VM, below 4,096 on every kernel.
-    pub id: u32,
-    /// What it does.
-    pub load: Load,
-    /// CPUs that its thread may run on; the VMM's own when absent.
-    pub cpus: Option<CpuList>,
-    /// Nice value of its thread.
-    pub nice: i32,
-}
-
-impl VcpuConfig {
-    /// A vCPU without placement or priority of its own.
-    #[must_use]
-    pub const fn new(id: u32, load: Load) -> Self {
-        Self { id, load, cpus: None, nice: 0 }
-    }
-}
-
-/// A guest to be.
-#[derive(Debug, Clone, Default)]
-pub struct VmConfig {
-    /// Its vCPUs.
-    pub vcpus: Vec<VcpuConfig>,
-    /// Who puts halted vCPUs to sleep.
-    pub halt_in: HaltIn,
-    /// Name the threads `CPU N/KVM`, as QEMU does with `debug-threads=on`.
-    pub name_threads: bool,
-}
-
-impl VmConfig {
-    /// A guest of `count` vCPUs, numbered from 0, that all have the same load.
-    #[must_use]
-    pub fn uniform(count: u32, load: Load) -> Self {
-        Self { vcpus: (0..count).map(|id| VcpuConfig::new(id, load)).collect(), ..Self::default() }
-    }
-}
 
 /// Whether this process can create guests at all.
 ///
@@ -247,7 +196,7 @@ fn wake_up_signal() -> Result<libc::c_int, VmmError> {
         .map_err(|errno| VmmError::Signal { source: io::Error::from_raw_os_error(errno) })
 }
 
-fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
+pub(super) fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
     let failed = |call| {
         move |error: kvm_ioctls::Error| VmmError::Ioctl {
             call,
@@ -273,7 +222,7 @@ fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
     Ok(vm)
 }
 
-/// A VM with one vCPU that no thread ever runs: nobody takes it for a guest.
+/// A VM with one vCPU that no thread ever runs: a guest that does not run.
 #[derive(Debug)]
 pub struct Unused {
     _vm: VmFd,

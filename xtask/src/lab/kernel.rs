@@ -12,7 +12,8 @@ use super::{modules, tools::Busybox};
 use crate::{apt::Suite, cache::Cache, workspace::Workspace};
 
 const TABLE: &str = "tests/lab/kernels";
-const PACKAGE: &str = "linux-image-amd64";
+/// What ends the name of a kernel of PREEMPT_RT on the command line, and of Debian's package.
+const RT: &str = "rt";
 
 /// Modules of the machine whose kernel is tested: the build machine's root file system over 9p,
 /// KVM by AMD's nested virtualisation, and what real guests' devices need.
@@ -33,7 +34,7 @@ const GUEST_MODULES: [&str; 3] = ["virtio_pci", "virtio_blk", "virtio_net"];
 /// A line of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kernel {
-    /// `6.1`: the name on the command line.
+    /// `6.1`, or `6.12-rt`: the name on the command line.
     pub(crate) series: String,
     suite: String,
 }
@@ -48,6 +49,11 @@ pub(crate) struct Fetched {
 }
 
 impl Fetched {
+    /// Whether it is one of PREEMPT_RT.
+    pub(super) fn is_rt(&self) -> bool {
+        split(&self.series).1 == Some(RT)
+    }
+
     pub(crate) fn image(&self) -> PathBuf {
         self.folder.join("vmlinuz")
     }
@@ -106,9 +112,10 @@ impl Kernel {
     fn fill(&self, workspace: &Workspace, busybox: &Busybox, staging: &Path) -> Result<()> {
         let suite = Suite::open(workspace, &self.suite)?;
         let tree = staging.join("tree");
-        suite.unpack(&kernel_packages(&suite)?, &tree)?;
+        let (version, flavour) = split(&self.series);
+        suite.unpack(&kernel_packages(&suite, &package(flavour))?, &tree)?;
         let (release, installed) = installed_modules(&tree)?;
-        if !release.starts_with(&format!("{}.", self.series)) {
+        if !release.starts_with(&format!("{version}.")) {
             bail!("Debian's {} has kernel {release}, not {}; correct {TABLE}", self.suite, self.series);
         }
         let image = ["boot", "usr/lib/modules"]
@@ -136,13 +143,24 @@ impl Kernel {
     }
 }
 
+/// Version and flavour of a series.
+fn split(series: &str) -> (&str, Option<&str>) {
+    series.split_once('-').map_or((series, None), |(version, flavour)| (version, Some(flavour)))
+}
+
+/// The package that stands for a suite's kernel of the day.
+fn package(flavour: Option<&str>) -> String {
+    let flavour = flavour.map(|flavour| format!("{flavour}-")).unwrap_or_default();
+    format!("linux-image-{flavour}amd64")
+}
+
 /// The package that the suite's kernel really is, with those that newer suites split off it.
-fn kernel_packages(suite: &Suite) -> Result<Vec<String>> {
-    let depends = suite.depends(PACKAGE)?;
+fn kernel_packages(suite: &Suite, package: &str) -> Result<Vec<String>> {
+    let depends = suite.depends(package)?;
     let (image, release) = depends
         .iter()
         .find_map(|name| Some((name, name.strip_prefix("linux-image-")?)))
-        .with_context(|| format!("{PACKAGE} depends on no kernel"))?;
+        .with_context(|| format!("{package} depends on no kernel"))?;
     let mut packages = suite.depends(image)?;
     packages.retain(|name| name.ends_with(&format!("-{release}")));
     packages.push(image.clone());
@@ -185,5 +203,15 @@ mod tests {
         assert_eq!(kernels, [Kernel { series: "6.1".to_owned(), suite: "bookworm".to_owned() }]);
         assert_eq!(parse("\n6.1\n").unwrap_err().to_string(), "line 2 names no suite");
         parse("# nothing\n").unwrap_err();
+    }
+
+    #[test]
+    fn a_flavour_is_a_package_of_its_own() {
+        let of = |series| {
+            let (version, flavour) = split(series);
+            (version, package(flavour))
+        };
+        assert_eq!(of("6.12"), ("6.12", "linux-image-amd64".to_owned()));
+        assert_eq!(of("6.12-rt"), ("6.12", "linux-image-rt-amd64".to_owned()));
     }
 }

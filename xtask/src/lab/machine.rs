@@ -20,6 +20,13 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(60);
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(500);
 
+/// The processor: AMD's, for it is its virtualisation that QEMU emulates.
+const CPU: &str = "EPYC,+svm,+npt,-smap";
+/// What KVM of PREEMPT_RT wants beside that: a time stamp counter whose pace never changes. That of an
+/// emulated processor keeps its pace, and QEMU does not say so unless it is forced to. Then it would also
+/// claim what it does not emulate of this model.
+const CPU_RT: &str = "+invtsc,x-force-features=on,-xsavec,-misalignsse,-osvw,-topoext,-fxsr-opt,-nrip-save";
+
 /// What a boot came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -36,6 +43,8 @@ pub(super) struct Machine<'a> {
     pub(super) qemu: &'a Qemu,
     pub(super) image: &'a Path,
     pub(super) initramfs: &'a Path,
+    /// Whether the kernel is one of PREEMPT_RT.
+    pub(super) is_rt: bool,
     /// Where this boot's console, its command's output and QEMU's own words are kept.
     pub(super) console: PathBuf,
     pub(super) output: PathBuf,
@@ -60,8 +69,9 @@ impl Machine<'_> {
 
     fn command(&self) -> Command {
         let mut command = self.qemu.command();
+        let cpu = if self.is_rt { format!("{CPU},{CPU_RT}") } else { CPU.to_owned() };
         command
-            .args(["-accel", "tcg", "-cpu", "EPYC,+svm,+npt,-smap", "-smp", "3", "-m", "3072"])
+            .args(["-accel", "tcg", "-cpu", &cpu, "-smp", "3", "-m", "3072"])
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(self.image)

@@ -80,6 +80,10 @@ pub(crate) fn run(workspace: &Workspace, kernels: &[String], job: &Job, limit: D
     let mut verdicts = Vec::new();
     for kernel in Kernel::named(workspace, kernels)? {
         let kernel = kernel.fetch(workspace, &lab.busybox)?;
+        if !job.selects_any(workspace, &kernel)? {
+            tally += Tally::skip(&format!("lab.{}", kernel.series), "none of its tests has such a name");
+            continue;
+        }
         let begun = Instant::now();
         let report = lab.try_kernel(&kernel)?;
         tally += report.tally.within(&kernel.series);
@@ -98,15 +102,44 @@ pub(crate) fn run(workspace: &Workspace, kernels: &[String], job: &Job, limit: D
     Ok(tally)
 }
 
+impl Job {
+    /// Whether there is anything to be run on a kernel. The runner takes a selection of nothing for a
+    /// mistake.
+    fn selects_any(&self, workspace: &Workspace, kernel: &Fetched) -> Result<bool> {
+        match self {
+            Self::Tests { filter: Some(filter) } => build::selects_any(workspace, set_of(kernel), filter),
+            Self::Tests { filter: None } | Self::Command(_) => Ok(true),
+        }
+    }
+
+    /// The command on a kernel.
+    fn words(&self, workspace: &Workspace, kernel: &Fetched) -> Result<Vec<String>> {
+        match self {
+            Self::Command(words) => Ok(words.clone()),
+            Self::Tests { filter } => {
+                let runner = workspace.release_binary(RUNNER);
+                let runner = runner.to_str().context("the path of the test runner is not UTF-8")?.to_owned();
+                let mut words = vec![runner, "--set".to_owned(), set_of(kernel).to_owned()];
+                words.extend(filter.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]));
+                Ok(words)
+            }
+        }
+    }
+}
+
+/// The runner's set of tests for a kernel.
+fn set_of(kernel: &Fetched) -> &'static str {
+    if kernel.is_rt() { "lab-rt" } else { "lab" }
+}
+
 struct Lab<'a> {
+    workspace: &'a Workspace,
     busybox: Busybox,
     qemu: Qemu,
     logs: PathBuf,
     job: &'a Job,
     /// What comes before the command.
     script: String,
-    /// The command.
-    words: Vec<String>,
     limit: Duration,
 }
 
@@ -139,7 +172,7 @@ struct Report {
 }
 
 impl<'a> Lab<'a> {
-    fn prepare(workspace: &Workspace, job: &'a Job, limit: Duration) -> Result<Self> {
+    fn prepare(workspace: &'a Workspace, job: &'a Job, limit: Duration) -> Result<Self> {
         let busybox = Busybox::fetch(workspace)?;
         let qemu = Qemu::choose(workspace)?;
         println!("lab: {}", qemu.version);
@@ -156,7 +189,7 @@ impl<'a> Lab<'a> {
             ("HVS_QEMU", tools::inner_binary()?.as_os_str()),
             ("HVS_WORKSPACE", workspace.root.as_os_str()),
         ])?;
-        Ok(Self { busybox, qemu, logs, job, script, words: words(workspace, job)?, limit })
+        Ok(Self { workspace, busybox, qemu, logs, job, script, limit })
     }
 
     /// Boots until all tests are settled, or the machine stands still too often, and says what came out. A
@@ -193,12 +226,14 @@ impl<'a> Lab<'a> {
         settled: &[String],
     ) -> Result<(End, RunnerLines)> {
         let initramfs = logs.join("initramfs.cpio");
-        let script = self.script.clone() + &self.invocation(settled);
+        let words = self.job.words(self.workspace, kernel)?;
+        let script = self.script.clone() + &invocation(&words, settled);
         fs::write(&initramfs, image::host(kernel, &self.busybox, &script)?)?;
         let machine = Machine {
             qemu: &self.qemu,
             image: &kernel.image(),
             initramfs: &initramfs,
+            is_rt: kernel.is_rt(),
             console: logs.join(format!("console.{boot}.log")),
             output: logs.join(format!("output.{boot}.log")),
             complaints: logs.join(format!("qemu.{boot}.log")),
@@ -210,13 +245,6 @@ impl<'a> Lab<'a> {
             lines.push(line);
         })?;
         Ok((end, lines))
-    }
-
-    /// The command as a line of the script, without the tests that are settled.
-    fn invocation(&self, settled: &[String]) -> String {
-        let except = settled.iter().flat_map(|name| ["--except", name]);
-        let words = self.words.iter().map(String::as_str).chain(except);
-        format!("exec {}\n", words.map(quoted).collect::<Vec<_>>().join(" "))
     }
 
     /// What the last boot says, together with what was settled before it.
@@ -253,17 +281,11 @@ fn script(variables: &[(&str, &OsStr)]) -> Result<String> {
     Ok(script)
 }
 
-fn words(workspace: &Workspace, job: &Job) -> Result<Vec<String>> {
-    match job {
-        Job::Command(words) => Ok(words.clone()),
-        Job::Tests { filter } => {
-            let runner = workspace.release_binary(RUNNER);
-            let runner = runner.to_str().context("the path of the test runner is not UTF-8")?.to_owned();
-            let mut words = vec![runner, "--set".to_owned(), "lab".to_owned()];
-            words.extend(filter.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]));
-            Ok(words)
-        }
-    }
+/// The command as a line of the script, without the tests that are settled.
+fn invocation(words: &[String], settled: &[String]) -> String {
+    let except = settled.iter().flat_map(|name| ["--except", name]);
+    let words = words.iter().map(String::as_str).chain(except);
+    format!("exec {}\n", words.map(quoted).collect::<Vec<_>>().join(" "))
 }
 
 /// One word for a POSIX shell.

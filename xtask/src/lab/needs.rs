@@ -43,7 +43,7 @@ fn packages<'a>() -> Option<Need<'a>> {
 fn downloads(workspace: &Workspace) -> Result<Option<Need<'_>>> {
     Ok((!is_fetched(workspace)?).then(|| Need {
         what: format!("the lab's kernels, QEMU and busybox into {}", workspace.cache.path("lab").display()),
-        why: "boots Debian's kernels with a KVM inside (about 350 MB are downloaded, 70 MB kept)",
+        why: "boots Debian's kernels with a KVM inside (about 515 MB are downloaded, 120 MB kept)",
         install: Box::new(|| fetch(workspace)),
     }))
 }

@@ -128,11 +128,6 @@ fn runner(
     stream::runner(&mut command)
 }
 
-/// The runner fails when nothing is selected, which under a filter is no failure: the name may
-/// be another part's.
 fn selects_any(workspace: &Workspace, set: &str, args: &Args) -> Result<bool> {
-    let Some(filter) = &args.filter else { return Ok(true) };
-    let mut command = workspace.command(workspace.release_binary(RUNNER));
-    let names = shell::read(command.args(["--set", set, "--list"]))?;
-    Ok(names.lines().any(|name| name.contains(filter)))
+    args.filter.as_ref().map_or(Ok(true), |filter| build::selects_any(workspace, set, filter))
 }

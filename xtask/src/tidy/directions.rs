@@ -29,7 +29,7 @@ const fn room(name: &'static str, may: &'static [&'static str]) -> Room {
     Room { name, may }
 }
 
-pub(super) const ROOMS: [Room; 17] = [
+pub(super) const ROOMS: [Room; 18] = [
     room("main", &["cli", "command"]),
     room(
         "command",
@@ -39,8 +39,13 @@ pub(super) const ROOMS: [Room; 17] = [
         ],
     ),
     room("cli", &["service", "config", "export/settings", "deliver/settings", "model", "duration"]),
-    room("service", &["agent", "config", "export", "encode", "deliver", "kernel", "model", "duration"]),
+    room(
+        "service",
+        &["agent", "audit", "config", "export", "encode", "deliver", "kernel", "model", "duration"],
+    ),
     room("agent", &["source", "collect", "load", "kernel", "model"]),
+    // Asks the kernel by a way of its own: what it compares with must not come from a source.
+    room("audit", &["collect", "kernel", "model"]),
     room("config", &["export/settings", "deliver/settings", "model", "duration"]),
     // Settings of the export are read by the configuration, so they know nothing of what they set.
     room("export/settings", &["duration"]),

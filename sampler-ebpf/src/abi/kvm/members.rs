@@ -18,6 +18,8 @@ macro_rules! kvm_members {
             /// The thread that KVM puts to sleep because the vCPU has nothing to do; NULL while none is.
             /// `struct rcuwait` since 5.8.
             VcpuWaitTask = "kvm_vcpu"."wait.task", &[8], true;
+            /// The address space of the process that created the VM: KVM lets no other run its vCPUs.
+            KvmMm = "kvm"."mm", &[8], false;
             /// Passes through the loop that enters the guest.
             StatExits = "kvm_vcpu"."stat.exits", &[8], false;
             /// Exits because the guest halted.

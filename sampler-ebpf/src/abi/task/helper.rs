@@ -67,10 +67,13 @@ mod tests {
 
     #[test]
     fn a_name_s_first_bytes_tell_vhost() {
-        let told = |name: &[u8; 8]| may_be_vhost(u64::from_le_bytes(*name));
-        assert!(told(b"vhost-1\0") && told(b"vhost-\0\0") && told(b"vhost-12"));
+        let is_vhost = |name: &[u8; 8]| may_be_vhost(u64::from_le_bytes(*name));
+        assert!(is_vhost(b"vhost-1\0") && is_vhost(b"vhost-\0\0") && is_vhost(b"vhost-12"));
         assert!(
-            !told(b"vhost_12") && !told(b"vhos\0\0\0\0") && !told(b"xvhost-1") && !told(b"\0\0\0\0\0\0\0\0")
+            !is_vhost(b"vhost_12")
+                && !is_vhost(b"vhos\0\0\0\0")
+                && !is_vhost(b"xvhost-1")
+                && !is_vhost(b"\0\0\0\0\0\0\0\0")
         );
     }
 }

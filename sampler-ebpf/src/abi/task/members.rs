@@ -21,6 +21,19 @@ macro_rules! task_members {
             TaskGroupLeader = "task_struct"."group_leader", &[8], true;
             /// `PF_` flags of the thread.
             TaskFlags = "task_struct"."flags", &[4], true;
+            /// Priority as the scheduler has it, also while a lock's waiter lends it, an int: below 0 of the
+            /// deadline class, below 100 real-time.
+            TaskPrio = "task_struct"."prio", &[4], true;
+            /// Policy that was asked for, `SCHED_`.
+            TaskPolicy = "task_struct"."policy", &[4], true;
+            /// What is left of a deadline thread's runtime in its period, a signed number, ns.
+            TaskDlRuntime = "task_struct"."dl.runtime", &[8], false;
+            /// Scheduler's clock at a deadline thread's next deadline, ns.
+            TaskDlNext = "task_struct"."dl.deadline", &[8], false;
+            /// From the begin of its period to the deadline, ns.
+            TaskDlDeadline = "task_struct"."dl.dl_deadline", &[8], false;
+            /// Length of its period, ns.
+            TaskDlPeriod = "task_struct"."dl.dl_period", &[8], false;
             /// Non-zero while the thread is on a CPU. `int` up to 6.12, `u8` in 7.2: the low byte holds the
             /// value in both.
             TaskOnCpu = "task_struct"."on_cpu", &[1, 4], true;
@@ -50,6 +63,24 @@ macro_rules! task_members {
             TaskNivcsw = "task_struct"."nivcsw", &[8], true;
             /// The `struct pid` of the thread.
             TaskThreadPid = "task_struct"."thread_pid", &[8], true;
+            /// The process's address space.
+            TaskMm = "task_struct"."mm", &[8], false;
+            /// The thread's entries in the lists of its `struct pid`s, that of its own id first.
+            TaskPidLinks = "task_struct"."pid_links", &[64], false;
+            /// Lists of those that a `struct pid` names, the thread of that id first.
+            PidTasks = "pid"."tasks", &[32], false;
+            /// The inode of an open file.
+            FileInode = "file"."f_inode", &[8], false;
+            /// The directory entry of an open file.
+            FileDentry = "file"."f_path.dentry", &[8], false;
+            /// What an open file stands for, to whoever made it.
+            FilePrivate = "file"."private_data", &[8], false;
+            /// The file system of an inode.
+            InodeSb = "inode"."i_sb", &[8], false;
+            /// Which file system it is.
+            SbMagic = "super_block"."s_magic", &[8], false;
+            /// Name of a directory entry.
+            DentryName = "dentry"."d_name.name", &[8], false;
             /// State word up to 5.13, a signed long.
             TaskStateOld = "task_struct"."state", &[8], false;
             /// State word from 5.14 on.
@@ -80,6 +111,17 @@ macro_rules! task_members {
             RqClockPelt = "rq"."clock_pelt", &[8], false;
             /// Time that this clock has lost and skips, ns.
             RqLostIdleTime = "rq"."lost_idle_time", &[8], false;
+            /// The run queue that has the state of a core's core scheduling. Needs `CONFIG_SCHED_CORE`, 5.14.
+            RqCore = "rq"."core", &[8], false;
+            /// Of that one: CPUs of the core that core scheduling forces idle; up to 5.16 whether there are
+            /// some.
+            RqForcedIdle = "rq"."core_forceidle_count" or "core_forceidle", &[4, 1], false;
+            /// Of that one: how often core scheduling began to force CPUs of the core idle.
+            RqForcedIdles = "rq"."core_forceidle_seq", &[4], false;
+            /// The same count when a thread of this run queue was picked as it began.
+            CfsRqForcedIdles = "cfs_rq"."forceidle_seq", &[4], false;
+            /// Threads that are on a CPU or wait for it.
+            RqRunnable = "rq"."nr_running", &[4], false;
             /// The CPU of a run queue.
             RqCpu = "rq"."cpu", &[4], true;
             /// The scheduler's clock of a CPU, ns, as of its last update.

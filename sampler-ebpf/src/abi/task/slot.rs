@@ -20,6 +20,9 @@ pub const FILTER_BITS: u32 = 1 << 15;
 pub type Filter = [u64; (FILTER_BITS / 64) as usize];
 /// Entry of the pid table: this thread has no slot. Slot 0 is never given out.
 pub const NO_SLOT: u16 = 0;
+/// Time that a thread keeps its slot at least, ns: one that runs two vCPUs in turn is not announced at each
+/// switch.
+pub const KEPT_NS: u64 = 100_000_000;
 /// Entry of the pid table: the thread was announced, user space has not given it a slot yet.
 pub const SLOT_PENDING: u16 = u16::MAX;
 
@@ -35,7 +38,8 @@ pub struct VcpuSlot {
     /// Address of the thread's `task_struct`, its identity while it lives. User space writes it when it gives
     /// the slot out.
     pub task: u64,
-    /// Address of the `struct kvm_vcpu` that it ran when it was seen; KVM keeps it while the VM lives.
+    /// Address of the `struct kvm_vcpu` that it ran when it was seen; KVM keeps it while the VM lives. A
+    /// thread that runs another one is announced again.
     pub vcpu: u64,
     /// 1 from a switch-in to the next switch-out.
     pub on_cpu: u32,
@@ -52,21 +56,28 @@ pub struct VcpuSlot {
     /// Time asleep since the slot was given out, by [`Left::sleep`]; without the sleep that goes on.
     pub asleep_ns: [u64; Left::SLEEPS],
     /// Address of the run queue on which the thread waits or will wait: its group's on its CPU. 0 when it is
-    /// not known.
+    /// not known, or no quota of a group is for the thread; [`VcpuSlot::NEXT_PERIOD`] of one of the deadline
+    /// class that has used up its runtime.
     pub quota_queue: u64,
     /// Time for which CPU quotas had held that queue back when the thread left its CPU or came to the queue,
-    /// ns.
+    /// ns; with [`VcpuSlot::NEXT_PERIOD`] the scheduler's clock when that begins.
     pub quota_clock_ns: u64,
     /// The clock of that time at that moment, ns.
     pub quota_noted_ns: u64,
     /// Part of the waits since the slot was given out for which CPU quotas held the thread back, ns; without
     /// the wait that goes on.
     pub throttled_ns: u64,
+    /// The scheduler's clock when the slot was given out, ns.
+    pub begun_ns: u64,
     /// Distributions since the slot was given out, in the order of [`DISTRIBUTIONS`].
     pub distributions: [Histogram; DISTRIBUTIONS.len()],
 }
 
 impl VcpuSlot {
+    /// Of `quota_queue`: what holds the thread back is its own runtime, until its next period. No queue has
+    /// this address.
+    pub const NEXT_PERIOD: u64 = 1;
+
     /// Nobody's.
     pub const EMPTY: Self = Self {
         seq: 0,
@@ -83,6 +94,7 @@ impl VcpuSlot {
         quota_clock_ns: 0,
         quota_noted_ns: 0,
         throttled_ns: 0,
+        begun_ns: 0,
         distributions: [Histogram::EMPTY; DISTRIBUTIONS.len()],
     };
 }

@@ -50,7 +50,7 @@ fn read_times(control: Shared<Control>, record: Shared<HelperRecord>, task: Obje
     for _ in 0..ATTEMPTS {
         let before = stamp(task);
         let now = now(control, task);
-        if stamp(task) == before {
+        if stamp(task) == before && now.holds() {
             store!(record.run_ns, before.run);
             store!(record.run_delay_ns, before.run_delay);
             store!(record.running_ns, before.running(&now));

@@ -6,6 +6,7 @@
 //! ends. And it alone reads the threads that help VMMs without running a vCPU, so that those cost no switch
 //! anything.
 
+mod files;
 mod helper;
 mod kvm;
 mod modes;
@@ -14,14 +15,14 @@ mod thread;
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_current_task};
-use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING};
+use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats};
 
 use self::{
     helper::list_helper,
     kvm::read_kvm_stats,
     thread::{Known, is_read, read_thread},
 };
-use super::lifecycle::{Seen, announce, halted, notifier, runs_vcpu};
+use super::lifecycle::{Seen, announce, halted, notifier, runs_another, runs_vcpu};
 use crate::{
     maps::{control, modes, offset, pid_entry, slot, walk_record, walk_stats},
     shared::{Shared, bump, field, load, store},
@@ -76,19 +77,38 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
                 read_thread(control, stats, Known { slot, modes }, record, task);
                 read_kvm_stats(control, slot, record, task);
             }
+            let notifier = notifier::<Typed>(task);
+            let now = sched_ns(control, monotonic_ns());
+            if runs_another::<Typed>(slot, task, notifier, now) {
+                announce_found(ctx, control, stats, Found { task, notifier, pid, entry });
+            }
             return;
         }
     }
     let notifier = notifier::<Typed>(task);
     if notifier != 0 && index != SLOT_PENDING && runs_vcpu::<Typed>(task, notifier) {
-        let sent = announce::<Typed>(ctx, task, notifier, pid, entry, seen(control, task, notifier));
-        if sent { field!(stats.announced) } else { field!(stats.events_lost) }.bump(1);
-        return;
+        return announce_found(ctx, control, stats, Found { task, notifier, pid, entry });
     }
     // One that waits for its slot is a vCPU's.
     if index != SLOT_PENDING {
         list_helper(control, stats, task, pid);
     }
+}
+
+/// A thread that a walk found to run a vCPU.
+struct Found {
+    task: Object,
+    notifier: u64,
+    pid: u32,
+    entry: Shared<u16>,
+}
+
+#[inline(always)]
+fn announce_found(ctx: &impl EbpfContext, control: Shared<Control>, stats: Shared<WalkStats>, found: Found) {
+    let Found { task, notifier, pid, entry } = found;
+    let seen = seen::<Typed>(control, task, notifier);
+    let sent = announce::<Typed>(ctx, task, notifier, pid, entry, seen);
+    if sent { field!(stats.announced) } else { field!(stats.events_lost) }.bump(1);
 }
 
 /// Measures the scheduler's clock against `CLOCK_MONOTONIC`, once per walk.
@@ -117,10 +137,10 @@ fn run_queue(task: u64) -> u64 {
 
 /// The thread as the walk sees it now, for its slot to begin with.
 #[inline(always)]
-fn seen(control: Shared<Control>, task: Object, notifier: u64) -> Seen {
-    let pcount = Typed::u64(task, Member::TaskPcount);
-    let off_cpu = Typed::u8(task, Member::TaskOnCpu) == 0;
-    let left = if Typed::u64(task, Member::TaskLastQueued) != 0 {
+fn seen<A: Access>(control: Shared<Control>, task: Object, notifier: u64) -> Seen {
+    let pcount = A::u64(task, Member::TaskPcount);
+    let off_cpu = A::u8(task, Member::TaskOnCpu) == 0;
+    let left = if A::u64(task, Member::TaskLastQueued) != 0 {
         Left::Runnable
     } else if off_cpu && halted(task, notifier) {
         Left::Halted

@@ -1,7 +1,10 @@
 //! Reading one thread while it goes on.
 
-use sampler_ebpf::abi::{
-    COUNTERS, Control, Counter, Left, Member, Modes, VcpuSlot, WalkRecord, WalkStats, for_each_counter,
+use sampler_ebpf::{
+    abi::{
+        COUNTERS, Control, Counter, Left, Member, Modes, VcpuSlot, WalkRecord, WalkStats, for_each_counter,
+    },
+    lag::Lag,
 };
 
 use super::{
@@ -82,7 +85,8 @@ pub(super) fn read_thread(
             arm(now.cpu, PATIENCE);
         }
         read_modes(modes, record, now.monotonic_ns, before.stint_ns(&now));
-        if stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2) {
+        let is_whole = stamp(task) == before && seq == seq_of(slot) && seq.is_multiple_of(2);
+        if is_whole && now.holds() {
             write(record, &before, &counters, &now);
             return field!(record.generation).store(generation);
         }
@@ -101,20 +105,36 @@ pub(super) fn is_read(control: Shared<Control>, record: Shared<WalkRecord>) -> b
 pub(super) struct Now {
     monotonic_ns: u64,
     sched_ns: u64,
-    /// By how much the clock of run time is behind the scheduler's.
-    irq_time: u64,
-    /// CPU of the thread's run queue.
+    /// The thread's run queue.
+    rq: u64,
+    /// By how much its clock of run time is behind the scheduler's: time in interrupts, for the most part.
+    lag: Lag,
+    /// Its CPU.
     cpu: u32,
 }
 
 #[inline(always)]
 pub(super) fn now(control: Shared<Control>, task: Object) -> Now {
     let rq = run_queue(task as u64);
-    let irq_time =
-        probe::<u64>(rq, offset(Member::RqClock)).saturating_sub(probe(rq, offset(Member::RqClockTask)));
+    let lag = Lag::of(clocks(rq));
     let monotonic_ns = monotonic_ns();
     let cpu = probe(rq, offset(Member::RqCpu));
-    Now { monotonic_ns, sched_ns: sched_ns(control, monotonic_ns), irq_time, cpu }
+    Now { monotonic_ns, sched_ns: sched_ns(control, monotonic_ns), rq, lag, cpu }
+}
+
+/// A run queue's clocks: the scheduler's, and that of run time.
+#[inline(always)]
+fn clocks(rq: u64) -> (u64, u64) {
+    (probe(rq, offset(Member::RqClock)), probe(rq, offset(Member::RqClockTask)))
+}
+
+impl Now {
+    /// Whether the clocks were not read in the middle of an update. Asked once all else was read: the later,
+    /// the less an update can still be under way.
+    #[inline(always)]
+    pub(super) fn holds(&self) -> bool {
+        self.lag.holds(clocks(self.rq))
+    }
 }
 
 impl Stamp {
@@ -145,7 +165,7 @@ impl Stamp {
     /// CPU time since the kernel last brought its count up to date, ns.
     #[inline(always)]
     pub(super) const fn running(&self, now: &Now) -> u64 {
-        let run_clock = now.sched_ns.saturating_sub(now.irq_time);
+        let run_clock = now.sched_ns.saturating_sub(now.lag.ns());
         if self.runs() { run_clock.saturating_sub(self.exec_start) } else { 0 }
     }
 }

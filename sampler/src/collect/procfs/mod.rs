@@ -7,6 +7,7 @@
 
 mod facts;
 mod scan;
+mod schedstat;
 mod stat;
 mod task;
 
@@ -17,6 +18,7 @@ use std::{
 
 pub use facts::{MAX_ARG, ProcessFacts};
 pub use scan::{GuestProcess, MAX_FDS, Scan};
+pub use schedstat::{Schedstat, SchedstatFile};
 pub use stat::TICK_NS;
 pub use task::TaskName;
 

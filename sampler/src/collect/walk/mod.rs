@@ -1,5 +1,7 @@
-//! Running the walk over threads: of the whole host, or of some processes.
+//! Running the walk over threads, and the look at vCPUs' descriptors: of the whole host, or of some
+//! processes.
 
+mod files;
 mod iterator;
 
 use std::{
@@ -10,49 +12,46 @@ use std::{
     process, thread,
 };
 
-use aya::{
-    Ebpf,
-    programs::{Iter, ProgramError, ProgramFd},
-};
+use aya::{Ebpf, programs::ProgramError};
 use sampler_ebpf::abi::{Control, HelperRecord, WalkStats};
 
 use super::mmap::{MapError, Mapped};
 use crate::load::Causes;
+pub use files::Listed;
+pub(super) use files::VcpuList;
 
-/// Name of the iterator program in the object.
-const PROGRAM: &str = "walk_tasks";
+/// Name of the program that visits threads.
+const THREADS: &str = "walk_tasks";
 
 /// Why a walk could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
     /// The object has no such program, or one of another type.
-    #[error(
-        "walking over threads: the eBPF object has no iterator {PROGRAM}; program and loader were built from different sources"
-    )]
-    Missing,
+    #[error("the eBPF object has no iterator {0}; program and loader were built from different sources")]
+    Missing(&'static str),
     /// The program is not in the kernel.
-    #[error("walking over threads: program {PROGRAM}: {}", Causes(.0))]
-    Program(ProgramError),
+    #[error("iterator {0}: {causes}", causes = Causes(.1))]
+    Program(&'static str, ProgramError),
     /// The kernel refused to attach the program.
-    #[error("walking over the threads of {0}: attaching program {PROGRAM}: {1}")]
-    Attach(Whose, io::Error),
+    #[error("visiting {1}: attaching iterator {0}: {2}")]
+    Attach(&'static str, Whose, io::Error),
     /// The kernel made no iterator of it.
-    #[error("walking over the threads of {0}: creating the iterator of program {PROGRAM}: {1}")]
-    Create(Whose, io::Error),
+    #[error("visiting {1}: creating iterator {0}: {2}")]
+    Create(&'static str, Whose, io::Error),
     /// It ended early.
-    #[error("walking over the threads of {0}: reading from program {PROGRAM}: {1}")]
-    Read(Whose, io::Error),
+    #[error("visiting {1}: reading from iterator {0}: {2}")]
+    Read(&'static str, Whose, io::Error),
 }
 
 impl WalkError {
     /// Whether the kernel does not know what it was asked for.
     fn is_unknown_parameter(&self) -> bool {
-        let Self::Attach(_, error) = self else { return false };
+        let Self::Attach(_, _, error) = self else { return false };
         matches!(error.raw_os_error(), Some(libc::E2BIG | libc::EINVAL))
     }
 }
 
-/// Whose threads one iterator visits.
+/// Whose threads or descriptors one iterator visits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whose {
     /// All that there are.
@@ -111,6 +110,11 @@ impl Walker {
         self.generation
     }
 
+    /// By how much the last walk found the scheduler's clock ahead of `CLOCK_MONOTONIC`, modulo 2^64, ns.
+    pub(super) fn clock_offset_ns(&self) -> u64 {
+        self.control.read(0).clock_offset_ns
+    }
+
     /// Passes of all walks so far.
     pub(super) const fn passes(&self) -> u64 {
         self.passes
@@ -144,7 +148,7 @@ impl Walker {
 
     /// A pass of the last walk.
     pub(super) fn pass(&mut self, ebpf: &Ebpf, reach: &Reach) -> Result<(), WalkError> {
-        let program = program(ebpf)?.as_fd();
+        let program = Program::of(ebpf, THREADS)?;
         if self.by_process.is_none() {
             self.by_process = self.probe(program);
         }
@@ -155,14 +159,14 @@ impl Walker {
             Reach::Processes(processes) if self.visits_processes() => {
                 let mut is_first = true;
                 for pid in processes {
-                    visit(program, Whose::Process(*pid), is_first)?;
+                    program.visit(Whose::Process(*pid), is_first)?;
                     is_first = false;
                 }
                 let listed = self.newly_listed();
                 replace(&mut self.listed, processes, listed);
             }
             _ => {
-                visit(program, Whose::Host, true)?;
+                program.visit(Whose::Host, true)?;
                 self.host_threads = self.stats().threads - before;
                 self.listed = self.newly_listed();
             }
@@ -187,11 +191,11 @@ impl Walker {
     /// Whether the kernel visits the threads of one process where it is asked to. Linux 6.1 and later do.
     /// Those before refuse, for they do not know the parameter; or they know another that is as long, and
     /// visit the whole host. `None` where it failed for another reason: the next pass tries again.
-    fn probe(&mut self, program: BorrowedFd<'_>) -> Option<bool> {
+    fn probe(&mut self, program: Program<'_>) -> Option<bool> {
         self.begin();
         let before = self.stats().threads;
         let own = own_threads();
-        match visit(program, Whose::Process(process::id()), true) {
+        match program.visit(Whose::Process(process::id()), true) {
             Ok(()) => {
                 let visited = self.stats().threads - before;
                 Some((1..=own.max(own_threads())).contains(&visited))
@@ -215,36 +219,49 @@ fn own_threads() -> u64 {
     fs::read_dir("/proc/self/task").map_or(0, |threads| threads.count() as u64)
 }
 
-fn program(ebpf: &Ebpf) -> Result<&ProgramFd, WalkError> {
-    let program = ebpf.program(PROGRAM).ok_or(WalkError::Missing)?;
-    <&Iter>::try_from(program).map_err(|_| WalkError::Missing)?.fd().map_err(WalkError::Program)
+/// An iterator program in the kernel.
+#[derive(Clone, Copy)]
+struct Program<'a> {
+    name: &'static str,
+    fd: BorrowedFd<'a>,
 }
 
-/// A new instance of the iterator, read to its end. It prints nothing; what it finds lies in the maps.
-///
-/// The link is not kept for the next pass. To attach and to detach takes a quarter of the time that a VMM of
-/// three threads takes, 1.3 of 5 us on Linux 6.18; and a kept link is a descriptor for each VMM, of which
-/// there may be thousands.
-fn visit(program: BorrowedFd<'_>, whose: Whose, is_first: bool) -> Result<(), WalkError> {
-    let process = match whose {
-        Whose::Host => None,
-        Whose::Process(pid) => Some(pid),
-    };
-    let link = iterator::attach(program, process).map_err(|error| WalkError::Attach(whose, error))?;
-    let mut file = iterator::create(link.as_fd()).map_err(|error| WalkError::Create(whose, error))?;
-    if is_first {
-        // The walk takes the scheduler's clock from the run queue of the CPU that it runs on: make it a fresh
-        // one.
-        thread::yield_now();
+impl<'a> Program<'a> {
+    fn of(ebpf: &'a Ebpf, name: &'static str) -> Result<Self, WalkError> {
+        let program = ebpf.program(name).ok_or(WalkError::Missing(name))?;
+        let fd = program.fd().map_err(|error| WalkError::Program(name, error))?.as_fd();
+        Ok(Self { name, fd })
     }
-    let mut nothing = [0; 64];
-    loop {
-        match file.read(&mut nothing) {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            // A very long walk asks to be continued.
-            Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-            Err(error) => return Err(WalkError::Read(whose, error)),
+
+    /// A new instance of the iterator, read to its end. It prints nothing; what it finds lies in the maps.
+    ///
+    /// The link is not kept for the next pass. To attach and to detach takes a quarter of the time that a VMM
+    /// of three threads takes, 1.3 of 5 us on Linux 6.18; and a kept link is a descriptor for each VMM, of
+    /// which there may be thousands.
+    fn visit(self, whose: Whose, is_first: bool) -> Result<(), WalkError> {
+        let process = match whose {
+            Whose::Host => None,
+            Whose::Process(pid) => Some(pid),
+        };
+        let link =
+            iterator::attach(self.fd, process).map_err(|error| WalkError::Attach(self.name, whose, error))?;
+        let mut file =
+            iterator::create(link.as_fd()).map_err(|error| WalkError::Create(self.name, whose, error))?;
+        if is_first {
+            // The walk takes the scheduler's clock from the run queue of the CPU that it runs on: make it a
+            // fresh one.
+            thread::yield_now();
+        }
+        let mut nothing = [0; 64];
+        loop {
+            match file.read(&mut nothing) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                // A very long walk asks to be continued.
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
+                Err(error) => return Err(WalkError::Read(self.name, whose, error)),
+            }
         }
     }
 }
@@ -264,15 +281,12 @@ mod tests {
 
     #[test]
     fn errors_name_whose_threads_were_visited() {
-        let error = WalkError::Attach(Whose::Process(7), io::Error::from_raw_os_error(libc::ENOSPC));
+        let error = WalkError::Attach(THREADS, Whose::Process(7), io::Error::from_raw_os_error(libc::ENOSPC));
         let text = error.to_string();
-        assert!(
-            text.starts_with("walking over the threads of process 7: attaching program walk_tasks: "),
-            "{text}"
-        );
-        assert!(WalkError::Missing.to_string().contains(PROGRAM));
+        assert!(text.starts_with("visiting process 7: attaching iterator walk_tasks: "), "{text}");
+        assert!(WalkError::Missing(THREADS).to_string().contains(THREADS));
         assert!(!error.is_unknown_parameter(), "there was no room, this time");
         let refused = io::Error::from_raw_os_error(libc::E2BIG);
-        assert!(WalkError::Attach(Whose::Process(7), refused).is_unknown_parameter());
+        assert!(WalkError::Attach(THREADS, Whose::Process(7), refused).is_unknown_parameter());
     }
 }

@@ -19,8 +19,8 @@ pub use query::{Field, Parameter};
 /// Where the running kernel publishes its own types.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
-/// Where modules publish theirs, each by its name.
-const MODULES: &str = "/sys/kernel/btf";
+/// Where all of it publishes its types: the kernel in `vmlinux`, each module by its name.
+pub const PUBLISHED: &str = "/sys/kernel/btf";
 
 /// Why BTF could not be read or did not have what was looked for.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +49,14 @@ pub enum BtfError {
         /// Path of the member.
         path: String,
     },
+    /// The member is a number, a pointer or the like.
+    #[error("{container}.{path} is no structure in this kernel")]
+    NoStructure {
+        /// The structure that has it.
+        container: String,
+        /// Path of the member.
+        path: String,
+    },
     /// The member is a bit field, which a plain load cannot read.
     #[error("{container}.{path} is a bit field in this kernel")]
     BitField {
@@ -73,13 +81,13 @@ impl Btf {
         Self::parse(data)
     }
 
-    /// The kernel's types with those of a module, where that is loaded and publishes them (5.11 and later). A
+    /// The kernel's types with those of a module that publishes them in this file, where there is one. A
     /// second module is added to the kernel's alone: it counts on from there as well.
     ///
     /// # Errors
     /// When what it publishes is not BTF.
-    pub fn with_module(&self, name: &str) -> Result<Option<Self>, BtfError> {
-        match fs::read(Path::new(MODULES).join(name)) {
+    pub fn with_module(&self, file: &Path) -> Result<Option<Self>, BtfError> {
+        match fs::read(file) {
             Ok(section) => self.extended(&section).map(Some),
             Err(_) => Ok(None),
         }

@@ -44,6 +44,25 @@ impl Btf {
     /// When the structure or the member does not exist, or the member is a bit field.
     pub fn field(&self, container: &str, path: &str) -> Result<Field, BtfError> {
         let missing = || BtfError::NoMember { container: container.into(), path: path.into() };
+        let (bits, type_id) = self.locate(container, path)?;
+        Ok(Field { offset: bits / 8, size: self.size(type_id, 0).ok_or_else(missing)? })
+    }
+
+    /// Name of the structure that a member is, whatever typedefs it is declared by; empty where the structure
+    /// has none.
+    ///
+    /// # Errors
+    /// When the structure or the member does not exist, or the member is something else.
+    pub fn structure_of(&self, container: &str, path: &str) -> Result<String, BtfError> {
+        let (_, type_id) = self.locate(container, path)?;
+        let structure = self.record(type_id).filter(|record| record.kind == KIND_STRUCT);
+        let name = structure.map(|record| String::from_utf8_lossy(self.string(record.name)).into_owned());
+        name.ok_or_else(|| BtfError::NoStructure { container: container.into(), path: path.into() })
+    }
+
+    /// Where a member is, in bits, and its type.
+    fn locate(&self, container: &str, path: &str) -> Result<(u32, u32), BtfError> {
+        let missing = || BtfError::NoMember { container: container.into(), path: path.into() };
         let mut type_id = self
             .find(container, &[KIND_STRUCT, KIND_UNION])
             .ok_or_else(|| BtfError::NoStruct(container.into()))?;
@@ -56,7 +75,7 @@ impl Btf {
             bits = bits.checked_add(found.bits).ok_or_else(missing)?;
             type_id = self.strip(found.type_id).ok_or_else(missing)?;
         }
-        Ok(Field { offset: bits / 8, size: self.size(type_id, 0).ok_or_else(missing)? })
+        Ok((bits, type_id))
     }
 
     /// The parameters of a tracepoint, without the leading `void *__data`.

@@ -43,6 +43,15 @@ fn names_what_is_missing() {
 }
 
 #[test]
+fn a_member_s_structure_has_its_own_name_and_not_a_typedef_s() {
+    let btf = task();
+    assert_eq!(btf.structure_of("task_struct", "notifiers").unwrap(), "hlist_head");
+    let error = btf.structure_of("task_struct", "state").unwrap_err().to_string();
+    assert_eq!(error, "task_struct.state is no structure in this kernel");
+    assert!(matches!(btf.structure_of("task_struct", "stack"), Err(BtfError::NoMember { .. })));
+}
+
+#[test]
 fn refuses_bit_fields() {
     let btf = task();
     assert!(matches!(btf.field("packed", "flag"), Err(BtfError::BitField { .. })));

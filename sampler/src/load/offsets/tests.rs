@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use sampler_ebpf::abi::{ABSENT, MEMBERS, Member, MemberRow};
 
-use super::resolve;
+use super::{super::types::Types, resolve};
 use crate::kernel::btf::{
     Btf, VMLINUX,
     fixture::{Builder, member},
@@ -20,6 +20,39 @@ fn kernel(rows: &[(MemberRow, u32)], gap: u32) -> Btf {
         structure(&mut btf, container, &members, gap);
     }
     btf.build()
+}
+
+/// The container of a vCPU's members.
+const VCPU: &str = "kvm_vcpu";
+
+/// What a kernel that keeps the types of vCPUs to its module publishes: the kernel's, and the module's.
+fn kernel_and_module() -> [Vec<u8>; 2] {
+    let of = |is_module: bool| {
+        let members = MEMBERS.iter().filter(move |row| (row.container == VCPU) == is_module);
+        members.fold(BTreeMap::<_, Vec<_>>::new(), |mut containers, row| {
+            containers.entry(row.container).or_default().push((row.path, row.sizes[0]));
+            containers
+        })
+    };
+    let mut kernel = Builder::new();
+    for (container, members) in of(false) {
+        structure(&mut kernel, container, &members, 8);
+    }
+    let mut module = Builder::after(&kernel);
+    structure(&mut module, VCPU, &of(true)[VCPU], 8);
+    [kernel.bytes(), module.bytes()]
+}
+
+#[test]
+fn members_that_a_module_alone_has_are_found_once_it_is_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let [kernel, module] = kernel_and_module();
+    std::fs::write(directory.path().join("vmlinux"), kernel).unwrap();
+    let offsets = || Types::published_in(directory.path()).unwrap().offsets();
+    let text = offsets().unwrap_err().to_string();
+    assert!(text.contains("load kvm_amd or kvm_intel"), "{text}");
+    std::fs::write(directory.path().join("kvm"), module).unwrap();
+    assert!(offsets().unwrap().at.iter().all(|at| *at != ABSENT));
 }
 
 /// A structure with members at these paths: its type and its size.
@@ -90,12 +123,30 @@ fn a_member_that_other_kernels_keep_elsewhere_is_found_there() {
 }
 
 #[test]
+fn core_scheduling_is_known_by_all_of_its_members_or_not_at_all() {
+    for member in [Member::RqForcedIdle, Member::RqForcedIdles, Member::CfsRqForcedIdles] {
+        let mut rows = rows();
+        rows.remove(member as usize);
+        let offsets = resolve(&kernel(&rows, 8)).unwrap();
+        assert_eq!(offsets.at[Member::RqCore as usize], ABSENT, "{member:?}");
+    }
+    // A flag up to 5.16, with another name.
+    let mut rows = rows();
+    rows[Member::RqForcedIdle as usize].0.path = "core_forceidle";
+    rows[Member::RqForcedIdle as usize].1 = 1;
+    let offsets = resolve(&kernel(&rows, 8)).unwrap();
+    assert!(
+        [Member::RqCore, Member::RqForcedIdle].iter().all(|member| offsets.at[*member as usize] != ABSENT)
+    );
+}
+
+#[test]
 fn every_member_of_unknown_size_is_refused_by_name() {
     for (n, row) in MEMBERS.iter().enumerate() {
         let mut rows = rows();
-        rows[n].1 = 32;
+        rows[n].1 = 48;
         let text = resolve(&kernel(&rows, 8)).unwrap_err().to_string();
-        assert!(text.contains(&format!("{}.{} is 32 bytes, known are", row.container, row.path)), "{text}");
+        assert!(text.contains(&format!("{}.{} is 48 bytes, known are", row.container, row.path)), "{text}");
     }
 }
 

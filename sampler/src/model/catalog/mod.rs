@@ -35,6 +35,8 @@ pub struct Family {
     pub instrument: Instrument,
     /// What is measured, in full sentences.
     pub help: &'static str,
+    /// By how much values may be off.
+    pub bound: Bound,
     /// Least level of detail at which the family has values.
     pub level: Level,
 }
@@ -42,32 +44,70 @@ pub struct Family {
 impl Family {
     /// A cumulative count that only rises.
     #[must_use]
-    pub const fn counter(name: &'static str, unit: Unit, help: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::Counter, help, level: Level::Basic }
+    pub const fn counter(name: &'static str, unit: Unit, bound: Bound, help: &'static str) -> Self {
+        Self { name, unit, instrument: Instrument::Counter, help, bound, level: Level::Basic }
     }
 
     /// A distribution of durations.
     #[must_use]
-    pub const fn histogram(name: &'static str, help: &'static str) -> Self {
-        Self { name, unit: Unit::Seconds, instrument: Instrument::Histogram, help, level: Level::Basic }
+    pub const fn histogram(name: &'static str, bound: Bound, help: &'static str) -> Self {
+        Self {
+            name,
+            unit: Unit::Seconds,
+            instrument: Instrument::Histogram,
+            help,
+            bound,
+            level: Level::Basic,
+        }
     }
 
-    /// A number of things that there are.
+    /// A number of things that there are, which are counted one by one.
     #[must_use]
     pub const fn up_down_counter(name: &'static str, unit: Unit, help: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::UpDownCounter, help, level: Level::Basic }
+        Self {
+            name,
+            unit,
+            instrument: Instrument::UpDownCounter,
+            help,
+            bound: Bound::Exact,
+            level: Level::Basic,
+        }
     }
 
-    /// A value of the moment.
+    /// A value of the moment, which nothing estimates.
     #[must_use]
     pub const fn gauge(name: &'static str, unit: Unit, help: &'static str) -> Self {
-        Self { name, unit, instrument: Instrument::Gauge, help, level: Level::Basic }
+        Self { name, unit, instrument: Instrument::Gauge, help, bound: Bound::Exact, level: Level::Basic }
     }
 
     /// The same, with values at level full alone.
     #[must_use]
     pub const fn at_level_full(self) -> Self {
         Self { level: Level::Full, ..self }
+    }
+}
+
+/// By how much the values of a family may be off what they stand for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// Not at all: the kernel's own count, or things that are counted one by one.
+    Exact,
+    /// Not at all in what ended with the thread's last switch. What goes on is read on a clock that is some
+    /// microseconds old.
+    AtSwitch,
+    /// By what the text says.
+    By(&'static str),
+}
+
+impl Bound {
+    /// For the reference page.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Exact => "none",
+            Self::AtSwitch => "exact at a switch",
+            Self::By(text) => text,
+        }
     }
 }
 
@@ -320,6 +360,8 @@ mod tests {
                     "{name}"
                 );
                 assert!(help.ends_with('.'), "{name}: help is a sentence");
+                let bound = series.family.bound.text();
+                assert!(!bound.is_empty() && !bound.ends_with('.'), "{name}: the page ends the sentence");
                 let ucum = unit.ucum();
                 assert!(ucum == "s" || (ucum.starts_with('{') && ucum.ends_with('}')), "{name}: {ucum}");
                 let is_histogram = matches!(series.values, Values::Histograms(_));

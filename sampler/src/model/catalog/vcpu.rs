@@ -1,6 +1,6 @@
 //! Families of a vCPU.
 
-use super::{Dimension, Family, Places, Series, Start, Unit, Values, kvm, vm};
+use super::{Bound, Dimension, Family, Places, Series, Start, Unit, Values, kvm, vm};
 use crate::model::{Counter, Distribution, Histogram, KvmCounts, STATES, Vcpu};
 
 const STATE: Dimension = Dimension { key: "hypervisor.vcpu.state", values: STATES };
@@ -10,6 +10,10 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
         family: Family::counter(
             "hypervisor.vcpu.time",
             Unit::Seconds,
+            Bound::By(
+                "the sum on a CPU, and that of steal and throttled, exact at a switch. A single state by 50 µs in an \
+                 interval; those on a CPU by a ten-thousandth of it more",
+            ),
             "Wall time of the vCPU by state, since the sampler follows it.",
         ),
         attributes: &[STATE],
@@ -24,25 +28,28 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
         Family::counter(
             "hypervisor.vcpu.cpu.time",
             Unit::Seconds,
+            Bound::AtSwitch,
             "CPU time of the vCPU's thread since its creation, as the scheduler counts it.",
         ),
         Start::Created,
-        |vcpu, to| to.set(0, vcpu.totals.run_ns),
+        |vcpu, to| total(vcpu, to, vcpu.totals.run_ns),
     ),
     Series::plain(
         Family::counter(
             "hypervisor.vcpu.run_delay",
             Unit::Seconds,
+            Bound::AtSwitch,
             "Time that the vCPU's thread was runnable and waited for a CPU since its creation, also where a CPU quota held \
              it back: what the guest reads as steal.",
         ),
         Start::Created,
-        |vcpu, to| to.set(0, vcpu.totals.run_delay_ns),
+        |vcpu, to| total(vcpu, to, vcpu.totals.run_delay_ns),
     ),
     Series::plain(
         Family::counter(
             "hypervisor.vcpu.yields",
             Unit::Count("{yield}"),
+            Bound::Exact,
             "Times the vCPU thread gave its CPU up to wait for something.",
         ),
         Start::Created,
@@ -52,6 +59,7 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
         Family::counter(
             "hypervisor.vcpu.preemptions",
             Unit::Count("{preemption}"),
+            Bound::Exact,
             "Times the vCPU thread was preempted while it could have gone on.",
         ),
         Start::Created,
@@ -61,6 +69,7 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
         Family::counter(
             "hypervisor.vcpu.migrations",
             Unit::Count("{migration}"),
+            Bound::Exact,
             "Times the vCPU thread was moved to another physical CPU.",
         ),
         Start::Created,
@@ -70,6 +79,7 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
         Family::counter(
             "hypervisor.vcpu.timeslices",
             Unit::Count("{timeslice}"),
+            Bound::Exact,
             "Times the vCPU thread was given a physical CPU.",
         ),
         Start::Created,
@@ -104,5 +114,12 @@ fn counts(vcpu: &Vcpu) -> Option<&KvmCounts> {
 }
 
 fn count(vcpu: &Vcpu, to: &mut Places<'_>, counter: Counter) {
-    to.set(0, vcpu.counters[counter as usize]);
+    total(vcpu, to, vcpu.counters[counter as usize]);
+}
+
+/// Absent where there is no thread that the kernel could count.
+fn total(vcpu: &Vcpu, to: &mut Places<'_>, value: u64) {
+    if !vcpu.unused {
+        to.set(0, value);
+    }
 }

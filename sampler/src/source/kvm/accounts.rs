@@ -6,31 +6,90 @@ use sampler_ebpf::abi::Event;
 
 use super::{
     attribution::{account::VmAccount as VmAttribution, table::ThreadShares},
+    carry::{Carry, LastTimes, beyond, closed},
     co_stop::{Progress, Reads},
+    counted,
     exits::KnownExits,
+    identity::ThreadId,
     levels::{Busiest, VmLevel},
-    slots::{self, Open},
+    slots::{self, Lasting, Open},
 };
 use crate::{
     kernel::clock::Clock,
-    model::{Account, Distributions, Exits, Interval, KvmCounts},
+    model::{Account, Counters, Distributions, Exits, Interval, KvmCounts, Reading, VcpuId},
 };
 
 /// The slots with the accounts of their threads.
-pub type Slots = slots::Slots<ThreadAccount, VmAccount>;
+pub type Slots = slots::Slots<VcpuAccount, VmAccount>;
 
 /// A thread with its account.
-pub(super) type Thread = slots::Thread<ThreadAccount>;
+pub(super) type Thread = slots::Thread<VcpuAccount>;
 
 /// A VM with its account.
 pub(super) type VmEntry = slots::VmEntry<VmAccount>;
 
 /// A thread that is no longer followed, with its account.
-pub(super) type Departed = slots::Departed<ThreadAccount>;
+pub(super) type Departed = slots::Departed<VcpuAccount>;
 
-/// Of a thread.
+/// Mark beside a thread's id in the id of a stream that does not begin with the thread: no thread's id has
+/// it.
+const TURNED: u64 = 1 << 32;
+
+/// The stream of what the kernel counts of a vCPU: it goes on where another thread runs the vCPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stream {
+    /// Its identity.
+    pub id: VcpuId,
+    /// `CLOCK_BOOTTIME` when all was zero: the creation of its first thread, or the moment at which the vCPU
+    /// was found, ns.
+    pub start_boottime_ns: u64,
+    /// `CLOCK_BOOTTIME` from which on the sampler's own counts have it, ns.
+    pub seen_boottime_ns: u64,
+}
+
+impl Stream {
+    /// Of a vCPU that is run by a thread that has run no other, or that a look has found.
+    fn of(event: &Event) -> Self {
+        let seen_boottime_ns = event.at_boottime_ns;
+        if event.tid == 0 {
+            // An address of the kernel's is no thread's id.
+            let id = VcpuId::new([event.vcpu, seen_boottime_ns]);
+            return Self { id, start_boottime_ns: seen_boottime_ns, seen_boottime_ns };
+        }
+        let thread = ThreadId { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
+        Self { id: thread.vcpu(), start_boottime_ns: thread.start_boottime_ns, seen_boottime_ns }
+    }
+
+    /// Of a vCPU that is run by a thread that has run others before.
+    const fn turned(event: &Event) -> Self {
+        let seen_boottime_ns = event.at_boottime_ns;
+        let id = VcpuId::new([TURNED | event.tid as u64, seen_boottime_ns]);
+        Self { id, start_boottime_ns: seen_boottime_ns, seen_boottime_ns }
+    }
+}
+
+/// What the programs have of a thread that runs its vCPU no longer.
+#[derive(Debug)]
+pub struct Left {
+    pub(super) times: LastTimes,
+    /// As those of its vCPU; absent where they could not be read.
+    pub(super) distributions: Option<Distributions>,
+    pub(super) shares: Option<ThreadShares>,
+    /// Why the guest was left since that was read last.
+    pub(super) exits: Option<Exits>,
+}
+
+/// Of a vCPU, whichever thread runs it.
 #[derive(Clone, Debug, Default)]
-pub struct ThreadAccount {
+pub struct VcpuAccount {
+    /// What it is in exported series.
+    pub stream: Stream,
+    /// What the vCPU has beside what is counted of its thread; absent where all of that is its own.
+    pub carry: Option<Box<Carry>>,
+    /// Where its counts stand while no thread runs it that was followed.
+    pub closed: Option<Reading>,
+    /// Its thread has left it since the last reading.
+    pub is_handed_over: bool,
     /// Its time, from the first reading on.
     pub time: Option<Account>,
     /// `CLOCK_BOOTTIME` at the first reading, ns; 0 before.
@@ -63,9 +122,98 @@ pub struct ThreadAccount {
     pub unpaired: u64,
 }
 
-impl Open for ThreadAccount {
-    fn open(_: &Event) -> Self {
-        Self::default()
+impl Open for VcpuAccount {
+    fn open(event: &Event) -> Self {
+        Self { stream: Stream::of(event), ..Self::default() }
+    }
+}
+
+impl Lasting<VmAccount> for VcpuAccount {
+    type Left = Left;
+
+    fn leave(&mut self, vm: &mut VmAccount, left: Option<Left>) -> Option<Counters> {
+        let none = Carry::default();
+        let carry = self.carry.as_deref().unwrap_or(&none);
+        let last = *self.time.as_ref()?.last();
+        let closed = closed(&last, carry, left.as_ref().map(|left| &left.times));
+        let until = carry.of_thread(&closed.counters);
+        self.closed = Some(closed);
+        self.is_handed_over = true;
+        if let Some(left) = left {
+            self.take_in(vm, &left);
+        }
+        Some(until)
+    }
+
+    fn take_over(&mut self, event: &Event, began: Option<Counters>) {
+        let seen = counted::counters(&event.counters);
+        let Some(time) = &self.time else {
+            // Nothing was read of it: nothing goes on.
+            let carry = Carry::new(&Reading::default(), &Distributions::default(), &seen);
+            *self = Self { stream: Stream::turned(event), carry: Some(Box::new(carry)), ..Self::default() };
+            return;
+        };
+        let stands = self.closed.take().unwrap_or(*time.last());
+        let began = began.unwrap_or(seen);
+        self.carry = Some(Box::new(Carry::new(&stands, &self.distributions, &began)));
+        self.is_handed_over = true;
+        // The thread's slot is new, and empty.
+        self.shares = Some(Box::new(ThreadShares::NONE));
+        self.slot_seq = None;
+        self.exit_counts = KnownExits::default();
+        self.modes_seq = 0;
+        self.unpaired = 0;
+    }
+}
+
+impl VcpuAccount {
+    /// Takes in what the last reading has not of a thread that runs the vCPU no longer.
+    fn take_in(&mut self, vm: &mut VmAccount, left: &Left) {
+        if let Some(now) = &left.distributions {
+            vm.distributions.add_between(now, &self.distributions);
+            self.distributions = Arc::new(*now);
+        }
+        if let (Some(before), Some(now)) = (&self.shares, &left.shares) {
+            vm.attribution.charge(before, now);
+        }
+        self.shares = None;
+        if let Some(exits) = &left.exits {
+            vm.exits.add_all(exits);
+            Arc::make_mut(&mut self.exits).add_all(exits);
+        }
+    }
+
+    /// When all its states were zero, Unix time in ns.
+    pub(super) fn followed_unix_ns(&self, clock: Clock) -> u64 {
+        let is_from_creation = self.time.as_ref().is_some_and(Account::is_from_creation);
+        clock.unix_of_boottime(if is_from_creation {
+            self.stream.start_boottime_ns
+        } else {
+            self.followed_boottime_ns
+        })
+    }
+
+    /// A reading of the thread that runs the vCPU as one of the vCPU.
+    pub(super) fn carried(&mut self, of_thread: Reading) -> Reading {
+        let Some(carry) = &mut self.carry else { return of_thread };
+        if let Some(time) = self.time.as_ref().filter(|_| self.is_handed_over) {
+            carry.cut(&beyond(time.last(), &carry.reading(of_thread)));
+        }
+        self.is_handed_over = false;
+        carry.reading(of_thread)
+    }
+
+    /// The reading of a moment at which no thread runs it that was followed; `none` of one that never had
+    /// one.
+    pub(super) fn at_rest(&mut self, none: Reading, monotonic_ns: u64, sched_ns: u64) -> Reading {
+        let at = |stands| Reading { monotonic_ns, sched_ns, ..stands };
+        let Some(stands) = &mut self.closed else { return at(none) };
+        if let Some(time) = self.time.as_ref().filter(|_| self.is_handed_over) {
+            let beyond = beyond(time.last(), &at(*stands));
+            stands.counters.iter_mut().zip(beyond).for_each(|(count, beyond)| *count -= beyond);
+        }
+        self.is_handed_over = false;
+        at(*stands)
     }
 }
 

@@ -18,8 +18,8 @@ const EXITS: u64 = 1_000;
 pub(super) struct Entries {
     /// Of one vCPU at least they are missing: of others that have shown none they most likely are too.
     are_missing: bool,
-    /// Of one at least they are told. One module runs all guests, so a vCPU without any has not entered yet.
-    are_told: bool,
+    /// Of one at least they are seen. One module runs all guests, so a vCPU without any has not entered yet.
+    are_seen: bool,
 }
 
 impl Entries {
@@ -31,9 +31,9 @@ impl Entries {
     /// Whether a vCPU's entries are missing in what the walk found.
     pub(super) fn are_missing_of(&mut self, record: &WalkRecord) -> bool {
         if record.modes_ns[Mode::Guest as usize] != 0 {
-            *self = Self { are_missing: false, are_told: true };
+            *self = Self { are_missing: false, are_seen: true };
         }
-        if self.are_told {
+        if self.are_seen {
             return false;
         }
         let is_busy = record.modes_ns[Mode::Kernel as usize] >= KERNEL_NS

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use sampler_ebpf::abi::{HelperRecord, VHOST_PREFIX};
 
 use super::accounts::Slots;
-use super::identity::KvmGuest;
+use super::identity::{KvmGuest, ThreadId};
 use crate::model::{HelperKind, HelperTimes, Helpers, TOLERANCE_NS};
 
 /// Walks in a row that may miss a thread before it is forgotten.
@@ -135,7 +135,19 @@ impl HelperSums {
     pub(super) fn take(&mut self, walked: Walked<'_>, slots: &Slots) -> u64 {
         let vms = slots.vms();
         let vms = vms.map(|(key, vm)| HelpedVm { key: *key, seen_boottime_ns: vm.seen_boottime_ns });
-        self.add_up(walked, vms, |tid| slots.process_of(tid))
+        let is_vcpus = |record: &HelperRecord| {
+            let start_boottime_ns = record.start_boottime_ns;
+            slots.may_return(ThreadId { tid: record.tid, start_boottime_ns })
+        };
+        // What such a thread does is of its vCPU, once it is seen there again.
+        let helpers: Vec<_>;
+        let records = if walked.records.iter().any(is_vcpus) {
+            helpers = walked.records.iter().filter(|record| !is_vcpus(record)).copied().collect();
+            &helpers
+        } else {
+            walked.records
+        };
+        self.add_up(Walked { records, ..walked }, vms, |tid| slots.process_of(tid))
     }
 
     /// The same. `vms` are all that live, in order; `process_of` tells the process of a vCPU's thread.
@@ -152,10 +164,7 @@ impl HelperSums {
             let is_new = !self.vms.contains_key(key);
             let vm = self.vms.entry(*key).or_default();
             vm.is_new = is_new;
-            for sum in vm.helpers.sums_mut() {
-                sum.threads = 0;
-                sum.interval = Some(HelperTimes::default());
-            }
+            vm.helpers.sums_mut().for_each(|sum| sum.threads = 0);
         }
         let mut regressions = 0;
         self.workers.clear();
@@ -204,13 +213,10 @@ impl HelperSums {
     }
 
     fn add(&mut self, record: &HelperRecord, vm: HelpedVm, added: HelperTimes) {
-        let Some(OfVm { helpers, is_new }) = self.vms.get_mut(&vm.key) else { return };
+        let Some(OfVm { helpers, .. }) = self.vms.get_mut(&vm.key) else { return };
         let sum = helpers.entry(kind_of(record));
         sum.threads += 1;
         sum.total = sum.total.plus(added);
-        if !*is_new {
-            sum.interval = Some(sum.interval.unwrap_or_default().plus(added));
-        }
     }
 }
 

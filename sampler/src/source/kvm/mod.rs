@@ -3,6 +3,7 @@
 mod accounts;
 mod answers;
 mod attribution;
+mod carry;
 mod co_stop;
 mod counted;
 mod entries;
@@ -11,6 +12,7 @@ mod guests;
 mod helpers;
 mod hooks;
 mod identity;
+mod idle;
 mod levels;
 mod pass;
 mod reach;
@@ -33,10 +35,11 @@ use self::{
     accounts::{Departed, VmEntry},
     attribution::names::{KnownVm, TaskNames, by_pid, name},
     entries::Entries,
+    exits::ExitKinds,
     helpers::HelperSums,
     hooks::KvmHooks,
-    pass::Pass,
-    reach::HostWalks,
+    pass::{GivenUp, Pass},
+    reach::{HostWalks, Looks},
     readings::Features,
 };
 use crate::{
@@ -78,12 +81,15 @@ pub struct Kvm {
     names: TaskNames,
     helpers: HelperSums,
     host_walks: HostWalks,
+    looks: Looks,
     /// When the last reading was taken, Unix time in ns.
     at_unix_ns: u64,
     /// The same by `CLOCK_BOOTTIME`, ns.
     at_boottime_ns: u64,
     /// Time since the reading before it, ns.
     interval_ns: u64,
+    /// When the last reading was begun, by `CLOCK_BOOTTIME` in ns.
+    read_boottime_ns: u64,
 }
 
 impl Kvm {
@@ -109,10 +115,13 @@ impl Kvm {
             names: TaskNames::default(),
             helpers: HelperSums::default(),
             host_walks: HostWalks::default(),
+            looks: Looks::default(),
             at_unix_ns: clock.unix_ns(),
             at_boottime_ns: clock.boottime_ns(),
             interval_ns: 0,
+            read_boottime_ns: 0,
         };
+        source.host_walks.set_alone(!source.collector.switches_report());
         source.set_interval(INTERVAL)?;
         source.look()?;
         Ok(source)
@@ -120,18 +129,24 @@ impl Kvm {
 
     /// Takes in the births and deaths that wait in the ring.
     pub fn drain(&mut self) {
-        let Self { collector, slots, events, .. } = self;
+        let Self { collector, slots, events, hooks, .. } = self;
         collector.drain(|event| events.push(event));
         if events.is_empty() {
             return;
         }
         for event in events.drain(..) {
-            dispatch(collector, slots, &event);
-        }
-        for action in slots.take_actions() {
-            apply(collector, action);
+            dispatch(collector, hooks.kinds(), slots, &event);
+            // The next event may be of a thread that has its slot from this one.
+            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
         }
         self.sync_observed();
+    }
+
+    /// Does to the shared tables what the slots ask for.
+    fn apply_actions(&mut self) {
+        for action in self.slots.take_actions() {
+            apply(&mut self.collector, action);
+        }
     }
 
     /// Sets how much is told of VMs. Until it is called for the first time that is [`Level::Basic`].
@@ -176,10 +191,10 @@ impl Kvm {
         );
     }
 
-    /// vCPU threads that are followed.
+    /// vCPUs that are known: those whose threads are followed, and those that nobody runs.
     #[must_use]
     pub fn vcpus(&self) -> usize {
-        self.slots.threads().count()
+        self.slots.threads().count() + self.slots.idle().count()
     }
 
     /// VMs that are new since the last call: their platform is to be asked.
@@ -257,6 +272,7 @@ impl Kvm {
     /// When the walk fails.
     pub fn read(&mut self) -> Result<(), CollectError> {
         self.drain();
+        let read_boottime_ns = self.clock.boottime_ns();
         let began = self.walk()?;
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads();
@@ -269,6 +285,7 @@ impl Kvm {
         self.last_monotonic_ns = Some(monotonic_ns);
         self.at_unix_ns = self.clock.unix_ns();
         self.at_boottime_ns = self.clock.boottime_ns();
+        self.read_boottime_ns = read_boottime_ns;
         self.fix_ids();
         self.want_names();
         Ok(())
@@ -282,6 +299,7 @@ impl Kvm {
         Snapshot {
             at_unix_ns: self.at_unix_ns,
             interval_ns: self.interval_ns,
+            read_boottime_ns: self.read_boottime_ns,
             host: Arc::clone(&self.host),
             vms: self.shown_vms(),
             ended,
@@ -294,14 +312,23 @@ impl Kvm {
         self.clock = self.clock.renewed();
         let Self { collector, slots, stats, last_monotonic_ns, features, hooks, entries, clock, .. } = self;
         let pass = Pass::new(collector, features, hooks.kinds(), entries, *last_monotonic_ns, *clock);
-        for tid in pass.run(slots, stats) {
-            stats.gone_by_walk += 1;
-            slots.lost(tid);
+        let given_up = pass.run(slots, stats);
+        let moment = idle::Moment::new(*clock, collector.clock_offset_ns());
+        idle::rest_all(slots, moment, features.throttled);
+        for (tid, why) in given_up {
+            match why {
+                GivenUp::Lost => {
+                    stats.gone_by_walk += 1;
+                    slots.lost(tid, |slot, task| readings::last_counts(collector, slot, task));
+                }
+                GivenUp::Strange => slots.estranged(tid, clock.boottime_ns(), |thread| {
+                    readings::left(collector, hooks.kinds(), thread)
+                }),
+                GivenUp::MadeAnew => slots.end_vm_of(tid),
+            }
         }
         slots.offer_again();
-        for action in slots.take_actions() {
-            apply(collector, action);
-        }
+        self.apply_actions();
     }
 
     /// Gives the VMs that are to be shown from now on their identities.
@@ -346,11 +373,16 @@ impl Kvm {
     }
 
     fn shown_vms(&self) -> Vec<Vm> {
-        let room = |vm: &VmEntry| Vec::with_capacity(vm.threads as usize);
+        let room = |vm: &VmEntry| Vec::with_capacity((vm.threads + vm.idle) as usize);
         let mut vcpus: BTreeMap<KvmGuest, Vec<Vcpu>> =
             self.slots.vms().map(|(guest, vm)| (*guest, room(vm))).collect();
         for thread in self.slots.threads() {
             if let (Some(vcpus), Some(vcpu)) = (vcpus.get_mut(&thread.vm), shown::vcpu(thread, self.clock)) {
+                vcpus.push(vcpu);
+            }
+        }
+        for idle in self.slots.idle() {
+            if let (Some(vcpus), Some(vcpu)) = (vcpus.get_mut(&idle.vm), idle::vcpu(idle, self.clock)) {
                 vcpus.push(vcpu);
             }
         }
@@ -363,8 +395,7 @@ impl Kvm {
         shown.collect()
     }
 
-    /// Threads that ended and whose series were shown. One that was replaced keeps its series, with a new
-    /// start.
+    /// vCPUs that ended and whose series were shown.
     fn ended(&mut self, departed: Vec<Departed>) -> Vec<Ended> {
         let clock = self.clock;
         for Departed { thread, .. } in &departed {
@@ -372,17 +403,13 @@ impl Kvm {
             if let Some(last) = readings::distributions(&self.collector, thread) {
                 vm.account.distributions.add_between(&last, &thread.account.distributions);
             }
-            if let Some((_, changed)) = readings::exits(&self.collector, thread) {
-                let (kinds, exits) = (self.hooks.kinds(), &mut vm.account.exits);
-                let mut known = thread.account.exit_counts.clone();
-                known.take(changed, |row, totals| exits.add(kinds.of(row), &totals));
+            if let Some(exits) = readings::last_exits(&self.collector, self.hooks.kinds(), thread) {
+                vm.account.exits.add_all(&exits);
             }
         }
-        let departed = departed.into_iter();
-        departed
-            .filter(|departed| !departed.replaced)
-            .filter_map(|departed| shown::ended(departed, clock))
-            .collect()
+        let idle = self.slots.take_ended_idle().into_iter();
+        let threads = departed.into_iter().filter_map(|departed| shown::ended(departed, clock));
+        threads.chain(idle.filter_map(|ended| idle::ended(ended, clock))).collect()
     }
 
     fn sampler_stats(&mut self) -> SamplerStats {
@@ -391,6 +418,9 @@ impl Kvm {
         self.stats.walked_threads = walk.threads;
         self.stats.walk_torn = walk.torn;
         self.stats.helpers_dropped = walk.helpers_dropped;
+        let files = self.collector.file_counts();
+        self.stats.looked_files = files.visited;
+        self.stats.vcpu_files_dropped = files.dropped;
         self.stats.vcpu_switches = hook.vcpu_switches;
         self.stats.threads_announced = hook.announced + walk.announced;
         self.stats.threads_gone = hook.gone;
@@ -402,6 +432,7 @@ impl Kvm {
         self.stats.slots_used = self.slots.slots_used();
         self.stats.slots_exhausted = self.slots.slots_exhausted();
         self.stats.threads_replaced = self.slots.threads_replaced();
+        self.stats.threads_turned = self.slots.threads_turned();
         [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();
         self.stats
     }
@@ -414,11 +445,11 @@ impl AsFd for Kvm {
     }
 }
 
-fn dispatch(collector: &Collector, slots: &mut Slots, event: &Event) {
+fn dispatch(collector: &Collector, kinds: &ExitKinds, slots: &mut Slots, event: &Event) {
     if event.kind == EventKind::VcpuSeen as u32 {
-        slots.seen(event);
+        slots.seen(event, |thread| readings::left(collector, kinds, thread));
     } else if event.kind == EventKind::ThreadGone as u32 {
-        slots.gone(event, |slot| readings::last_counts(collector, slot, event.task));
+        slots.gone(event, |slot, task| readings::last_counts(collector, slot, task));
     }
 }
 

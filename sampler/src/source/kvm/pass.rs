@@ -27,6 +27,17 @@ const MISSES: u32 = 2;
 /// followed: it may go on as something else.
 const STRANGERS: u32 = 3;
 
+/// Why a thread is followed no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GivenUp {
+    /// It has ended.
+    Lost,
+    /// It lives on, and its vCPU is another's, or nobody's.
+    Strange,
+    /// Its VM has ended, and it runs another one at the same place in the kernel's memory.
+    MadeAnew,
+}
+
 /// What a pass reads from.
 pub(super) struct Pass<'a> {
     collector: &'a Collector,
@@ -66,27 +77,27 @@ impl<'a> Pass<'a> {
     }
 
     /// Reads all threads into their accounts and those of their VMs. Returns the threads that are to be given
-    /// up.
-    pub(super) fn run(mut self, slots: &mut Slots, stats: &mut SamplerStats) -> Vec<u32> {
-        let mut lost = Vec::new();
+    /// up, and why.
+    pub(super) fn run(mut self, slots: &mut Slots, stats: &mut SamplerStats) -> Vec<(u32, GivenUp)> {
+        let mut given_up = Vec::new();
         for (_, vm) in slots.vms_mut() {
             vm.account.reads.clear();
             vm.account.busiest = Busiest::default();
         }
         slots.for_each(|thread, vm| {
             let record = self.collector.record(thread.slot);
-            let is_lost = self.take_in(thread, vm, &record, stats);
+            let why = self.take_in(thread, vm, &record, stats);
             self.distributions(thread, vm);
             self.exits(thread, vm);
             self.charge(thread, vm, &record);
             vm.account.busiest.take(exits_of(thread), wall_of(thread));
-            if is_lost {
-                lost.push(thread.id.tid);
+            if let Some(why) = why {
+                given_up.push((thread.id.tid, why));
             } else if thread.account.time.is_some() {
                 vm.account.reads.push(self.read(thread, &record));
             }
         });
-        lost
+        given_up
     }
 
     /// What co-stop is told by; `None` where the last walk could not read the thread.
@@ -95,36 +106,42 @@ impl<'a> Pass<'a> {
         (record.generation == self.collector.generation()).then(|| Read::new(thread.slot, record, waited))
     }
 
-    /// Advances the account of a thread that the walk has read. Returns whether the thread is to be given up.
+    /// Advances the account of a thread that the walk has read. Returns why the thread is to be given up,
+    /// if it is.
     fn take_in(
         &mut self,
         thread: &mut Thread,
         vm: &mut VmEntry,
         record: &WalkRecord,
         stats: &mut SamplerStats,
-    ) -> bool {
+    ) -> Option<GivenUp> {
         let generation = self.collector.generation();
         if record.generation != generation {
             // It switched at each attempt to read it: the next interval takes this one in.
             thread.account.interval = None;
             thread.missed = if record.visited == generation { 0 } else { thread.missed + 1 };
-            return thread.missed >= MISSES;
+            return (thread.missed >= MISSES).then_some(GivenUp::Lost);
         }
         thread.missed = 0;
+        let kvm_counts = readings::kvm_counts(record, self.features);
+        if is_made_anew(thread, kvm_counts.as_ref()) {
+            thread.account.interval = None;
+            return Some(GivenUp::MadeAnew);
+        }
         count(self.advance(thread, record), stats);
         vm.account.clock.get_or_insert(self.clock);
-        if let Some(added) = take_in_kvm_counts(thread, readings::kvm_counts(record, self.features)) {
+        if let Some(added) = take_in_kvm_counts(thread, kvm_counts) {
             vm.account.kvm_counts = vm.account.kvm_counts.plus(&added);
         }
         stats.unpaired += record.unpaired.saturating_sub(thread.account.unpaired);
         thread.account.unpaired = record.unpaired;
         thread.strange = if readings::has_kvm(record) { 0 } else { thread.strange + 1 };
-        thread.strange >= STRANGERS
+        (thread.strange >= STRANGERS).then_some(GivenUp::Strange)
     }
 
     fn advance(&mut self, thread: &mut Thread, record: &WalkRecord) -> Faults {
         let unentered = self.entries.are_missing_of(record);
-        let reading = readings::reading(record, self.features, unentered);
+        let reading = thread.account.carried(readings::reading(record, self.features, unentered));
         if let Some(time) = &mut thread.account.time {
             let (interval, faults) = time.advance(reading);
             thread.account.interval = Some(interval);
@@ -133,7 +150,9 @@ impl<'a> Pass<'a> {
         thread.account.followed_boottime_ns = reading.monotonic_ns.saturating_add(self.slept_ns);
         thread.account.clock = Some(self.clock);
         // Of a thread that is younger than the interval everything is known, not just its last part.
-        if self.last_monotonic_ns.is_some_and(|last| thread.start_monotonic_ns >= last) {
+        if thread.account.carry.is_none()
+            && self.last_monotonic_ns.is_some_and(|last| thread.start_monotonic_ns >= last)
+        {
             let (time, interval, faults) = Account::follow_from_creation(reading, thread.start_monotonic_ns);
             (thread.account.time, thread.account.interval) = (Some(time), Some(interval));
             return faults;
@@ -245,6 +264,12 @@ fn wall_of(thread: &Thread) -> u64 {
 fn count(faults: Faults, stats: &mut SamplerStats) {
     stats.negative_remainders += u64::from(faults.negative_remainder);
     stats.counter_regressions += u64::from(faults.regression);
+}
+
+/// Whether KVM counts anew what a thread's vCPU does: it is another vCPU, made where the one before was
+/// freed.
+fn is_made_anew(thread: &Thread, now: Option<&KvmCounts>) -> bool {
+    thread.account.kvm.as_ref().zip(now).is_some_and(|(before, now)| now.began_again_after(before))
 }
 
 /// Takes in what KVM counts of a thread's vCPU; returns what that adds to its VM.

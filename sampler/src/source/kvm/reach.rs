@@ -14,12 +14,24 @@ const PROCESS: u64 = 8;
 /// Longest time between two walks over the whole host.
 const HOST_EVERY: Duration = Duration::from_secs(10);
 
+/// Longest time between two looks at the descriptors of VMMs: within it is found that a VM has ended whose
+/// threads live on.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// The same of the whole host: within it guests are found that were never run. A host has more descriptors
+/// than threads.
+const LOOK_AT_HOST_EVERY: Duration = Duration::from_secs(60);
+
+/// Shortest time between two looks at VMMs, where there is a reason to look early.
+const LOOK_APART: Duration = Duration::from_secs(1);
+
 /// When the whole host was walked, by `CLOCK_BOOTTIME` in ns, and when it is to be walked again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HostWalks {
     last: Option<HostWalk>,
     interval_ns: u64,
     always: bool,
+    alone: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +51,11 @@ impl HostWalks {
         self.always = always;
     }
 
+    /// Says that nobody but walks finds new VMs, so that the first pass of each is to visit the whole host.
+    pub(super) const fn set_alone(&mut self, alone: bool) {
+        self.alone = alone;
+    }
+
     pub(super) const fn are_all(&self) -> bool {
         self.always
     }
@@ -54,7 +71,59 @@ impl HostWalks {
         let Some(last) = self.last else { return true };
         let next_ns = now_ns.saturating_add(self.interval_ns);
         let is_late = next_ns.saturating_sub(last.began_ns) > HOST_EVERY.as_nanos() as u64;
-        self.always || is_late || newest_vm_ns.is_some_and(|seen| seen >= last.ended_ns)
+        self.always || self.alone || is_late || newest_vm_ns.is_some_and(|seen| seen >= last.ended_ns)
+    }
+}
+
+/// When the descriptors of vCPUs were looked at, by `CLOCK_BOOTTIME` in ns, and whose are to be looked at
+/// next.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Looks {
+    any_ns: Option<u64>,
+    host_ns: Option<u64>,
+    wanted: BTreeSet<u32>,
+    is_host_wanted: bool,
+}
+
+impl Looks {
+    /// Lets these processes be looked at soon.
+    pub(super) fn want(&mut self, processes: BTreeSet<u32>) {
+        self.wanted.extend(processes);
+    }
+
+    /// Lets the whole host be looked at soon.
+    pub(super) const fn want_host(&mut self) {
+        self.is_host_wanted = true;
+    }
+
+    /// Whose descriptors are to be looked at now; `None` where it is not time yet. `vmms` are the processes
+    /// that are known to have vCPUs, where the kernel visits single processes.
+    pub(super) fn due(&self, now_ns: u64, vmms: Option<BTreeSet<u32>>) -> Option<Reach> {
+        let is_past = |last: Option<u64>, every: Duration| {
+            last.is_none_or(|last| now_ns.saturating_sub(last) >= every.as_nanos() as u64)
+        };
+        let every = if self.is_host_wanted { LOOK_EVERY } else { LOOK_AT_HOST_EVERY };
+        if is_past(self.host_ns, every) {
+            return Some(Reach::Host);
+        }
+        let vmms = vmms?;
+        let visited = if is_past(self.any_ns, LOOK_EVERY) {
+            vmms
+        } else if is_past(self.any_ns, LOOK_APART) {
+            vmms.intersection(&self.wanted).copied().collect()
+        } else {
+            BTreeSet::new()
+        };
+        (!visited.is_empty()).then_some(Reach::Processes(visited))
+    }
+
+    pub(super) fn done(&mut self, reach: &Reach, began_ns: u64) {
+        self.any_ns = Some(began_ns);
+        self.wanted.clear();
+        if *reach == Reach::Host {
+            self.host_ns = Some(began_ns);
+            self.is_host_wanted = false;
+        }
     }
 }
 
@@ -97,6 +166,34 @@ mod tests {
         let mut always = walks;
         always.set_always(true);
         assert!(always.is_due(2 * SECOND, None));
+        let mut alone = walks;
+        alone.set_alone(true);
+        assert!(alone.is_due(2 * SECOND, None) && !alone.are_all(), "but its further passes are not");
+    }
+
+    #[test]
+    fn descriptors_are_looked_at_now_and_then() {
+        let mut looks = Looks::default();
+        let vmms = || Some(BTreeSet::from([7]));
+        assert_eq!(looks.due(0, vmms()), Some(Reach::Host), "nothing is known yet");
+        looks.done(&Reach::Host, SECOND);
+        assert_eq!(looks.due(10 * SECOND, vmms()), None);
+        assert_eq!(looks.due(11 * SECOND, vmms()), vmms().map(Reach::Processes));
+        assert_eq!(looks.due(11 * SECOND, Some(BTreeSet::new())), None, "no guests");
+        assert_eq!(looks.due(11 * SECOND, None), None, "this kernel visits the whole host alone");
+        assert_eq!(looks.due(61 * SECOND, None), Some(Reach::Host));
+        let both = || Some(BTreeSet::from([7, 8]));
+        looks.want(BTreeSet::from([7, 9]));
+        assert_eq!(looks.due(SECOND + 1, both()), None, "not again at once");
+        assert_eq!(looks.due(2 * SECOND, both()), vmms().map(Reach::Processes), "9 is no VMM any more");
+        looks.done(&Reach::Processes(BTreeSet::from([7])), 2 * SECOND);
+        assert_eq!(looks.due(4 * SECOND, both()), None);
+        looks.want_host();
+        assert_eq!(looks.due(4 * SECOND, both()), None, "the host is not looked at as often");
+        assert_eq!(looks.due(11 * SECOND, both()), Some(Reach::Host));
+        looks.done(&Reach::Host, 11 * SECOND);
+        assert_eq!(looks.due(70 * SECOND, None), None);
+        assert_eq!(looks.due(71 * SECOND, vmms()), Some(Reach::Host));
     }
 
     #[test]

@@ -5,29 +5,30 @@ use std::collections::BTreeMap;
 use sampler_ebpf::abi::{Counter, KVM_STATS, KvmStat, Mode, SlotShares, WalkRecord};
 
 use super::{
-    accounts::Thread,
+    accounts::{Left, Thread},
     attribution::{
         memory::Memory,
         table::{ThreadShares, Wait},
     },
+    carry::LastTimes,
     counted,
-    exits::ChangedExits,
+    exits::{ChangedExits, ExitKinds},
 };
 use crate::{
     collect::{Collector, ExitsOf, Remembered},
-    model::{Counters, Distributions, KvmCounts, ModeTimes, Reading},
+    model::{Counters, Distributions, Exits, KvmCounts, ModeTimes, Reading},
 };
 
 /// What this kernel tells at all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Features {
     kvm_stats: [bool; KVM_STATS.len()],
-    throttled: bool,
+    pub(super) throttled: bool,
 }
 
 impl Features {
     pub(super) fn of(collector: &Collector) -> Self {
-        Self { kvm_stats: collector.kvm_stats_kept(), throttled: collector.tells_throttled() }
+        Self { kvm_stats: collector.kvm_stats_kept(), throttled: collector.has_throttled_clock() }
     }
 }
 
@@ -73,9 +74,12 @@ pub(super) fn kvm_counts(record: &WalkRecord, features: &Features) -> Option<Kvm
     has_kvm(record).then(|| counted::kvm_counts(&record.kvm, &features.kvm_stats))
 }
 
-/// What the scheduler program has taken in of a thread so far; `None` while it is being written.
+/// What the scheduler program has taken in of a thread so far, as its vCPU's; `None` while it is being
+/// written.
 pub(super) fn distributions(collector: &Collector, thread: &Thread) -> Option<Distributions> {
-    collector.distributions(thread.slot, thread.task).map(|raw| counted::distributions(&raw))
+    let of_thread =
+        collector.distributions(thread.slot, thread.task).map(|raw| counted::distributions(&raw))?;
+    Some(thread.account.carry.as_ref().map_or(of_thread, |carry| carry.distributions(&of_thread)))
 }
 
 /// What the CPUs remember of who had them, copied once for all waits of a snapshot.
@@ -128,6 +132,37 @@ pub(super) fn exits(collector: &Collector, thread: &Thread) -> Option<(u64, Chan
         collector.exits(thread.slot, read).filter(|_| collector.task(thread.slot) == thread.task)?;
     // Written since `seq`, perhaps: then it is read once more next time.
     Some((seq, changed))
+}
+
+/// Why a thread left its guest since that was read last; `None` where it did not, or while it is being
+/// written.
+pub(super) fn last_exits(collector: &Collector, kinds: &ExitKinds, thread: &Thread) -> Option<Exits> {
+    let (_, changed) = exits(collector, thread)?;
+    let mut added = Exits::default();
+    thread.account.exit_counts.clone().take(changed, |row, totals| added.add(kinds.of(row), &totals));
+    Some(added)
+}
+
+/// What the programs have of a thread that runs its vCPU no longer; `None` while it is being written.
+pub(super) fn left(collector: &Collector, kinds: &ExitKinds, thread: &Thread) -> Option<Left> {
+    let (slot, SlotShares { table, charged_ns }) =
+        collector.slot_and_shares(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
+    let modes = collector
+        .modes(thread.slot)
+        .map(|modes| [Mode::Guest, Mode::Kernel, Mode::Vmm].map(|mode| modes.ns[mode as usize]));
+    let times = LastTimes {
+        counters: counted::counters(&slot.counters),
+        throttled_ns: slot.throttled_ns,
+        asleep_ns: slot.asleep_ns,
+        modes_ns: modes,
+    };
+    Some(Left {
+        times,
+        distributions: distributions(collector, thread),
+        // The wait before its last stint is in the table; one since then was not for this vCPU.
+        shares: (charged_ns == 0).then(|| ThreadShares::new(table, 0)),
+        exits: last_exits(collector, kinds, thread),
+    })
 }
 
 /// What the scheduler program recorded at a thread's very last switch: its counts for ever.

@@ -1,13 +1,17 @@
 //! What snapshots show of threads, from what is known of them. `clock` is that of streams that begin now:
 //! those that exist have their own.
 
+use std::array;
+
 use super::{
     accounts::{Departed, Thread, VmEntry},
     identity::KvmGuest,
 };
 use crate::{
     kernel::clock::Clock,
-    model::{Account, Counter, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm},
+    model::{
+        Account, Counter, Counters, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm,
+    },
 };
 
 /// `None` before the first reading.
@@ -16,35 +20,28 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     let clock = thread.account.clock.unwrap_or(clock);
     let last = account.last();
     Some(Vcpu {
-        id: thread.id.vcpu(),
+        id: thread.account.stream.id,
         tid: Some(thread.id.tid),
         index: thread.index,
-        start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
-        followed_unix_ns: followed(thread, account, clock),
+        unused: false,
+        start_unix_ns: clock.unix_of_boottime(thread.account.stream.start_boottime_ns),
+        followed_unix_ns: thread.account.followed_unix_ns(clock),
         totals: account.totals(),
+        held: account.held(),
         counters: last.counters,
+        others: thread.account.carry.as_ref().map(|carry| carry.others()).unwrap_or_default(),
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
         states: account.states(),
         kvm: Some(KvmVcpu {
             counts: thread.account.kvm.filter(|_| thread.account.is_kvm_read),
             exits: thread.account.exits.clone(),
-            exits_added: thread.account.exits_added.clone(),
         }),
         distributions: thread.account.distributions.clone(),
         distributions_before: thread.account.distributions_before.clone(),
-        seen_unix_ns: clock.unix_of_boottime(thread.seen_boottime_ns),
+        seen_unix_ns: clock.unix_of_boottime(thread.account.stream.seen_boottime_ns),
         interval: thread.account.interval,
     })
-}
-
-/// When all states of a thread were zero, Unix time in ns.
-const fn followed(thread: &Thread, account: &Account, clock: Clock) -> u64 {
-    if account.is_from_creation() {
-        clock.unix_of_boottime(thread.id.start_boottime_ns)
-    } else {
-        clock.unix_of_boottime(thread.account.followed_boottime_ns)
-    }
 }
 
 /// `None` of a VM that has no identity yet.
@@ -80,28 +77,41 @@ pub(super) fn vm(
     })
 }
 
+/// The later of two readings of counts that never fall: a walk may have read a thread after the last switch
+/// that was recorded, and the other way round.
+fn later(one: Option<Counters>, other: Option<Counters>) -> Option<Counters> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(array::from_fn(|n| one[n].max(other[n]))),
+        (one, other) => one.or(other),
+    }
+}
+
 /// `None` where there is nothing to tell.
 pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
-    let Departed { thread, vm_id, vm_gone, last, .. } = departed;
-    let clock = thread.account.clock.unwrap_or(clock);
-    let read = thread.account.time.as_ref().map(|account| account.last().counters);
+    let Departed { thread, vm_id, vm_gone, last } = departed;
+    let account = &thread.account;
+    let clock = account.clock.unwrap_or(clock);
+    let read = account.time.as_ref().map(|time| time.last().counters);
+    // What a thread brought that took the vCPU over was held against the wall time by no reading yet.
+    let last = last.filter(|_| !account.is_handed_over);
+    let last = last.map(|last| account.carry.as_ref().map_or(last, |carry| carry.counters(last)));
     // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
-    let counters = last.or(read).or_else(|| vm_gone.then_some([0; _]))?;
-    let followed_unix_ns = thread.account.time.as_ref().map(|account| followed(&thread, account, clock));
-    let shown = thread.account.time.as_ref().map(Account::totals).unwrap_or_default();
+    let counters = later(last, read).or_else(|| vm_gone.then_some([0; _]))?;
+    let shown = account.time.as_ref().map(Account::totals).unwrap_or_default();
     Some(Ended {
         vm_id: vm_id?,
-        followed_unix_ns: followed_unix_ns.unwrap_or(0),
-        id: thread.id.vcpu(),
+        followed_unix_ns: account.time.map_or(0, |_| account.followed_unix_ns(clock)),
+        id: account.stream.id,
         tid: Some(thread.id.tid),
         index: thread.index,
-        start_unix_ns: clock.unix_of_boottime(thread.id.start_boottime_ns),
+        unused: false,
+        start_unix_ns: clock.unix_of_boottime(account.stream.start_boottime_ns),
         counters,
         totals: Totals {
             run_ns: shown.run_ns.max(counters[Counter::Run as usize]),
             run_delay_ns: shown.run_delay_ns.max(counters[Counter::RunDelay as usize]),
         },
-        states: thread.account.time.as_ref().map_or_else(StateTimes::default, Account::states),
+        states: account.time.as_ref().map_or_else(StateTimes::default, Account::states),
         vm_gone,
     })
 }

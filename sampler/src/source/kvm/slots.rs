@@ -4,16 +4,26 @@
 //! out of order across a reused pid, or not at all; none of that may leak a slot or mix two streams.
 
 mod entries;
+mod idle;
+mod next_vms;
+mod remembered;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::identity::{KvmGuest, ThreadId};
 pub use entries::Action;
-pub(super) use entries::{Departed, Open, Thread, VmEntry};
+use entries::Former;
+pub(super) use entries::{Departed, Lasting, Open, Thread, VmEntry};
+pub(super) use idle::{EndedIdle, Idle};
+use next_vms::NextVms;
+use remembered::Remembered;
 
-use crate::source::GuestFacts;
+use crate::{model::Counters, source::GuestFacts};
 
 /// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at
 /// here.
@@ -22,6 +32,17 @@ pub struct Slots<A, B> {
     threads: BTreeMap<u32, Thread<A>>,
     vms: BTreeMap<KvmGuest, VmEntry<B>>,
     vcpus: BTreeMap<(KvmGuest, u32), u32>,
+    /// vCPUs that no followed thread runs.
+    idle: BTreeMap<(KvmGuest, u32), Idle<A>>,
+    ended_idle: Vec<EndedIdle<A>>,
+    next_vms: NextVms,
+    /// Looks at descriptors say which vCPUs have ended.
+    are_listed: bool,
+    threads_turned: u64,
+    /// Processes of which a thread has turned to another vCPU.
+    turned: BTreeSet<u32>,
+    /// Threads that have run a vCPU before.
+    former: Remembered<ThreadId, Former>,
     /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
     free: std::collections::VecDeque<u16>,
     /// Threads without a slot because none was free.
@@ -36,7 +57,7 @@ pub struct Slots<A, B> {
     new: Vec<u32>,
 }
 
-impl<A: Open, B: Open> Slots<A, B> {
+impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Over slots 1 to `slots - 1`; slot 0 is never given out.
     #[must_use]
     pub fn new(slots: u32) -> Self {
@@ -45,6 +66,13 @@ impl<A: Open, B: Open> Slots<A, B> {
             threads: BTreeMap::new(),
             vms: BTreeMap::new(),
             vcpus: BTreeMap::new(),
+            idle: BTreeMap::new(),
+            ended_idle: Vec::new(),
+            next_vms: NextVms::default(),
+            are_listed: false,
+            threads_turned: 0,
+            turned: BTreeSet::new(),
+            former: Remembered::default(),
             free: (1..=last).collect(),
             refused: BTreeMap::new(),
             unidentified: Vec::new(),
@@ -57,21 +85,30 @@ impl<A: Open, B: Open> Slots<A, B> {
         }
     }
 
-    /// A thread was seen inside a vCPU ioctl.
-    pub fn seen(&mut self, event: &Event) {
+    /// A thread was seen inside a vCPU ioctl. `left` reads what the programs have of a thread that runs its
+    /// vCPU no longer.
+    pub fn seen(&mut self, event: &Event, mut left: impl FnMut(&Thread<A>) -> Option<A::Left>) {
         let id = ThreadId { tid: event.tid, start_boottime_ns: event.start_boottime_ns };
+        let mut began = None;
         if let Some(thread) = self.threads.get(&event.tid) {
             if thread.task == event.task && thread.id == id {
-                self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
-                return;
+                if thread.vcpu == event.vcpu {
+                    self.actions.push(Action::Restore { slot: thread.slot, tid: event.tid });
+                    return;
+                }
+                self.end_replaced_vm(event);
+                began = self.turn(event, &mut left);
+            } else {
+                // The pid was used again and the end of its earlier owner was lost or is still to come.
+                self.remove(event.tid);
             }
-            // The pid was used again and the end of its earlier owner was lost or is still to come.
-            self.remove(event.tid, false);
         }
+        self.end_replaced_vm(event);
         let vm = self.vm_key(event);
+        let mut account = None;
         if let Some(other) = self.vcpus.get(&(vm, event.vcpu_id)).copied() {
             self.threads_replaced += 1;
-            self.remove(other, true);
+            account = self.leave(other, &mut left).map(|(thread, _)| thread.account);
         }
         let Some(slot) = self.free.pop_front() else {
             self.slots_exhausted += 1;
@@ -79,25 +116,28 @@ impl<A: Open, B: Open> Slots<A, B> {
             return;
         };
         self.refused.remove(&event.tid);
-        self.follow(event, id, vm, slot);
+        self.follow(event, (id, vm, slot), began, account);
     }
 
-    /// A thread ran for the last time; `last` reads what was counted then in a slot.
-    pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16) -> Option<[u64; COUNTERS.len()]>) {
-        if let Some(thread) = self.threads.get(&event.tid).filter(|thread| thread.task == event.task) {
-            let counts = last(thread.slot);
-            self.remove(event.tid, false);
-            if let Some(departed) = self.departed.last_mut() {
-                departed.last = counts;
-            }
+    /// A thread ran for the last time; `last` reads what was counted then in a slot of a thread with this
+    /// address.
+    pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
+        if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
+            self.lost(event.tid, last);
         } else if self.refused.get(&event.tid) == Some(&event.task) {
             self.refused.remove(&event.tid);
         }
     }
 
-    /// A thread is known to have ended although no event said so.
-    pub fn lost(&mut self, tid: u32) {
-        self.remove(tid, false);
+    /// A thread is known to have ended although no event said so; `last` as for [`Self::gone`].
+    pub fn lost(&mut self, tid: u32, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
+        let Some(thread) = self.threads.get(&tid) else { return };
+        let (counts, id) = (last(thread.slot, thread.task), thread.id);
+        self.former.forget(&id);
+        self.remove(tid);
+        if let Some(departed) = self.departed.last_mut() {
+            departed.last = counts;
+        }
     }
 
     /// Lets the refused threads be announced again where there are slots now. All of them, for some may have
@@ -235,6 +275,12 @@ impl<A: Open, B: Open> Slots<A, B> {
         self.threads_replaced
     }
 
+    /// Times that a followed thread was seen to run another vCPU than before.
+    #[must_use]
+    pub const fn threads_turned(&self) -> u64 {
+        self.threads_turned
+    }
+
     /// Every slot is either free or in use by exactly one thread: what no sequence of events may break.
     #[must_use]
     pub fn slots_add_up(&self) -> bool {
@@ -245,8 +291,98 @@ impl<A: Open, B: Open> Slots<A, B> {
         all.len() + 1 == self.slots as usize && self.free.len() + self.threads.len() == all.len()
     }
 
-    fn follow(&mut self, event: &Event, id: ThreadId, vm: KvmGuest, slot: u16) {
-        let entry = self.vms.entry(vm).or_insert_with(|| {
+    /// Follows a thread, which takes over the account of its vCPU from another one, or from nobody that runs
+    /// it.
+    fn follow(
+        &mut self,
+        event: &Event,
+        (id, vm, slot): (ThreadId, KvmGuest, u16),
+        began: Option<Counters>,
+        account: Option<A>,
+    ) {
+        let idle = self.idle.remove(&(vm, event.vcpu_id));
+        let entry = self.vm_of(vm, event);
+        entry.threads += 1;
+        entry.idle -= u32::from(idle.is_some());
+        let is_first = entry.ran.insert(event.vcpu_id);
+        // What nobody has run has nothing that could go on, and its first thread's counts are its own.
+        let idle = idle.filter(|idle| idle.has_run);
+        let known = account.or(idle.map(|idle| idle.account));
+        self.vcpus.insert((vm, event.vcpu_id), event.tid);
+        let is_first = is_first && known.is_none();
+        let former = self.former.get(&id);
+        let goes_on = known.is_some() || former.is_some();
+        // Of what it does between two turns at the same vCPU nothing shows before it is seen there again.
+        let returned = former.filter(|former| former.vcpu == (vm, event.vcpu_id));
+        let began = began.or_else(|| returned?.until);
+        let mut account = known.unwrap_or_else(|| A::open(event));
+        if goes_on {
+            account.take_over(event, began);
+        }
+        let thread = Thread {
+            slot,
+            task: event.task,
+            id,
+            vm,
+            index: event.vcpu_id,
+            vcpu: event.vcpu,
+            start_monotonic_ns: event.start_time_ns,
+            seen_boottime_ns: event.at_boottime_ns,
+            is_first,
+            observed: false,
+            missed: 0,
+            strange: 0,
+            account,
+        };
+        self.threads.insert(event.tid, thread);
+        self.new.push(event.tid);
+        self.actions.push(Action::Assign { slot, event: *event });
+    }
+
+    /// A thread runs its vCPU no longer, and both live on. What the kernel counts of the thread for whichever
+    /// vCPU it runs next begins where this one's ends, which is returned as well.
+    fn leave(
+        &mut self,
+        tid: u32,
+        left: &mut impl FnMut(&Thread<A>) -> Option<A::Left>,
+    ) -> Option<(Thread<A>, Option<Counters>)> {
+        let mut thread = self.release(tid)?;
+        let left = left(&thread);
+        let vm = self.vms.get_mut(&thread.vm)?;
+        let until = thread.account.leave(&mut vm.account, left);
+        self.former.set(thread.id, Former { vcpu: (thread.vm, thread.index), until });
+        Some((thread, until))
+    }
+
+    /// Follows a thread no longer.
+    fn release(&mut self, tid: u32) -> Option<Thread<A>> {
+        let thread = self.threads.remove(&tid)?;
+        self.actions.push(Action::Release { slot: thread.slot, tid });
+        self.free.push_back(thread.slot);
+        if self.vcpus.get(&(thread.vm, thread.index)) == Some(&tid) {
+            self.vcpus.remove(&(thread.vm, thread.index));
+        }
+        if let Some(vm) = self.vms.get_mut(&thread.vm) {
+            vm.threads -= 1;
+        }
+        Some(thread)
+    }
+
+    /// A thread ends, and its vCPU with it.
+    fn remove(&mut self, tid: u32) {
+        let Some(thread) = self.release(tid) else { return };
+        let vm = self.vms.get(&thread.vm);
+        let vm_id = vm.and_then(|vm| vm.id.clone());
+        let vm_gone = vm.is_some_and(VmEntry::is_over);
+        if vm_gone {
+            self.vms.remove(&thread.vm);
+        }
+        self.departed.push(Departed { thread, vm_id, vm_gone, last: None });
+    }
+
+    /// A VM, which begins with this event if it is new.
+    fn vm_of(&mut self, vm: KvmGuest, event: &Event) -> &mut VmEntry<B> {
+        self.vms.entry(vm).or_insert_with(|| {
             self.unidentified.push(vm);
             VmEntry {
                 id: None,
@@ -256,57 +392,24 @@ impl<A: Open, B: Open> Slots<A, B> {
                 seen_boottime_ns: event.at_boottime_ns,
                 account: B::open(event),
                 kvm: event.kvm,
+                ran: BTreeSet::new(),
                 threads: 0,
+                idle: 0,
             }
-        });
-        entry.threads += 1;
-        let is_first = self.vcpus.insert((vm, event.vcpu_id), event.tid).is_none();
-        let thread = Thread {
-            slot,
-            task: event.task,
-            id,
-            vm,
-            index: event.vcpu_id,
-            start_monotonic_ns: event.start_time_ns,
-            seen_boottime_ns: event.at_boottime_ns,
-            is_first,
-            observed: false,
-            missed: 0,
-            strange: 0,
-            account: A::open(event),
-        };
-        self.threads.insert(event.tid, thread);
-        self.new.push(event.tid);
-        self.actions.push(Action::Assign { slot, event: *event });
-    }
-
-    fn remove(&mut self, tid: u32, replaced: bool) {
-        let Some(thread) = self.threads.remove(&tid) else { return };
-        self.actions.push(Action::Release { slot: thread.slot, tid });
-        self.free.push_back(thread.slot);
-        if self.vcpus.get(&(thread.vm, thread.index)) == Some(&tid) {
-            self.vcpus.remove(&(thread.vm, thread.index));
-        }
-        let (mut vm_id, mut vm_gone) = (None, false);
-        if let Some(vm) = self.vms.get_mut(&thread.vm) {
-            vm.threads -= 1;
-            vm_id.clone_from(&vm.id);
-            // A VM whose only vCPU changes its thread is still the same VM.
-            vm_gone = vm.threads == 0 && !replaced;
-        }
-        if vm_gone {
-            self.vms.remove(&thread.vm);
-        }
-        self.departed.push(Departed { thread, vm_id, vm_gone, replaced, last: None });
+        })
     }
 
     /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
-        let key = |nth| KvmGuest { pid: event.tgid, start_boottime_ns: event.leader_start_boottime_ns, nth };
-        (0..)
-            .map(key)
-            .find(|key| self.vms.get(key).is_none_or(|vm| vm.kvm == event.kvm))
-            .unwrap_or_else(|| key(u32::MAX))
+        let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
+        let key = |nth| KvmGuest { pid, start_boottime_ns, nth };
+        let mut own = self.vms.range(key(0)..=key(u32::MAX));
+        if let Some((known, _)) = own.find(|(_, vm)| vm.kvm == event.kvm) {
+            return *known;
+        }
+        let next = self.next_vms.of(pid, start_boottime_ns);
+        let is_free = |nth: &u32| !self.vms.contains_key(&key(*nth));
+        key((next..).find(is_free).unwrap_or(u32::MAX))
     }
 }
 

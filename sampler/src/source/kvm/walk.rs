@@ -32,6 +32,7 @@ impl Kvm {
     pub fn look(&mut self) -> Result<(), CollectError> {
         self.collector.walk(&Reach::Host)?;
         self.drain();
+        self.look_at_files();
         Ok(())
     }
 
@@ -42,6 +43,9 @@ impl Kvm {
 
     /// Walks, in as many passes as it takes to read all, up to [`PASSES`].
     pub(super) fn walk(&mut self) -> Result<Began, CollectError> {
+        // Before anything is read: what is read of one thread is to be of one moment, and descriptors are
+        // many.
+        self.look_at_files();
         let reach = self.reach();
         let any = self.pass(Collector::walk, &reach)?;
         let mut began = Began { any, host: (reach == Reach::Host).then_some(any) };
@@ -77,6 +81,34 @@ impl Kvm {
         }
         self.drain();
         Ok(began)
+    }
+
+    /// Looks at the descriptors of the whole host with the next reading that is ten seconds after the last
+    /// look at it, and not only when it is time.
+    pub const fn look_soon(&mut self) {
+        self.looks.want_host();
+    }
+
+    /// Looks at the descriptors of vCPUs, if it is time. Where that fails there are snapshots all the same.
+    fn look_at_files(&mut self) {
+        self.looks.want(self.slots.take_turned());
+        let vmms = || self.slots.vms().map(|(key, _)| key.pid).collect();
+        let vmms = self.collector.visits_processes().then(vmms);
+        let began = self.clock.boottime_ns();
+        let Some(reach) = self.looks.due(began, vmms) else { return };
+        self.looks.done(&reach, began);
+        match self.collector.look_at_files(reach) {
+            Ok(Some(listed)) => {
+                // The threads that it has announced come first: what they run is not idle.
+                self.drain();
+                if !self.slots.listed(&listed, began).is_empty() {
+                    self.looks.want_host();
+                }
+                self.apply_actions();
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "vCPUs that do not run were not looked for"),
+        }
     }
 
     /// Adds up what the helper threads that the walk listed did.

@@ -18,7 +18,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(90);
 const STEP: Duration = Duration::from_millis(50);
 
 /// A running program. Dropping it kills it.
-pub(super) struct Daemon {
+pub(in crate::suite) struct Daemon {
     name: &'static str,
     child: Child,
     pub(super) output: PathBuf,
@@ -31,7 +31,11 @@ impl Daemon {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(super) fn start(name: &'static str, mut command: Command, directory: &Path) -> anyhow::Result<Self> {
+    pub(in crate::suite) fn start(
+        name: &'static str,
+        mut command: Command,
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
         let (output, log) = (directory.join(format!("{name}.out")), directory.join(format!("{name}.log")));
         command.stdin(Stdio::null()).stdout(File::create(&output)?).stderr(File::create(&log)?);
         // SAFETY: between fork and exec the closure makes one system call; it allocates nothing and takes no
@@ -45,12 +49,12 @@ impl Daemon {
     ///
     /// # Errors
     /// When that is not UTF-8.
-    pub(super) fn output(&self) -> anyhow::Result<String> {
+    pub(in crate::suite) fn output(&self) -> anyhow::Result<String> {
         fs::read_to_string(&self.output).with_context(|| format!("reading what {} printed", self.name))
     }
 
     /// What it wrote to standard error so far.
-    pub(super) fn log(&self) -> String {
+    pub(in crate::suite) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
@@ -58,7 +62,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it does not happen in time, the program ends, or the question itself fails.
-    pub(super) fn wait_until(
+    pub(in crate::suite) fn wait_until(
         &mut self,
         what: &str,
         mut happened: impl FnMut(&Self) -> anyhow::Result<bool>,
@@ -80,13 +84,20 @@ impl Daemon {
         Ok(())
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When that is not possible.
+    pub(in crate::suite) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        Ok(kill_process(host::pid(self.child.id()).context("no process id")?, signal)?)
+    }
+
     /// Asks it to end and waits for that; returns its log.
     ///
     /// # Errors
     /// When it does not end in time, or not with status 0.
-    pub(super) fn stop(mut self) -> anyhow::Result<String> {
-        let pid = host::pid(self.child.id()).context("no process id")?;
-        kill_process(pid, Signal::TERM)?;
+    pub(in crate::suite) fn stop(mut self) -> anyhow::Result<String> {
+        self.signal(Signal::TERM)?;
         let ended = host::ends_within(&self.child, PATIENCE)?;
         ensure!(ended, "{} does not end on SIGTERM: {}", self.name, self.last_words());
         let status = self.child.wait()?;

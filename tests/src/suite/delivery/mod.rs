@@ -7,6 +7,7 @@
 //! | `received` | what the collector's file exporter wrote |
 //! | `compare` | the two, point by point; pure |
 //! | `verify` | what must hold beyond single points |
+//! | `streams` | what must hold of each stream, whoever sends it; pure |
 //! | `daemon`, `collector`, `service`, `prometheus`, `guests` | the processes |
 
 mod collector;
@@ -18,13 +19,17 @@ mod outage;
 mod point;
 mod prometheus;
 mod received;
+mod restarts;
 mod service;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod verify;
 
+pub(super) use daemon::Daemon;
 pub(super) use outage::{losses, outage};
 pub(super) use prometheus::prometheus;
+pub(super) use restarts::restarts;
 
 use std::time::{Duration, SystemTime};
 

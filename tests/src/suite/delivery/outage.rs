@@ -81,12 +81,12 @@ pub(in super::super) fn losses(context: &Context) -> anyhow::Result<Outcome> {
     let lost = lost(&delivery)?;
     whole_snapshots(&delivery.counted, &lost)?;
     let ends = lost.iter().filter(|point| point.is_end()).count();
-    let told = |row: &str| delivery.own_value(&format!("export.dropped.{row}"), Some("queue_full"));
+    let counted = |row: &str| delivery.own_value(&format!("export.dropped.{row}"), Some("queue_full"));
     ensure!(
-        (told("points")?, told("ends")?) == (lost.len() as u64, ends as u64),
+        (counted("points")?, counted("ends")?) == (lost.len() as u64, ends as u64),
         "the sampler counts {} points lost, of these {} ends; missing are {} and {ends}",
-        told("points")?,
-        told("ends")?,
+        counted("points")?,
+        counted("ends")?,
         lost.len()
     );
     for reason in ["refused", "too_large", "expired", "encoder_busy", "shutdown"] {

@@ -102,6 +102,16 @@ impl Service {
         );
         Ok(Record { snapshots, log })
     }
+
+    /// Kills the service: what waits is lost. Returns what it printed until then.
+    ///
+    /// # Errors
+    /// When a line is not as documented.
+    pub(super) fn kill(self) -> anyhow::Result<Vec<Snapshot>> {
+        let output = self.0.output.clone();
+        drop(self);
+        counted::read(&fs::read_to_string(output)?)
+    }
 }
 
 fn text(context: &Context, settings: &Settings<'_>) -> anyhow::Result<String> {

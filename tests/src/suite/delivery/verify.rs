@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, bail, ensure};
-use hvsampler::model::STATES;
+use hvsampler::model::{STATES, SamplerStats};
 
 use super::compare::{Deviation, compare, summary};
 use super::counted::{self, Host, Snapshot};
@@ -112,11 +112,14 @@ impl Delivery {
 
     /// Fails unless the sampler's own telemetry says what the last snapshot says, and never fell.
     pub(super) fn own_telemetry_agrees(&self, last: &Snapshot) -> anyhow::Result<()> {
+        let rows = SamplerStats::default().rows();
         for (row, &counted) in &last.sampler {
+            let known = rows.iter().find(|known| known.name == row);
+            let (metric, _) = known.with_context(|| format!("{row} is no row"))?.metric();
             // What the sampler counts in ns it exports in seconds.
-            let exported = match row.strip_suffix("_ns") {
-                Some(time) => self.own_seconds(time)? * 1e9,
-                None => self.own_value(row, None)? as f64,
+            let exported = match row.ends_with("_ns") {
+                true => self.own_seconds(metric)? * 1e9,
+                false => self.own_value(metric, None)? as f64,
             };
             ensure!(
                 (exported - counted as f64).abs() < 1.0,

@@ -1,4 +1,6 @@
+use super::super::load::Load;
 use super::*;
+use crate::host::CpuList;
 
 /// These need KVM; where it is missing they say so and the privileged runner counts its own tests as skipped.
 fn without_kvm(test: &str) -> bool {

@@ -126,6 +126,7 @@ pub(in super::super) fn name(
     let who = match raw {
         RawOccupant::Process(who) => who,
         RawOccupant::Idle => return other(OccupantKind::Kernel, Some("wake-up")),
+        RawOccupant::ForcedIdle => return other(OccupantKind::ForcedIdle, None),
         RawOccupant::Others(mark) => return others(mark),
         RawOccupant::Nobody => return unattributed(None),
     };
@@ -255,6 +256,9 @@ mod tests {
         assert_eq!(ask(99 | WHO_VCPU, "", None), (OccupantKind::Vm, None, None), "gone");
         assert_eq!(ask(5, "cc1", None), (OccupantKind::Host, None, Some("cc1".into())));
         assert_eq!(ask(5, "cc1", Some("build.service")).2, Some("build.service".into()));
+        let forced =
+            super::name(RawOccupant::ForcedIdle, key(10), &vms(), &mut TaskNames::default()).occupant;
+        assert_eq!((forced.kind, forced.name), (OccupantKind::ForcedIdle, None));
         let kernel = |comm| ask(5 | WHO_KERNEL, comm, None);
         assert_eq!(kernel("kworker/0:1-events"), (OccupantKind::Kernel, None, Some("kworker".into())));
         assert_eq!(kernel("ksoftirqd/1").0, OccupantKind::Irq);

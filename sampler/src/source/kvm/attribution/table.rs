@@ -2,7 +2,7 @@
 //! a wait that goes on is to be charged.
 
 use sampler_ebpf::{
-    abi::{Shares, WHO_IDLE, WHO_OTHERS, WHO_PID, WHO_UNKNOWN, Who},
+    abi::{Shares, WHO_FORCED_IDLE, WHO_IDLE, WHO_OTHERS, WHO_PID, WHO_UNKNOWN, Who},
     shares::gained,
 };
 
@@ -16,6 +16,8 @@ pub enum RawOccupant {
     Process(Who),
     /// The CPU was idle: the wait is the way from the wake-up to the switch.
     Idle,
+    /// Core scheduling kept the CPU idle.
+    ForcedIdle,
     /// Those without an entry in the table, with nothing but their mark.
     Others(Who),
     /// Nobody saw who had the CPU.
@@ -26,6 +28,7 @@ impl RawOccupant {
     const fn of(who: Who) -> Self {
         match who {
             WHO_IDLE => Self::Idle,
+            WHO_FORCED_IDLE => Self::ForcedIdle,
             who if who & WHO_UNKNOWN == WHO_UNKNOWN => Self::Nobody,
             who if who & WHO_OTHERS != 0 => Self::Others(who & WHO_UNKNOWN),
             who => Self::Process(who),

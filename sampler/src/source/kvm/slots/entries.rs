@@ -1,11 +1,11 @@
 //! What is known of threads and VMs that are followed, and what is to be done for them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::super::identity::{KvmGuest, ThreadId};
-use crate::source::GuestFacts;
+use crate::{model::Counters, source::GuestFacts};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,9 +44,34 @@ pub trait Open {
     fn open(event: &Event) -> Self;
 }
 
+/// What is kept of a vCPU, whichever thread runs it; `B` is kept of its VM.
+pub trait Lasting<B>: Open {
+    /// What the programs have of a thread that runs the vCPU no longer.
+    type Left;
+
+    /// The thread that has run it runs it no longer. Returns up to which of the kernel's counts of that
+    /// thread it is the vCPU's, where that is known.
+    fn leave(&mut self, vm: &mut B, left: Option<Self::Left>) -> Option<Counters>;
+
+    /// The thread of this event runs it from now on. What the kernel has counted of that thread up to `began`
+    /// is not the vCPU's, and what it has counted since then may be; where that is not known, nothing of what
+    /// it had counted when the thread was seen is.
+    fn take_over(&mut self, event: &Event, began: Option<Counters>);
+}
+
 /// Nothing is kept of it.
 impl Open for () {
     fn open(_: &Event) {}
+}
+
+impl Lasting<()> for () {
+    type Left = ();
+
+    fn leave(&mut self, (): &mut (), _: Option<()>) -> Option<Counters> {
+        None
+    }
+
+    fn take_over(&mut self, _: &Event, _: Option<Counters>) {}
 }
 
 /// A thread that is followed.
@@ -62,11 +87,13 @@ pub struct Thread<A> {
     pub vm: KvmGuest,
     /// The vCPU's number as the VMM chose it.
     pub index: u32,
+    /// Address of the `struct kvm_vcpu`: identity of the vCPU while it lives.
+    pub vcpu: u64,
     /// `CLOCK_MONOTONIC` at its creation, ns.
     pub start_monotonic_ns: u64,
     /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
     pub seen_boottime_ns: u64,
-    /// Nobody was seen to run its vCPU before it.
+    /// No thread was seen to run its vCPU before it.
     pub is_first: bool,
     /// What it does with its CPU time is observed.
     pub observed: bool,
@@ -74,11 +101,11 @@ pub struct Thread<A> {
     pub missed: u32,
     /// Walks in a row that found its vCPU to be another's.
     pub strange: u32,
-    /// What it got and was denied.
+    /// What its vCPU got and was denied.
     pub account: A,
 }
 
-/// A VM with at least one followed thread.
+/// A VM with at least one vCPU.
 #[derive(Clone, Debug)]
 pub struct VmEntry<B> {
     /// Identity in exported series; set once, when the VM is first shown.
@@ -94,8 +121,28 @@ pub struct VmEntry<B> {
     /// What its vCPUs got and were denied together.
     pub account: B,
     pub(super) kvm: u64,
+    /// Numbers of the vCPUs that a followed thread has run. KVM gives a number once in the life of a VM.
+    pub(super) ran: BTreeSet<u32>,
     /// Followed threads.
     pub threads: u32,
+    /// vCPUs that no followed thread runs.
+    pub idle: u32,
+}
+
+impl<B> VmEntry<B> {
+    /// None of its vCPUs is left.
+    pub(super) const fn is_over(&self) -> bool {
+        self.threads == 0 && self.idle == 0
+    }
+}
+
+/// A thread that has run a vCPU.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Former {
+    /// The vCPU.
+    pub(super) vcpu: (KvmGuest, u32),
+    /// Up to which of the kernel's counts of the thread it is that one's.
+    pub(super) until: Option<Counters>,
 }
 
 /// A thread that is no longer followed.
@@ -107,8 +154,6 @@ pub struct Departed<A> {
     pub vm_id: Option<Arc<str>>,
     /// It was the last of its VM.
     pub vm_gone: bool,
-    /// Another thread runs the same vCPU now: its series goes on with a new start.
-    pub replaced: bool,
     /// Its counts at its very last switch, where that was recorded.
     pub last: Option<[u64; COUNTERS.len()]>,
 }
