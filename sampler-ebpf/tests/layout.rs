@@ -5,9 +5,10 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use sampler_ebpf::abi::{
-    COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, HelperRecord, HookStats, KVM_STATS,
-    MAX_CPUS, MAX_HELPERS, MAX_SLOTS, MEMBERS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares,
-    SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, Followed, HelperRecord, HookStats,
+    KVM_STATS, MAX_HELPERS, MAX_PIDS, MAX_SLOTS, MAX_VCPU_FILES, MEMBERS, Modes, Occupancy, Offsets,
+    PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares, SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord,
+    WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
 
@@ -39,6 +40,7 @@ fn layout_is_as_recorded() {
         }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
+        Followed { modes, slot, shares, timeline, record }
         Occupancy { written, who, forced_idles, checkpoints_ns, stretches }
         Stretch { start_ns, who }
         WalkRecord {
@@ -63,11 +65,8 @@ fn layout_is_as_recorded() {
         Offsets { at }
         PidBlock {}
     }
-    writeln!(
-        text,
-        "slots {MAX_SLOTS}, helpers {MAX_HELPERS}, cpus {MAX_CPUS}, pids per block {PIDS_PER_BLOCK}"
-    )
-    .unwrap();
+    writeln!(text, "slots {MAX_SLOTS} in {SEGMENTS} segments of {SEGMENT}, helpers {MAX_HELPERS}").unwrap();
+    writeln!(text, "vcpu files {MAX_VCPU_FILES}, pids {MAX_PIDS}, per block {PIDS_PER_BLOCK}").unwrap();
     for (table, rows) in [("counter", COUNTERS), ("kvm stat", KVM_STATS)] {
         for (n, row) in rows.iter().enumerate() {
             let member = MEMBERS[row.member as usize];

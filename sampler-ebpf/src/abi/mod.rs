@@ -3,6 +3,7 @@
 
 mod attribution;
 mod counters;
+mod followed;
 mod kvm;
 mod offsets;
 mod task;
@@ -13,6 +14,7 @@ pub use attribution::{
     is_stale, mark_of, who_of,
 };
 pub use counters::CounterRow;
+pub use followed::{Followed, MAX_SLOTS, SEGMENT, SEGMENTS};
 pub use kvm::{
     ANON_INODES, EXIT_BUCKETS, EXIT_CODES, EXIT_ROWS, ExitCounts, ExitOffsets, ExitReason, ExitRow,
     KVM_STATS, KvmStat, MAX_VCPU_FILES, MODES, Mode, Modes, OTHER_EXITS, SVM_EXITS, VCPU_FILE, VCPU_FILE_END,
@@ -21,8 +23,7 @@ pub use kvm::{
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use task::{
     CELLS, COUNTERS, Control, Counter, DISTRIBUTIONS, Distribution, Event, EventKind, FILTER_BITS, Filter,
-    HelperRecord, HookStats, KEPT_NS, Left, MAX_CPUS, MAX_HELPERS, MAX_SLOTS, NO_SLOT, PF_KTHREAD,
-    PIDS_PER_BLOCK, PidBlock, RUN, SLOT_PENDING, TICKS_PER_CELL, Timeline, VHOST_PREFIX, VMMS_PER_WORD,
-    VcpuSlot, WAIT, WalkRecord, WalkStats, cell_of, changed, changes, for_each_counter, may_be_vhost,
-    tick_at,
+    HelperRecord, HookStats, KEPT_NS, Left, MAX_HELPERS, MAX_PIDS, NO_SLOT, PF_KTHREAD, PIDS_PER_BLOCK,
+    PidBlock, RUN, SLOT_PENDING, TICKS_PER_CELL, Timeline, VHOST_PREFIX, VMMS_PER_WORD, VcpuSlot, WAIT,
+    WalkRecord, WalkStats, cell_of, changed, changes, for_each_counter, may_be_vhost, tick_at,
 };

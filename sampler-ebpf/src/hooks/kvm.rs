@@ -15,7 +15,7 @@ use sampler_ebpf::{
 
 use super::modes::{change, is_observed, mode, pass, pass_preemptible, set_mode};
 use crate::{
-    maps::{exit_offsets, modes, pid_entry},
+    maps::{exit_offsets, kept, pid_entry},
     shared::{Shared, bump, field, load, store},
     task::{monotonic_ns, probe},
 };
@@ -97,7 +97,8 @@ fn mine() -> Option<Shared<Modes>> {
     if index == NO_SLOT || index == SLOT_PENDING {
         return None;
     }
-    let modes = modes(index)?;
+    let kept = kept(index)?;
+    let modes = field!(kept.modes);
     // Those of another process's thread that had this id are not this one's.
     if load!(modes.thread) != thread || !is_observed(modes) {
         return None;

@@ -221,7 +221,8 @@ extern "C" fn charge_gained_by_others(cpu: u32, index: u32, number: u64, now: u6
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn add(index: u32, who: Who, ns: u64, now: u64) -> u64 {
-    let Some(shares) = maps::shares(index as u16) else { return 0 };
+    let Some(kept) = maps::kept(index as u16) else { return 0 };
+    let shares = field!(kept.shares);
     bump!(shares.charged_ns, ns);
     shares::add(field!(shares.table), who, ns, now);
     0

@@ -11,6 +11,7 @@ mod parts;
 pub mod platform;
 pub mod procfs;
 mod ring;
+mod segments;
 mod ticks;
 mod walk;
 
@@ -24,8 +25,8 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::{
     abi::{
-        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, HelperRecord, HookStats, KVM_STATS,
-        MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
+        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, Followed, HelperRecord, HookStats,
+        KVM_STATS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
         SlotShares, Timeline, VMMS_PER_WORD, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
     },
     histogram::Histogram,
@@ -36,10 +37,15 @@ use filter::FilterBits;
 use misses::Misses;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
+use segments::Segments;
 pub use walk::{Listed, Reach, WalkError, Whose};
 use walk::{VcpuList, Walker};
 
 use crate::load::{self, Loaded, SectionError};
+
+/// Where a slot's sequence numbers are: that of what the scheduler program writes, and that of the modes.
+const SLOT_SEQ: usize = offset_of!(Followed, slot.seq);
+const MODES_SEQ: usize = offset_of!(Followed, modes.seq);
 
 /// Why readings could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -58,16 +64,13 @@ pub enum CollectError {
 /// The shared memory, the ring and the walk.
 pub struct Collector {
     loaded: Loaded,
-    slots: Mapped<VcpuSlot>,
-    shares: Mapped<SlotShares>,
-    modes: Mapped<Modes>,
-    timelines: Mapped<Timeline>,
+    slots: Segments,
     occupancy: Mapped<Occupancy>,
     checkpoints: Mapped<Shares>,
-    records: Mapped<WalkRecord>,
     pids: Mapped<PidBlock>,
     vmms: Mapped<u64>,
     hook_stats: Mapped<HookStats>,
+    unknown_cpus: Mapped<u64>,
     events: RingBuf<MapData>,
     filter: FilterBits,
     walker: Walker,
@@ -83,16 +86,13 @@ impl Collector {
     pub fn new(mut loaded: Loaded) -> Result<Self, CollectError> {
         let ebpf = &mut loaded.ebpf;
         Ok(Self {
-            slots: Mapped::open(ebpf, "SLOTS")?,
-            shares: Mapped::open(ebpf, "SHARES")?,
-            modes: Mapped::open(ebpf, "MODES")?,
-            timelines: Mapped::open(ebpf, "TIMELINES")?,
+            slots: Segments::open(ebpf)?,
             occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
             checkpoints: Mapped::open(ebpf, "CHECKPOINT_TABLES")?,
-            records: Mapped::open(ebpf, "WALK")?,
             pids: Mapped::open(ebpf, "PIDS")?,
             vmms: Mapped::open(ebpf, "VMMS")?,
             hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
+            unknown_cpus: Mapped::open(ebpf, "UNKNOWN_CPUS")?,
             events: ring::open(ebpf, "EVENTS")?,
             walker: Walker::open(ebpf)?,
             vcpu_list: VcpuList::open(ebpf)?,
@@ -180,67 +180,65 @@ impl Collector {
     /// Whether the last walk has read all of a slot's thread.
     #[must_use]
     pub fn is_read(&self, index: u16) -> bool {
-        let index = usize::from(index);
-        self.records.first_word(index) == self.generation()
-            && self.records.read_part::<u32>(index, offset_of!(WalkRecord, modes_observed))
+        self.slots.part::<u64>(index, offset_of!(Followed, record.generation)) == self.generation()
+            && self.slots.part::<u32>(index, offset_of!(Followed, record.modes_observed))
                 != WalkRecord::MODES_TORN
     }
 
     /// The slot of a thread as the scheduler program left it, or `None` while it is being written.
     #[must_use]
     pub fn slot(&self, index: u16) -> Option<VcpuSlot> {
-        self.slots.read_consistent(usize::from(index))
+        self.slots.read_with(index, SLOT_SEQ, || self.slots.part(index, offset_of!(Followed, slot)))
     }
 
     /// The distributions of a thread as the scheduler program left them, or `None` while they are being
     /// written, or where the slot is another's.
     #[must_use]
     pub fn distributions(&self, index: u16, task: u64) -> Option<[Histogram; DISTRIBUTIONS.len()]> {
-        self.part_of(index, task, || {
-            self.slots.read_part(usize::from(index), offset_of!(VcpuSlot, distributions))
-        })
+        self.part_of(index, task, || self.slots.part(index, offset_of!(Followed, slot.distributions)))
     }
 
     /// The kernel's counts when a thread left its CPU last, and who took its time up to then; `None` as of
     /// [`Self::distributions`].
     #[must_use]
     pub fn counters_and_shares(&self, index: u16, task: u64) -> Option<([u64; COUNTERS.len()], SlotShares)> {
-        let at = usize::from(index);
-        self.part_of(index, task, || {
-            (self.slots.read_part(at, offset_of!(VcpuSlot, counters)), self.shares.read(at))
-        })
+        let counters = || self.slots.part(index, offset_of!(Followed, slot.counters));
+        self.part_of(index, task, || (counters(), self.shares(index)))
     }
 
     /// How a thread left its CPU last, and when it ran and waited up to then; `None` while that is being
     /// written.
     #[must_use]
     pub fn leaving_and_timeline(&self, index: u16) -> Option<(Leaving, Timeline)> {
-        let at = usize::from(index);
-        self.slots.read_with(at, || {
+        self.slots.read_with(index, SLOT_SEQ, || {
             let leaving = Leaving {
-                counters: self.slots.read_part(at, offset_of!(VcpuSlot, counters)),
-                left_ns: self.slots.read_part(at, offset_of!(VcpuSlot, left_ns)),
-                left: self.slots.read_part(at, offset_of!(VcpuSlot, left)),
+                counters: self.slots.part(index, offset_of!(Followed, slot.counters)),
+                left_ns: self.slots.part(index, offset_of!(Followed, slot.left_ns)),
+                left: self.slots.part(index, offset_of!(Followed, slot.left)),
             };
-            (leaving, self.timelines.read(at))
+            (leaving, self.slots.part(index, offset_of!(Followed, timeline)))
         })
     }
 
     fn part_of<U>(&self, index: u16, task: u64, read: impl Fn() -> U) -> Option<U> {
-        self.slots.read_with(usize::from(index), || (self.task(index) == task).then(&read))?
+        self.slots.read_with(index, SLOT_SEQ, || (self.task(index) == task).then(&read))?
+    }
+
+    fn shares(&self, index: u16) -> SlotShares {
+        self.slots.part(index, offset_of!(Followed, shares))
     }
 
     /// How often a slot was written; where that is as before, so is what it holds.
     #[must_use]
     pub fn slot_seq(&self, index: u16) -> u64 {
-        self.slots.first_word(usize::from(index))
+        self.slots.part(index, SLOT_SEQ)
     }
 
     /// A slot and who took its time, as of one moment; `None` while they are being written.
     #[must_use]
     pub fn slot_and_shares(&self, index: u16) -> Option<(VcpuSlot, SlotShares)> {
-        let index = usize::from(index);
-        self.slots.read_with(index, || (self.slots.read(index), self.shares.read(index)))
+        let slot = || self.slots.part(index, offset_of!(Followed, slot));
+        self.slots.read_with(index, SLOT_SEQ, || (slot(), self.shares(index)))
     }
 
     /// Sets the length of a timeline's tick as a power of two, ns. What was drawn before is of another grid.
@@ -250,39 +248,38 @@ impl Collector {
     pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
         ticks::publish(&mut self.loaded.ebpf, shift)?;
         // Slots that were never given out have nothing to be forgotten.
-        self.timelines.touched().into_iter().for_each(|index| self.timelines.write(index, Timeline::EMPTY));
+        self.slots.write_part_of_all(offset_of!(Followed, timeline), Timeline::EMPTY);
         Ok(())
     }
 
     /// Whose a slot is: the address of its thread's `task_struct`. User space alone writes it.
     #[must_use]
     pub fn task(&self, index: u16) -> u64 {
-        self.slots.read_part(usize::from(index), offset_of!(VcpuSlot, task))
+        self.slots.part(index, offset_of!(Followed, slot.task))
     }
 
     /// How often a slot's modes were written; where that is as before, so is what they hold.
     #[must_use]
     pub fn modes_seq(&self, index: u16) -> u64 {
-        self.modes.first_word(usize::from(index))
+        self.slots.part(index, MODES_SEQ)
     }
 
     /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is being
     /// written.
     #[must_use]
     pub fn modes(&self, index: u16) -> Option<Modes> {
-        self.modes.read_consistent(usize::from(index))
+        self.slots.read_with(index, MODES_SEQ, || self.slots.part(index, offset_of!(Followed, modes)))
     }
 
     /// Reads exits of a slot's thread row by row, as of one moment; `None` while they are being written.
     pub fn exits<U>(&self, index: u16, read: impl Fn(&ExitsOf<'_>) -> U) -> Option<U> {
-        let index = usize::from(index);
-        self.modes.read_with(index, || read(&ExitsOf::new(&self.modes, index)))
+        self.slots.read_with(index, MODES_SEQ, || read(&ExitsOf::new(&self.slots, index)))
     }
 
     /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no
     /// longer.
     pub fn set_epoch(&mut self, index: u16, epoch: u32) {
-        self.modes.set_epoch(usize::from(index), epoch);
+        self.slots.write_part(index, offset_of!(Followed, modes.epoch), epoch);
     }
 
     /// Who had a CPU lately; `None` beyond the last CPU.
@@ -314,7 +311,7 @@ impl Collector {
     /// What the last walk found of a thread.
     #[must_use]
     pub fn record(&self, index: u16) -> WalkRecord {
-        self.records.read(usize::from(index))
+        self.slots.part(index, offset_of!(Followed, record))
     }
 
     /// The helper threads that the last walk found: of each process what the last pass found that visited it.
@@ -323,8 +320,7 @@ impl Collector {
         self.walker.listed()
     }
 
-    /// Lets walks list the threads of a process, or no longer. A process beyond the table's end cannot exist
-    /// while `pid_max` stands.
+    /// Lets walks list the threads of a process, or no longer. There is no process beyond the table's end.
     pub fn mark_vmm(&mut self, pid: u32, is_vmm: bool) {
         let at = (pid / VMMS_PER_WORD) as usize;
         if at < self.vmms.len() {
@@ -337,11 +333,7 @@ impl Collector {
     /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner
     /// is left.
     pub fn assign(&mut self, index: u16, event: &Event) {
-        self.slots.write(usize::from(index), new_slot(event));
-        self.shares.write(usize::from(index), SlotShares::NONE);
-        self.modes.write(usize::from(index), Modes::new(event.tgid, event.tid));
-        self.timelines.write(usize::from(index), Timeline::EMPTY);
-        self.records.write(usize::from(index), WalkRecord::EMPTY);
+        self.slots.begin(index, event);
         self.set_pid(event.tid, index);
         // Last: the programs look at the table only where the filter lets them.
         self.filter.add(event.tid);
@@ -377,8 +369,33 @@ impl Collector {
 
     /// Slots that there are, slot 0 included, which is never given out.
     #[must_use]
-    pub const fn capacity() -> u32 {
-        MAX_SLOTS
+    pub fn slots(&self) -> u32 {
+        self.slots.slots()
+    }
+
+    /// Takes in memory for slots that was made meanwhile. Returns whether there are more than before.
+    pub fn take_slots(&mut self) -> bool {
+        self.slots.take()
+    }
+
+    /// Lets memory be made for so many slots more as `lacking` says, on another thread; unless that goes on
+    /// already, or is not possible.
+    pub fn make_slots(&mut self, lacking: impl FnOnce() -> u32) {
+        if self.slots.can_grow() {
+            self.slots.grow(lacking());
+        }
+    }
+
+    /// Whether memory for more slots is being made.
+    #[must_use]
+    pub const fn makes_slots(&self) -> bool {
+        self.slots.grows()
+    }
+
+    /// How often memory for more slots could not be made.
+    #[must_use]
+    pub const fn segments_failed(&self) -> u64 {
+        self.slots.failed()
     }
 
     /// The scheduler program's statistics, added up over all CPUs.
@@ -404,6 +421,12 @@ impl Collector {
     #[must_use]
     pub fn clock_offset_ns(&self) -> u64 {
         self.walker.clock_offset_ns()
+    }
+
+    /// Switches of vCPU threads on CPUs that no table has room for.
+    #[must_use]
+    pub fn switches_on_unknown_cpus(&self) -> u64 {
+        self.unknown_cpus.read(0)
     }
 
     /// Number of the last walk.
@@ -446,7 +469,10 @@ impl Collector {
 
     fn set_pid(&mut self, tid: u32, index: u16) {
         let (block, at) = place(tid);
-        self.pids.write_part(block, at, index);
+        // There is no thread beyond the table's end.
+        if block < self.pids.len() {
+            self.pids.write_part(block, at * size_of::<u16>(), index);
+        }
     }
 }
 
@@ -465,19 +491,6 @@ impl AsRawFd for Collector {
 
 const fn place(tid: u32) -> (usize, usize) {
     ((tid / PIDS_PER_BLOCK) as usize, (tid % PIDS_PER_BLOCK) as usize)
-}
-
-const fn new_slot(event: &Event) -> VcpuSlot {
-    VcpuSlot {
-        task: event.task,
-        vcpu: event.vcpu,
-        counters: event.counters,
-        left_ns: event.sched_ns,
-        left: event.left,
-        fresh: 1,
-        begun_ns: event.sched_ns,
-        ..VcpuSlot::EMPTY
-    }
 }
 
 /// Waits until lifecycle events wait or the time is over. Interrupted waits end early, which does no harm.

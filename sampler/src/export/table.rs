@@ -27,6 +27,8 @@ type Loss = (&'static str, fn(&SamplerStats) -> u64);
 const LOSSES: &[Loss] = &[
     ("lifecycle events lost", |stats| stats.events_lost),
     ("vCPU threads without a slot", |stats| stats.slots_exhausted),
+    ("vCPU threads beyond those of one process", |stats| stats.slots_capped),
+    ("switches on unknown CPUs", |stats| stats.switches_on_unknown_cpus),
     ("switches of a stale slot", |stats| stats.stale_slots),
     ("program runs skipped", |stats| stats.recursion_misses),
     ("helper threads without room", |stats| stats.helpers_dropped),

@@ -366,10 +366,17 @@ sampler_stats! {
     Counter missed_switches, "{switch}";
     /// Moves of waiting vCPU threads to another CPU for which the kernel called no program.
     Counter missed_moves, "{move}";
+    /// Switches of vCPU threads that were not recorded, on CPUs of which the kernel did not say that they may
+    /// come online.
+    Counter switches_on_unknown_cpus, "{switch}";
     /// Processes that lost their entry in the totals of a CPU's time to another.
     Counter occupants_displaced, "{process}";
-    /// vCPU threads that found no free slot.
+    /// vCPU threads that had no slot at a snapshot, while no memory for more was being made.
     Counter slots_exhausted, "{thread}";
+    /// Times that memory for slots, 1,024 at a time, could not be had.
+    Counter segments_failed, "{segment}";
+    /// vCPU threads that have no slot because 4,096 of their process have one.
+    Counter slots_capped, "{thread}";
     /// Slots in use.
     UpDown slots_used, "{slot}";
     /// Readings whose parts came to more than their whole: states to more than the wall time, or parts of CPU

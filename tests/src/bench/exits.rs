@@ -44,7 +44,7 @@ const ISA: u64 = 2;
 /// As [`run`].
 pub fn run_alone() -> Result<()> {
     println!("{}", machine());
-    run(Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() })
+    run(Options { log_level: 0, possible_cpus: limits::possible_cpus() })
 }
 
 /// Runs the benchmark and prints its table.

@@ -49,8 +49,7 @@ const TWINS: [Twin; 8] = [
 /// # Errors
 /// When the programs cannot be loaded or /dev/kvm cannot be used.
 pub fn run() -> Result<()> {
-    let options =
-        Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
+    let options = Options { log_level: 0, possible_cpus: limits::possible_cpus() };
     let pair = Pair::start(CPU)?;
     let threads = know(&pair, options)?;
     pair.leave_guests();

@@ -27,6 +27,7 @@ mod relay;
 mod reload;
 mod restart;
 mod sampler;
+mod segments;
 mod states;
 mod sweep;
 mod throttled;
@@ -374,6 +375,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: churn::LIMIT,
         run: churn::five_hundred_guests,
+    },
+    Test {
+        name: "segments.grow-with-what-is-followed",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: segments::LIMIT,
+        run: segments::grow,
     },
     Test {
         name: "delivery.grpc",

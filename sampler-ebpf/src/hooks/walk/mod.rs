@@ -24,7 +24,7 @@ use self::{
 };
 use super::lifecycle::{Seen, announce, halted, notifier, runs_another, runs_vcpu};
 use crate::{
-    maps::{control, modes, offset, pid_entry, slot, walk_record, walk_stats},
+    maps::{control, kept, offset, pid_entry, walk_stats},
     shared::{Shared, bump, field, load, store},
     task::{Access, Object, Typed, monotonic_ns, probe},
 };
@@ -69,11 +69,10 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
     let Some(entry) = pid_entry(pid) else { return };
     let index = entry.load();
     if index != NO_SLOT && index != SLOT_PENDING {
-        let Some(slot) = slot(index) else { return };
+        let Some(kept) = kept(index) else { return };
+        let (slot, modes, record) = (field!(kept.slot), field!(kept.modes), field!(kept.record));
         if load!(slot.task) == task as u64 {
-            if let (Some(record), Some(modes)) = (walk_record(index), modes(index))
-                && !is_read(control, record)
-            {
+            if !is_read(control, record) {
                 read_thread(control, stats, Known { slot, modes }, record, task);
                 read_kvm_stats(control, slot, record, task);
             }

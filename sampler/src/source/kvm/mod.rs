@@ -98,7 +98,7 @@ impl Kvm {
     /// # Errors
     /// When the walk fails.
     pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, CollectError> {
-        let slots = Slots::new(Collector::capacity());
+        let slots = Slots::new(collector.slots());
         let mut source = Self {
             features: Features::of(&collector),
             hooks: KvmHooks::default(),
@@ -129,17 +129,21 @@ impl Kvm {
 
     /// Takes in the births and deaths that wait in the ring.
     pub fn drain(&mut self) {
+        if self.collector.take_slots() {
+            self.slots.grow(self.collector.slots());
+            self.apply_actions();
+        }
         let Self { collector, slots, events, hooks, .. } = self;
         collector.drain(|event| events.push(event));
-        if events.is_empty() {
-            return;
+        if !events.is_empty() {
+            for event in events.drain(..) {
+                dispatch(collector, hooks.kinds(), slots, &event);
+                // The next event may be of a thread that has its slot from this one.
+                slots.take_actions().into_iter().for_each(|action| apply(collector, action));
+            }
+            self.sync_observed();
         }
-        for event in events.drain(..) {
-            dispatch(collector, hooks.kinds(), slots, &event);
-            // The next event may be of a thread that has its slot from this one.
-            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
-        }
-        self.sync_observed();
+        self.collector.make_slots(|| self.slots.lacking());
     }
 
     /// Does to the shared tables what the slots ask for.
@@ -327,7 +331,7 @@ impl Kvm {
                 GivenUp::MadeAnew => slots.end_vm_of(tid),
             }
         }
-        slots.offer_again();
+        slots.offer_again(collector.makes_slots());
         self.apply_actions();
     }
 
@@ -428,9 +432,12 @@ impl Kvm {
         self.stats.stale_slots = hook.stale_slots;
         self.stats.missed_switches = hook.missed_switches;
         self.stats.missed_moves = hook.missed_moves;
+        self.stats.switches_on_unknown_cpus = self.collector.switches_on_unknown_cpus();
         self.stats.occupants_displaced = hook.occupants_displaced;
         self.stats.slots_used = self.slots.slots_used();
         self.stats.slots_exhausted = self.slots.slots_exhausted();
+        self.stats.segments_failed = self.collector.segments_failed();
+        self.stats.slots_capped = self.slots.slots_capped();
         self.stats.threads_replaced = self.slots.threads_replaced();
         self.stats.threads_turned = self.slots.threads_turned();
         [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();

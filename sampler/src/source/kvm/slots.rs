@@ -7,6 +7,7 @@ mod entries;
 mod idle;
 mod next_vms;
 mod remembered;
+mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,6 +23,7 @@ pub(super) use entries::{Departed, Lasting, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
 use next_vms::NextVms;
 use remembered::Remembered;
+use room::Room;
 
 use crate::{model::Counters, source::GuestFacts};
 
@@ -43,16 +45,11 @@ pub struct Slots<A, B> {
     turned: BTreeSet<u32>,
     /// Threads that have run a vCPU before.
     former: Remembered<ThreadId, Former>,
-    /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
-    free: std::collections::VecDeque<u16>,
-    /// Threads without a slot because none was free.
-    refused: BTreeMap<u32, u64>,
+    room: Room,
     unidentified: Vec<KvmGuest>,
     actions: Vec<Action>,
     departed: Vec<Departed<A>>,
-    slots_exhausted: u64,
     threads_replaced: u64,
-    slots: u32,
     /// Threads that came since [`Self::sync_observed`] was called.
     new: Vec<u32>,
 }
@@ -61,7 +58,6 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Over slots 1 to `slots - 1`; slot 0 is never given out.
     #[must_use]
     pub fn new(slots: u32) -> Self {
-        let last = u16::try_from(slots.saturating_sub(1)).unwrap_or(u16::MAX - 1);
         Self {
             threads: BTreeMap::new(),
             vms: BTreeMap::new(),
@@ -73,14 +69,11 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             threads_turned: 0,
             turned: BTreeSet::new(),
             former: Remembered::default(),
-            free: (1..=last).collect(),
-            refused: BTreeMap::new(),
+            room: Room::new(slots),
             unidentified: Vec::new(),
             actions: Vec::new(),
             departed: Vec::new(),
-            slots_exhausted: 0,
             threads_replaced: 0,
-            slots,
             new: Vec::new(),
         }
     }
@@ -110,13 +103,9 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             self.threads_replaced += 1;
             account = self.leave(other, &mut left).map(|(thread, _)| thread.account);
         }
-        let Some(slot) = self.free.pop_front() else {
-            self.slots_exhausted += 1;
-            self.refused.insert(event.tid, event.task);
-            return;
-        };
-        self.refused.remove(&event.tid);
-        self.follow(event, (id, vm, slot), began, account);
+        if let Some(slot) = self.room.take(event) {
+            self.follow(event, (id, vm, slot), began, account);
+        }
     }
 
     /// A thread ran for the last time; `last` reads what was counted then in a slot of a thread with this
@@ -124,8 +113,8 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
         if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
             self.lost(event.tid, last);
-        } else if self.refused.get(&event.tid) == Some(&event.task) {
-            self.refused.remove(&event.tid);
+        } else {
+            self.room.gone(event.tid, event.task);
         }
     }
 
@@ -140,13 +129,24 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         }
     }
 
-    /// Lets the refused threads be announced again where there are slots now. All of them, for some may have
-    /// ended since without a word: a thread without a slot is none that the programs follow to its end.
-    pub fn offer_again(&mut self) {
-        if !self.free.is_empty() {
-            let refused = std::mem::take(&mut self.refused);
-            self.actions.extend(refused.into_keys().map(|tid| Action::Forget { tid }));
-        }
+    /// There are so many slots from now on, slot 0 included: lets threads be announced again that found none.
+    pub fn grow(&mut self, slots: u32) {
+        self.room.grow(slots);
+        let offered = self.room.offer();
+        self.actions.extend(offered.into_iter().map(|tid| Action::Forget { tid }));
+    }
+
+    /// Slots for which memory is to be made: for threads that found none, and so that some are free.
+    #[must_use]
+    pub fn lacking(&self) -> u32 {
+        self.room.lacking()
+    }
+
+    /// Lets the refused threads be announced again where there are slots for them now, once a reading. Those
+    /// that have none count as a loss, unless `more_come`: memory for more is being made.
+    pub fn offer_again(&mut self, more_come: bool) {
+        let offered = self.room.offer_again(more_come);
+        self.actions.extend(offered.into_iter().map(|tid| Action::Forget { tid }));
     }
 
     /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown,
@@ -263,10 +263,16 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         self.threads.len() as u64
     }
 
-    /// Announcements that found no free slot.
+    /// Threads that had no slot at a reading, while no memory for more was being made.
     #[must_use]
     pub const fn slots_exhausted(&self) -> u64 {
-        self.slots_exhausted
+        self.room.exhausted()
+    }
+
+    /// Threads that have no slot because their process has as many as one process gets.
+    #[must_use]
+    pub const fn slots_capped(&self) -> u64 {
+        self.room.capped()
     }
 
     /// Threads that another thread replaced in running the same vCPU.
@@ -284,11 +290,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Every slot is either free or in use by exactly one thread: what no sequence of events may break.
     #[must_use]
     pub fn slots_add_up(&self) -> bool {
-        let mut all: Vec<u16> =
-            self.free.iter().copied().chain(self.threads.values().map(|thread| thread.slot)).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len() + 1 == self.slots as usize && self.free.len() + self.threads.len() == all.len()
+        self.room.adds_up(self.threads.values().map(|thread| thread.slot))
     }
 
     /// Follows a thread, which takes over the account of its vCPU from another one, or from nobody that runs
@@ -358,7 +360,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     fn release(&mut self, tid: u32) -> Option<Thread<A>> {
         let thread = self.threads.remove(&tid)?;
         self.actions.push(Action::Release { slot: thread.slot, tid });
-        self.free.push_back(thread.slot);
+        self.room.give_back(thread.slot, (thread.vm.pid, thread.vm.start_boottime_ns));
         if self.vcpus.get(&(thread.vm, thread.index)) == Some(&tid) {
             self.vcpus.remove(&(thread.vm, thread.index));
         }

@@ -1,6 +1,6 @@
 use sampler_ebpf::abi::{COUNTERS, Event, EventKind};
 
-use super::{Action, GuestFacts};
+use super::{Action, GuestFacts, room::MAX_OF_PROCESS};
 
 type Slots = super::Slots<(), ()>;
 
@@ -80,24 +80,110 @@ fn a_thread_that_takes_a_vcpu_over_replaces_the_other() {
 }
 
 #[test]
-fn exhausted_slots_are_counted_and_the_next_free_one_is_offered() {
+fn a_thread_that_finds_no_slot_is_offered_the_next_and_counts_when_it_still_has_none() {
     let mut slots = Slots::new(2);
     let (first, second) = (seen(10, 11, 1, 0), seen(20, 21, 1, 0));
     slots.seen(&first, |_| None);
     slots.seen(&second, |_| None);
-    assert_eq!((slots.slots_exhausted(), slots.slots_used()), (1, 1));
     slots.take_actions();
-    slots.offer_again();
-    assert_eq!(slots.take_actions(), [], "nothing is free yet");
+    slots.offer_again(true);
+    assert_eq!((slots.take_actions(), slots.slots_exhausted()), (vec![], 0), "there are more before long");
+    slots.offer_again(false);
+    slots.offer_again(false);
+    assert_eq!((slots.slots_exhausted(), slots.slots_used()), (1, 1), "once for each thread");
     slots.gone(&gone(&first), |_, _| None);
-    slots.offer_again();
+    slots.offer_again(false);
     assert_eq!(
         slots.take_actions(),
         [Action::Release { slot: 1, tid: 11 }, Action::Forget { tid: 21 }],
         "the refused thread is to be announced again"
     );
     slots.seen(&second, |_| None);
-    assert_eq!(tids(&slots), [21]);
+    assert_eq!((tids(&slots), slots.slots_capped()), (vec![21], 0));
+}
+
+#[test]
+fn threads_that_are_offered_fewer_slots_than_they_are_count_too() {
+    let mut slots = Slots::new(2);
+    slots.seen(&seen(10, 11, 1, 0), |_| None);
+    slots.seen(&seen(20, 21, 1, 0), |_| None);
+    slots.seen(&seen(30, 31, 1, 0), |_| None);
+    for owner in [11, 21, 11, 21] {
+        // Each time the one slot is given back, and the other thread that was offered it is faster.
+        slots.gone(&gone(&seen(owner / 10 * 10, owner, 1, 0)), |_, _| None);
+        slots.offer_again(false);
+        let other = 32 - owner;
+        slots.seen(&seen(other / 10 * 10, other, 1, 0), |_| None);
+        slots.seen(&seen(30, 31, 1, 0), |_| None);
+    }
+    assert_eq!(
+        (slots.slots_exhausted(), tids(&slots)),
+        (2, vec![11]),
+        "thread 21 at first, thread 31 to the end"
+    );
+}
+
+#[test]
+fn threads_that_found_no_slot_are_offered_those_that_are_made_and_never_count() {
+    let mut slots = Slots::new(3);
+    (0..5).for_each(|n| slots.seen(&seen(10, 11 + n, 1, n), |_| None));
+    assert_eq!((slots.slots_used(), slots.lacking()), (2, 3 + 256), "for those that wait, and to spare");
+    // However many readings the kernel takes for it.
+    (0..9).for_each(|_| slots.offer_again(true));
+    slots.take_actions();
+    slots.grow(1024);
+    let offered = [13, 14, 15].map(|tid| Action::Forget { tid });
+    assert_eq!(slots.take_actions(), offered, "at once, not with the next reading");
+    (2..5).for_each(|n| slots.seen(&seen(10, 11 + n, 1, n), |_| None));
+    slots.offer_again(false);
+    slots.offer_again(false);
+    assert_eq!((slots.slots_used(), slots.slots_exhausted(), slots.lacking()), (5, 0, 0));
+    assert!(slots.slots_add_up());
+}
+
+#[test]
+fn slots_grow_up_to_the_last_number_and_no_further() {
+    let mut slots = Slots::new(1024);
+    slots.grow(u32::MAX);
+    slots.grow(2048);
+    let last = u32::from(u16::MAX) - 1;
+    // Processes of one vCPU, for one process does not get so many.
+    (1..=last + 1).for_each(|n| slots.seen(&seen(n, n, 1, 0), |_| None));
+    assert_eq!(
+        (slots.slots_used(), slots.process_of(last), slots.process_of(last + 1)),
+        (65_534, Some(last), None)
+    );
+    assert!(
+        slots.slots_add_up() && slots.threads().all(|thread| thread.slot != 0 && thread.slot != u16::MAX)
+    );
+}
+
+#[test]
+fn a_process_with_vcpus_without_end_leaves_slots_to_others() {
+    let mut slots = Slots::new(MAX_OF_PROCESS + 3);
+    let thread = |n| seen(10, 100 + n, 1, n);
+    (0..MAX_OF_PROCESS + 900).for_each(|n| slots.seen(&thread(n), |_| None));
+    assert_eq!(slots.slots_used(), u64::from(MAX_OF_PROCESS));
+    slots.seen(&seen(20, 21, 1, 0), |_| None);
+    assert!(slots.process_of(21).is_some() && slots.slots_add_up());
+    slots.take_actions();
+    slots.offer_again(true);
+    slots.offer_again(true);
+    assert_eq!((slots.slots_capped(), slots.slots_exhausted()), (900, 0));
+    assert_eq!(slots.take_actions(), [], "there is a slot, and not for these");
+    slots.gone(&gone(&thread(0)), |_, _| None);
+    slots.offer_again(false);
+    assert_eq!(
+        slots.take_actions().len(),
+        1 + 900,
+        "one of the process ended: another of it may have a slot"
+    );
+    slots.seen(&thread(MAX_OF_PROCESS), |_| None);
+    slots.seen(&thread(MAX_OF_PROCESS + 1), |_| None);
+    assert_eq!(slots.slots_used(), u64::from(MAX_OF_PROCESS) + 1);
+    // Another process that has its id is another one.
+    slots.seen(&Event { leader_start_boottime_ns: 7, ..seen(10, 9_999, 2, 0) }, |_| None);
+    assert!(slots.process_of(9_999).is_some() && slots.slots_add_up());
 }
 
 #[test]
@@ -108,7 +194,7 @@ fn refused_threads_that_died_without_a_word_keep_no_live_one_from_the_free_slots
     slots.seen(&seen(30, 31, 1, 0), |_| None);
     slots.take_actions();
     slots.gone(&gone(&seen(10, 11, 1, 0)), |_, _| None);
-    slots.offer_again();
+    slots.offer_again(false);
     let offered = [Action::Forget { tid: 21 }, Action::Forget { tid: 31 }];
     assert_eq!(slots.take_actions()[1..], offered, "thread 21 may be dead: nobody would have observed");
     slots.seen(&seen(30, 31, 1, 0), |_| None);
@@ -195,9 +281,12 @@ fn an_answer_that_says_nothing_takes_no_name_away() {
 #[test]
 fn no_sequence_of_events_leaks_a_slot() {
     let mut random = fastrand::Rng::with_seed(7);
-    let mut slots = Slots::new(16);
+    let mut slots = Slots::new(4);
     for _ in 0..20_000 {
         let event = seen(random.u32(1..6), random.u32(1..40), random.u64(1..4), random.u32(0..3));
+        if random.u8(0..200) == 0 {
+            slots.grow(random.u32(1..32));
+        }
         match random.u8(0..3) {
             0 => slots.seen(&event, |_| None),
             1 => slots.gone(&gone(&event), |_, _| None),
