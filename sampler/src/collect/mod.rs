@@ -12,6 +12,7 @@ pub mod platform;
 pub mod procfs;
 mod ring;
 mod segments;
+mod statistics;
 mod ticks;
 mod walk;
 
@@ -27,7 +28,7 @@ use sampler_ebpf::{
     abi::{
         ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, Followed, HelperRecord, HookStats,
         KVM_STATS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
-        SlotShares, Timeline, VMMS_PER_WORD, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
+        SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord,
     },
     histogram::Histogram,
     occupancy,
@@ -41,7 +42,7 @@ use segments::Segments;
 pub use walk::{Listed, Reach, WalkError, Whose};
 use walk::{VcpuList, Walker};
 
-use crate::load::{self, Loaded, SectionError};
+use crate::load::{Loaded, SectionError};
 
 /// Where a slot's sequence numbers are: that of what the scheduler program writes, and that of the modes.
 const SLOT_SEQ: usize = offset_of!(Followed, slot.seq);
@@ -157,12 +158,6 @@ impl Collector {
     /// When the kernel does not let the iterator run.
     pub fn look_at_files(&mut self, reach: Reach) -> Result<Option<Listed>, CollectError> {
         Ok(self.vcpu_list.look(&self.loaded.ebpf, reach)?)
-    }
-
-    /// What the looks at descriptors have come to so far.
-    #[must_use]
-    pub fn file_counts(&self) -> VcpuFiles {
-        self.vcpu_list.counts()
     }
 
     /// Whether walks can visit single processes; known since the first walk.
@@ -392,72 +387,16 @@ impl Collector {
         self.slots.grows()
     }
 
-    /// How often memory for more slots could not be made.
-    #[must_use]
-    pub const fn segments_failed(&self) -> u64 {
-        self.slots.failed()
-    }
-
-    /// The scheduler program's statistics, added up over all CPUs.
-    #[must_use]
-    pub fn hook_stats(&self) -> HookStats {
-        (0..self.hook_stats.len()).map(|cpu| self.hook_stats.read(cpu)).fold(
-            HookStats::default(),
-            |sum, cpu| HookStats {
-                vcpu_switches: sum.vcpu_switches + cpu.vcpu_switches,
-                announced: sum.announced + cpu.announced,
-                gone: sum.gone + cpu.gone,
-                events_lost: sum.events_lost + cpu.events_lost,
-                stale_slots: sum.stale_slots + cpu.stale_slots,
-                missed_switches: sum.missed_switches + cpu.missed_switches,
-                missed_moves: sum.missed_moves + cpu.missed_moves,
-                missed_ns: sum.missed_ns + cpu.missed_ns,
-                occupants_displaced: sum.occupants_displaced + cpu.occupants_displaced,
-            },
-        )
-    }
-
     /// By how much the scheduler's clock was ahead of `CLOCK_MONOTONIC` at the last walk, modulo 2^64, ns.
     #[must_use]
     pub fn clock_offset_ns(&self) -> u64 {
         self.walker.clock_offset_ns()
     }
 
-    /// Switches of vCPU threads on CPUs that no table has room for.
-    #[must_use]
-    pub fn switches_on_unknown_cpus(&self) -> u64 {
-        self.unknown_cpus.read(0)
-    }
-
     /// Number of the last walk.
     #[must_use]
     pub const fn generation(&self) -> u64 {
         self.walker.generation()
-    }
-
-    /// Passes of all walks so far; most walks come to one.
-    #[must_use]
-    pub const fn passes(&self) -> u64 {
-        self.walker.passes()
-    }
-
-    /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
-    /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the
-    /// others.
-    #[must_use]
-    pub fn recursion_misses(&mut self) -> [u64; 2] {
-        let mut all = [0, 0];
-        for (name, program) in self.loaded.ebpf.programs() {
-            let missed = program.fd().map_or(0, |fd| self.misses.of(name, fd.as_fd()));
-            all[usize::from(load::MAY_BE_PREEMPTED.contains(&name))] += missed;
-        }
-        all
-    }
-
-    /// The walks' statistics.
-    #[must_use]
-    pub fn walk_stats(&self) -> WalkStats {
-        self.walker.stats()
     }
 
     fn publish_filter(&mut self) {
