@@ -35,8 +35,8 @@ fn layout_is_as_recorded() {
         SlotShares { table, charged_ns }
         Timeline { cells }
         Modes {
-            seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, epoch_seen, is_vmms,
-            gaps, unpaired, inside_ns, away_ns, exits
+            seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, is_vmms,
+            is_out, weight, timed_mask, epoch_seen, dice, gaps, unpaired, inside_ns, away_ns, exits
         }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }

@@ -96,7 +96,8 @@ pub struct RunArgs {
 
     /// The most that is told of guests: "full", or "basic" without KVM's hooks, which costs less
     ///
-    /// At level basic CPU time is not told apart, and exits have no reasons.
+    /// At level basic CPU time is not broken down, and exits have no reasons. At level sampled one exit in 16 is
+    /// timed.
     #[arg(long, value_name = "LEVEL", value_parser = level())]
     pub level: Option<Level>,
 
@@ -163,7 +164,8 @@ pub struct OnceArgs {
 
     /// The most that is told of guests: "full", or "basic" without KVM's hooks, which costs less
     ///
-    /// At level basic CPU time is not told apart, and exits have no reasons.
+    /// At level basic CPU time is not broken down, and exits have no reasons. At level sampled one exit in 16 is
+    /// timed.
     #[arg(long, value_name = "LEVEL", value_parser = level(), default_value = "full")]
     pub level: Level,
 }
@@ -214,10 +216,10 @@ fn protocol() -> impl clap::builder::TypedValueParser<Value = Protocol> {
 }
 
 fn level() -> impl clap::builder::TypedValueParser<Value = Level> {
-    PossibleValuesParser::new([Level::Full.key(), Level::Basic.key()]).map(|text| match text.as_str() {
-        "basic" => Level::Basic,
-        _ => Level::Full,
-    })
+    // The most first: the default.
+    let [basic, sampled, full] = Level::ALL.map(Level::key);
+    PossibleValuesParser::new([full, sampled, basic])
+        .map(|text| Level::ALL.into_iter().find(|level| level.key() == text).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -301,7 +303,7 @@ mod tests {
             ("--interval", "1ms", "the shortest interval is 100ms"),
             ("--protocol", "http/json", "[possible values: http/protobuf, grpc]"),
             ("--start-delay", "soon", "neither \"random\" nor a duration"),
-            ("--level", "most", "[possible values: full, basic]"),
+            ("--level", "most", "[possible values: full, sampled, basic]"),
             ("--log-level", "loud", "[possible values: off, error, warn, info, debug, trace]"),
         ] {
             let error = Run::try_parse_from(["run", flag, value]).unwrap_err();

@@ -271,10 +271,15 @@ impl Collector {
         self.slots.read_with(index, MODES_SEQ, || read(&ExitsOf::new(&self.slots, index)))
     }
 
-    /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no
+    /// Lets the modes of a slot's thread be observed, with a number that it did not have before, or with 0 no
     /// longer.
     pub fn set_epoch(&mut self, index: u16, epoch: u32) {
         self.slots.write_part(index, offset_of!(Followed, modes.epoch), epoch);
+    }
+
+    /// Lets one exit in so many of a slot's thread be timed: a power of two, chosen at random.
+    pub fn set_timed(&mut self, index: u16, one_in: u8) {
+        self.slots.write_part(index, offset_of!(Followed, modes.timed_mask), one_in - 1);
     }
 
     /// Who had a CPU lately; `None` beyond the last CPU.

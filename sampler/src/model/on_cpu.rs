@@ -19,6 +19,8 @@ pub struct ModeTimes {
     pub kernel_ns: u64,
     /// In the VMM, ns.
     pub vmm_ns: u64,
+    /// In the guest or in the kernel, polls included, where not every exit is timed, ns.
+    pub inside_ns: u64,
     /// What the thread does is told at the moment.
     pub observed: bool,
     /// The hooks tell of no entries into its guest: its time there is among the kernel's.
@@ -141,11 +143,17 @@ impl OnCpu {
         }
         let tolerance_ns = clocks.tolerance_ns();
         let last = self.last;
-        let whole = last.observed && now.observed && last.gaps == now.gaps;
         let added = |now: u64, before: u64| clocks.scaled(now.saturating_sub(before));
         let guest = added(now.guest_ns, last.guest_ns);
         let vmm = added(now.vmm_ns, last.vmm_ns);
         let kernel = added(now.kernel_ns, last.kernel_ns);
+        let inside = added(now.inside_ns, last.inside_ns);
+        // Where no exit of the interval was timed the guest's part is not known.
+        let is_known = inside == 0 || guest + kernel > 0;
+        let whole = last.observed && now.observed && last.gaps == now.gaps && is_known;
+        let guests = share(inside, guest, guest + kernel);
+        let (guest, kernel) =
+            if is_known { (guest + guests, kernel + (inside - guests)) } else { (guest, kernel) };
         let observed_ns = guest + vmm + kernel;
         let is_too_much = observed_ns > run_ns + tolerance_ns;
         // Run time is without interrupts where the kernel accounts them, and without what the
@@ -196,6 +204,7 @@ impl OnCpu {
             guest_ns: hold(now.guest_ns, last.guest_ns),
             kernel_ns: hold(now.kernel_ns, last.kernel_ns),
             vmm_ns: hold(now.vmm_ns, last.vmm_ns),
+            inside_ns: hold(now.inside_ns, last.inside_ns),
             poll_ns: now.poll_ns.or(last.poll_ns),
             ..*now
         };
@@ -239,6 +248,7 @@ mod tests {
             guest_ns,
             kernel_ns,
             vmm_ns,
+            inside_ns: 0,
             observed: true,
             unentered: false,
             torn: false,
@@ -328,6 +338,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_timed_has_the_shares_of_what_is() {
+        let inside = |guest_ns, kernel_ns, vmm_ns, inside_ns| ModeTimes {
+            inside_ns,
+            ..measured(guest_ns, kernel_ns, vmm_ns, 0)
+        };
+        let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
+        advance(&mut account, &inside(60, 20, 100, 800), 1_000);
+        assert_eq!(step(&account), [Some(660), Some(240), Some(100), Some(0), None]);
+        advance(&mut account, &inside(60, 20, 150, 900), 160);
+        assert_eq!(
+            step(&account),
+            [Some(0), Some(0), Some(50), Some(0), Some(110)],
+            "no exit was timed: the rest is not broken down"
+        );
+        advance(&mut account, &inside(160, 20, 150, 1_000), 210);
+        assert_eq!(step(&account), [Some(200), Some(10), Some(0), Some(0), None], "nor does it lack later");
+    }
+
+    #[test]
     fn around_a_gap_only_what_was_told_is_told_apart() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         let after = ModeTimes { gaps: 1, observed: false, ..measured(300, 100, 50, 30) };
@@ -401,7 +430,7 @@ mod tests {
         #[test]
         fn parts_come_to_the_run_time(
             steps in proptest::collection::vec(
-                (0..2_000_u64, 0..2_000_u64, 0..900_u64, 0..300_u64, 0..3_000_u64, 0..5_u8),
+                (0..2_000_u64, 0..2_000_u64, 0..900_u64, 0..300_u64, 0..3_000_u64, 0..6_u8),
                 1..40,
             )
         ) {
@@ -417,6 +446,9 @@ mod tests {
                     now.guest_ns += guest;
                     now.kernel_ns += kernel;
                     now.vmm_ns += vmm;
+                }
+                if turn == 5 {
+                    now.inside_ns += 9 * guest + kernel;
                 }
                 now.poll_ns = (turn < 4).then_some(now.poll_ns.unwrap_or(0) + poll);
                 advance(&mut account, &now, run);

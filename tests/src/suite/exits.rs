@@ -149,7 +149,7 @@ fn ours(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<Vec<Stop>> {
         Ok(Stop {
             exits: vcpu.exits().clone(),
             exit_ns: modes.exit_ns,
-            guest_ns: modes.ns[Mode::Guest as usize],
+            guest_ns: modes.ns[Mode::Guest.place()],
             denied_ns: vcpu.counters[Counter::RunDelay as usize],
         })
     };

@@ -115,7 +115,7 @@ fn judge(
         "the parts do not come to the run time: {interval:?}"
     );
     add_up(&interval)?;
-    let measured = after.modes_ns[Mode::Kernel as usize] - before.modes_ns[Mode::Kernel as usize];
+    let measured = after.modes_ns[Mode::Kernel.place()] - before.modes_ns[Mode::Kernel.place()];
     let left = kernel + poll;
     let apart = left.abs_diff(measured);
     // A stint is longer than what the hooks see of it: it begins when the scheduler takes its clock, before

@@ -11,5 +11,5 @@ pub use exits::{
 };
 pub use file::{ANON_INODES, MAX_VCPU_FILES, VCPU_FILE, VCPU_FILE_END, VcpuFile, VcpuFiles};
 pub(super) use members::kvm_members;
-pub use modes::{EXIT_BUCKETS, ExitCounts, ExitOffsets, MODES, Mode, Modes};
+pub use modes::{EXIT_BUCKETS, ExitCounts, ExitOffsets, MODES, Mode, Modes, mode_place};
 pub use stats::{KVM_STATS, KvmStat, for_each_kvm_stat};

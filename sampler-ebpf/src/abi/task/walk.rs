@@ -35,7 +35,7 @@ pub struct WalkRecord {
     pub on_cpu: u32,
     /// CPU that it is on, or on whose queue it waits; of one that sleeps the last.
     pub cpu: u32,
-    /// CPU time in each [`crate::abi::Mode`] since the thread has its slot, what goes on included, ns.
+    /// CPU time in each [`crate::abi::Mode`], by its place, since the thread has its slot, what goes on included, ns.
     pub modes_ns: [u64; MODES],
     /// Times that the modes could no longer be told.
     pub modes_gaps: u64,

@@ -1,6 +1,6 @@
 //! What a vCPU's thread has done with its CPU time up to now.
 
-use sampler_ebpf::abi::{MODES, Mode, Modes, WalkRecord};
+use sampler_ebpf::abi::{Mode, Modes, WalkRecord, mode_place};
 
 use crate::shared::{Shared, load, store};
 
@@ -32,7 +32,7 @@ pub(super) fn read_modes(modes: Shared<Modes>, record: Shared<WalkRecord>, now: 
             // before, there is no begin, or an older one.
             let stint_ns = stint_ns.unwrap_or(0);
             let goes_on = now.saturating_sub(since);
-            ns[mode as usize % MODES] += if goes_on < stint_ns { goes_on } else { stint_ns };
+            ns[mode_place(mode)] += if goes_on < stint_ns { goes_on } else { stint_ns };
         }
         store!(record.modes_ns, ns);
         store!(record.modes_observed, u32::from(is_observed));

@@ -30,13 +30,13 @@ impl Entries {
 
     /// Whether a vCPU's entries are missing in what the walk found.
     pub(super) fn are_missing_of(&mut self, record: &WalkRecord) -> bool {
-        if record.modes_ns[Mode::Guest as usize] != 0 {
+        if record.modes_ns[Mode::Guest.place()] != 0 {
             *self = Self { are_missing: false, are_seen: true };
         }
         if self.are_seen {
             return false;
         }
-        let is_busy = record.modes_ns[Mode::Kernel as usize] >= KERNEL_NS
+        let is_busy = record.modes_ns[Mode::Kernel.place()] >= KERNEL_NS
             && has_kvm(record)
             && record.kvm[KvmStat::Exits as usize] >= EXITS;
         if is_busy && !self.are_missing {
@@ -56,8 +56,8 @@ mod tests {
 
     fn record(guest_ns: u64, kernel_ns: u64, exits: u64) -> WalkRecord {
         let mut record = WalkRecord { generation: 3, kvm_generation: 3, ..WalkRecord::EMPTY };
-        record.modes_ns[Mode::Guest as usize] = guest_ns;
-        record.modes_ns[Mode::Kernel as usize] = kernel_ns;
+        record.modes_ns[Mode::Guest.place()] = guest_ns;
+        record.modes_ns[Mode::Kernel.place()] = kernel_ns;
         record.kvm[KvmStat::Exits as usize] = exits;
         record
     }

@@ -141,7 +141,7 @@ impl Kvm {
                 // The next event may be of a thread that has its slot from this one.
                 slots.take_actions().into_iter().for_each(|action| apply(collector, action));
             }
-            self.sync_observed();
+            self.sync_levels();
         }
         self.collector.make_slots(|| self.slots.lacking());
     }
@@ -153,11 +153,11 @@ impl Kvm {
         }
     }
 
-    /// Sets how much is told of VMs. Until it is called for the first time that is [`Level::Basic`].
+    /// Sets how much is observed of VMs. Until it is called for the first time that is [`Level::Basic`].
     pub fn set_levels(&mut self, levels: Levels) {
         if self.levels != levels {
             self.levels = levels;
-            self.sync_observed();
+            self.sync_levels();
         }
     }
 
@@ -177,21 +177,21 @@ impl Kvm {
     }
 
     /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
-    fn sync_observed(&mut self) {
+    fn sync_levels(&mut self) {
         let Self { collector, slots, hooks, entries, levels, .. } = self;
-        let wanted = levels.most == Level::Full && slots.slots_used() > 0;
+        let wanted = levels.most > Level::Basic && slots.slots_used() > 0;
         // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a
         // loss.
         if !wanted {
-            slots.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
+            slots.sync_levels(|_| Level::Basic, |slot, from, to| hooks.observe(collector, slot, from, to));
         }
         let are_attached = hooks.attach_if(wanted, collector);
         if !are_attached {
             entries.reset();
         }
-        slots.sync_observed(
-            |vm| are_attached && vm.account.level.level(*levels) == Level::Full,
-            |slot, observed| hooks.observe(collector, slot, observed),
+        slots.sync_levels(
+            |vm| if are_attached { vm.account.level.level(*levels) } else { Level::Basic },
+            |slot, from, to| hooks.observe(collector, slot, from, to),
         );
     }
 
@@ -282,7 +282,7 @@ impl Kvm {
         self.read_threads();
         guests::observe_co_stop(&self.collector, &mut self.slots, self.tick_shift);
         guests::adjust_levels(&mut self.slots, self.levels, &mut self.stats);
-        self.sync_observed();
+        self.sync_levels();
         self.read_helpers(began);
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));

@@ -49,13 +49,14 @@ pub(super) fn reading(record: &WalkRecord, features: &Features, unentered: bool)
 }
 
 fn mode_times(record: &WalkRecord, features: &Features, unentered: bool) -> ModeTimes {
-    let ns = |mode: Mode| record.modes_ns[mode as usize];
+    let ns = |mode: Mode| record.modes_ns[mode.place()];
     let poll = |stat: KvmStat| features.kvm_stats[stat as usize].then_some(record.kvm[stat as usize]);
     let polls = || Some(poll(KvmStat::HaltPollSuccess)?.saturating_add(poll(KvmStat::HaltPollFail)?));
     ModeTimes {
         guest_ns: ns(Mode::Guest),
         kernel_ns: ns(Mode::Kernel),
         vmm_ns: ns(Mode::Vmm),
+        inside_ns: ns(Mode::Inside),
         observed: record.modes_observed == 1,
         unentered,
         torn: record.modes_observed == WalkRecord::MODES_TORN,
@@ -149,7 +150,7 @@ pub(super) fn left(collector: &Collector, kinds: &ExitKinds, thread: &Thread) ->
         collector.slot_and_shares(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
     let modes = collector
         .modes(thread.slot)
-        .map(|modes| [Mode::Guest, Mode::Kernel, Mode::Vmm].map(|mode| modes.ns[mode as usize]));
+        .map(|modes| [Mode::Guest, Mode::Kernel, Mode::Vmm, Mode::Inside].map(|mode| modes.ns[mode.place()]));
     let times = LastTimes {
         counters: counted::counters(&slot.counters),
         throttled_ns: slot.throttled_ns,

@@ -25,7 +25,10 @@ use next_vms::NextVms;
 use remembered::Remembered;
 use room::Room;
 
-use crate::{model::Counters, source::GuestFacts};
+use crate::{
+    model::{Counters, Level},
+    source::GuestFacts,
+};
 
 /// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at
 /// here.
@@ -50,7 +53,7 @@ pub struct Slots<A, B> {
     actions: Vec<Action>,
     departed: Vec<Departed<A>>,
     threads_replaced: u64,
-    /// Threads that came since [`Self::sync_observed`] was called.
+    /// Threads that came since [`Self::sync_levels`] was called.
     new: Vec<u32>,
 }
 
@@ -190,18 +193,18 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         std::mem::take(&mut self.departed)
     }
 
-    /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of
-    /// each that changes.
-    pub fn sync_observed(
+    /// Says of each thread how much of it is to be observed, by its VM; `change` hears of each that changes,
+    /// with what it was before.
+    pub fn sync_levels(
         &mut self,
-        observed: impl Fn(&VmEntry<B>) -> bool,
-        mut change: impl FnMut(u16, bool),
+        level: impl Fn(&VmEntry<B>) -> Level,
+        mut change: impl FnMut(u16, Level, Level),
     ) {
         let mut is_changed = false;
         for vm in self.vms.values_mut() {
-            let observed = observed(vm);
-            is_changed |= vm.observed != observed;
-            vm.observed = observed;
+            let level = level(vm);
+            is_changed |= vm.level != level;
+            vm.level = level;
         }
         let new = std::mem::take(&mut self.new);
         // Thousands of threads may come one by one: each is not to cost a look at all.
@@ -331,7 +334,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             start_monotonic_ns: event.start_time_ns,
             seen_boottime_ns: event.at_boottime_ns,
             is_first,
-            observed: false,
+            level: Level::Basic,
             missed: 0,
             strange: 0,
             account,
@@ -390,7 +393,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
                 id: None,
                 facts: None,
                 waited: 0,
-                observed: false,
+                level: Level::Basic,
                 seen_boottime_ns: event.at_boottime_ns,
                 account: B::open(event),
                 kvm: event.kvm,
@@ -418,12 +421,11 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
 fn sync_thread<A, B>(
     vms: &BTreeMap<KvmGuest, VmEntry<B>>,
     thread: &mut Thread<A>,
-    change: &mut impl FnMut(u16, bool),
+    change: &mut impl FnMut(u16, Level, Level),
 ) {
-    let observed = vms.get(&thread.vm).is_some_and(|vm| vm.observed);
-    if thread.observed != observed {
-        thread.observed = observed;
-        change(thread.slot, observed);
+    let level = vms.get(&thread.vm).map_or(Level::Basic, |vm| vm.level);
+    if thread.level != level {
+        change(thread.slot, std::mem::replace(&mut thread.level, level), level);
     }
 }
 

@@ -1,6 +1,6 @@
 use sampler_ebpf::abi::{COUNTERS, Event, EventKind};
 
-use super::{Action, GuestFacts, room::MAX_OF_PROCESS};
+use super::{Action, GuestFacts, Level, room::MAX_OF_PROCESS};
 
 type Slots = super::Slots<(), ()>;
 
@@ -299,10 +299,11 @@ fn no_sequence_of_events_leaks_a_slot() {
         assert!(slots.vms().all(|(_, vm)| vm.threads > 0), "a VM without threads is gone");
         if random.u8(0..4) == 0 {
             let least = random.u32(0..6);
-            slots.sync_observed(|vm| vm.threads > least, |_, _| {});
+            let level = |threads| if threads > least { Level::Full } else { Level::Basic };
+            slots.sync_levels(|vm| level(vm.threads), |_, _, _| {});
             for thread in slots.threads() {
-                let observed = slots.vm(thread.vm).is_some_and(|vm| vm.threads > least);
-                assert_eq!(thread.observed, observed, "each thread is observed as its VM");
+                let expected = slots.vm(thread.vm).map(|vm| level(vm.threads));
+                assert_eq!(Some(thread.level), expected, "each thread is observed as its VM");
             }
         }
     }
@@ -311,21 +312,25 @@ fn no_sequence_of_events_leaks_a_slot() {
 #[test]
 fn what_changes_is_told_and_nothing_else() {
     let mut slots = Slots::new(16);
-    let sync = |slots: &mut Slots, observed: bool| {
+    const B: Level = Level::Basic;
+    const S: Level = Level::Sampled;
+    const F: Level = Level::Full;
+    let sync = |slots: &mut Slots, level: Level| {
         let mut changes = Vec::new();
-        slots.sync_observed(|_| observed, |slot, observed| changes.push((slot, observed)));
+        slots.sync_levels(|_| level, |slot, from, to| changes.push((slot, from, to)));
         changes
     };
     slots.seen(&seen(1, 11, 1, 0), |_| None);
     slots.seen(&seen(1, 12, 2, 1), |_| None);
-    assert_eq!(sync(&mut slots, false), [], "nothing is observed of a thread that came");
-    assert_eq!(sync(&mut slots, true), [(1, true), (2, true)]);
-    assert_eq!(sync(&mut slots, true), []);
+    assert_eq!(sync(&mut slots, B), [], "nothing is observed of a thread that came");
+    assert_eq!(sync(&mut slots, F), [(1, B, F), (2, B, F)]);
+    assert_eq!(sync(&mut slots, F), []);
     slots.seen(&seen(1, 13, 3, 2), |_| None);
     slots.seen(&seen(1, 14, 4, 3), |_| None);
     slots.lost(14, |_, _| None);
-    assert_eq!(sync(&mut slots, true), [(3, true)], "it came to a VM that is observed; one came and went");
+    assert_eq!(sync(&mut slots, F), [(3, B, F)], "it came to a VM that is observed; one came and went");
     slots.seen(&seen(1, 15, 5, 2), |_| None);
-    assert_eq!(sync(&mut slots, true), [(5, true)], "it runs another's vCPU now");
-    assert_eq!(sync(&mut slots, false), [(1, false), (2, false), (5, false)]);
+    assert_eq!(sync(&mut slots, F), [(5, B, F)], "it runs another's vCPU now");
+    assert_eq!(sync(&mut slots, S), [(1, F, S), (2, F, S), (5, F, S)]);
+    assert_eq!(sync(&mut slots, B), [(1, S, B), (2, S, B), (5, S, B)]);
 }
