@@ -120,7 +120,7 @@ impl Collector {
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
     }
 
-    /// Whether births and deaths are told as they happen; where not, walks alone find them.
+    /// Whether births and deaths are reported as they happen; where not, walks alone find them.
     #[must_use]
     pub const fn switches_report(&self) -> bool {
         self.loaded.switches_report
@@ -244,7 +244,7 @@ impl Collector {
     /// Sets the length of a timeline's tick as a power of two, ns. What was drawn before is of another grid.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// When the programs' variable cannot be written.
     pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
         ticks::publish(&mut self.loaded.ebpf, shift)?;
         // Slots that were never given out have nothing to be forgotten.
@@ -264,8 +264,7 @@ impl Collector {
         self.slots.part(index, MODES_SEQ)
     }
 
-    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is being
-    /// written.
+    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is written.
     #[must_use]
     pub fn modes(&self, index: u16) -> Option<Modes> {
         self.slots.read_with(index, MODES_SEQ, || self.slots.part(index, offset_of!(Followed, modes)))
@@ -276,8 +275,7 @@ impl Collector {
         self.slots.read_with(index, MODES_SEQ, || read(&ExitsOf::new(&self.slots, index)))
     }
 
-    /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no
-    /// longer.
+    /// Has a slot's modes observed, with an epoch that it did not have before; with 0 no longer.
     pub fn set_epoch(&mut self, index: u16, epoch: u32) {
         self.slots.write_part(index, offset_of!(Followed, modes.epoch), epoch);
     }

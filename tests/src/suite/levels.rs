@@ -1,4 +1,4 @@
-//! How much is told of a guest: less where it exits too often, and nothing that would hold KVM's module.
+//! How much is observed of a guest: less where it exits too often, and nothing that would hold KVM's module.
 
 use std::fs;
 use std::thread;
@@ -18,8 +18,8 @@ use crate::vmm::Load;
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// A guest that leaves for the VMM all the time is told of at level basic from the first interval on in which
-/// it was too much; its neighbour is not.
+/// A guest that leaves for the VMM all the time is observed at level basic from the first interval on in
+/// which it was too much; its neighbour is not.
 pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let (burn, sleep) = (Duration::from_millis(2), Duration::from_millis(50));
@@ -48,8 +48,8 @@ pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
         "{:?}",
         snapshot.sampler
     );
-    // The interval in which it is lowered has both; the next has run time alone, and what was told before
-    // stays.
+    // The interval in which it is lowered has both; the next has run time alone, and what was shown
+    // before stays.
     thread::sleep(INTERVAL);
     source.snapshot()?;
     thread::sleep(INTERVAL);
@@ -59,7 +59,7 @@ pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
         often.states.get(State::Run) == Some(often.run_ns) && often.states.get(State::Vmm).is_none(),
         "{often:?}"
     );
-    // Where KVM tells of no entries what is left is not told apart.
+    // Where KVM reports no entries what is left is not broken down.
     let is_entered = seldom.states.get(State::Guest).is_some() || context.in_lab();
     ensure!(seldom.states.get(State::Run).is_none() == is_entered, "{seldom:?}");
     ensure!(seldom.states.get(State::Vmm).is_some(), "{seldom:?}");
@@ -76,7 +76,7 @@ pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
     ensure!(level(&snapshot, 1)? == Level::Full, "{:?}", snapshot.vms);
     sampler::nothing_lost(&snapshot.sampler)?;
     Ok(Outcome::Passed(format!(
-        "{:.0} exits a second are too many, its neighbour is told of in full",
+        "{:.0} exits a second are too many, its neighbour is observed in full",
         exits as f64 * 1e9 / often.wall_ns as f64
     )))
 }

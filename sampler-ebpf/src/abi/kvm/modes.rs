@@ -6,7 +6,7 @@ use super::exits::EXIT_ROWS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Mode {
-    /// No hook has told yet, or they were told not to tell.
+    /// No hook has reported a mode yet, or the modes are not to be observed.
     Unobserved = 0,
     /// In the host's kernel on the vCPU's behalf: inside `KVM_RUN`, and not in the guest.
     Kernel = 1,
@@ -32,14 +32,14 @@ pub struct Modes {
     /// one. The programs on KVM's hooks know it by nothing else, for each further helper that they call costs
     /// as much as all they write. Both ids may be used again: the end of the thread before clears the pid
     /// table. Where that was not seen, the next switch or walk finds that [`crate::abi::VcpuSlot::task`] is
-    /// another's; what is told until then is of a thread that has ended. User space writes it when it gives
-    /// the slot out.
+    /// another's; what is written until then is of a thread that has ended. User space writes it when it
+    /// gives the slot out.
     pub thread: u64,
     /// `CLOCK_MONOTONIC` when the mode began, or when the thread was given its CPU in it; 0 off a CPU, ns.
     pub since_ns: u64,
     /// A [`Mode`] as a number.
     pub mode: u32,
-    /// Not 0 while the modes are to be told: which time. Written by user space alone.
+    /// Not 0 while the modes are to be observed: the number of this observation. Written by user space alone.
     pub epoch: u32,
     /// CPU time in each [`Mode`], without what goes on, ns.
     pub ns: [u64; MODES],
@@ -56,7 +56,7 @@ pub struct Modes {
     pub epoch_seen: u32,
     /// 1 when the last exit was counted as one that went on to the VMM.
     pub is_vmms: u32,
-    /// Times that the modes could no longer be told.
+    /// Times that the modes could no longer be observed.
     pub gaps: u64,
     /// Entries and exits without the other.
     pub unpaired: u64,
@@ -116,7 +116,7 @@ impl Modes {
         (tgid as u64) << 32 | tid as u64
     }
 
-    /// Nothing is known of the thread, and nothing to be told.
+    /// Nothing is known of the thread, and nothing is to be observed.
     #[must_use]
     pub const fn new(tgid: u32, tid: u32) -> Self {
         const NO_EXITS: ExitCounts =

@@ -1,4 +1,4 @@
-//! KVM's hooks, attached while there are guests of which all is to be told.
+//! KVM's hooks, attached while there are guests that are to be observed in full.
 //!
 //! A raw tracepoint of a module holds the module. Guests do that anyway, so attached with them the hooks hold
 //! nothing that could otherwise go: with the last guest they are detached, and kvm.ko can be unloaded and
@@ -7,12 +7,12 @@
 use super::exits::ExitKinds;
 use crate::collect::Collector;
 
-/// Whether the hooks are attached, and what they tell.
+/// Whether the hooks are attached, and what they report.
 #[derive(Debug)]
 pub(super) struct KvmHooks {
     state: State,
     kinds: ExitKinds,
-    /// Numbers given out with which modes are told: each once.
+    /// The epoch that was given out last: each is given out once.
     epoch: u32,
 }
 
@@ -44,7 +44,7 @@ impl KvmHooks {
                 }
                 Err(error) => {
                     self.state = State::Refused;
-                    tracing::warn!(%error, "guests stay at level basic: their CPU time is not told apart, nor why they exit");
+                    tracing::warn!(%error, "guests stay at level basic: their CPU time is not broken down, and their exits have no reasons");
                 }
             },
             (State::Attached, false) => {
@@ -67,7 +67,7 @@ impl KvmHooks {
         &self.kinds
     }
 
-    /// Lets a thread's modes be told, or not.
+    /// Has a thread's modes observed, or not.
     pub(super) fn observe(&mut self, collector: &mut Collector, slot: u16, observed: bool) {
         if observed {
             self.epoch = self.epoch.checked_add(1).unwrap_or(1);

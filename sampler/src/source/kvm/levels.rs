@@ -1,18 +1,18 @@
-//! How much is told of each VM: all that KVM's hooks give, unless the VM leaves its guest so often that their
-//! price would be felt. They cost a fraction of a microsecond for each exit, so what bounds the price is the
-//! rate of exits, which KVM counts by itself, told or not.
+//! How much is observed of each VM: all that KVM's hooks give, unless the VM leaves its guest so often that
+//! their price would be felt. They cost a fraction of a microsecond for each exit, so what bounds the price
+//! is the rate of exits, which KVM counts by itself, whether the VM is observed or not.
 
 use crate::model::{Level, Levels};
 
-/// Time for which a VM must have been well below the bound before more is told of it again, ns: long enough
-/// not to flap.
+/// Time for which a VM must have been well below the bound before more is observed of it again, ns: long
+/// enough not to flap.
 const CALM_NS: u64 = 30_000_000_000;
 
 /// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being
 /// found: a handful of exits within a millisecond is no rate.
 const LEAST_NS: u64 = 100_000_000;
 
-/// How much is told of one VM.
+/// How much is observed of one VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmLevel {
     is_lowered: bool,
@@ -43,20 +43,20 @@ impl Busiest {
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Less is told from now on.
+    /// Less is observed from now on.
     Lowered,
-    /// All is told again.
+    /// All is observed again.
     Raised,
 }
 
 impl VmLevel {
-    /// How much is told now.
+    /// How much is observed now.
     #[must_use]
     pub fn level(self, levels: Levels) -> Level {
         if self.is_lowered { Level::Basic } else { levels.most }
     }
 
-    /// Whether less is told than is allowed.
+    /// Whether less is observed than is allowed.
     #[must_use]
     pub const fn is_lowered(self) -> bool {
         self.is_lowered

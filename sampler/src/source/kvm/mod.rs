@@ -153,7 +153,7 @@ impl Kvm {
         }
     }
 
-    /// Sets how much is told of VMs. Until it is called for the first time that is [`Level::Basic`].
+    /// Sets how much is observed of VMs. Until it is called for the first time that is [`Level::Basic`].
     pub fn set_levels(&mut self, levels: Levels) {
         if self.levels != levels {
             self.levels = levels;
@@ -164,7 +164,7 @@ impl Kvm {
     /// Says how long the time between readings will be: the longer, the coarser what is looked at regularly.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// When the programs' variable cannot be written.
     pub fn set_interval(&mut self, interval: Duration) -> Result<(), CollectError> {
         self.host_walks.set_interval(interval);
         let shift = co_stop::shift_for(interval);
@@ -176,12 +176,12 @@ impl Kvm {
         Ok(())
     }
 
-    /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
+    /// Attaches KVM's hooks while there are guests that are to be observed in full, and has those observed.
     fn sync_observed(&mut self) {
         let Self { collector, slots, hooks, entries, levels, .. } = self;
         let wanted = levels.most == Level::Full && slots.slots_used() > 0;
-        // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a
-        // loss.
+        // Nothing is observed while hooks come and go one by one: an exit without its entry would be taken
+        // for a loss.
         if !wanted {
             slots.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
         }
@@ -218,7 +218,7 @@ impl Kvm {
         self.slots.vms().any(|(_, vm)| vm.facts.is_none())
     }
 
-    /// Whether the platform has told who a VM is.
+    /// Whether the platform has said who a VM is.
     #[must_use]
     pub fn is_identified(&self, key: VmKey) -> bool {
         self.slots.vm(KvmGuest::of(key)).is_some_and(|vm| vm.facts.is_some())

@@ -190,8 +190,8 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         std::mem::take(&mut self.departed)
     }
 
-    /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of
-    /// each that changes.
+    /// Says of each thread whether what it does with its CPU time is to be observed, by its VM; `change`
+    /// hears of each that changes.
     pub fn sync_observed(
         &mut self,
         observed: impl Fn(&VmEntry<B>) -> bool,
@@ -401,7 +401,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         })
     }
 
-    /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
+    /// The VM of an event. Several VMs of one process are distinguished by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
         let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
         let key = |nth| KvmGuest { pid, start_boottime_ns, nth };
