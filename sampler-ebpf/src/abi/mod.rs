@@ -9,7 +9,7 @@ mod offsets;
 mod task;
 
 pub use attribution::{
-    APART, CHECKPOINTS, Laying, MARK_SHIFT, MARKS, Occupancy, SHARES, STRETCHES, Shares, SlotShares, Stretch,
+    APART, CHECKPOINTS, MARK_SHIFT, MARKS, Occupancy, SHARES, STRETCHES, Shares, SlotShares, Split, Stretch,
     WHO_FORCED_IDLE, WHO_IDLE, WHO_KERNEL, WHO_OTHERS, WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at,
     is_stale, mark_of, who_of,
 };

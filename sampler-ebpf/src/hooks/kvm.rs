@@ -114,7 +114,7 @@ fn enter_guest(modes: Shared<Modes>) {
     let now = if needs_clock { monotonic_ns() } else { 0 };
     change(modes, || {
         if mode(modes) == Mode::Guest as u32 {
-            // It was not entered after all, or the exit was not told: how long it ran is not known.
+            // It was not entered after all, or the exit was not reported: how long it ran is not known.
             bump!(modes.unpaired, 1);
             set_mode(modes, Mode::Kernel);
         }
@@ -157,7 +157,7 @@ fn leave_guest(modes: Shared<Modes>, row: impl FnOnce() -> usize) {
         if is_known && !is_cut {
             bump!(modes.unpaired, 1);
             if mode == Mode::Kernel as u32 && load!(modes.is_out) != 0 {
-                // KVM for Intel up to 5.10 tells every exit, but of entries only the first where it handles
+                // KVM for Intel up to 5.10 reports every exit, but of entries only the first where it handles
                 // exits at once and goes back in: between two exits was the guest.
                 set_mode(modes, Mode::Guest);
             }
@@ -231,7 +231,8 @@ fn not_entered(modes: Shared<Modes>) {
     });
 }
 
-/// Ends the time outside `KVM_RUN` that an exit took: where it began again, as far as that is told.
+/// Ends the time outside `KVM_RUN` that an exit took: where `KVM_RUN` began again, as far as that was
+/// reported.
 #[inline(always)]
 fn back_from_vmm(modes: Shared<Modes>, now: u64) {
     let user_ns = load!(modes.user_ns);

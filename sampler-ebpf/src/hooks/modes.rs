@@ -130,7 +130,7 @@ pub(super) fn pass_preemptible(modes: Shared<Modes>, next: Mode) -> u64 {
     now
 }
 
-/// Nothing is known until the next hook tells.
+/// Nothing is known until the next hook reports a mode.
 #[inline(always)]
 fn reset(modes: Shared<Modes>, epoch: u32) {
     change(modes, || {

@@ -121,7 +121,7 @@ impl Collector {
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
     }
 
-    /// Whether births and deaths are told as they happen; where not, walks alone find them.
+    /// Whether births and deaths are reported as they happen; where not, walks alone find them.
     #[must_use]
     pub const fn switches_report(&self) -> bool {
         self.loaded.switches_report
@@ -239,7 +239,7 @@ impl Collector {
     /// Sets the length of a timeline's tick as a power of two, ns. What was drawn before is of another grid.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// When the programs' variable cannot be written.
     pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
         ticks::publish(&mut self.loaded.ebpf, shift)?;
         // Slots that were never given out have nothing to be forgotten.
@@ -259,8 +259,7 @@ impl Collector {
         self.slots.part(index, MODES_SEQ)
     }
 
-    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is being
-    /// written.
+    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is written.
     #[must_use]
     pub fn modes(&self, index: u16) -> Option<Modes> {
         self.slots.read_with(index, MODES_SEQ, || self.slots.part(index, offset_of!(Followed, modes)))

@@ -131,7 +131,7 @@ impl Config {
         Self::layer(file.as_ref(), env, flags)
     }
 
-    /// How much is told of guests.
+    /// How much is observed of guests.
     #[must_use]
     pub const fn levels(&self) -> Levels {
         Levels { most: self.level, max_exits: self.max_exits_per_vcpu }

@@ -22,7 +22,7 @@ pub fn check(root: &Root) -> CheckItem {
         return CheckItem::ok(NAME, "maps count against the memory cgroup");
     }
     let Some(limit) = root.text("proc/self/limits").ok().and_then(|limits| parse_limit(&limits)) else {
-        return CheckItem::warn(NAME, "/proc/self/limits does not tell", "mount /proc");
+        return CheckItem::warn(NAME, "/proc/self/limits does not show the limit", "mount /proc");
     };
     let may_raise =
         Capabilities::read(root).is_some_and(|capabilities| capabilities.has(Capability::SysResource));

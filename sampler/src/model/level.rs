@@ -1,12 +1,12 @@
 //! How much is observed of VMs.
 
-/// How much is told of a VM's vCPUs.
+/// How much is observed of a VM's vCPUs.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, serde::Serialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// What the scheduler and KVM's own counts tell: CPU time is not told apart, exits have no reasons.
+    /// What the scheduler and KVM count by themselves: CPU time is not broken down, exits have no reasons.
     Basic,
     /// What KVM's hooks report as well: every exit by its reason, and one exit in [`SAMPLED`] with its time.
     /// CPU time in the guest and in the kernel, and how long exits take, are estimates.

@@ -10,7 +10,7 @@ use super::{
 /// KVM does by itself.
 const LONGEST_POLL_NS: u64 = 1_000_000;
 
-/// What KVM's hooks have told of a thread since it is followed, what goes on included.
+/// What KVM's hooks have reported of a thread since it is followed, what goes on included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModeTimes {
     /// In the guest, ns.
@@ -21,13 +21,13 @@ pub struct ModeTimes {
     pub vmm_ns: u64,
     /// In the guest or in the kernel, polls included, where not every exit is timed, ns.
     pub inside_ns: u64,
-    /// What the thread does is told at the moment.
+    /// What the thread does is observed at the moment.
     pub observed: bool,
-    /// The hooks tell of no entries into its guest: its time there is among the kernel's.
+    /// The hooks report no entries into its guest: its time there is among the kernel's.
     pub unentered: bool,
     /// It could not be read: the times are those of an earlier reading.
     pub torn: bool,
-    /// Times that it no longer was.
+    /// Times that it was no longer observed.
     pub gaps: u64,
     /// Halt polls as KVM counts them, when they end, ns; `None` where that is not known.
     pub poll_ns: Option<u64>,
@@ -70,9 +70,9 @@ struct Parts {
     kernel_ns: u64,
     vmm_ns: u64,
     poll_ns: u64,
-    /// For any of them: nobody told.
+    /// For any of them: it was not observed.
     unobserved_ns: u64,
-    /// Somebody told of a part at least.
+    /// A part at least was observed.
     is_observed: bool,
     /// And of entries into the guest.
     is_entered: bool,
@@ -118,7 +118,7 @@ impl Parts {
 pub(super) struct OnCpu {
     last: ModeTimes,
     total: Parts,
-    /// Told beyond the run time that was known by then: the next interval has it.
+    /// Measured beyond the run time that was known by then: the next interval has it.
     early_guest_ns: u64,
     early_vmm_ns: u64,
     early_poll_ns: u64,
@@ -135,7 +135,7 @@ impl OnCpu {
         Self { last: *first, total, early_guest_ns: 0, early_vmm_ns: 0, early_poll_ns: 0, step }
     }
 
-    /// Shares out the run time of an interval. Returns whether more was told than it has, by more than
+    /// Shares out the run time of an interval. Returns whether more was measured than it has, by more than
     /// readings are apart.
     pub(super) fn advance(&mut self, now: &ModeTimes, run_ns: u64, clocks: Clocks) -> bool {
         if now.torn || self.last.torn {
@@ -176,13 +176,14 @@ impl OnCpu {
             (step.poll_ns, early_poll) = take(poll + self.early_poll_ns);
             step.kernel_ns = left;
         } else {
-            // Polls are those of the whole interval: which of them were in the part that was told is not
-            // known.
+            // Polls are those of the whole interval: which of them were in the part that was observed is
+            // not known.
             (step.kernel_ns, _) = take(kernel);
             step.unobserved_ns = left;
             early_poll = 0;
         }
-        // A moment told before the run time had it; no more than readings are apart, and not across a gap.
+        // A moment measured before the run time had it; no more than readings are apart, and not across a
+        // gap.
         let carried = if whole { tolerance_ns } else { 0 };
         self.early_guest_ns = self.early_guest_ns.min(carried);
         self.early_vmm_ns = self.early_vmm_ns.min(carried);
@@ -197,8 +198,8 @@ impl OnCpu {
         self.early_poll_ns = early_poll.min(LONGEST_POLL_NS);
         self.step = step;
         self.total = self.total.plus(&step);
-        // Held where they were found lower: the same time is not to be added twice. But what went on when it
-        // was no longer told was never added for good.
+        // Held where they were found lower: the same time is not to be added twice. But what went on when
+        // observation ended was never added for good.
         let hold = |now: u64, last: u64| if whole { now.max(last) } else { now };
         self.last = ModeTimes {
             guest_ns: hold(now.guest_ns, last.guest_ns),
@@ -211,8 +212,8 @@ impl OnCpu {
         is_too_much || early_poll > LONGEST_POLL_NS
     }
 
-    /// Tells nothing of an interval at one end of which nothing could be read: what was told from there on is
-    /// of both intervals beside it.
+    /// Breaks down nothing of an interval at one end of which nothing could be read: what was measured from
+    /// there on is of both intervals beside it.
     fn skip(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
         self.step = Parts { unobserved_ns: run_ns, ..Parts::default() };
         self.total = self.total.plus(&self.step);
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn around_a_gap_only_what_was_told_is_told_apart() {
+    fn around_a_gap_only_what_was_observed_is_broken_down() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         let after = ModeTimes { gaps: 1, observed: false, ..measured(300, 100, 50, 30) };
         advance(&mut account, &after, 1_000);
@@ -368,12 +369,12 @@ mod tests {
         assert_eq!(
             step(&account),
             [Some(100), Some(0), Some(0), Some(0), Some(900)],
-            "told again somewhere in it"
+            "observed again somewhere in it"
         );
     }
 
     #[test]
-    fn what_is_told_early_is_shown_later_and_polls_that_were_preempted_are_told() {
+    fn what_is_measured_early_is_shown_later_and_polls_that_were_preempted_are_reported() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         assert!(!advance(&mut account, &measured(1_010, 0, 0, 0), 1_000));
         assert!(!advance(&mut account, &measured(1_510, 0, 0, 0), 1_000));
@@ -386,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_could_not_be_read_nothing_is_told() {
+    fn what_could_not_be_read_is_not_broken_down() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         advance(&mut account, &measured(500, 0, 0, 0), 1_000);
         advance(&mut account, &ModeTimes { torn: true, observed: false, ..measured(500, 0, 0, 0) }, 1_000);
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_run_time_is_made_to_fit_and_told() {
+    fn more_than_the_run_time_is_made_to_fit_and_reported() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         for second in 1..4 {
             let now = measured(second * 900_000_000, second * 50_000_000, second * 50_000_000, 0);
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_on_when_telling_ended_does_not_hide_what_comes_after() {
+    fn what_went_on_when_observation_ended_does_not_hide_what_comes_after() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         advance(&mut account, &measured(5_000_000, 0, 0, 0), 5_000_000);
         // It was in the guest then, and that was never written down.

@@ -298,7 +298,7 @@ pub static TESTS: &[Test] = &[
         run: clock::steps,
     },
     Test {
-        name: "churn.the-end-is-told-last",
+        name: "churn.the-end-is-reported-last",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
         limit: last_words::LIMIT,

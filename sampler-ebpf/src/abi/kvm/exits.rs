@@ -66,8 +66,9 @@ reasons! {
     Apic = "apic", "The guest used its interrupt controller in a way that the hardware could not complete.";
     PageFault = "page-fault",
         "An access to guest memory that has no page behind it yet, or may not be written; on SVM (npf) \
-         also each access to an emulated device, which VMX tells apart.";
-    Mmio = "mmio", "An access to the memory of an emulated device, where the hardware tells it from a page fault.";
+         also each access to an emulated device, which VMX distinguishes.";
+    Mmio = "mmio",
+        "An access to the memory of an emulated device, where the hardware distinguishes it from a page fault.";
     Io = "io", "An instruction that reads or writes I/O ports.";
     Msr = "msr", "A read or write of a model-specific register (arm64: of a system register).";
     Cpuid = "cpuid", "The guest asked which processor it has.";
@@ -164,7 +165,7 @@ pub const fn exit_place(raw: u64) -> usize {
     } else {
         NO_PLACE
     };
-    // Changes nothing, but tells the verifier.
+    // Changes nothing, but shows the verifier the bound.
     place as usize % EXIT_CODES
 }
 

@@ -6,7 +6,7 @@ use super::exits::EXIT_ROWS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Mode {
-    /// No hook has told yet, or they were told not to tell.
+    /// No hook has reported a mode yet, or the modes are not to be observed.
     Unobserved = 0,
     /// In the host's kernel on the vCPU's behalf: inside `KVM_RUN`, and not in the guest.
     Kernel = 1,
@@ -51,14 +51,14 @@ pub struct Modes {
     /// one. The programs on KVM's hooks know it by nothing else, for each further helper that they call costs
     /// as much as all they write. Both ids may be used again: the end of the thread before clears the pid
     /// table. Where that was not seen, the next switch or walk finds that [`crate::abi::VcpuSlot::task`] is
-    /// another's; what is told until then is of a thread that has ended. User space writes it when it gives
-    /// the slot out.
+    /// another's; what is written until then is of a thread that has ended. User space writes it when it
+    /// gives the slot out.
     pub thread: u64,
     /// `CLOCK_MONOTONIC` when the mode began, or when the thread was given its CPU in it; 0 off a CPU, ns.
     pub since_ns: u64,
     /// A [`Mode`] as a number.
     pub mode: u32,
-    /// Not 0 while the modes are to be told: which time. Written by user space alone.
+    /// Not 0 while the modes are to be observed: the number of this observation. Written by user space alone.
     pub epoch: u32,
     /// CPU time in each [`Mode`], by [`Mode::place`], without what goes on, ns.
     pub ns: [u64; MODES],
@@ -111,7 +111,8 @@ pub struct ExitCounts {
     pub count: u32,
     /// How many of them went on to the VMM; wraps around.
     pub user_count: u32,
-    /// Time from `kvm_exit` to the next `kvm_entry`, ns; of one that is timed as often as it stands for others.
+    /// Time from `kvm_exit` to the next `kvm_entry`, ns; of one that is timed as often as it stands for
+    /// others.
     pub ns: u64,
     /// Part of it outside `KVM_RUN`, ns.
     pub user_ns: u64,
@@ -147,7 +148,7 @@ impl Modes {
         (tgid as u64) << 32 | tid as u64
     }
 
-    /// Nothing is known of the thread, and nothing to be told.
+    /// Nothing is known of the thread, and nothing is to be observed.
     #[must_use]
     pub const fn new(tgid: u32, tid: u32) -> Self {
         const NO_EXITS: ExitCounts =

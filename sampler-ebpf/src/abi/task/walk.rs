@@ -35,13 +35,14 @@ pub struct WalkRecord {
     pub on_cpu: u32,
     /// CPU that it is on, or on whose queue it waits; of one that sleeps the last.
     pub cpu: u32,
-    /// CPU time in each [`crate::abi::Mode`], by its place, since the thread has its slot, what goes on included, ns.
+    /// CPU time in each [`crate::abi::Mode`], by its place, since the thread has its slot, what goes on
+    /// included, ns.
     pub modes_ns: [u64; MODES],
-    /// Times that the modes could no longer be told.
+    /// Times that the modes could no longer be observed.
     pub modes_gaps: u64,
     /// Entries into the guest and exits from it without the other.
     pub unpaired: u64,
-    /// 1 while the modes are told, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at
+    /// 1 while the modes are observed, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at
     /// each attempt to read them: then what the record has of them is the walk's before.
     pub modes_observed: u32,
     /// Keeps the layout explicit.
@@ -82,7 +83,7 @@ impl WalkRecord {
     pub const MODES_TORN: u32 = 2;
 }
 
-/// What user space and the walk tell each other.
+/// What user space and the walk pass to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Control {

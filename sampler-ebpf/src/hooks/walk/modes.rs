@@ -24,7 +24,7 @@ pub(super) fn read_modes(modes: Shared<Modes>, record: Shared<WalkRecord>, now: 
         if seq != load!(modes.seq) || !seq.is_multiple_of(2) {
             continue;
         }
-        // Off its CPU it does nothing that would have to be told.
+        // Off its CPU it does nothing that would have to be observed.
         let is_observed =
             epoch != 0 && (stint_ns.is_none() || epoch == epoch_seen && mode != Mode::Unobserved as u32);
         if is_observed {

@@ -1,4 +1,4 @@
-//! Whether KVM's hooks tell of entries into guests.
+//! Whether KVM's hooks report entries into guests.
 //!
 //! A module of KVM's that enters guests in a way of its own (PVM is one) may pass neither `kvm_entry` nor
 //! `kvm_exit`. Then a guest that is busy has no time in the guest, and all of it seems to be the kernel's.
@@ -42,7 +42,7 @@ impl Entries {
         if is_busy && !self.are_missing {
             self.are_missing = true;
             tracing::warn!(
-                "KVM tells of no entries into guests on this host: their time in the guest and in the kernel is one, \
+                "KVM reports no entries into guests on this host: their time in the guest and in the kernel is one, \
                  shown as `run`"
             );
         }
@@ -71,7 +71,7 @@ mod tests {
         assert!(entries.are_missing_of(&record(0, 50_000_000, 5_000)));
         assert!(entries.are_missing_of(&record(0, 0, 0)), "the same module");
         assert!(!entries.are_missing_of(&record(1, 50_000_000, 5_000)), "it was entered");
-        assert!(!entries.are_missing_of(&record(0, 50_000_000, 5_000)), "so the module tells");
+        assert!(!entries.are_missing_of(&record(0, 50_000_000, 5_000)), "so the module reports entries");
         entries.reset();
         assert!(entries.are_missing_of(&record(0, 50_000_000, 5_000)), "another module");
         entries.reset();

@@ -1,11 +1,11 @@
 //! How much is observed of each VM: all that KVM's hooks give, unless the VM leaves its guest so often that
-//! their price would be felt. They cost a fraction of a microsecond for each exit, most of it for two looks at
-//! the clock. What bounds the price is the rate of exits, which KVM counts by itself, observed or not.
+//! their price would be felt. They cost a fraction of a microsecond for each exit, most of it for two looks
+//! at the clock. What bounds the price is the rate of exits, which KVM counts by itself, observed or not.
 
 use crate::model::{Level, Levels};
 
-/// Time for which a VM must have been well below the bound before all its exits are timed again, ns: long enough
-/// not to flap.
+/// Time for which a VM must have been well below the bound before all its exits are timed again, ns: long
+/// enough not to flap.
 const CALM_NS: u64 = 30_000_000_000;
 
 /// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being

@@ -164,7 +164,7 @@ impl Kvm {
     /// Says how long the time between readings will be: the longer, the coarser what is looked at regularly.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// When the programs' variable cannot be written.
     pub fn set_interval(&mut self, interval: Duration) -> Result<(), CollectError> {
         self.host_walks.set_interval(interval);
         let shift = co_stop::shift_for(interval);
@@ -176,12 +176,12 @@ impl Kvm {
         Ok(())
     }
 
-    /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
+    /// Attaches KVM's hooks while there are guests that are to be observed, and has those observed.
     fn sync_levels(&mut self) {
         let Self { collector, slots, hooks, entries, levels, .. } = self;
         let wanted = levels.most > Level::Basic && slots.slots_used() > 0;
-        // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a
-        // loss.
+        // Nothing is observed while hooks come and go one by one: an exit without its entry would be taken
+        // for a loss.
         if !wanted {
             slots.sync_levels(|_| Level::Basic, |slot, from, to| hooks.observe(collector, slot, from, to));
         }
@@ -218,7 +218,7 @@ impl Kvm {
         self.slots.vms().any(|(_, vm)| vm.facts.is_none())
     }
 
-    /// Whether the platform has told who a VM is.
+    /// Whether the platform has said who a VM is.
     #[must_use]
     pub fn is_identified(&self, key: VmKey) -> bool {
         self.slots.vm(KvmGuest::of(key)).is_some_and(|vm| vm.facts.is_some())

@@ -100,7 +100,7 @@ impl<'a> Pass<'a> {
         given_up
     }
 
-    /// What co-stop is told by; `None` where the last walk could not read the thread.
+    /// What co-stop is counted from; `None` where the last walk could not read the thread.
     fn read(&self, thread: &Thread, record: &WalkRecord) -> Option<Read> {
         let waited = thread.account.interval.map(|interval| interval.run_delay_ns > 0);
         (record.generation == self.collector.generation()).then(|| Read::new(thread.slot, record, waited))

@@ -19,7 +19,7 @@ use crate::{
     model::{Counters, Distributions, Exits, KvmCounts, ModeTimes, Reading},
 };
 
-/// What this kernel tells at all.
+/// What this kernel counts at all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Features {
     kvm_stats: [bool; KVM_STATS.len()],

@@ -404,7 +404,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         })
     }
 
-    /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
+    /// The VM of an event. Several VMs of one process are distinguished by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
         let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
         let key = |nth| KvmGuest { pid, start_boottime_ns, nth };

@@ -1,7 +1,7 @@
 //! Whom a wait that goes on is to be charged to, by what its CPU remembers.
 
 use sampler_ebpf::{
-    abi::{APART, CHECKPOINTS, Laying, Shares, Who},
+    abi::{APART, CHECKPOINTS, Shares, Split, Who},
     occupancy::place,
     shares::gained,
 };
@@ -23,31 +23,31 @@ impl Memory<'_> {
     pub(super) fn parts(&self, from: u64, until: u64, mut each: impl FnMut(Who, i64)) {
         let memory = &self.recent.memory;
         let stretch = |at: usize| (memory.stretches[at].start_ns, memory.stretches[at].who);
-        let mut laying = Laying { from_ns: from, until_ns: until, written: memory.written };
+        let mut split = Split { from_ns: from, until_ns: until, written: memory.written };
         let upto = self.recent.oldest.div_ceil(APART);
         let to_upto = memory.written.saturating_sub(upto * APART);
         let to_oldest = memory.written.saturating_sub(self.recent.oldest);
         for back in 0..to_upto {
-            if !laying.step(back, stretch, |who, ns| each(who, signed(ns))) {
+            if !split.step(back, stretch, |who, ns| each(who, signed(ns))) {
                 return;
             }
         }
         // The wait may have ended before that checkpoint, when the memory was read late.
-        let is_reached = to_upto > 0 && laying.until_ns == self.at(upto);
+        let is_reached = to_upto > 0 && split.until_ns == self.at(upto);
         match is_reached.then(|| self.before(upto, from)).flatten() {
             Some((first_ns, then, now)) => {
                 gained(&now, &then, &mut each);
-                laying.until_ns = first_ns;
+                split.until_ns = first_ns;
             }
             None => {
                 for back in to_upto..to_oldest {
-                    if !laying.step(back, stretch, |who, ns| each(who, signed(ns))) {
+                    if !split.step(back, stretch, |who, ns| each(who, signed(ns))) {
                         return;
                     }
                 }
             }
         }
-        laying.rest(|who, ns| each(who, signed(ns)));
+        split.rest(|who, ns| each(who, signed(ns)));
     }
 
     /// The first checkpoint that was taken after `from` and is remembered still, before one that is: when it

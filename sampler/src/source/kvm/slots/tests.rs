@@ -213,7 +213,7 @@ fn the_counts_of_the_last_switch_leave_with_the_thread() {
 }
 
 #[test]
-fn where_no_end_is_told_a_walk_finds_it_with_the_last_counts_or_an_id_that_is_used_again() {
+fn where_no_end_is_reported_a_walk_finds_it_with_the_last_counts_or_an_id_that_is_used_again() {
     let mut slots = Slots::new(3);
     slots.seen(&seen(10, 11, 1, 0), |_| None);
     slots.seen(&seen(10, 12, 1, 1), |_| None);
@@ -310,7 +310,7 @@ fn no_sequence_of_events_leaks_a_slot() {
 }
 
 #[test]
-fn what_changes_is_told_and_nothing_else() {
+fn what_changes_is_reported_and_nothing_else() {
     let mut slots = Slots::new(16);
     const B: Level = Level::Basic;
     const S: Level = Level::Sampled;
