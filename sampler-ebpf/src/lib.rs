@@ -6,11 +6,16 @@
 //! [`shares`] are the arithmetic of attribution, on [`shared`] memory: they touch no kernel, so tests hold
 //! them against the whole history of a CPU. [`lag`] distinguishes a reading of two clocks from one that an
 //! update fell into, and [`quota`] says how much of a wait is a quota's. The library has no dependencies, so
-//! that the host binary can link it without pulling in `aya-ebpf`.
+//! that the host binary can link it without pulling in `aya-ebpf`. `fixture`, behind a feature, is for tests.
 
 #![no_std]
 
+#[cfg(feature = "fixtures")]
+extern crate std;
+
 pub mod abi;
+#[cfg(feature = "fixtures")]
+pub mod fixture;
 pub mod histogram;
 pub mod lag;
 pub mod occupancy;
