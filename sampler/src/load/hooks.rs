@@ -164,8 +164,7 @@ pub(super) const READS_REASONS: &str = "kvm_exit";
 /// threads of that CPU.
 pub const MAY_BE_PREEMPTED: &[&str] = &["kvm_userspace_exit", "kvm_fpu"];
 
-/// Raw tracepoints, for aya cannot attach typed ones of modules. The programs distinguish what
-/// these pass.
+/// Raw tracepoints, for aya cannot attach typed ones of modules. The programs distinguish what these pass.
 const fn kvm_hook(name: &'static str, gives: &'static str, ways: &'static [Attach], needed: bool) -> Hook {
     Hook { name, gives, ways, when: When::Guests, needed, shape: |_| Ok(()) }
 }

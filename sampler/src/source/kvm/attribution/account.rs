@@ -58,8 +58,8 @@ impl VmAccount {
         self.ledger.charged()
     }
 
-    /// Shares out the run delay of the vCPUs' intervals since the last call. `lives` says whether a VM
-    /// still lives.
+    /// Shares out the run delay of the vCPUs' intervals since the last call. `lives` says whether a VM still
+    /// lives.
     pub fn share_out(
         &mut self,
         mut name: impl FnMut(RawOccupant) -> Named,
