@@ -359,6 +359,18 @@ impl Collector {
         self.set_pid(tid, NO_SLOT);
     }
 
+    /// Has the end of a thread without a slot reported, where hooks report ends.
+    pub fn watch(&mut self, tid: u32) {
+        self.filter.add(tid);
+        self.publish_filter();
+    }
+
+    /// That is no longer wanted.
+    pub fn unwatch(&mut self, tid: u32) {
+        self.filter.remove(tid);
+        self.publish_filter();
+    }
+
     /// Entry of the pid table, or `None` beyond its end.
     #[must_use]
     pub fn pid_slot(&self, tid: u32) -> Option<u16> {

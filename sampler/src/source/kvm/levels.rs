@@ -65,8 +65,12 @@ impl VmLevel {
     /// Takes in an interval in which the busiest vCPU left its guest so often in a second.
     pub(super) fn observe(&mut self, busiest: Busiest, levels: Levels) -> Option<Change> {
         let Busiest { exits_per_second, wall_ns } = busiest;
+        if levels.most < Level::Full {
+            *self = Self::default();
+            return None;
+        }
         if !self.is_lowered {
-            self.is_lowered = levels.most == Level::Full && exits_per_second > levels.max_exits;
+            self.is_lowered = exits_per_second > levels.max_exits;
             self.calm_ns = 0;
             return self.is_lowered.then_some(Change::Lowered);
         }
@@ -120,7 +124,10 @@ mod tests {
         for most in [Level::Basic, Level::Sampled] {
             let levels = Levels { most, max_exits: 1 };
             let mut vm = VmLevel::default();
+            vm.observe(rate(9), Levels { most: Level::Full, ..levels });
+            assert!(vm.is_lowered());
             assert_eq!(vm.observe(rate(9), levels), None);
+            assert!(!vm.is_lowered());
             assert_eq!(vm.level(levels), most);
         }
     }

@@ -43,7 +43,7 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector},
+    collect::{CollectError, Collector, procfs::ProcFs},
     kernel::clock::Clock,
     model::{Ended, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{GuestFacts, TaskFacts},
@@ -139,7 +139,7 @@ impl Kvm {
             for event in events.drain(..) {
                 dispatch(collector, hooks.kinds(), slots, &event);
                 // The next event may be of a thread that has its slot from this one.
-                slots.take_actions().into_iter().for_each(|action| apply(collector, action));
+                apply_all(collector, slots);
             }
             self.sync_levels();
         }
@@ -148,9 +148,7 @@ impl Kvm {
 
     /// Does to the shared tables what the slots ask for.
     fn apply_actions(&mut self) {
-        for action in self.slots.take_actions() {
-            apply(&mut self.collector, action);
-        }
+        apply_all(&mut self.collector, &mut self.slots);
     }
 
     /// Sets how much is observed of VMs. Until it is called for the first time that is [`Level::Basic`].
@@ -281,7 +279,8 @@ impl Kvm {
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads();
         guests::observe_co_stop(&self.collector, &mut self.slots, self.tick_shift);
-        guests::adjust_levels(&mut self.slots, self.levels, &mut self.stats);
+        let most = if self.hooks.are_attached() { self.levels.most } else { Level::Basic };
+        guests::adjust_levels(&mut self.slots, Levels { most, ..self.levels }, &mut self.stats);
         self.sync_levels();
         self.read_helpers(began);
         self.stats.snapshots += 1;
@@ -331,6 +330,8 @@ impl Kvm {
                 GivenUp::MadeAnew => slots.end_vm_of(tid),
             }
         }
+        let dead = slots.some_waiting().into_iter().filter(|(tid, pid)| !lives(*pid, *tid));
+        dead.for_each(|(tid, _)| slots.dead(tid));
         slots.offer_again(collector.makes_slots());
         self.apply_actions();
     }
@@ -466,7 +467,27 @@ fn apply(collector: &mut Collector, action: Action) {
         Action::Restore { slot, tid } => collector.restore(slot, tid),
         Action::Release { slot, tid } => collector.release(slot, tid),
         Action::Forget { tid } => collector.forget(tid),
+        Action::Watch { tid, .. } => collector.watch(tid),
+        Action::Unwatch { tid } => collector.unwatch(tid),
     }
+}
+
+/// Does to the shared tables what the slots ask for. A thread that has ended before its end could be reported
+/// would keep its id from the next one that has it.
+fn apply_all(collector: &mut Collector, slots: &mut Slots) {
+    for action in slots.take_actions() {
+        apply(collector, action);
+        if let Action::Watch { pid, tid } = action
+            && !lives(pid, tid)
+        {
+            slots.dead(tid);
+            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
+        }
+    }
+}
+
+fn lives(pid: u32, tid: u32) -> bool {
+    ProcFs::system().has_thread(pid, tid)
 }
 
 fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {

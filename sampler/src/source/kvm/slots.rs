@@ -23,7 +23,7 @@ pub(super) use entries::{Departed, Lasting, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
 use next_vms::NextVms;
 use remembered::Remembered;
-use room::Room;
+use room::{Place, Room};
 
 use crate::{
     model::{Counters, Level},
@@ -106,8 +106,15 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             self.threads_replaced += 1;
             account = self.leave(other, &mut left).map(|(thread, _)| thread.account);
         }
-        if let Some(slot) = self.room.take(event) {
-            self.follow(event, (id, vm, slot), began, account);
+        match self.room.take(event) {
+            Place::Slot { slot, has_waited } => {
+                self.is_watched_no_more(event.tid, has_waited);
+                self.follow(event, (id, vm, slot), began, account);
+            }
+            Place::Waits { is_new: true } => {
+                self.actions.push(Action::Watch { pid: event.tgid, tid: event.tid });
+            }
+            Place::Waits { is_new: false } => {}
         }
     }
 
@@ -117,7 +124,8 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
             self.lost(event.tid, last);
         } else {
-            self.room.gone(event.tid, event.task);
+            let has_waited = self.room.gone(event.tid, event.task);
+            self.is_watched_no_more(event.tid, has_waited);
         }
     }
 
@@ -129,6 +137,26 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         self.remove(tid);
         if let Some(departed) = self.departed.last_mut() {
             departed.last = counts;
+        }
+    }
+
+    /// A thread without a slot is found to have ended, without a word: the next one that has its id is to be
+    /// announced.
+    pub fn dead(&mut self, tid: u32) {
+        if self.room.dead(tid) {
+            self.is_watched_no_more(tid, true);
+            self.actions.push(Action::Forget { tid });
+        }
+    }
+
+    /// Some of the threads without a slot, with their processes, to be looked at: whether they live.
+    pub fn some_waiting(&mut self) -> Vec<(u32, u32)> {
+        self.room.some_waiting()
+    }
+
+    fn is_watched_no_more(&mut self, tid: u32, was_watched: bool) {
+        if was_watched {
+            self.actions.push(Action::Unwatch { tid });
         }
     }
 

@@ -39,6 +39,18 @@ pub enum Action {
         /// The thread.
         tid: u32,
     },
+    /// The thread has no slot: let its end be reported, unless it has ended by now.
+    Watch {
+        /// Its process.
+        pid: u32,
+        /// The thread.
+        tid: u32,
+    },
+    /// The thread waits no longer.
+    Unwatch {
+        /// The thread.
+        tid: u32,
+    },
 }
 
 /// What is opened for a thread or a VM when it is first seen.
