@@ -85,7 +85,7 @@ impl Parts for Charging<'_> {
 fn forced_idle_is_charged_apart_from_idle() {
     let (mut cpu, now) =
         Cpu::after(&[(WHO_IDLE, 100), (WHO_FORCED_IDLE, 700), (7, 30), (WHO_FORCED_IDLE, 5)]);
-    let charged = self::charged(&mut cpu, now - 800, now);
+    let charged = charged(&mut cpu, now - 800, now);
     let mut expected = cpu.truth(now - 800, now);
     expected.retain(|_, ns| *ns != 0);
     assert_eq!(expected[&WHO_FORCED_IDLE], 705);
@@ -120,7 +120,7 @@ proptest! {
         let (mut cpu, now) = Cpu::after(&stints);
         prop_assume!(cpu.displaced == 0);
         let from = (now as f64 * part) as u64;
-        let charged = self::charged(&mut cpu, from, now);
+        let charged = charged(&mut cpu, from, now);
         let (parts, truth) = (charged.by_whom(), cpu.truth(from, now));
         prop_assert_eq!(charged.table.total_ns(), now - from);
         let mut lacking = 1_u64.saturating_sub(from);
@@ -149,7 +149,7 @@ proptest! {
         let stints: Vec<_> = stints.iter().map(named).collect();
         let (mut cpu, now) = Cpu::after(&stints);
         let from = (now as f64 * part) as u64;
-        let charged = self::charged(&mut cpu, from, now);
+        let charged = charged(&mut cpu, from, now);
         prop_assert_eq!(charged.table.total_ns(), now - from);
         prop_assert!(charged.turns <= 6, "{} turns", charged.turns);
         let mut by_mark = charged.table.others_ns;
@@ -229,7 +229,7 @@ fn nobody_and_the_others_need_no_entry() {
 fn a_short_wait_is_not_a_difference_of_tables() {
     let stints: Vec<_> = (0..320).map(|n| (n % 5 + 1, 10)).collect();
     let (mut cpu, now) = Cpu::after(&stints);
-    let charged = self::charged(&mut cpu, now - 20, now);
+    let charged = charged(&mut cpu, now - 20, now);
     assert_eq!((charged.turns, charged.table.total_ns()), (1, 20));
 }
 
@@ -239,7 +239,7 @@ fn one_that_is_charged_with_nothing_takes_no_entry() {
     let stints: Vec<_> = (0..640).map(|n| (n % 300 + 1, 10)).collect();
     let (mut cpu, now) = Cpu::after(&stints);
     cpu.comes(7_777, now);
-    let charged = self::charged(&mut cpu, 1, now);
+    let charged = charged(&mut cpu, 1, now);
     assert_eq!(charged.table.total_ns(), now - 1);
     assert!(!charged.by_whom().contains_key(&7_777), "it waited, and had nothing");
 }

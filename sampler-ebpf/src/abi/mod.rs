@@ -18,7 +18,7 @@ pub use followed::{Followed, MAX_SLOTS, SEGMENT, SEGMENTS};
 pub use kvm::{
     ANON_INODES, EXIT_BUCKETS, EXIT_CODES, EXIT_ROWS, ExitCounts, ExitOffsets, ExitReason, ExitRow,
     KVM_STATS, KvmStat, MAX_VCPU_FILES, MODES, Mode, Modes, OTHER_EXITS, SVM_EXITS, VCPU_FILE, VCPU_FILE_END,
-    VMX_EXITS, VcpuFile, VcpuFiles, exit_place, exit_rows, for_each_kvm_stat, mode_place,
+    VMX_EXITS, VcpuFile, VcpuFiles, exit_place, exit_rows, for_each_kvm_stat, mode_place, rows_of,
 };
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use task::{

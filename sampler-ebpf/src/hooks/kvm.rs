@@ -7,8 +7,8 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use sampler_ebpf::{
     abi::{
-        EXIT_BUCKETS, EXIT_CODES, ExitCounts, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING, SVM_EXITS,
-        VMX_EXITS, exit_place, exit_rows,
+        EXIT_BUCKETS, EXIT_CODES, ExitCounts, ExitReason, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING,
+        SVM_EXITS, VMX_EXITS, exit_place, exit_rows, rows_of,
     },
     histogram::bucket_of,
 };
@@ -27,6 +27,20 @@ const ISA_SVM: u32 = 2;
 /// The row of each reason, by [`exit_place`].
 static VMX_ROWS: [u8; EXIT_CODES] = exit_rows(VMX_EXITS);
 static SVM_ROWS: [u8; EXIT_CODES] = exit_rows(SVM_EXITS);
+/// Which rows are halts.
+const VMX_HALTS: u32 = rows_of(VMX_EXITS, ExitReason::Halt);
+const SVM_HALTS: u32 = rows_of(SVM_EXITS, ExitReason::Halt);
+
+/// The row of an exit's reason.
+#[derive(Clone, Copy)]
+struct Row {
+    index: u8,
+    is_halt: bool,
+}
+
+impl Row {
+    const OTHER: Self = Self { index: OTHER_EXITS as u8, is_halt: false };
+}
 
 /// `kvm_entry(struct kvm_vcpu *vcpu[, bool force_immediate_exit])`; on arm64
 /// `kvm_entry(unsigned long vcpu_pc)`
@@ -143,13 +157,17 @@ fn end_exit(modes: Shared<Modes>, now: u64) {
 }
 
 #[inline(always)]
-fn leave_guest(modes: Shared<Modes>, row: impl FnOnce() -> usize) {
+fn leave_guest(modes: Shared<Modes>, row: impl FnOnce() -> Row) {
     let mask = load!(modes.timed_mask);
-    let is_timed = mask == 0 || is_chosen(modes, mask);
-    let goes_on = !is_timed && mode(modes) == Mode::Inside as u32;
+    let is_chosen = mask == 0 || is_chosen(modes, mask);
+    let is_mixed = mode(modes) == Mode::Inside as u32;
     // Before the reason, which takes a while to find.
-    let now = if goes_on { 0 } else { monotonic_ns() };
+    let early = if is_chosen || !is_mixed { monotonic_ns() } else { 0 };
     let row = row();
+    // A halt may take an hour: it is to stand for itself. And it costs a sleep, so that a look at the clock
+    // does not matter.
+    let is_timed = is_chosen || row.is_halt;
+    let now = if is_timed && early == 0 { monotonic_ns() } else { early };
     change(modes, || {
         let mode = mode(modes);
         let is_cut = load!(modes.is_cut) != 0;
@@ -162,14 +180,14 @@ fn leave_guest(modes: Shared<Modes>, row: impl FnOnce() -> usize) {
                 set_mode(modes, Mode::Guest);
             }
         }
-        if !goes_on {
+        if now != 0 {
             pass(modes, if is_timed { Mode::Kernel } else { Mode::Inside }, now);
         }
         store!(modes.is_cut, 0);
         store!(modes.exit_ns, if is_timed { now } else { 0 });
-        store!(modes.weight, mask + 1);
+        store!(modes.weight, if row.is_halt { 1 } else { mask + 1 });
         store!(modes.is_out, 1);
-        store!(modes.exit_row, row as u8);
+        store!(modes.exit_row, row.index);
         store!(modes.is_vmms, 0);
         let exit = exit(modes);
         bump!(exit.count, 1);
@@ -250,12 +268,12 @@ fn back_from_vmm(modes: Shared<Modes>, now: u64) {
 /// The counts of the last exit's reason.
 #[inline(always)]
 fn exit(modes: Shared<Modes>) -> Shared<ExitCounts> {
-    field!(modes.exits).element(load!(modes.exit_row) as usize)
+    field!(modes.exits).element(usize::from(load!(modes.exit_row)))
 }
 
 /// The row of a reason that is read where KVM for this processor keeps it.
 #[inline(always)]
-fn row_read(vcpu: u64, isa: u64) -> usize {
+fn row_read(vcpu: u64, isa: u64) -> Row {
     let offsets = exit_offsets();
     let isa = isa as u32;
     let reason: u32 = if isa == ISA_VMX && offsets.vmx_reason != 0 {
@@ -263,18 +281,19 @@ fn row_read(vcpu: u64, isa: u64) -> usize {
     } else if isa == ISA_SVM && offsets.svm_vmcb != 0 {
         probe(probe(vcpu, offsets.svm_vmcb), offsets.svm_code)
     } else {
-        return OTHER_EXITS;
+        return Row::OTHER;
     };
     row_of(u64::from(reason), isa)
 }
 
 #[inline(always)]
-fn row_of(reason: u64, isa: u32) -> usize {
-    let rows = match isa {
-        ISA_VMX => &raw const VMX_ROWS,
-        ISA_SVM => &raw const SVM_ROWS,
-        _ => return OTHER_EXITS,
+fn row_of(reason: u64, isa: u32) -> Row {
+    let (rows, halts) = match isa {
+        ISA_VMX => (&raw const VMX_ROWS, VMX_HALTS),
+        ISA_SVM => (&raw const SVM_ROWS, SVM_HALTS),
+        _ => return Row::OTHER,
     };
     // SAFETY: the index is inside the table by the remainder.
-    usize::from(unsafe { rows.cast::<u8>().add(exit_place(reason) % EXIT_CODES).read_volatile() })
+    let index = unsafe { rows.cast::<u8>().add(exit_place(reason) % EXIT_CODES).read_volatile() };
+    Row { index, is_halt: halts >> (index & 31) & 1 != 0 }
 }

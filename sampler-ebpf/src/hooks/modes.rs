@@ -154,7 +154,12 @@ fn reset(modes: Shared<Modes>, epoch: u32) {
 pub(super) fn pass(modes: Shared<Modes>, next: Mode, now: u64) {
     let since = load!(modes.since_ns);
     if since != 0 {
-        field!(modes.ns).element(mode_place(mode(modes))).bump(now.saturating_sub(since));
+        let (ns, before) = (now.saturating_sub(since), mode(modes));
+        field!(modes.ns).element(mode_place(before)).bump(ns);
+        let weight = load!(modes.weight);
+        if weight > 1 && before == Mode::Kernel as u32 && load!(modes.exit_ns) != 0 {
+            bump!(modes.stands_ns, ns * u64::from(weight - 1));
+        }
     }
     set_mode(modes, next);
     store!(modes.since_ns, now);

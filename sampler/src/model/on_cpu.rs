@@ -21,6 +21,8 @@ pub struct ModeTimes {
     pub vmm_ns: u64,
     /// In the guest or in the kernel, polls included, where not every exit is timed, ns.
     pub inside_ns: u64,
+    /// Part of it that was the kernel's, by the exits that are timed, ns: an estimate, which may be ahead.
+    pub stands_ns: u64,
     /// What the thread does is observed at the moment.
     pub observed: bool,
     /// The hooks report no entries into its guest: its time there is among the kernel's.
@@ -122,6 +124,8 @@ pub(super) struct OnCpu {
     early_guest_ns: u64,
     early_vmm_ns: u64,
     early_poll_ns: u64,
+    /// Estimated beyond the time that there was: the next interval has it.
+    early_stands_ns: u64,
     step: Parts,
 }
 
@@ -132,7 +136,15 @@ impl OnCpu {
         let step = Parts::default();
         let is_observed = first.observed && !first.torn;
         let total = Parts { is_observed, is_entered: !first.unentered, ..step };
-        Self { last: *first, total, early_guest_ns: 0, early_vmm_ns: 0, early_poll_ns: 0, step }
+        Self {
+            last: *first,
+            total,
+            early_guest_ns: 0,
+            early_vmm_ns: 0,
+            early_poll_ns: 0,
+            early_stands_ns: 0,
+            step,
+        }
     }
 
     /// Shares out the run time of an interval. Returns whether more was measured than it has, by more than
@@ -148,12 +160,12 @@ impl OnCpu {
         let vmm = added(now.vmm_ns, last.vmm_ns);
         let kernel = added(now.kernel_ns, last.kernel_ns);
         let inside = added(now.inside_ns, last.inside_ns);
-        // Where no exit of the interval was timed the guest's part is not known.
-        let is_known = inside == 0 || guest + kernel > 0;
-        let whole = last.observed && now.observed && last.gaps == now.gaps && is_known;
-        let guests = share(inside, guest, guest + kernel);
-        let (guest, kernel) =
-            if is_known { (guest + guests, kernel + (inside - guests)) } else { (guest, kernel) };
+        let whole = last.observed && now.observed && last.gaps == now.gaps;
+        let kernels = added(now.stands_ns, last.stands_ns) + self.early_stands_ns;
+        // What a timed exit stands for may come in the next interval; no more of it than this one has.
+        self.early_stands_ns = if whole { kernels.saturating_sub(inside).min(inside) } else { 0 };
+        let kernels = kernels.min(inside);
+        let (guest, kernel) = (guest + (inside - kernels), kernel + kernels);
         let observed_ns = guest + vmm + kernel;
         let is_too_much = observed_ns > run_ns + tolerance_ns;
         // Run time is without interrupts where the kernel accounts them, and without what the
@@ -168,14 +180,22 @@ impl OnCpu {
         };
         let poll = now.poll_ns.zip(last.poll_ns).map_or(0, |(now, last)| added(now, last));
         let mut step = Parts::default();
-        (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
-        (step.vmm_ns, self.early_vmm_ns) = take(vmm + self.early_vmm_ns);
         let early_poll;
         if whole {
-            // The kernel's part is what is left: its own work at both ends of a stint is in the run time too.
+            // An estimate comes last. The kernel's part is what is left: its own work at both ends of a stint
+            // is in the run time too.
+            if inside == 0 {
+                (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
+            }
+            (step.vmm_ns, self.early_vmm_ns) = take(vmm + self.early_vmm_ns);
             (step.poll_ns, early_poll) = take(poll + self.early_poll_ns);
+            if inside > 0 {
+                (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
+            }
             step.kernel_ns = left;
         } else {
+            (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
+            (step.vmm_ns, self.early_vmm_ns) = take(vmm + self.early_vmm_ns);
             // Polls are those of the whole interval: which of them were in the part that was observed is
             // not known.
             (step.kernel_ns, _) = take(kernel);
@@ -206,6 +226,7 @@ impl OnCpu {
             kernel_ns: hold(now.kernel_ns, last.kernel_ns),
             vmm_ns: hold(now.vmm_ns, last.vmm_ns),
             inside_ns: hold(now.inside_ns, last.inside_ns),
+            stands_ns: hold(now.stands_ns, last.stands_ns),
             poll_ns: now.poll_ns.or(last.poll_ns),
             ..*now
         };
@@ -217,7 +238,7 @@ impl OnCpu {
     fn skip(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
         self.step = Parts { unobserved_ns: run_ns, ..Parts::default() };
         self.total = self.total.plus(&self.step);
-        (self.early_guest_ns, self.early_vmm_ns, self.early_poll_ns) = (0, 0, 0);
+        (self.early_guest_ns, self.early_vmm_ns, self.early_poll_ns, self.early_stands_ns) = (0, 0, 0, 0);
         self.last = if now.torn { ModeTimes { torn: true, ..self.last } } else { *now };
         false
     }
@@ -250,6 +271,7 @@ mod tests {
             kernel_ns,
             vmm_ns,
             inside_ns: 0,
+            stands_ns: 0,
             observed: true,
             unentered: false,
             torn: false,
@@ -339,22 +361,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_timed_has_the_shares_of_what_is() {
-        let inside = |guest_ns, kernel_ns, vmm_ns, inside_ns| ModeTimes {
+    fn what_is_not_timed_is_the_kernel_s_as_far_as_timed_exits_stand_for_it() {
+        let inside = |[guest_ns, kernel_ns, vmm_ns]: [u64; 3], inside_ns, stands_ns, poll_ns| ModeTimes {
             inside_ns,
-            ..measured(guest_ns, kernel_ns, vmm_ns, 0)
+            stands_ns,
+            ..measured(guest_ns, kernel_ns, vmm_ns, poll_ns)
         };
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
-        advance(&mut account, &inside(60, 20, 100, 800), 1_000);
-        assert_eq!(step(&account), [Some(660), Some(240), Some(100), Some(0), None]);
-        advance(&mut account, &inside(60, 20, 150, 900), 160);
-        assert_eq!(
-            step(&account),
-            [Some(0), Some(0), Some(50), Some(0), Some(110)],
-            "no exit was timed: the rest is not broken down"
-        );
-        advance(&mut account, &inside(160, 20, 150, 1_000), 210);
-        assert_eq!(step(&account), [Some(200), Some(10), Some(0), Some(0), None], "nor does it lack later");
+        assert!(!advance(&mut account, &inside([60, 20, 100], 800, 300, 0), 1_000));
+        assert_eq!(step(&account), [Some(560), Some(340), Some(100), Some(0), None]);
+        // Without an exit that was timed it was the guest's, most likely.
+        assert!(!advance(&mut account, &inside([60, 20, 150], 900, 300, 0), 160));
+        assert_eq!(step(&account), [Some(100), Some(10), Some(50), Some(0), None]);
+        // One stands for more than there was: the next interval has it.
+        assert!(!advance(&mut account, &inside([60, 40, 150], 1_000, 490, 0), 125));
+        assert_eq!(step(&account), [Some(0), Some(125), Some(0), Some(0), None]);
+        assert!(!advance(&mut account, &inside([60, 40, 150], 1_200, 490, 0), 200));
+        assert_eq!(step(&account), [Some(110), Some(90), Some(0), Some(0), None]);
+        // Polls are known, and come before an estimate.
+        assert!(!advance(&mut account, &inside([60, 90, 150], 1_300, 490, 60), 150));
+        assert_eq!(step(&account), [Some(90), Some(0), Some(0), Some(60), None]);
     }
 
     #[test]
@@ -450,6 +476,7 @@ mod tests {
                 }
                 if turn == 5 {
                     now.inside_ns += 9 * guest + kernel;
+                    now.stands_ns += kernel / 2 * u64::from(kernel % 3 == 0) * 9;
                 }
                 now.poll_ns = (turn < 4).then_some(now.poll_ns.unwrap_or(0) + poll);
                 advance(&mut account, &now, run);

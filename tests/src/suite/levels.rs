@@ -59,14 +59,7 @@ pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
     );
     let seldom = interval_of(&sampled.snapshot, threads[1])?;
     super::modes::add_up(&seldom)?;
-    let is_entered = sampled.guest.is_some();
-    ensure!(is_entered || !context.in_lab(), "nothing of the guest: {sampled:?}");
-    ensure!(full.guest.is_some() == is_entered, "{full:?}, {sampled:?}");
-    for (what, full, sampled) in
-        [("guest", full.guest.unwrap_or(0.0), sampled.guest.unwrap_or(0.0)), ("vmm", full.vmm, sampled.vmm)]
-    {
-        ensure!((full - sampled).abs() < SHARE_OFF, "{what} had {full:.3} of the run time, and {sampled:.3}");
-    }
+    sampled.agrees_with(&full, context)?;
     sampled.counts_every_exit(context)?;
     // Basic for all, and full again: what an operator may ask for while the sampler runs.
     for most in [Level::Basic, Level::Sampled, Level::Full] {
@@ -83,6 +76,30 @@ pub(super) fn too_many_exits(context: &Context) -> anyhow::Result<Outcome> {
         sampled.vmm * 100.0,
         full.guest.unwrap_or(0.0) * 100.0,
         full.vmm * 100.0,
+    )))
+}
+
+/// Of a guest that seldom exits few exits are timed at level sampled, or none: it was in its guest all the
+/// same.
+pub(super) fn few_exits(context: &Context) -> anyhow::Result<Outcome> {
+    let guest = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new("busy", 1, Load::Busy))?;
+    let thread = threads_of(&guest)[0];
+    let mut source = sampler::start()?;
+    source.set_levels(Levels { most: Level::Full, max_exits: u64::MAX });
+    sampler::follow(&mut source, &[thread])?;
+    let full = Times::over(&mut source, thread)?;
+    source.set_levels(Levels { most: Level::Sampled, max_exits: u64::MAX });
+    let sampled = Times::over(&mut source, thread)?;
+    ensure!(level(&sampled.snapshot, thread)? == Level::Sampled, "{:?}", sampled.snapshot.vms);
+    sampled.agrees_with(&full, context)?;
+    let share = |times: &Times| times.guest.unwrap_or(0.0) * 100.0;
+    ensure!(share(&full) > 80.0 || !context.in_lab(), "{full:?}");
+    sampler::nothing_lost(&sampled.snapshot.sampler)?;
+    Ok(Outcome::Passed(format!(
+        "{:.0} exits a second; the guest had {:.1} % of the run time, and {:.1} % with each exit timed",
+        sampled.exits as f64 / INTERVAL.as_secs_f64(),
+        share(&sampled),
+        share(&full),
     )))
 }
 
@@ -127,6 +144,19 @@ impl Times {
             timed: after.1 - before.1,
             snapshot,
         })
+    }
+
+    /// Where not every exit is timed a vCPU seems to do what it did where each was.
+    fn agrees_with(&self, full: &Self, context: &Context) -> anyhow::Result<()> {
+        ensure!(self.guest.is_some() || !context.in_lab(), "nothing of the guest: {self:?}");
+        ensure!(full.guest.is_some() == self.guest.is_some(), "{full:?}, {self:?}");
+        for (what, full, sampled) in
+            [("guest", full.guest.unwrap_or(0.0), self.guest.unwrap_or(0.0)), ("vmm", full.vmm, self.vmm)]
+        {
+            let is_near = (full - sampled).abs() < SHARE_OFF;
+            ensure!(is_near, "{what} had {full:.3} of the run time, and {sampled:.3} of it at level sampled");
+        }
+        Ok(())
     }
 
     /// Each exit is counted, and those that are timed stand for all.

@@ -144,6 +144,19 @@ pub const SVM_EXITS: &[ExitRow; EXIT_ROWS - 1] = &[
     row(0x403, "vmgexit", ExitReason::Hypercall),
 ];
 
+/// Which rows of a table have a reason, a bit for each.
+#[must_use]
+pub const fn rows_of(table: &[ExitRow], reason: ExitReason) -> u32 {
+    let (mut rows, mut n) = (0, 0);
+    while n < table.len() {
+        if table[n].reason as u8 == reason as u8 {
+            rows |= 1 << n;
+        }
+        n += 1;
+    }
+    rows
+}
+
 /// The place of a raw reason, of either vendor; always less than [`EXIT_CODES`]. Without a loop or a table,
 /// for the programs.
 ///

@@ -87,10 +87,13 @@ pub struct Modes {
     /// By which the timed exits are chosen, so that no rhythm of the guest's decides: a linear congruential
     /// generator.
     pub dice: u32,
-    /// Times that the modes could no longer be observed.
-    pub gaps: u64,
-    /// Entries and exits without the other.
-    pub unpaired: u64,
+    /// Times that the modes could no longer be observed; wraps around.
+    pub gaps: u32,
+    /// Entries and exits without the other; wraps around.
+    pub unpaired: u32,
+    /// Time in the kernel for the exits that timed ones stand for beside themselves, an estimate: part of the
+    /// time in [`Mode::Inside`], ns.
+    pub stands_ns: u64,
     /// `CLOCK_MONOTONIC` when `KVM_RUN` began; 0 once the guest was entered, and outside, ns.
     pub inside_ns: u64,
     /// Time off the CPU within a write, ns: the scheduler's program adds to it where it cuts another.
@@ -173,6 +176,7 @@ impl Modes {
             dice: 0,
             gaps: 0,
             unpaired: 0,
+            stands_ns: 0,
             inside_ns: 0,
             away_ns: 0,
             exits: [NO_EXITS; EXIT_ROWS],

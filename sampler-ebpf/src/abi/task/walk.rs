@@ -39,9 +39,11 @@ pub struct WalkRecord {
     /// included, ns.
     pub modes_ns: [u64; MODES],
     /// Times that the modes could no longer be observed.
-    pub modes_gaps: u64,
+    pub modes_gaps: u32,
     /// Entries into the guest and exits from it without the other.
-    pub unpaired: u64,
+    pub unpaired: u32,
+    /// Part of the time in [`crate::abi::Mode::Inside`] that was the kernel's, an estimate, ns.
+    pub stands_ns: u64,
     /// 1 while the modes are observed, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at
     /// each attempt to read them: then what the record has of them is the walk's before.
     pub modes_observed: u32,
@@ -73,6 +75,7 @@ impl WalkRecord {
         modes_ns: [0; MODES],
         modes_gaps: 0,
         unpaired: 0,
+        stands_ns: 0,
         modes_observed: 0,
         _pad: 0,
         kvm_generation: 0,

@@ -21,6 +21,7 @@ pub(super) fn read_modes(modes: Shared<Modes>, record: Shared<WalkRecord>, now: 
         let mut ns = load!(modes.ns);
         let gaps = load!(modes.gaps);
         let unpaired = load!(modes.unpaired);
+        let stands_ns = load!(modes.stands_ns);
         if seq != load!(modes.seq) || !seq.is_multiple_of(2) {
             continue;
         }
@@ -38,6 +39,7 @@ pub(super) fn read_modes(modes: Shared<Modes>, record: Shared<WalkRecord>, now: 
         store!(record.modes_observed, u32::from(is_observed));
         store!(record.modes_gaps, gaps);
         store!(record.unpaired, unpaired);
+        store!(record.stands_ns, stands_ns);
         return;
     }
     store!(record.modes_observed, WalkRecord::MODES_TORN);

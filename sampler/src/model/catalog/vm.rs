@@ -140,8 +140,8 @@ pub(super) const SERIES: &[Series<Vm>] = &[
         Family::gauge(
             "hypervisor.vm.exit.sampling",
             Unit::Count("{exit}"),
-            "How many exits of the VM one stands for that is timed: 1, or 16 where it exits too often. Then its time in guest \
-             and kernel, and how long its exits take, are estimates.",
+            "How many exits of the VM one stands for that is timed: 1, or 16 at level sampled, as where it exits too often. \
+             Then its time in guest and kernel, and how long its exits take, are estimates. Halts are always timed.",
         )
         .at_level_sampled(),
         Start::None,

@@ -28,15 +28,17 @@ pub struct Carry {
     distributions: Distributions,
 }
 
-/// In the guest, in the kernel for it, in the VMM, and in the first two together.
-pub(super) type ModesNs = [u64; 4];
+/// In the guest, in the kernel for it, in the VMM, in the first two together, and what part of that was the
+/// kernel's.
+pub(super) type ModesNs = [u64; 5];
 
 const fn modes_of(times: &ModeTimes) -> ModesNs {
-    [times.guest_ns, times.kernel_ns, times.vmm_ns, times.inside_ns]
+    [times.guest_ns, times.kernel_ns, times.vmm_ns, times.inside_ns, times.stands_ns]
 }
 
-fn with_modes(times: ModeTimes, [guest_ns, kernel_ns, vmm_ns, inside_ns]: ModesNs) -> ModeTimes {
-    ModeTimes { guest_ns, kernel_ns, vmm_ns, inside_ns, ..times }
+fn with_modes(times: ModeTimes, modes_ns: ModesNs) -> ModeTimes {
+    let [guest_ns, kernel_ns, vmm_ns, inside_ns, stands_ns] = modes_ns;
+    ModeTimes { guest_ns, kernel_ns, vmm_ns, inside_ns, stands_ns, ..times }
 }
 
 fn each<const N: usize>(one: &[u64; N], other: &[u64; N], of: impl Fn(u64, u64) -> u64) -> [u64; N] {
@@ -183,7 +185,7 @@ mod tests {
             counters: counters(run_ns, delay_ns),
             throttled_ns: delay_ns / 2,
             asleep_ns,
-            modes_ns: Some([guest_ns, 0, 0, 0]),
+            modes_ns: Some([guest_ns, 0, 0, 0, 0]),
         }
     }
 

@@ -36,7 +36,8 @@ impl Entries {
         if self.are_seen {
             return false;
         }
-        let is_busy = record.modes_ns[Mode::Kernel.place()] >= KERNEL_NS
+        let inside_ns = [Mode::Kernel, Mode::Inside].map(|mode| record.modes_ns[mode.place()]);
+        let is_busy = inside_ns.iter().sum::<u64>() >= KERNEL_NS
             && has_kvm(record)
             && record.kvm[KvmStat::Exits as usize] >= EXITS;
         if is_busy && !self.are_missing {
