@@ -12,7 +12,7 @@ use hvsampler::kernel::Root;
 use hvsampler::load::{HOOKS, When};
 use hvsampler::model::KvmStat;
 use hvsampler::model::{Level, State};
-use hvsampler::source::Kvm;
+use hvsampler::source::{Kvm, Levels};
 use rustix::io::Errno;
 use rustix::system::{delete_module, finit_module};
 
@@ -38,6 +38,8 @@ pub(super) fn while_we_sample(context: &Context) -> anyhow::Result<Outcome> {
     unload(|| {})?;
     without_kvm_all_waits()?;
     let mut source = sampler::start()?;
+    // However often its guest exits on a fast machine.
+    source.set_levels(Levels { most: Level::Full, max_exits: u64::MAX });
     source.snapshot()?;
     let mut seen = Vec::new();
     for round in 0..2 {
