@@ -391,6 +391,13 @@ pub static TESTS: &[Test] = &[
         run: segments::grow,
     },
     Test {
+        name: "cpus.beyond-what-the-kernel-said",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
+        limit: segments::LIMIT,
+        run: segments::unknown_cpu,
+    },
+    Test {
         name: "delivery.grpc",
         sets: &[Set::Delivery],
         needs: delivery::NEEDS,

@@ -1,15 +1,17 @@
-//! Memory for slots grows with the vCPUs that are followed.
+//! Memory for slots grows with the vCPUs that are followed. And what happens on a CPU that has no memory.
 
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use hvsampler::collect::procfs::ProcFs;
 use hvsampler::model::{Snapshot, Vcpu};
 use sampler_ebpf::abi::{Counter, SEGMENT};
 
 use super::sampler;
 use crate::exactness::Thread;
 use crate::guest::{Ending, Guest, GuestConfig};
+use crate::host::CpuList;
 use crate::runner::{Context, Outcome};
 use crate::vmm::Load;
 
@@ -21,6 +23,8 @@ const VCPUS: u32 = 450;
 /// vCPUs that come last, and do something.
 const BUSY: u32 = 2;
 const LOAD: Load = Load::Half { burn: Duration::from_millis(2), sleep: Duration::from_millis(5) };
+/// Run time that the kernel has not counted of a stint that goes on.
+const GOES_ON_NS: u64 = 20_000_000;
 /// Time in which all of these run.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -67,6 +71,35 @@ pub(super) fn grow(context: &Context) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed(format!(
         "{used} vCPUs in {slots} slots, {} of them beyond the first segment",
         later.len()
+    )))
+}
+
+/// A vCPU on a CPU of which the kernel did not say that it may come online: its switches there are counted as
+/// not recorded, and walks show its time all the same.
+pub(super) fn unknown_cpu(context: &Context) -> anyhow::Result<Outcome> {
+    let allowed = CpuList::allowed().context("cannot read the allowed CPUs")?;
+    let [.., last] = allowed.numbers() else { anyhow::bail!("no CPU is allowed") };
+    let config = GuestConfig::new("beyond", 1, LOAD).on(&CpuList::one(*last)?);
+    let guest = Guest::start(&context.binary("tiny-vmm")?, &config)?;
+    let thread = threads_of(&guest)[0];
+    let counted = || ProcFs::system().schedstat(thread.pid, thread.tid)?.read().map_err(anyhow::Error::from);
+    let mut source = sampler::start_for_cpus(u32::try_from(*last)?)?;
+    sampler::follow(&mut source, &[thread])?;
+    sampler::identify(&mut source);
+    source.snapshot()?;
+    thread::sleep(INTERVAL);
+    let before = counted()?;
+    let snapshot = source.snapshot()?;
+    let after = counted()?;
+    let vcpu = shown(&snapshot, thread.tid).context("the vCPU is not shown")?;
+    let bounds = before.run_ns..=after.run_ns + GOES_ON_NS;
+    let run_ns = vcpu.totals.run_ns;
+    ensure!(bounds.contains(&run_ns), "it ran {run_ns} ns, by the kernel {bounds:?}");
+    let switches = snapshot.sampler.switches_on_unknown_cpus;
+    ensure!(switches > 0, "no switch was counted: {:?}", snapshot.sampler);
+    guest.end(Ending::Killed)?;
+    Ok(Outcome::Passed(format!(
+        "{switches} switches counted on CPU {last}, and {run_ns} ns of run time shown"
     )))
 }
 
