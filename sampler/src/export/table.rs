@@ -35,6 +35,7 @@ const LOSSES: &[Loss] = &[
     ("negative remainders", |stats| stats.negative_remainders),
     ("counters found lower", |stats| stats.counter_regressions),
     ("exits or entries without the other", |stats| stats.unpaired),
+    ("files of platforms that did not answer", |stats| stats.files_unanswered),
     ("late snapshots", |stats| stats.snapshots_late),
     ("snapshots left out", |stats| stats.snapshots_skipped),
     ("snapshots that failed", |stats| stats.snapshots_failed),
@@ -219,7 +220,7 @@ fn column_width(state: State) -> usize {
 }
 
 fn display_name(vm: &Vm) -> String {
-    let names = [vm.name.as_ref(), vm.uuid.as_ref()];
+    let names = [vm.name(), vm.uuid()];
     let name = names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or(&vm.id);
     terminal::fit(name, MAX_NAME_COLUMNS)
 }

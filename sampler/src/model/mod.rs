@@ -9,6 +9,7 @@ mod co_stop;
 mod counted;
 pub mod distribution;
 mod exits;
+mod facts;
 mod helper;
 mod identity;
 mod kvm;
@@ -28,6 +29,7 @@ pub use counted::{
 };
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
+pub use facts::{FACTS, Fact, FactRow, Facts};
 pub use helper::{HELPER_KINDS, HelperKind, HelperSum, HelperTimes, Helpers};
 pub use identity::{Origin, VcpuId, VmKey};
 pub use kvm::{KvmCounts, KvmVcpu, KvmVm};

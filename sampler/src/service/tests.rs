@@ -174,7 +174,7 @@ fn guest<'a>(snapshot: &'a Snapshot, id: &str) -> Option<&'a Vm> {
 }
 
 fn is_named(snapshot: &Snapshot, id: &str) -> bool {
-    guest(snapshot, id).is_some_and(|vm| vm.name.is_some())
+    guest(snapshot, id).is_some_and(|vm| vm.name().is_some())
 }
 
 /// Each reading became a snapshot, in order, up to the one at the end.
@@ -190,11 +190,23 @@ fn guests_come_are_named_and_go() {
     service.until(|snapshot| snapshot.vms.is_empty());
     service.host.born(1);
     let named = service.until(|snapshot| is_named(snapshot, "vm-1"));
-    assert_eq!(guest(&named, "vm-1").unwrap().name.as_deref(), Some("guest-1"));
+    assert_eq!(guest(&named, "vm-1").unwrap().name().map(|name| &**name), Some("guest-1"));
     service.host.died(1);
     let last = service.until(|snapshot| !snapshot.ended.is_empty());
     assert!(last.vms.is_empty() && &*last.ended[0].vm_id == "vm-1" && last.ended[0].vm_gone);
     assert!(service.until(|_| true).ended.is_empty(), "an end is shown once");
+    assert_whole(service.stop());
+}
+
+#[test]
+fn a_rename_shows_with_the_next_discovery() {
+    let config = Config { discovery_interval: Duration::from_millis(20), ..config() };
+    let mut service = Service::start(config, Vec::new());
+    service.host.born(1);
+    service.until(|snapshot| is_named(snapshot, "vm-1"));
+    service.host.rename(1, "renamed");
+    let name = |snapshot: &Snapshot| guest(snapshot, "vm-1")?.name().cloned();
+    service.until(|snapshot| name(snapshot).as_deref() == Some("renamed"));
     assert_whole(service.stop());
 }
 

@@ -7,11 +7,11 @@
 pub(crate) mod fake;
 mod kvm;
 
-use std::{os::fd::BorrowedFd, sync::Arc, time::Duration};
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use crate::{
     collect::CollectError,
-    model::{Snapshot, VmKey},
+    model::{Facts, Snapshot, VmKey},
 };
 
 pub use crate::model::Levels;
@@ -104,24 +104,17 @@ pub type Answerer = Box<dyn Fn(Question) -> Answer + Send + Sync>;
 /// What the platform says of a VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuestFacts {
-    /// Who started it.
-    pub platform: &'static str,
-    /// Its name.
-    pub name: Option<Arc<str>>,
-    /// Its UUID, in lower case with hyphens.
-    pub uuid: Option<Arc<str>>,
+    /// The facts.
+    pub facts: Facts,
+    /// Not all that the platform has of it could be read: what was known before is worth more.
+    pub is_partial: bool,
 }
 
 impl GuestFacts {
-    /// These, and what they lack of others.
+    /// What is known with this answer, where this was known before: what an answer lacks stays.
     #[must_use]
-    pub fn or(self, others: Self) -> Self {
-        let says_nothing = self.name.is_none() && self.uuid.is_none() && !others.platform.is_empty();
-        Self {
-            platform: if says_nothing { others.platform } else { self.platform },
-            name: self.name.or(others.name),
-            uuid: self.uuid.or(others.uuid),
-        }
+    pub fn over(self, known: &Facts) -> Facts {
+        if self.is_partial { known.clone().or(&self.facts) } else { self.facts.or(known) }
     }
 }
 

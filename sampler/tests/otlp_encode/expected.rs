@@ -380,9 +380,7 @@ fn exit_attributes(vm_id: &str, kind: ExitKind) -> Vec<KeyValue> {
 
 fn info_attributes(vm: &Vm) -> Vec<KeyValue> {
     let mut attributes = vec![string("hypervisor.vm.id", &vm.id)];
-    attributes.extend(vm.name.iter().map(|name| string("hypervisor.vm.name", name)));
-    attributes.extend(vm.uuid.iter().map(|uuid| string("hypervisor.vm.uuid", uuid)));
-    attributes.push(string("hypervisor.vm.platform", vm.platform));
+    attributes.extend(vm.facts.iter().map(|(row, value)| string(row.attribute, value)));
     attributes.extend(vm.origin.pid().map(|pid| int("process.pid", pid)));
     attributes
 }

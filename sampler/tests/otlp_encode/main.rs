@@ -8,6 +8,8 @@ mod points;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::Arc;
+
 use hvsampler::model::DISTRIBUTIONS;
 use hvsampler::{
     export::{
@@ -15,7 +17,7 @@ use hvsampler::{
         resource::Resource,
         settings::{ExportSettings, Histograms},
     },
-    model::{Ended, HelperKind, Helpers, Host, Snapshot, State, StateTimes, VcpuId, VmKey},
+    model::{Ended, Fact, Facts, HelperKind, Helpers, Host, Snapshot, State, StateTimes, VcpuId, VmKey},
 };
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -208,6 +210,7 @@ fn a_vcpu_that_another_thread_takes_over_goes_on() {
     taker.states.set(State::Run, 1);
     second.ended.push(Ended {
         vm_id: first.vms[0].id.clone(),
+        vm_facts: first.vms[0].facts.clone(),
         id: old.id,
         tid: old.tid,
         index: old.index,
@@ -233,7 +236,7 @@ fn a_name_that_arrives_late_ends_the_nameless_info() {
     let mut encoder = encoder();
     let mut snapshot = snapshot_of(1, 1);
     encode(&mut encoder, &snapshot);
-    snapshot.vms[0].name = Some("db\n\"1\"".into());
+    snapshot.vms[0].facts = Arc::new(Facts::default().with(Fact::Name, "db\n\"1\""));
     let infos = points(&encode(&mut encoder, &snapshot), "hypervisor.vm.info");
     assert_eq!(infos.iter().map(|point| point.flags).collect::<Vec<_>>(), [0, 1]);
     assert!(format!("{:?}", infos[0].attributes).contains(r#"db\n\"1\""#));

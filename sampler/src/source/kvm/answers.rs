@@ -1,14 +1,18 @@
-//! Answers to the source's questions, from `/proc`. They may take as long as a VMM hangs.
+//! Answers to the source's questions, from `/proc` and from what platforms keep in files. They may take as
+//! long as a VMM hangs.
 
 use super::identity::KvmGuest;
 use crate::{
-    collect::{platform, procfs::ProcFs},
+    collect::{
+        platform::{self, Files},
+        procfs::ProcFs,
+    },
     source::{Answer, GuestFacts, Question, TaskFacts, unit_of},
 };
 
-pub(super) fn answer(question: Question) -> Answer {
+pub(super) fn answer(question: Question, files: &Files) -> Answer {
     match question {
-        Question::Guest(vm) => Answer::Guest(vm, guest(KvmGuest::of(vm))),
+        Question::Guest(vm) => Answer::Guest(vm, guest(KvmGuest::of(vm), files)),
         Question::Process(pid) => Answer::Process(pid, process(pid)),
     }
 }
@@ -19,7 +23,7 @@ fn process(pid: u32) -> Option<TaskFacts> {
     Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(unit_of) })
 }
 
-fn guest(KvmGuest { pid, start_boottime_ns, .. }: KvmGuest) -> Option<GuestFacts> {
+fn guest(KvmGuest { pid, start_boottime_ns, .. }: KvmGuest, files: &Files) -> Option<GuestFacts> {
     let facts = match ProcFs::system().facts(pid, start_boottime_ns) {
         Ok(facts) => facts,
         Err(error) => {
@@ -27,10 +31,9 @@ fn guest(KvmGuest { pid, start_boottime_ns, .. }: KvmGuest) -> Option<GuestFacts
             return None;
         }
     };
-    let identity = platform::identify(&facts);
-    Some(GuestFacts {
-        platform: identity.platform.value,
-        name: identity.name.map(|name| name.value.into()),
-        uuid: identity.uuid.map(|uuid| uuid.value.into()),
-    })
+    let identity = platform::identify(&facts, files);
+    if let Some(trouble) = identity.trouble() {
+        tracing::debug!(trouble, pid, "not all that the platform has of a guest could be read");
+    }
+    Some(GuestFacts { facts: identity.facts(), is_partial: identity.trouble().is_some() })
 }

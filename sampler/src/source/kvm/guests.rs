@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     collect::Collector,
-    model::{Levels, SamplerStats},
+    model::{Fact, Levels, SamplerStats},
 };
 
 /// Brings the co-stop of all VMs up to date. Of a VM of which not all could be read nothing is known.
@@ -27,7 +27,7 @@ pub(super) fn adjust_levels(slots: &mut Slots, levels: Levels, stats: &mut Sampl
         let change = if busiest.wall_ns > 0 { level.observe(*busiest, levels) } else { None };
         stats.vms_lowered += u64::from(level.is_lowered());
         let (Some(change), exits_per_second) = (change, busiest.exits_per_second) else { continue };
-        let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).unwrap_or("");
+        let name = vm.facts.as_ref().and_then(|facts| facts.get(Fact::Name)).map_or("", |name| &**name);
         let (pid, bound) = (guest.pid, levels.max_exits);
         if change == Change::Lowered {
             stats.levels_lowered += 1;

@@ -43,9 +43,9 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector},
-    kernel::clock::Clock,
-    model::{Ended, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+    collect::{CollectError, Collector, platform::Files},
+    kernel::{Root, clock::Clock},
+    model::{Ended, Fact, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{GuestFacts, TaskFacts},
 };
 
@@ -79,6 +79,8 @@ pub struct Kvm {
     /// Length of a tick of the timelines as a power of two, ns.
     tick_shift: u32,
     names: TaskNames,
+    /// Where platforms keep what they know of guests; those who answer questions read there.
+    files: Arc<Files>,
     helpers: HelperSums,
     host_walks: HostWalks,
     looks: Looks,
@@ -113,6 +115,7 @@ impl Kvm {
             stats: SamplerStats::default(),
             events: Vec::new(),
             names: TaskNames::default(),
+            files: Arc::new(Files::below(Root::system())),
             helpers: HelperSums::default(),
             host_walks: HostWalks::default(),
             looks: Looks::default(),
@@ -421,6 +424,7 @@ impl Kvm {
         self.stats.walks = self.collector.passes();
         self.stats.walked_threads = walk.threads;
         self.stats.walk_torn = walk.torn;
+        self.stats.files_unanswered = self.files.unanswered();
         self.stats.helpers_dropped = walk.helpers_dropped;
         let files = self.collector.file_counts();
         self.stats.looked_files = files.visited;
@@ -471,7 +475,7 @@ fn apply(collector: &mut Collector, action: Action) {
 
 fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {
     slots.vms().map(|(key, vm)| {
-        let name = vm.facts.as_ref().and_then(|facts| facts.name.clone());
+        let name = vm.facts.as_ref().and_then(|facts| facts.get(Fact::Name).cloned());
         KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
     })
 }

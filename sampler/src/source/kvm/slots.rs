@@ -25,7 +25,10 @@ use next_vms::NextVms;
 use remembered::Remembered;
 use room::Room;
 
-use crate::{model::Counters, source::GuestFacts};
+use crate::{
+    model::{Counters, Fact},
+    source::GuestFacts,
+};
 
 /// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at
 /// here.
@@ -153,8 +156,11 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// and so does what is known and not in this answer: an empty one is no knowledge.
     pub fn identify(&mut self, key: KvmGuest, facts: GuestFacts) {
         if let Some(vm) = self.vms.get_mut(&key) {
-            let known = vm.facts.take().unwrap_or_default();
-            vm.facts = Some(facts.or(known));
+            let facts = facts.over(&vm.known_facts());
+            // Facts that stay the same stay in place, so that whoever compares them sees it at once.
+            if vm.facts.as_deref() != Some(&facts) {
+                vm.facts = Some(Arc::new(facts));
+            }
         }
     }
 
@@ -164,7 +170,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         if let Some(id) = self.vms.get(&key)?.id.clone() {
             return Some(id);
         }
-        let uuid = self.vms.get(&key)?.facts.as_ref().and_then(|facts| facts.uuid.clone());
+        let uuid = self.vms.get(&key)?.facts.as_ref().and_then(|facts| facts.get(Fact::Uuid).cloned());
         let nth = if key.nth == 0 { String::new() } else { format!("-{}", key.nth) };
         let by_uuid: Option<Arc<str>> = uuid.map(|uuid| format!("{uuid}{nth}").into());
         let taken = |id: &Arc<str>| self.vms.values().any(|vm| vm.id.as_ref() == Some(id));
@@ -375,11 +381,12 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         let Some(thread) = self.release(tid) else { return };
         let vm = self.vms.get(&thread.vm);
         let vm_id = vm.and_then(|vm| vm.id.clone());
+        let vm_facts = vm.map(VmEntry::known_facts).unwrap_or_default();
         let vm_gone = vm.is_some_and(VmEntry::is_over);
         if vm_gone {
             self.vms.remove(&thread.vm);
         }
-        self.departed.push(Departed { thread, vm_id, vm_gone, last: None });
+        self.departed.push(Departed { thread, vm_id, vm_facts, vm_gone, last: None });
     }
 
     /// A VM, which begins with this event if it is new.

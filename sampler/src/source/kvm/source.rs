@@ -1,6 +1,9 @@
 //! KVM as one source among others.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::Arc,
+};
 
 use super::{Kvm, answers};
 use crate::{
@@ -70,6 +73,7 @@ impl Source for Kvm {
     }
 
     fn answerer(&self) -> Answerer {
-        Box::new(answers::answer)
+        let files = Arc::clone(&self.files);
+        Box::new(move |question| answers::answer(question, &files))
     }
 }

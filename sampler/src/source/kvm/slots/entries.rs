@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::super::identity::{KvmGuest, ThreadId};
-use crate::{model::Counters, source::GuestFacts};
+use crate::model::{Counters, Facts};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub struct VmEntry<B> {
     /// Identity in exported series; set once, when the VM is first shown.
     pub id: Option<Arc<str>>,
     /// What the platform says, once it was asked.
-    pub facts: Option<GuestFacts>,
+    pub facts: Option<Arc<Facts>>,
     /// Snapshots that waited for the facts.
     pub waited: u32,
     /// What its vCPUs do with their CPU time is observed.
@@ -130,6 +130,12 @@ pub struct VmEntry<B> {
 }
 
 impl<B> VmEntry<B> {
+    /// What is known of it; at least that nothing is.
+    #[must_use]
+    pub fn known_facts(&self) -> Arc<Facts> {
+        self.facts.clone().unwrap_or_else(Facts::unknown)
+    }
+
     /// None of its vCPUs is left.
     pub(super) const fn is_over(&self) -> bool {
         self.threads == 0 && self.idle == 0
@@ -152,6 +158,8 @@ pub struct Departed<A> {
     pub thread: Thread<A>,
     /// Identity of its VM in exported series, if it was ever shown.
     pub vm_id: Option<Arc<str>>,
+    /// What was known of its VM.
+    pub vm_facts: Arc<Facts>,
     /// It was the last of its VM.
     pub vm_gone: bool,
     /// Its counts at its very last switch, where that was recorded.

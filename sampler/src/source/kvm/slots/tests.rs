@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use sampler_ebpf::abi::{COUNTERS, Event, EventKind};
 
-use super::{Action, GuestFacts, room::MAX_OF_PROCESS};
+use super::{Action, Fact, GuestFacts, room::MAX_OF_PROCESS};
+use crate::model::Facts;
 
 type Slots = super::Slots<(), ()>;
 
@@ -252,14 +255,14 @@ fn two_vms_that_show_the_same_uuid_get_different_identities_that_never_change() 
     slots.seen(&seen(10, 11, 1, 0), |_| None);
     slots.seen(&seen(20, 21, 1, 0), |_| None);
     let keys = slots.take_unidentified();
-    let facts = GuestFacts { platform: "qemu", name: None, uuid: Some("u-1".into()) };
+    let facts = of(Facts::default().with(Fact::Platform, "qemu").with(Fact::Uuid, "u-1"));
     for key in &keys {
         slots.identify(*key, facts.clone());
     }
     let ids: Vec<_> = keys.iter().map(|key| slots.fix_id(*key).unwrap()).collect();
     assert_eq!(&*ids[0], "u-1");
     assert_eq!(&*ids[1], "20-20");
-    slots.identify(keys[1], GuestFacts { uuid: Some("u-2".into()), ..facts });
+    slots.identify(keys[1], of(facts.facts.with(Fact::Uuid, "u-2")));
     assert_eq!(slots.fix_id(keys[1]).unwrap(), ids[1]);
 }
 
@@ -268,14 +271,33 @@ fn an_answer_that_says_nothing_takes_no_name_away() {
     let mut slots = Slots::new(8);
     slots.seen(&seen(10, 11, 1, 0), |_| None);
     let key = slots.take_unidentified()[0];
-    let named = GuestFacts { platform: "qemu", name: Some("web".into()), uuid: None };
-    slots.identify(key, named.clone());
-    slots.identify(key, GuestFacts { platform: "unknown", ..GuestFacts::default() });
-    let facts = |slots: &Slots| slots.vms().next().and_then(|(_, vm)| vm.facts.clone());
-    assert_eq!(facts(&slots), Some(named.clone()));
-    slots.identify(key, GuestFacts { uuid: Some("u".into()), name: Some("web2".into()), ..named });
-    let expected = GuestFacts { platform: "qemu", name: Some("web2".into()), uuid: Some("u".into()) };
-    assert_eq!(facts(&slots), Some(expected));
+    let named = Facts::default().with(Fact::Platform, "qemu").with(Fact::Name, "web");
+    slots.identify(key, of(named.clone()));
+    slots.identify(key, of((*Facts::unknown()).clone()));
+    let facts = |slots: &Slots| slots.vms().next().unwrap().1.known_facts();
+    let known = facts(&slots);
+    assert_eq!(*known, named);
+    slots.identify(key, of(named.clone()));
+    assert!(Arc::ptr_eq(&facts(&slots), &known), "what stays the same stays in place");
+    let renamed = named.with(Fact::Name, "web2").with(Fact::Uuid, "u");
+    slots.identify(key, of(renamed.clone()));
+    assert_eq!(*facts(&slots), renamed);
+}
+
+#[test]
+fn an_answer_that_lacks_something_replaces_nothing() {
+    let mut slots = Slots::new(8);
+    slots.seen(&seen(10, 11, 1, 0), |_| None);
+    let key = slots.take_unidentified()[0];
+    let known = Facts::default().with(Fact::Platform, "openstack").with(Fact::Name, "web");
+    slots.identify(key, of(known.clone()));
+    let partial = Facts::default().with(Fact::Platform, "libvirt").with(Fact::Name, "instance-1");
+    slots.identify(key, GuestFacts { facts: partial.with(Fact::Uuid, "u"), is_partial: true });
+    assert_eq!(*slots.vms().next().unwrap().1.known_facts(), known.with(Fact::Uuid, "u"));
+}
+
+fn of(facts: Facts) -> GuestFacts {
+    GuestFacts { facts, is_partial: false }
 }
 
 #[test]
