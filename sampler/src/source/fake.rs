@@ -158,7 +158,11 @@ impl Shared {
 
     /// What a guest is called: by its process.
     fn answer(&self, question: Question) -> Answer {
-        let Question::Guest(vm) = question else { panic!("{question:?} was not asked") };
+        let vm = match question {
+            Question::Guest(vm) => vm,
+            Question::Changes(vm) => return Answer::Changes(vm, self.state().renamed.contains_key(&pid(vm))),
+            Question::Process(_) => panic!("{question:?} was not asked"),
+        };
         let pid = pid(vm);
         let held = |state: &mut State| state.held.contains(&pid);
         drop(self.released.wait_while(self.state(), held).unwrap());
@@ -248,6 +252,10 @@ impl Source for FakeSource {
         std::mem::take(&mut self.unasked).into_iter().map(Question::Guest).collect()
     }
 
+    fn checks(&self) -> Vec<Question> {
+        self.guests.keys().copied().map(Question::Changes).collect()
+    }
+
     fn all_questions(&self) -> Vec<Question> {
         self.guests.keys().copied().map(Question::Guest).collect()
     }
@@ -261,9 +269,15 @@ impl Source for FakeSource {
     }
 
     fn answer(&mut self, answer: Answer) {
-        let Answer::Guest(vm, facts) = answer else { panic!("{answer:?} was not asked for") };
-        if let Some(guest) = self.guests.get_mut(&vm) {
-            guest.facts = facts.map(|facts| Arc::new(facts.over(&Facts::default())));
+        match answer {
+            Answer::Guest(vm, facts) => {
+                if let Some(guest) = self.guests.get_mut(&vm) {
+                    guest.facts = facts.map(|facts| Arc::new(facts.over(&Facts::default())));
+                }
+            }
+            Answer::Changes(vm, true) => self.unasked.push(vm),
+            Answer::Changes(_, false) => {}
+            Answer::Process(..) => panic!("{answer:?} was not asked for"),
         }
     }
 

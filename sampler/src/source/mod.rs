@@ -55,6 +55,10 @@ pub trait Source: Send {
     /// What has come up since the last call and is to be asked.
     fn questions(&mut self) -> Vec<Question>;
 
+    /// What is to be asked from time to time: whether what is known of guests still is so. The answers cost
+    /// little where it is.
+    fn checks(&self) -> Vec<Question>;
+
     /// What would be asked if every guest were new: for a full re-discovery.
     fn all_questions(&self) -> Vec<Question>;
 
@@ -85,6 +89,8 @@ pub struct Settings {
 pub enum Question {
     /// What its platform calls a guest.
     Guest(VmKey),
+    /// Whether what its platform keeps of a guest has changed since that was asked.
+    Changes(VmKey),
     /// What a process of the host is called.
     Process(u32),
 }
@@ -94,6 +100,8 @@ pub enum Question {
 pub enum Answer {
     /// Of a guest.
     Guest(VmKey, Option<GuestFacts>),
+    /// Whether there are changes.
+    Changes(VmKey, bool),
     /// Of a process.
     Process(u32, Option<TaskFacts>),
 }

@@ -1,9 +1,9 @@
 //! Cloud Hypervisor. It knows no name of its guest.
 
-use super::{Files, GuestIdentity, ProcessFacts, options, program_is, text::uuid};
+use super::{GuestIdentity, Look, ProcessFacts, options, program_is, text::uuid};
 use crate::model::Fact;
 
-pub(super) fn identify(facts: &ProcessFacts, _: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, _: &Look<'_>) -> Option<GuestIdentity> {
     let from = program_is(facts, |program| program.starts_with(b"cloud-hypervisor"))?;
     let platform = options::value(&facts.args, "--platform").unwrap_or_default();
     let uuid = options::key(platform, "uuid").and_then(uuid);

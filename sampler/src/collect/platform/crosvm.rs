@@ -1,9 +1,9 @@
 //! crosvm, of ChromeOS and Android's virtual devices.
 
-use super::{Files, GuestIdentity, ProcessFacts, options, program_is};
+use super::{GuestIdentity, Look, ProcessFacts, options, program_is};
 use crate::model::Fact;
 
-pub(super) fn identify(facts: &ProcessFacts, _: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, _: &Look<'_>) -> Option<GuestIdentity> {
     let from = program_is(facts, |program| program.starts_with(b"crosvm"))?;
     let name = options::value(&facts.args, "--name");
     Some(GuestIdentity::of("crosvm", from).with(Fact::Name, name, "command line, --name"))

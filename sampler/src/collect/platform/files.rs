@@ -6,9 +6,13 @@
 //! limit: what did not answer in time is asked no more until it has answered.
 
 use std::{
+    cell::RefCell,
     fs::{self, File, OpenOptions},
     io::{self, Read as _},
-    os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -73,7 +77,33 @@ pub(super) enum FileError {
     },
 }
 
-type Answer = io::Result<Option<Vec<u8>>>;
+/// What a file is, as far as a look at it says: a file that is written anew has another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let found = fs::symlink_metadata(path).ok()?;
+        let modified = (found.mtime(), found.mtime_nsec());
+        Some(Self { inode: found.ino(), bytes: found.size(), modified })
+    }
+}
+
+/// A file that was looked at, or a directory, and what it was then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    area: Area,
+    path: PathBuf,
+    /// Absent where it was not there, or did not answer.
+    stamp: Option<Stamp>,
+}
+
+/// What a file was before it was read, so that a later change shows, and what was read.
+type Answer = (Option<Stamp>, io::Result<Option<Vec<u8>>>);
 type Question = Box<dyn FnOnce() -> Answer + Send>;
 
 /// The thread that reads in one area.
@@ -110,19 +140,15 @@ impl Files {
         self.unanswered.load(Ordering::Relaxed)
     }
 
-    /// The content of a file, `None` where there is none. `name` is its path in the area, component by
-    /// component.
-    pub(super) fn read(&self, area: Area, name: &[&str]) -> Result<Option<Vec<u8>>, FileError> {
-        let Some(path) = self.path(area, name) else { return Ok(None) };
-        let of = path.clone();
-        self.ask(area, path, Box::new(move || read(&of)))
-    }
-
-    /// The name of an entry of the area that ends so, `None` where there is none.
-    pub(super) fn find(&self, area: Area, end: String) -> Result<Option<Vec<u8>>, FileError> {
-        let Some(path) = self.path(area, &[]) else { return Ok(None) };
-        let of = path.clone();
-        self.ask(area, path, Box::new(move || find(&of, end.as_bytes())))
+    /// Whether any of these files is another one now, or has come or gone. Reads none of them. What does not
+    /// answer has not changed, as far as anybody knows.
+    #[must_use]
+    pub fn have_changed(&self, seen: &[Seen]) -> bool {
+        seen.iter().any(|Seen { area, path, stamp }| {
+            let of = path.clone();
+            let now = self.ask(*area, path, Box::new(move || (Stamp::of(&of), Ok(None))));
+            now.is_ok_and(|(now, _)| now != *stamp)
+        })
     }
 
     /// `None` of what cannot be the name of a file in the area.
@@ -132,25 +158,77 @@ impl Files {
         name.iter().all(is_plain).then(|| name.iter().fold(path, |path, part| path.join(part)))
     }
 
-    fn ask(&self, area: Area, path: PathBuf, question: Question) -> Result<Option<Vec<u8>>, FileError> {
-        let failed = |path, source| FileError::Read { path, source };
+    fn ask(&self, area: Area, path: &Path, question: Question) -> Result<Answer, FileError> {
+        let failed = |source| FileError::Read { path: path.to_owned(), source };
         // Held while waiting: one area is asked by one at a time, and nobody waits for long.
-        let Ok(mut reader) = self.readers[area as usize].lock() else {
-            return Err(failed(path, io::Error::other("a read has panicked before")));
-        };
+        let reader = self.readers[area as usize].lock();
+        let mut reader = reader.map_err(|_| failed(io::Error::other("a read has panicked before")))?;
         let reader = match &mut *reader {
             Some(reader) => reader,
-            none => match Reader::start(area) {
-                Ok(started) => none.insert(started),
-                Err(source) => return Err(failed(path, source)),
-            },
+            none => none.insert(Reader::start(area).map_err(failed)?),
         };
         match reader.ask(question, self.patience) {
-            Some(answer) => answer.map_err(|source| failed(path, source)),
-            None => {
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => {
                 self.unanswered.fetch_add(1, Ordering::Relaxed);
-                Err(FileError::Unanswered { path })
+                Err(FileError::Unanswered { path: path.to_owned() })
             }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// Reads what platforms keep of one guest, and notes what was looked at.
+pub(super) struct Look<'a> {
+    files: &'a Files,
+    seen: RefCell<Vec<Seen>>,
+}
+
+impl<'a> Look<'a> {
+    pub(super) const fn at(files: &'a Files) -> Self {
+        Self { files, seen: RefCell::new(Vec::new()) }
+    }
+
+    /// What was looked at.
+    pub(super) fn seen(self) -> Vec<Seen> {
+        self.seen.into_inner()
+    }
+
+    /// The content of a file, `None` where there is none. `name` is its path in the area, component by
+    /// component.
+    pub(super) fn read(&self, area: Area, name: &[&str]) -> Result<Option<Vec<u8>>, FileError> {
+        let Some(path) = self.files.path(area, name) else { return Ok(None) };
+        let of = path.clone();
+        let (seen, content) = self.ask(area, path, Box::new(move || (Stamp::of(&of), read(&of))));
+        self.seen.borrow_mut().push(seen);
+        content
+    }
+
+    /// The name of an entry of the area that ends so, `None` where there is none.
+    pub(super) fn find(&self, area: Area, end: String) -> Result<Option<Vec<u8>>, FileError> {
+        let Some(path) = self.files.path(area, &[]) else { return Ok(None) };
+        let of = path.clone();
+        let (seen, name) =
+            self.ask(area, path, Box::new(move || (Stamp::of(&of), find(&of, end.as_bytes()))));
+        // Once found it stays: what else comes and goes in the directory says nothing of this guest.
+        if !matches!(name, Ok(Some(_))) {
+            self.seen.borrow_mut().push(seen);
+        }
+        name
+    }
+
+    fn ask(
+        &self,
+        area: Area,
+        path: PathBuf,
+        question: Question,
+    ) -> (Seen, Result<Option<Vec<u8>>, FileError>) {
+        match self.files.ask(area, &path, question) {
+            Ok((stamp, read)) => {
+                let read = read.map_err(|source| FileError::Read { path: path.clone(), source });
+                (Seen { area, path, stamp }, read)
+            }
+            Err(error) => (Seen { area, path, stamp: None }, Err(error)),
         }
     }
 }
@@ -170,30 +248,28 @@ impl Reader {
     }
 
     /// `None` where no answer came in time.
-    fn ask(&mut self, question: Question, patience: Duration) -> Option<Answer> {
+    fn ask(&mut self, question: Question, patience: Duration) -> io::Result<Option<Answer>> {
         if self.is_behind {
             self.is_behind = self.answers.try_recv().is_err();
         }
         if self.is_behind {
-            return None;
+            return Ok(None);
         }
-        let ended = || Some(Err(io::Error::other("the thread that reads has ended")));
-        if self.questions.send(question).is_err() {
-            return ended();
-        }
+        let ended = || io::Error::other("the thread that reads has ended");
+        self.questions.send(question).map_err(|_| ended())?;
         match self.answers.recv_timeout(patience) {
-            Ok(answer) => Some(answer),
+            Ok(answer) => Ok(Some(answer)),
             Err(RecvTimeoutError::Timeout) => {
                 self.is_behind = true;
-                None
+                Ok(None)
             }
-            Err(RecvTimeoutError::Disconnected) => ended(),
+            Err(RecvTimeoutError::Disconnected) => Err(ended()),
         }
     }
 }
 
 /// Reads a regular file that is not too long. A FIFO would wait for its writer, and a link may lead anywhere.
-fn read(path: &Path) -> Answer {
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     const FLAGS: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = match OpenOptions::new().read(true).custom_flags(FLAGS).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -214,7 +290,7 @@ fn content(file: File) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-fn find(dir: &Path, end: &[u8]) -> Answer {
+fn find(dir: &Path, end: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         entries => entries?,
@@ -251,7 +327,11 @@ mod tests {
         }
 
         fn read(&self, name: &str) -> Result<Option<Vec<u8>>, String> {
-            self.files.read(Area::Libvirt, &[name]).map_err(|error| error.to_string())
+            Look::at(&self.files).read(Area::Libvirt, &[name]).map_err(|error| error.to_string())
+        }
+
+        fn find(&self, end: &str) -> Option<Vec<u8>> {
+            Look::at(&self.files).find(Area::PodLogs, end.to_owned()).unwrap()
         }
     }
 
@@ -293,17 +373,17 @@ mod tests {
         let (release, hangs) = channel::<()>();
         let hung: Question = Box::new(move || {
             let _ = hangs.recv();
-            Ok(None)
+            (None, Ok(None))
         });
         let began = Instant::now();
-        let error = setup.files.ask(Area::Libvirt, PathBuf::from("/x"), hung).unwrap_err();
+        let error = setup.files.ask(Area::Libvirt, Path::new("/x"), hung).unwrap_err();
         assert_eq!(error.to_string(), "/x: no answer in time; see whether its file system hangs");
         for _ in 0..1_000 {
             assert!(setup.read("file").is_err());
         }
         assert!(began.elapsed() < Duration::from_secs(10), "each of a thousand waits for nothing");
         assert_eq!(setup.files.unanswered(), 1_001);
-        assert_eq!(setup.files.find(Area::PodLogs, "_x".to_owned()).unwrap(), None, "others answer");
+        assert_eq!(setup.find("_x"), None, "others answer");
         release.send(()).unwrap();
         let end = Instant::now() + Duration::from_secs(20);
         while setup.read("file").is_err() && Instant::now() < end {
@@ -319,7 +399,30 @@ mod tests {
         for name in ["a_b_c", "a_web_u-1", "x"] {
             fs::create_dir(area.join(name)).unwrap();
         }
-        assert_eq!(setup.files.find(Area::PodLogs, "_u-1".to_owned()).unwrap().unwrap(), b"a_web_u-1");
-        assert_eq!(setup.files.find(Area::PodLogs, "_u-2".to_owned()).unwrap(), None);
+        assert_eq!(setup.find("_u-1").unwrap(), b"a_web_u-1");
+        assert_eq!(setup.find("_u-2"), None);
+    }
+
+    #[test]
+    fn what_is_written_anew_comes_or_goes_has_changed() {
+        let setup = Setup::new();
+        let seen = |name: &str| {
+            let look = Look::at(&setup.files);
+            let _ = look.read(Area::Libvirt, &[name]);
+            look.seen()
+        };
+        let (file, none) = (setup.path("file"), setup.path("none"));
+        fs::write(&file, "text").unwrap();
+        File::create(setup.path("long")).unwrap().set_len(10 << 20).unwrap();
+        let [before, missing, long] = ["file", "none", "long"].map(seen);
+        assert!(![&before, &missing, &long].iter().any(|seen| setup.files.have_changed(seen)));
+        fs::write(setup.path("new"), "text").unwrap();
+        fs::rename(setup.path("new"), &file).unwrap();
+        assert!(setup.files.have_changed(&before), "as libvirt does it");
+        let before = seen("file");
+        fs::remove_file(&file).unwrap();
+        assert!(setup.files.have_changed(&before));
+        fs::write(&none, "text").unwrap();
+        assert!(setup.files.have_changed(&missing));
     }
 }

@@ -1,12 +1,12 @@
 //! Firecracker, started by hand or by its jailer.
 
-use super::{Files, GuestIdentity, ProcessFacts, cgroup, options, program_is, text::uuid};
+use super::{GuestIdentity, Look, ProcessFacts, cgroup, options, program_is, text::uuid};
 use crate::model::Fact;
 
 const ID: &str = "command line, --id";
 const JAIL: &str = "control group of the jailer";
 
-pub(super) fn identify(facts: &ProcessFacts, _: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, _: &Look<'_>) -> Option<GuestIdentity> {
     let from = program_is(facts, |program| program.starts_with(b"firecracker"))?;
     let (id, id_from) = match options::value(&facts.args, "--id") {
         Some(id) => (Some(id), ID),

@@ -1,9 +1,9 @@
 //! gVisor on KVM: a kernel in user space that runs its containers in a VM of its own making.
 
-use super::{Files, GuestIdentity, ProcessFacts, program_is};
+use super::{GuestIdentity, Look, ProcessFacts, program_is};
 use crate::model::Fact;
 
-pub(super) fn identify(facts: &ProcessFacts, _: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, _: &Look<'_>) -> Option<GuestIdentity> {
     let from = program_is(facts, |program| program.starts_with(b"runsc"))?;
     // `runsc-sandbox [flags] boot [flags] ID`.
     let is_sandbox = facts.args.iter().any(|arg| arg == b"boot");

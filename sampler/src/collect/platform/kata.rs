@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Area, FileError, Files, GuestIdentity, ProcessFacts, options, program_is};
+use super::{Area, FileError, GuestIdentity, Look, ProcessFacts, options, program_is};
 use crate::model::Fact;
 
 const PATH: &str = "command line, path of the sandbox";
@@ -31,7 +31,7 @@ struct Bundle {
     annotations: BTreeMap<String, String>,
 }
 
-pub(super) fn identify(facts: &ProcessFacts, files: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, files: &Look<'_>) -> Option<GuestIdentity> {
     let by_path = || Some((facts.args.iter().find_map(|arg| sandbox_of_path(arg))?, PATH));
     let (sandbox, from) = sandbox_of_shim(facts).map(|id| (id, SHIM)).or_else(by_path)?;
     let identity = GuestIdentity::of("kata", from).with(Fact::Sandbox, Some(&sandbox), from);
@@ -69,7 +69,7 @@ fn plain(id: &[u8]) -> Option<String> {
 }
 
 /// What the runtime noted of the sandbox: containerd, or CRI-O.
-fn annotations(files: &Files, sandbox: &str) -> Result<Option<BTreeMap<String, String>>, String> {
+fn annotations(files: &Look<'_>, sandbox: &str) -> Result<Option<BTreeMap<String, String>>, String> {
     let words = |error: FileError| error.to_string();
     let bundle = match files.read(Area::Containerd, &[sandbox, "config.json"]).map_err(words)? {
         None => files.read(Area::Crio, &[sandbox, "userdata", "config.json"]).map_err(words)?,

@@ -1,14 +1,14 @@
 //! The Kubernetes pod that a VMM runs in, whichever VMM it is: kubelet's control group has the pod's UID, and
 //! its directory of logs the namespace and the name.
 
-use super::{Area, Files, GuestIdentity, ProcessFacts, cgroup, text::uuid};
+use super::{Area, GuestIdentity, Look, ProcessFacts, cgroup, text::uuid};
 use crate::model::Fact;
 
 pub(super) const GROUP: &str = "control group of kubelet";
 const LOGS: &str = "kubelet's directory of logs";
 
 /// The identity with the pod, where the process runs in one and nobody has said which.
-pub(super) fn add_pod(identity: GuestIdentity, facts: &ProcessFacts, files: &Files) -> GuestIdentity {
+pub(super) fn add_pod(identity: GuestIdentity, facts: &ProcessFacts, files: &Look<'_>) -> GuestIdentity {
     let Some(uid) = cgroup::paths(facts).find_map(pod_uid) else { return identity };
     let uid = identity.get(Fact::PodUid).map_or(uid, |known| known.value.to_string());
     let identity = identity.or(Fact::PodUid, Some(&uid), GROUP);

@@ -1,11 +1,11 @@
 //! KubeVirt: QEMU in a pod, under a name that is the guest's namespace and its own.
 
-use super::{Files, GuestIdentity, ProcessFacts, kubernetes, qemu, qemu::Options};
+use super::{GuestIdentity, Look, ProcessFacts, kubernetes, qemu, qemu::Options};
 use crate::model::Fact;
 
 const FROM: &str = "command line, -name NAMESPACE_NAME";
 
-pub(super) fn identify(facts: &ProcessFacts, _: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, _: &Look<'_>) -> Option<GuestIdentity> {
     qemu::is_program_of(facts)?;
     if !kubernetes::is_in_pod(facts) {
         return None;

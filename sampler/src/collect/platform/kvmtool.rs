@@ -1,9 +1,9 @@
 //! kvmtool, whose program is called `lkvm` most often.
 
-use super::{Files, GuestIdentity, ProcessFacts, options, program_is};
+use super::{GuestIdentity, Look, ProcessFacts, options, program_is};
 use crate::model::Fact;
 
-pub(super) fn identify(facts: &ProcessFacts, _: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, _: &Look<'_>) -> Option<GuestIdentity> {
     let from = program_is(facts, |program| program.starts_with(b"lkvm") || program == b"kvmtool")?;
     let name = options::value(&facts.args, "--name");
     Some(GuestIdentity::of("kvmtool", from).with(Fact::Name, name, "command line, --name"))

@@ -5,7 +5,7 @@
 //! its command line; so a process that borrows a name finds a file that is not its own.
 
 use super::{
-    Area, Files, GuestIdentity, ProcessFacts, cgroup,
+    Area, GuestIdentity, Look, ProcessFacts, cgroup,
     openstack::Instance,
     qemu::{self, Options},
     text::{text, uuid},
@@ -16,7 +16,7 @@ use crate::model::Fact;
 const STATUS: &str = "libvirt's status file";
 const SCOPE: &str = "control group of libvirt";
 
-pub(super) fn identify(facts: &ProcessFacts, files: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, files: &Look<'_>) -> Option<GuestIdentity> {
     let scope = cgroup::components(facts).find_map(domain_of_scope);
     if scope.is_none() && qemu::is_program_of(facts).is_none() {
         return None;
@@ -61,7 +61,7 @@ struct Status {
 
 impl Status {
     /// The status of the domain with this name, where this process runs it.
-    fn read(files: &Files, name: &str, pid: u32) -> Result<Option<Self>, String> {
+    fn read(files: &Look<'_>, name: &str, pid: u32) -> Result<Option<Self>, String> {
         let file = format!("{name}.xml");
         let content = files.read(Area::Libvirt, &[&file]).map_err(|error| error.to_string())?;
         let Some(content) = content else { return Ok(None) };

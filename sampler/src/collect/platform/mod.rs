@@ -29,8 +29,8 @@ use std::sync::Arc;
 use super::procfs::ProcessFacts;
 use crate::model::{FACTS, Fact, FactRow, Facts};
 
-pub use files::Files;
-use files::{Area, FileError};
+use files::{Area, FileError, Look};
+pub use files::{Files, Seen};
 pub use text::MAX_TEXT;
 use text::{text, uuid};
 
@@ -48,13 +48,14 @@ pub struct Sourced {
 pub struct GuestIdentity {
     found: [Option<Sourced>; FACTS.len()],
     trouble: Option<String>,
+    seen: Vec<Seen>,
 }
 
 impl GuestIdentity {
     /// A guest of a platform, of which no more is known yet.
     #[must_use]
     pub fn of(platform: &'static str, from: &'static str) -> Self {
-        let identity = Self { found: [const { None }; FACTS.len()], trouble: None };
+        let identity = Self { found: [const { None }; FACTS.len()], trouble: None, seen: Vec::new() };
         identity.with(Fact::Platform, Some(platform), from)
     }
 
@@ -97,6 +98,12 @@ impl GuestIdentity {
         self.iter().fold(Facts::default(), |facts, (row, found)| facts.with(row.fact, found.value.clone()))
     }
 
+    /// The files that it depends on: when they change, the guest may be another.
+    #[must_use]
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen)
+    }
+
     /// Why what the platform has of the guest could not be read, where that is so: more was known before,
     /// perhaps.
     #[must_use]
@@ -106,7 +113,7 @@ impl GuestIdentity {
 }
 
 /// Says who a process's guest is, or `None` where the process is of another platform.
-type Platform = fn(&ProcessFacts, &Files) -> Option<GuestIdentity>;
+type Platform = fn(&ProcessFacts, &Look<'_>) -> Option<GuestIdentity>;
 
 /// In order of preference: the first that knows the process is believed. Those that start QEMU stand before
 /// it.
@@ -123,12 +130,15 @@ const PLATFORMS: &[Platform] = &[
     gvisor::identify,
 ];
 
-/// Says who a guest is, as far as its process and its platform's files do. Takes as long as [`Files`] let it.
+/// Says who a guest is, as far as its process and its platform's files do. Takes as long as [`Files`] lets it.
 #[must_use]
 pub fn identify(facts: &ProcessFacts, files: &Files) -> GuestIdentity {
-    let known = PLATFORMS.iter().find_map(|platform| platform(facts, files));
+    let look = Look::at(files);
+    let known = PLATFORMS.iter().find_map(|platform| platform(facts, &look));
     let identity = known.unwrap_or_else(|| unknown::identify(facts));
-    kubernetes::add_pod(identity, facts, files).with(Fact::Program, facts.exe.as_ref(), "/proc/PID/exe")
+    let identity = kubernetes::add_pod(identity, facts, &look);
+    let identity = identity.with(Fact::Program, facts.exe.as_ref(), "/proc/PID/exe");
+    GuestIdentity { seen: look.seen(), ..identity }
 }
 
 /// How a process is known to be a VMM's: by the program that it runs, or by what it was called as.

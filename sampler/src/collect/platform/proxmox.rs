@@ -1,15 +1,15 @@
 //! Proxmox VE: the scope that it puts QEMU into has the guest's number, and its configuration the name.
 //!
 //! The configuration has the name of now, where the command line has that of the guest's start. It lies on a
-//! file system in user space that waits for the cluster at times; see [`Files`].
+//! file system in user space that waits for the cluster at times; see [`super::Files`].
 
-use super::{Area, Files, GuestIdentity, ProcessFacts, cgroup, qemu::Options};
+use super::{Area, GuestIdentity, Look, ProcessFacts, cgroup, qemu::Options};
 use crate::model::Fact;
 
 const SCOPE: &str = "control group of Proxmox VE";
 const CONFIGURATION: &str = "configuration of Proxmox VE";
 
-pub(super) fn identify(facts: &ProcessFacts, files: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, files: &Look<'_>) -> Option<GuestIdentity> {
     let vmid = cgroup::paths(facts).find_map(vmid)?;
     let identity = GuestIdentity::of("proxmox", SCOPE).with(Fact::Vmid, Some(vmid), SCOPE);
     let identity = match files.read(Area::Proxmox, &[&format!("{vmid}.conf")]) {

@@ -4,7 +4,7 @@
 //! begin with one hyphen or two; `-name` may be repeated and each key keeps its last value; `-uuid` and
 //! `-smbios type=1,uuid=` set the same UUID and the last of them stays.
 
-use super::{Files, GuestIdentity, ProcessFacts, program_is};
+use super::{GuestIdentity, Look, ProcessFacts, program_is};
 use crate::model::Fact;
 
 /// Options whose value is free text and may begin with a hyphen: the element after them is no option,
@@ -20,7 +20,7 @@ pub(super) struct Options {
     pub(super) uuid: Option<(String, &'static str)>,
 }
 
-pub(super) fn identify(facts: &ProcessFacts, _: &Files) -> Option<GuestIdentity> {
+pub(super) fn identify(facts: &ProcessFacts, _: &Look<'_>) -> Option<GuestIdentity> {
     let from = is_program_of(facts)?;
     Some(Options::parse(&facts.args).identity(GuestIdentity::of("qemu", from)))
 }

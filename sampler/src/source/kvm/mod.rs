@@ -33,6 +33,7 @@ use sampler_ebpf::abi::{Event, EventKind};
 
 use self::{
     accounts::{Departed, VmEntry},
+    answers::Answers,
     attribution::names::{KnownVm, TaskNames, by_pid, name},
     entries::Entries,
     exits::ExitKinds,
@@ -43,8 +44,8 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector, platform::Files},
-    kernel::{Root, clock::Clock},
+    collect::{CollectError, Collector},
+    kernel::clock::Clock,
     model::{Ended, Fact, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{GuestFacts, TaskFacts},
 };
@@ -79,8 +80,8 @@ pub struct Kvm {
     /// Length of a tick of the timelines as a power of two, ns.
     tick_shift: u32,
     names: TaskNames,
-    /// Where platforms keep what they know of guests; those who answer questions read there.
-    files: Arc<Files>,
+    /// What those who answer questions share.
+    answers: Arc<Answers>,
     helpers: HelperSums,
     host_walks: HostWalks,
     looks: Looks,
@@ -115,7 +116,7 @@ impl Kvm {
             stats: SamplerStats::default(),
             events: Vec::new(),
             names: TaskNames::default(),
-            files: Arc::new(Files::below(Root::system())),
+            answers: Arc::default(),
             helpers: HelperSums::default(),
             host_walks: HostWalks::default(),
             looks: Looks::default(),
@@ -230,6 +231,11 @@ impl Kvm {
     /// What the platform says of a VM.
     pub fn identify(&mut self, key: VmKey, facts: GuestFacts) {
         self.slots.identify(KvmGuest::of(key), facts);
+    }
+
+    /// The platform of a VM is to be asked once more: what it keeps of it has changed.
+    pub fn ask_again(&mut self, key: VmKey) {
+        self.slots.ask_again(KvmGuest::of(key));
     }
 
     /// Processes that took time from a guest and are not known by name: what they are called is to be asked.
@@ -424,7 +430,7 @@ impl Kvm {
         self.stats.walks = self.collector.passes();
         self.stats.walked_threads = walk.threads;
         self.stats.walk_torn = walk.torn;
-        self.stats.files_unanswered = self.files.unanswered();
+        self.stats.files_unanswered = self.answers.files_unanswered();
         self.stats.helpers_dropped = walk.helpers_dropped;
         let files = self.collector.file_counts();
         self.stats.looked_files = files.visited;

@@ -181,9 +181,16 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         Some(id)
     }
 
-    /// VMs that are new since the last call: their platform is to be asked.
+    /// VMs that are new since the last call, or were changed: their platform is to be asked.
     pub fn take_unidentified(&mut self) -> Vec<KvmGuest> {
         std::mem::take(&mut self.unidentified)
+    }
+
+    /// The platform of a VM is to be asked once more.
+    pub fn ask_again(&mut self, key: KvmGuest) {
+        if self.vms.contains_key(&key) && !self.unidentified.contains(&key) {
+            self.unidentified.push(key);
+        }
     }
 
     /// What is to be done to the shared tables, in order.

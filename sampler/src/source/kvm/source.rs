@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Kvm, answers};
+use super::Kvm;
 use crate::{
     model::Snapshot,
     source::{Answer, Answerer, GuestFacts, Question, Settings, Source, SourceError},
@@ -46,6 +46,10 @@ impl Source for Kvm {
         guests.chain(self.take_unnamed().into_iter().map(Question::Process)).collect()
     }
 
+    fn checks(&self) -> Vec<Question> {
+        self.vms().into_iter().map(Question::Changes).collect()
+    }
+
     fn all_questions(&self) -> Vec<Question> {
         self.vms().into_iter().map(Question::Guest).collect()
     }
@@ -56,8 +60,8 @@ impl Source for Kvm {
 
     fn not_asked(&mut self, question: Question) {
         match question {
-            // The next full discovery asks again.
-            Question::Guest(_) => {}
+            // The next full discovery asks again, or the next check.
+            Question::Guest(_) | Question::Changes(_) => {}
             Question::Process(pid) => self.unnamed_still(pid),
         }
     }
@@ -68,12 +72,14 @@ impl Source for Kvm {
             // What was known before stays true.
             Answer::Guest(vm, None) if self.is_identified(vm) => {}
             Answer::Guest(vm, None) => self.identify(vm, GuestFacts::default()),
+            Answer::Changes(vm, true) => self.ask_again(vm),
+            Answer::Changes(_, false) => {}
             Answer::Process(pid, facts) => self.name_task(pid, facts),
         }
     }
 
     fn answerer(&self) -> Answerer {
-        let files = Arc::clone(&self.files);
-        Box::new(move |question| answers::answer(question, &files))
+        let answers = Arc::clone(&self.answers);
+        Box::new(move |question| answers.answer(question))
     }
 }
