@@ -129,6 +129,13 @@ fn the_endpoint_flag_beats_what_would_silence_it() {
 }
 
 #[test]
+fn attributes_are_in_the_order_of_the_table_and_each_is_once() {
+    use crate::{export::settings::VmAttributes, model::Fact};
+    let wanted = load("export.vm_attributes = ['uuid', 'name', 'uuid', 'platform']").export.vm_attributes;
+    assert_eq!(wanted, VmAttributes(vec![Fact::Platform, Fact::Name, Fact::Uuid]));
+}
+
+#[test]
 fn empty_variables_count_as_unset() {
     let setup = Setup::new("").env("OTEL_METRIC_EXPORT_INTERVAL", "").env("OTEL_LOG_LEVEL", "");
     assert_eq!(setup.load().unwrap(), Config::default());
@@ -197,6 +204,15 @@ fn errors_name_key_and_line() {
     assert_error("interval = \n", "config.toml:1: ");
     assert_error("[export]\n\ntimeout = '0s'", "config.toml:3: export.timeout: is zero; ");
     assert_error("[export]\nendpoint = 'ftp://x'", "config.toml:2: export.endpoint: ");
+    assert_error(
+        "[export]\nvm_attributes = ['name', 'colour']",
+        "config.toml:2: export.vm_attributes: \"colour\" is no fact about a guest; give some of platform, name, ",
+    );
+    assert_error("export.vm_attributes = 'name'", "config.toml:1: export.vm_attributes: has the wrong type");
+    assert_error(
+        "[export]\n\nfamilies_off = ['hypervisor.vm.exit.*', 'exits']",
+        "config.toml:3: export.families_off: \"exits\" is the name of no metric; give names of docs/metrics.md",
+    );
     assert_error("export.tls.client_key = '/k'", "config.toml:1: export.tls: one of ");
 }
 

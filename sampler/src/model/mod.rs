@@ -16,6 +16,7 @@ mod kvm;
 mod label;
 mod level;
 mod on_cpu;
+mod pattern;
 mod snapshot;
 mod state;
 mod tolerance;
@@ -36,6 +37,7 @@ pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
 pub use label::Label;
 pub use level::{Level, Levels};
 pub use on_cpu::ModeTimes;
+pub use pattern::Pattern;
 pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,
 };

@@ -23,8 +23,9 @@ use super::{queued::Queued, *};
 use crate::{
     agent::BpfLog,
     config::{LogLevel, StartDelay},
+    export::settings::VmAttributes,
     kernel::priority,
-    model::{Level, Levels, Snapshot, Vm},
+    model::{Fact, Level, Levels, Snapshot, Vm},
     source::{
         Settings,
         fake::{FakeHost, Fault},
@@ -369,4 +370,36 @@ fn what_is_sampled_is_exported_up_to_the_end() {
     assert!(exported.times.is_sorted() && exported.times.last() == Some(&readings), "{exported:?}");
     assert_eq!(exported.dropped.keys().collect::<Vec<_>>(), ["audit", "export", "log", "recorder", "self"]);
     assert_whole((snapshots, readings));
+}
+
+#[test]
+fn a_rename_ends_the_series_of_a_guest_that_have_its_name() {
+    let collector = Collector::start();
+    let mut config = Config {
+        interval: Duration::from_millis(100),
+        discovery_interval: Duration::from_millis(50),
+        ..config()
+    };
+    config.export.endpoint = Some(collector.url());
+    config.export.vm_attributes = VmAttributes(vec![Fact::Name]);
+    config.export.compression = crate::export::settings::Compression::None;
+    let service = Service::start(config, Vec::new());
+    service.host.born(1);
+    let end = Instant::now() + LONG;
+    let until_exported = |wanted: &str| {
+        while !collector.received().names.iter().any(|(name, _)| name == wanted) {
+            assert!(Instant::now() < end, "{wanted} was not exported: {:?}", collector.received());
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    until_exported("guest-1");
+    service.host.rename(1, "renamed");
+    until_exported("renamed");
+    service.stop();
+    let mut names = collector.received().names;
+    names.dedup();
+    let [first, next, ended] = [("guest-1", false), ("renamed", false), ("guest-1", true)]
+        .map(|(name, is_end)| (name.to_owned(), is_end));
+    assert_eq!(names[..3], [first, next.clone(), ended]);
+    assert!(names[3..].iter().all(|name| *name == next), "{names:?}");
 }

@@ -130,7 +130,8 @@ const PLATFORMS: &[Platform] = &[
     gvisor::identify,
 ];
 
-/// Says who a guest is, as far as its process and its platform's files do. Takes as long as [`Files`] lets it.
+/// Says who a guest is, as far as its process and its platform's files do. Takes as long as [`Files`] lets
+/// it.
 #[must_use]
 pub fn identify(facts: &ProcessFacts, files: &Files) -> GuestIdentity {
     let look = Look::at(files);

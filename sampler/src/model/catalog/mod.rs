@@ -333,6 +333,20 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<HostEntity>();
 }
 
+/// Names of all families, in the order in which they are listed; some have series of several entities.
+#[must_use]
+pub fn families() -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+    impl ForEachEntity for Names {
+        fn entity<E: Entity>(&mut self) {
+            self.0.extend(E::SERIES.iter().map(|series| series.family.name));
+        }
+    }
+    let mut names = Names(Vec::new());
+    for_each_entity(&mut names);
+    names.0
+}
+
 /// What a VM's entities share: the VM, which the host has none of.
 type Of<'a> = Option<&'a Vm>;
 

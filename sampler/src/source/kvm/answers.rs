@@ -120,8 +120,8 @@ mod tests {
 
     fn status(name: &str) -> String {
         format!(
-            "<domstatus pid='9'><domain><name>i-1</name><metadata><nova:instance><nova:name>{name}</nova:name>\
-             </nova:instance></metadata></domain></domstatus>"
+            "<domstatus pid='9'><domain><name>i-1</name><metadata><nova:instance><nova:name>{name}\
+             </nova:name></nova:instance></metadata></domain></domstatus>"
         )
     }
 
