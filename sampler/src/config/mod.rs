@@ -20,7 +20,7 @@ use self::file::ConfigFile;
 use crate::{
     duration,
     export::settings::ExportSettings,
-    model::{Level, Levels},
+    model::{GuestSelection, Level, Levels},
 };
 
 /// The file that is read where no other is named; it need not exist.
@@ -53,6 +53,8 @@ pub struct Config {
     pub audit: bool,
     /// Held while the service runs, so that a second one says so.
     pub lock_file: PathBuf,
+    /// Which guests are shown.
+    pub guests: GuestSelection,
     /// What is logged.
     pub log: LogSettings,
     /// Where metrics go.
@@ -87,6 +89,7 @@ impl Default for Config {
             nice: DEFAULT_NICE,
             audit: true,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
+            guests: GuestSelection::default(),
             log: LogSettings::default(),
             export: ExportSettings::default(),
         }

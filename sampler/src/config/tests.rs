@@ -54,6 +54,7 @@ fn the_example_is_the_defaults() {
 fn the_example_shows_every_key() {
     for (table, inside) in [
         ("", ""),
+        ("guests", "guests."),
         ("log", "log."),
         ("export", "export."),
         ("export.retry", "export.retry."),
@@ -204,6 +205,18 @@ fn errors_name_key_and_line() {
     assert_error("interval = \n", "config.toml:1: ");
     assert_error("[export]\n\ntimeout = '0s'", "config.toml:3: export.timeout: is zero; ");
     assert_error("[export]\nendpoint = 'ftp://x'", "config.toml:2: export.endpoint: ");
+    assert_error(
+        "[guests]\n\ndeny = ['name=a', 'colour=b']",
+        "config.toml:3: guests.deny: \"colour\" is no fact about a guest; give one of platform, name, ",
+    );
+    assert_error(
+        "guests.allow = ['web']",
+        "config.toml:1: guests.allow: \"web\" has no =; write FACT=PATTERN",
+    );
+    assert_error(
+        "[guests]\nonly = []",
+        "config.toml:2: guests.only: no such key; expected `allow` or `deny`",
+    );
     assert_error(
         "[export]\nvm_attributes = ['name', 'colour']",
         "config.toml:2: export.vm_attributes: \"colour\" is no fact about a guest; give some of platform, name, ",

@@ -17,6 +17,7 @@ mod label;
 mod level;
 mod on_cpu;
 mod pattern;
+mod selection;
 mod snapshot;
 mod state;
 mod tolerance;
@@ -38,6 +39,7 @@ pub use label::Label;
 pub use level::{Level, Levels};
 pub use on_cpu::ModeTimes;
 pub use pattern::Pattern;
+pub use selection::{GuestPattern, GuestSelection};
 pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,
 };

@@ -411,6 +411,8 @@ sampler_stats! {
     Counter levels_lowered, "{vm}";
     /// VMs that are at level basic because they left their guests too often.
     UpDown vms_lowered, "{vm}";
+    /// VMs that are followed and not shown, because the settings leave them out.
+    UpDown vms_left_out, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.
     Counter threads_replaced, "{thread}";
     /// Times that a thread which runs a vCPU was seen to run another one.

@@ -25,7 +25,7 @@ use crate::{
     config::{LogLevel, StartDelay},
     export::settings::VmAttributes,
     kernel::priority,
-    model::{Fact, Level, Levels, Snapshot, Vm},
+    model::{Fact, GuestPattern, GuestSelection, Level, Levels, Snapshot, Vm},
     source::{
         Settings,
         fake::{FakeHost, Fault},
@@ -402,4 +402,24 @@ fn a_rename_ends_the_series_of_a_guest_that_have_its_name() {
         .map(|(name, is_end)| (name.to_owned(), is_end));
     assert_eq!(names[..3], [first, next.clone(), ended]);
     assert!(names[3..].iter().all(|name| *name == next), "{names:?}");
+}
+
+#[test]
+fn a_guest_that_is_renamed_into_what_is_denied_ends() {
+    let deny = vec![GuestPattern::try_from("name=secret*".to_owned()).unwrap()];
+    let guests = GuestSelection { deny, ..GuestSelection::default() };
+    let discovery_interval = Duration::from_millis(20);
+    let mut service = Service::start(Config { guests, discovery_interval, ..config() }, Vec::new());
+    service.host.born(1);
+    service.host.born(2);
+    let shown = service.until(|snapshot| is_named(snapshot, "vm-1") && is_named(snapshot, "vm-2"));
+    assert_eq!(shown.sampler.vms_left_out, 0);
+    service.host.rename(1, "secret-1");
+    let left = service.until(|snapshot| guest(snapshot, "vm-1").is_none());
+    assert!(left.sampler.vms_left_out == 1 && guest(&left, "vm-2").is_some());
+    service.host.died(1);
+    service.host.died(2);
+    let last = service.until(|snapshot| !snapshot.ended.is_empty());
+    assert!(last.ended.iter().all(|ended| &*ended.vm_id == "vm-2"), "{:?}", last.ended);
+    assert_whole(service.stop());
 }

@@ -267,6 +267,25 @@ fn two_vms_that_show_the_same_uuid_get_different_identities_that_never_change() 
 }
 
 #[test]
+fn a_copy_keeps_its_id_when_the_first_with_its_uuid_ends() {
+    let mut slots = Slots::new(8);
+    let facts = of(Facts::default().with(Fact::Platform, "qemu").with(Fact::Uuid, "u-1"));
+    let begin = |slots: &mut Slots, pid: u32| {
+        slots.seen(&seen(pid, pid + 1, 1, 0), |_| None);
+        let key = slots.take_unidentified()[0];
+        slots.identify(key, facts.clone());
+        slots.fix_id(key).unwrap()
+    };
+    assert_eq!(&*begin(&mut slots, 10), "u-1");
+    assert_eq!(&*begin(&mut slots, 20), "20-20");
+    slots.gone(&gone(&seen(10, 11, 1, 0)), |_, _| None);
+    let copy = slots.vms().next().map(|(key, _)| *key).unwrap();
+    assert_eq!(slots.fix_id(copy).as_deref(), Some("20-20"));
+    // A guest that comes back, as after a migration there and back, is another process with the same UUID.
+    assert_eq!(&*begin(&mut slots, 30), "u-1");
+}
+
+#[test]
 fn an_answer_that_says_nothing_takes_no_name_away() {
     let mut slots = Slots::new(8);
     slots.seen(&seen(10, 11, 1, 0), |_| None);
