@@ -35,8 +35,8 @@ fn layout_is_as_recorded() {
         SlotShares { table, charged_ns }
         Timeline { cells }
         Modes {
-            seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, epoch_seen, is_vmms,
-            gaps, unpaired, inside_ns, away_ns, exits
+            seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, is_vmms,
+            is_out, weight, timed_mask, epoch_seen, dice, gaps, stands_ns, unpaired, inside_ns, away_ns, exits
         }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
@@ -45,7 +45,7 @@ fn layout_is_as_recorded() {
         Stretch { start_ns, who }
         WalkRecord {
             generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns,
-            held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired,
+            held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired, stands_ns,
             modes_observed, kvm_generation, kvm
         }
         HelperRecord {

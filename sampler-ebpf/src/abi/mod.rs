@@ -9,7 +9,7 @@ mod offsets;
 mod task;
 
 pub use attribution::{
-    APART, CHECKPOINTS, Laying, MARK_SHIFT, MARKS, Occupancy, SHARES, STRETCHES, Shares, SlotShares, Stretch,
+    APART, CHECKPOINTS, MARK_SHIFT, MARKS, Occupancy, SHARES, STRETCHES, Shares, SlotShares, Split, Stretch,
     WHO_FORCED_IDLE, WHO_IDLE, WHO_KERNEL, WHO_OTHERS, WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at,
     is_stale, mark_of, who_of,
 };
@@ -18,7 +18,7 @@ pub use followed::{Followed, MAX_SLOTS, SEGMENT, SEGMENTS};
 pub use kvm::{
     ANON_INODES, EXIT_BUCKETS, EXIT_CODES, EXIT_ROWS, ExitCounts, ExitOffsets, ExitReason, ExitRow,
     KVM_STATS, KvmStat, MAX_VCPU_FILES, MODES, Mode, Modes, OTHER_EXITS, SVM_EXITS, VCPU_FILE, VCPU_FILE_END,
-    VMX_EXITS, VcpuFile, VcpuFiles, exit_place, exit_rows, for_each_kvm_stat,
+    VMX_EXITS, VcpuFile, VcpuFiles, exit_place, exit_rows, for_each_kvm_stat, mode_place, rows_of,
 };
 pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
 pub use task::{

@@ -1,4 +1,4 @@
-//! The scheduler's context switch: which of its two threads run vCPUs, and what their slots are told.
+//! The scheduler's context switch: which of its two threads run vCPUs, and what is written to their slots.
 
 use aya_ebpf::{
     EbpfContext,
@@ -191,7 +191,7 @@ fn switch_out<A: Access>(leaving: &Leaving) -> Option<Shared<Modes>> {
     Some(field!(kept.modes))
 }
 
-/// Tells of a thread that leaves its CPU what user space does not know: that it runs a vCPU, or another one
+/// Reports of a thread that leaves its CPU what user space does not know: that it runs a vCPU, or another one
 /// than before, or that it will never run again. After all that is written about it, for user space may
 /// give its slot to another thread while this program still runs. A function of its own: what is known of
 /// the thread would have to be kept over all of the program.

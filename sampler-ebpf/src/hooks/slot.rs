@@ -1,4 +1,4 @@
-//! What a vCPU's slot is told when its thread gets a CPU and when it leaves it.
+//! What is written to a vCPU's slot when its thread gets a CPU and when it leaves it.
 //!
 //! Nothing is timed here. At `sched_switch` the kernel's counts of the thread that leaves are complete:
 //! `update_curr()` ran when it was put, its earlier waits were credited when it arrived, and its switch count

@@ -97,6 +97,8 @@ unsafe impl Plain for Histogram {}
 // SAFETY: as above.
 unsafe impl Plain for ExitCounts {}
 // SAFETY: integers.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
 unsafe impl Plain for u16 {}
 // SAFETY: as above.
 unsafe impl Plain for u32 {}

@@ -121,7 +121,7 @@ impl Collector {
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
     }
 
-    /// Whether births and deaths are told as they happen; where not, walks alone find them.
+    /// Whether births and deaths are reported as they happen; where not, walks alone find them.
     #[must_use]
     pub const fn switches_report(&self) -> bool {
         self.loaded.switches_report
@@ -239,7 +239,7 @@ impl Collector {
     /// Sets the length of a timeline's tick as a power of two, ns. What was drawn before is of another grid.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// When the programs' variable cannot be written.
     pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
         ticks::publish(&mut self.loaded.ebpf, shift)?;
         // Slots that were never given out have nothing to be forgotten.
@@ -259,8 +259,7 @@ impl Collector {
         self.slots.part(index, MODES_SEQ)
     }
 
-    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is being
-    /// written.
+    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is written.
     #[must_use]
     pub fn modes(&self, index: u16) -> Option<Modes> {
         self.slots.read_with(index, MODES_SEQ, || self.slots.part(index, offset_of!(Followed, modes)))
@@ -271,10 +270,15 @@ impl Collector {
         self.slots.read_with(index, MODES_SEQ, || read(&ExitsOf::new(&self.slots, index)))
     }
 
-    /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no
+    /// Lets the modes of a slot's thread be observed, with a number that it did not have before, or with 0 no
     /// longer.
     pub fn set_epoch(&mut self, index: u16, epoch: u32) {
         self.slots.write_part(index, offset_of!(Followed, modes.epoch), epoch);
+    }
+
+    /// Lets one exit in so many of a slot's thread be timed: a power of two, chosen at random.
+    pub fn set_timed(&mut self, index: u16, one_in: u8) {
+        self.slots.write_part(index, offset_of!(Followed, modes.timed_mask), one_in - 1);
     }
 
     /// Who had a CPU lately; `None` beyond the last CPU.
@@ -353,6 +357,18 @@ impl Collector {
     /// Forgets that a thread was announced, so that the programs announce it again.
     pub fn forget(&mut self, tid: u32) {
         self.set_pid(tid, NO_SLOT);
+    }
+
+    /// Has the end of a thread without a slot reported, where hooks report ends.
+    pub fn watch(&mut self, tid: u32) {
+        self.filter.add(tid);
+        self.publish_filter();
+    }
+
+    /// That is no longer wanted.
+    pub fn unwatch(&mut self, tid: u32) {
+        self.filter.remove(tid);
+        self.publish_filter();
     }
 
     /// Entry of the pid table, or `None` beyond its end.

@@ -42,8 +42,8 @@ impl<'a> ExitsOf<'a> {
     /// The row of the last exit.
     #[must_use]
     pub fn last_row(&self) -> usize {
-        let row: u32 = self.slots.part(self.slot, offset_of!(Followed, modes.exit_row));
-        row as usize
+        let row: u8 = self.slots.part(self.slot, offset_of!(Followed, modes.exit_row));
+        usize::from(row)
     }
 
     /// A row without its latencies: with them it grows at the exit and at the entry after it.

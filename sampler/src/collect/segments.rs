@@ -197,11 +197,8 @@ const fn new_slot(event: &Event) -> Followed {
         begun_ns: event.sched_ns,
         ..VcpuSlot::EMPTY
     };
-    Followed {
-        modes: Modes::new(event.tgid, event.tid),
-        slot,
-        shares: SlotShares::NONE,
-        timeline: Timeline::EMPTY,
-        record: WalkRecord::EMPTY,
-    }
+    let mut modes = Modes::new(event.tgid, event.tid);
+    // No guest is to know which of its exits are timed.
+    modes.dice = (event.task >> 4 ^ event.sched_ns) as u32;
+    Followed { modes, slot, shares: SlotShares::NONE, timeline: Timeline::EMPTY, record: WalkRecord::EMPTY }
 }

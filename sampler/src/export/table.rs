@@ -43,7 +43,7 @@ const LOSSES: &[Loss] = &[
     ("sinks that panicked", |stats| stats.sinks_failed),
     ("lines of the log that nobody read", |stats| stats.log_lines_dropped),
     ("vCPUs whose numbers are not what the kernel says", |stats| stats.audit_mismatches),
-    ("guests that exit too often to be told of in full", |stats| stats.vms_lowered),
+    ("guests that exit too often for level full", |stats| stats.vms_lowered),
 ];
 
 /// Renders a snapshot. Every line ends with a newline; no character of it can do more to a terminal than

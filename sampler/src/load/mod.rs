@@ -78,7 +78,7 @@ impl Loaded {
         let reads = |attached: &Attached| attached.way.program() == READS_REASONS;
         if !published.reasons && self.attached_to_kvm.iter().any(reads) {
             tracing::warn!(
-                "why guests exit is not told: this kernel neither passes the reason nor publishes where its module for this \
+                "why guests exit is not known: this kernel neither passes the reason nor publishes where its module for this \
                  processor keeps it (BTF of modules); all exits are \"other\""
             );
         }
@@ -112,7 +112,7 @@ pub fn load(options: Options) -> Result<Loaded, LoadError> {
     load_by(options, Reporting::Allowed, |hook| hook.ways)
 }
 
-/// As [`load`], but no scheduler's hook tells of births and deaths: what a kernel gets whose ring has a lock
+/// As [`load`], but no scheduler's hook reports births and deaths: what a kernel gets whose ring has a lock
 /// that sleeps.
 ///
 /// # Errors

@@ -36,7 +36,7 @@ pub use helper::{HELPER_KINDS, HelperKind, HelperSum, HelperTimes, Helpers};
 pub use identity::{Origin, VcpuId, VmKey};
 pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
 pub use label::Label;
-pub use level::{Level, Levels};
+pub use level::{Level, Levels, SAMPLED};
 pub use on_cpu::ModeTimes;
 pub use pattern::Pattern;
 pub use selection::{GuestPattern, GuestSelection};

@@ -407,9 +407,9 @@ sampler_stats! {
     /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or
     /// estimated.
     Counter unpaired, "{event}";
-    /// VMs of which less was observed from then on, because they left their guests too often.
+    /// VMs of which not every exit was timed from then on, because they left their guests too often.
     Counter levels_lowered, "{vm}";
-    /// VMs that are at level basic because they left their guests too often.
+    /// VMs that are at level sampled because they left their guests too often.
     UpDown vms_lowered, "{vm}";
     /// VMs that are followed and not shown, because the settings leave them out.
     UpDown vms_left_out, "{vm}";

@@ -34,9 +34,9 @@ enum Twin {
     /// Every switch is to or from the one vCPU.
     OneVcpu,
     BothVcpus,
-    /// The same at level full: what they do is told.
-    OneTold,
-    BothTold,
+    /// The same at level full: their modes are observed.
+    OneObserved,
+    BothObserved,
 }
 
 const TWINS: [Twin; 10] = [
@@ -48,8 +48,8 @@ const TWINS: [Twin; 10] = [
     Twin::EmptyApart,
     Twin::OneVcpu,
     Twin::BothVcpus,
-    Twin::OneTold,
-    Twin::BothTold,
+    Twin::OneObserved,
+    Twin::BothObserved,
 ];
 
 /// Runs the benchmark and prints its table.
@@ -134,8 +134,8 @@ impl Stage {
             Twin::EmptyApart => attached(&mut self.empty, || self.strangers.play(ROUNDS)),
             Twin::OneVcpu => self.play_as_vcpus(pair, ROUNDS, 1, 0),
             Twin::BothVcpus => self.play_as_vcpus(pair, ROUNDS, 2, 0),
-            Twin::OneTold => self.play_as_vcpus(pair, ROUNDS, 1, 1),
-            Twin::BothTold => self.play_as_vcpus(pair, ROUNDS, 2, 1),
+            Twin::OneObserved => self.play_as_vcpus(pair, ROUNDS, 1, 1),
+            Twin::BothObserved => self.play_as_vcpus(pair, ROUNDS, 2, 1),
         }
     }
 
@@ -186,6 +186,6 @@ fn print(samples: &[Vec<f64>; TWINS.len()]) {
     );
     println!("| ours over empty, one of both threads a vCPU | {:+.1} |", over(Twin::OneVcpu, Twin::Empty));
     println!("| ours over empty, both threads vCPUs | {:+.1} |", over(Twin::BothVcpus, Twin::Empty));
-    println!("| the same at level full, one of both a vCPU | {:+.1} |", over(Twin::OneTold, Twin::Empty));
-    println!("| the same at level full, both vCPUs | {:+.1} |", over(Twin::BothTold, Twin::Empty));
+    println!("| the same at level full, one of both a vCPU | {:+.1} |", over(Twin::OneObserved, Twin::Empty));
+    println!("| the same at level full, both vCPUs | {:+.1} |", over(Twin::BothObserved, Twin::Empty));
 }

@@ -42,7 +42,7 @@ pub(super) fn start_fallback() -> anyhow::Result<Kvm> {
     source(load::load_fallback(options())?)
 }
 
-/// As [`start`], with no hook that tells of births and deaths.
+/// As [`start`], with no hook that reports births and deaths.
 pub(super) fn start_reported_by_walks() -> anyhow::Result<Kvm> {
     source(load::load_reported_by_walks(options())?)
 }

@@ -25,7 +25,7 @@ const LOAD: Load = Load::Half { burn: Duration::from_millis(2), sleep: Duration:
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// More vCPUs than the first segment has slots for are followed, none is refused for long, and what those of
-/// later segments do is told.
+/// later segments do is shown.
 pub(super) fn grow(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let mut source = sampler::start()?;
@@ -47,7 +47,7 @@ pub(super) fn grow(context: &Context) -> anyhow::Result<Outcome> {
     ensure!(used >= vcpus && slots > SEGMENT, "of {vcpus} vCPUs {used} are followed, in {slots} slots");
     for tid in busy.tids() {
         let vcpu = shown(&snapshot, tid).with_context(|| format!("thread {tid} is not shown"))?;
-        ensure!(vcpu.interval.is_some_and(|added| added.run_ns > 0), "what thread {tid} did is not told");
+        ensure!(vcpu.interval.is_some_and(|added| added.run_ns > 0), "what thread {tid} did is not shown");
     }
     let later = source.slots().threads().filter(|thread| u32::from(thread.slot) >= SEGMENT);
     let later: Vec<_> = later.map(|thread| (thread.slot, thread.id.tid)).collect();

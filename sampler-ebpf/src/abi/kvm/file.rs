@@ -17,7 +17,7 @@ pub struct VcpuFile {
     pub vcpu: u64,
     /// Address of the `struct kvm`: identity of the VM while it lives.
     pub kvm: u64,
-    /// `CLOCK_BOOTTIME` at the creation of the process, ns: with `tgid` it tells one process from another.
+    /// `CLOCK_BOOTTIME` at the creation of the process, ns: with `tgid` it identifies the process.
     pub leader_start_boottime_ns: u64,
     /// `CLOCK_BOOTTIME` when it was found, ns.
     pub at_boottime_ns: u64,

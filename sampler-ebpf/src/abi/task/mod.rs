@@ -1,4 +1,4 @@
-//! Threads: what the scheduler tells of those that run vCPUs, and what a walk finds of all.
+//! Threads: what the scheduler reports of those that run vCPUs, and what a walk finds of all.
 
 mod counters;
 mod distributions;

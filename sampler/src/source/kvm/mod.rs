@@ -44,7 +44,7 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector},
+    collect::{CollectError, Collector, procfs::ProcFs},
     kernel::clock::Clock,
     model::{Ended, Fact, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{GuestFacts, TaskFacts},
@@ -143,32 +143,30 @@ impl Kvm {
             for event in events.drain(..) {
                 dispatch(collector, hooks.kinds(), slots, &event);
                 // The next event may be of a thread that has its slot from this one.
-                slots.take_actions().into_iter().for_each(|action| apply(collector, action));
+                apply_all(collector, slots);
             }
-            self.sync_observed();
+            self.sync_levels();
         }
         self.collector.make_slots(|| self.slots.lacking());
     }
 
     /// Does to the shared tables what the slots ask for.
     fn apply_actions(&mut self) {
-        for action in self.slots.take_actions() {
-            apply(&mut self.collector, action);
-        }
+        apply_all(&mut self.collector, &mut self.slots);
     }
 
-    /// Sets how much is told of VMs. Until it is called for the first time that is [`Level::Basic`].
+    /// Sets how much is observed of VMs. Until it is called for the first time that is [`Level::Basic`].
     pub fn set_levels(&mut self, levels: Levels) {
         if self.levels != levels {
             self.levels = levels;
-            self.sync_observed();
+            self.sync_levels();
         }
     }
 
     /// Says how long the time between readings will be: the longer, the coarser what is looked at regularly.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// When the programs' variable cannot be written.
     pub fn set_interval(&mut self, interval: Duration) -> Result<(), CollectError> {
         self.host_walks.set_interval(interval);
         let shift = co_stop::shift_for(interval);
@@ -180,22 +178,22 @@ impl Kvm {
         Ok(())
     }
 
-    /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
-    fn sync_observed(&mut self) {
+    /// Attaches KVM's hooks while there are guests that are to be observed, and has those observed.
+    fn sync_levels(&mut self) {
         let Self { collector, slots, hooks, entries, levels, .. } = self;
-        let wanted = levels.most == Level::Full && slots.slots_used() > 0;
-        // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a
-        // loss.
+        let wanted = levels.most > Level::Basic && slots.slots_used() > 0;
+        // Nothing is observed while hooks come and go one by one: an exit without its entry would be taken
+        // for a loss.
         if !wanted {
-            slots.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
+            slots.sync_levels(|_| Level::Basic, |slot, from, to| hooks.observe(collector, slot, from, to));
         }
         let are_attached = hooks.attach_if(wanted, collector);
         if !are_attached {
             entries.reset();
         }
-        slots.sync_observed(
-            |vm| are_attached && vm.account.level.level(*levels) == Level::Full,
-            |slot, observed| hooks.observe(collector, slot, observed),
+        slots.sync_levels(
+            |vm| if are_attached { vm.account.level.level(*levels) } else { Level::Basic },
+            |slot, from, to| hooks.observe(collector, slot, from, to),
         );
     }
 
@@ -222,7 +220,7 @@ impl Kvm {
         self.slots.vms().any(|(_, vm)| vm.facts.is_none())
     }
 
-    /// Whether the platform has told who a VM is.
+    /// Whether the platform has said who a VM is.
     #[must_use]
     pub fn is_identified(&self, key: VmKey) -> bool {
         self.slots.vm(KvmGuest::of(key)).is_some_and(|vm| vm.facts.is_some())
@@ -290,8 +288,9 @@ impl Kvm {
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads();
         guests::observe_co_stop(&self.collector, &mut self.slots, self.tick_shift);
-        guests::adjust_levels(&mut self.slots, self.levels, &mut self.stats);
-        self.sync_observed();
+        let most = if self.hooks.are_attached() { self.levels.most } else { Level::Basic };
+        guests::adjust_levels(&mut self.slots, Levels { most, ..self.levels }, &mut self.stats);
+        self.sync_levels();
         self.read_helpers(began);
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
@@ -340,6 +339,8 @@ impl Kvm {
                 GivenUp::MadeAnew => slots.end_vm_of(tid),
             }
         }
+        let dead = slots.some_waiting().into_iter().filter(|(tid, pid)| !lives(*pid, *tid));
+        dead.for_each(|(tid, _)| slots.dead(tid));
         slots.offer_again(collector.makes_slots());
         self.apply_actions();
     }
@@ -476,7 +477,27 @@ fn apply(collector: &mut Collector, action: Action) {
         Action::Restore { slot, tid } => collector.restore(slot, tid),
         Action::Release { slot, tid } => collector.release(slot, tid),
         Action::Forget { tid } => collector.forget(tid),
+        Action::Watch { tid, .. } => collector.watch(tid),
+        Action::Unwatch { tid } => collector.unwatch(tid),
     }
+}
+
+/// Does to the shared tables what the slots ask for. A thread that has ended before its end could be reported
+/// would keep its id from the next one that has it.
+fn apply_all(collector: &mut Collector, slots: &mut Slots) {
+    for action in slots.take_actions() {
+        apply(collector, action);
+        if let Action::Watch { pid, tid } = action
+            && !lives(pid, tid)
+        {
+            slots.dead(tid);
+            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
+        }
+    }
+}
+
+fn lives(pid: u32, tid: u32) -> bool {
+    ProcFs::system().has_thread(pid, tid)
 }
 
 fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {

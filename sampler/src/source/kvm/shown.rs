@@ -82,7 +82,7 @@ fn later(one: Option<Counters>, other: Option<Counters>) -> Option<Counters> {
     }
 }
 
-/// `None` where there is nothing to tell.
+/// `None` where there is nothing to report.
 pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let Departed { thread, vm_id, vm_facts, vm_gone, last } = departed;
     let account = &thread.account;
@@ -91,7 +91,7 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     // What a thread brought that took the vCPU over was held against the wall time by no reading yet.
     let last = last.filter(|_| !account.is_handed_over);
     let last = last.map(|last| account.carry.as_ref().map_or(last, |carry| carry.counters(last)));
-    // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
+    // Of one that was never shown nor recorded there is nothing to report, unless its VM ended with it.
     let counters = later(last, read).or_else(|| vm_gone.then_some([0; _]))?;
     let shown = account.time.as_ref().map(Account::totals).unwrap_or_default();
     Some(Ended {

@@ -23,10 +23,10 @@ pub(super) use entries::{Departed, Lasting, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
 use next_vms::NextVms;
 use remembered::Remembered;
-use room::Room;
+use room::{Place, Room};
 
 use crate::{
-    model::{Counters, Fact},
+    model::{Counters, Fact, Level},
     source::GuestFacts,
 };
 
@@ -53,7 +53,7 @@ pub struct Slots<A, B> {
     actions: Vec<Action>,
     departed: Vec<Departed<A>>,
     threads_replaced: u64,
-    /// Threads that came since [`Self::sync_observed`] was called.
+    /// Threads that came since [`Self::sync_levels`] was called.
     new: Vec<u32>,
 }
 
@@ -106,8 +106,15 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             self.threads_replaced += 1;
             account = self.leave(other, &mut left).map(|(thread, _)| thread.account);
         }
-        if let Some(slot) = self.room.take(event) {
-            self.follow(event, (id, vm, slot), began, account);
+        match self.room.take(event) {
+            Place::Slot { slot, has_waited } => {
+                self.is_watched_no_more(event.tid, has_waited);
+                self.follow(event, (id, vm, slot), began, account);
+            }
+            Place::Waits { is_new: true } => {
+                self.actions.push(Action::Watch { pid: event.tgid, tid: event.tid });
+            }
+            Place::Waits { is_new: false } => {}
         }
     }
 
@@ -117,7 +124,8 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
             self.lost(event.tid, last);
         } else {
-            self.room.gone(event.tid, event.task);
+            let has_waited = self.room.gone(event.tid, event.task);
+            self.is_watched_no_more(event.tid, has_waited);
         }
     }
 
@@ -129,6 +137,26 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         self.remove(tid);
         if let Some(departed) = self.departed.last_mut() {
             departed.last = counts;
+        }
+    }
+
+    /// A thread without a slot is found to have ended, without a word: the next one that has its id is to be
+    /// announced.
+    pub fn dead(&mut self, tid: u32) {
+        if self.room.dead(tid) {
+            self.is_watched_no_more(tid, true);
+            self.actions.push(Action::Forget { tid });
+        }
+    }
+
+    /// Some of the threads without a slot, with their processes, to be looked at: whether they live.
+    pub fn some_waiting(&mut self) -> Vec<(u32, u32)> {
+        self.room.some_waiting()
+    }
+
+    fn is_watched_no_more(&mut self, tid: u32, was_watched: bool) {
+        if was_watched {
+            self.actions.push(Action::Unwatch { tid });
         }
     }
 
@@ -203,18 +231,18 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         std::mem::take(&mut self.departed)
     }
 
-    /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of
-    /// each that changes.
-    pub fn sync_observed(
+    /// Says of each thread how much of it is to be observed, by its VM; `change` hears of each that changes,
+    /// with what it was before.
+    pub fn sync_levels(
         &mut self,
-        observed: impl Fn(&VmEntry<B>) -> bool,
-        mut change: impl FnMut(u16, bool),
+        level: impl Fn(&VmEntry<B>) -> Level,
+        mut change: impl FnMut(u16, Level, Level),
     ) {
         let mut is_changed = false;
         for vm in self.vms.values_mut() {
-            let observed = observed(vm);
-            is_changed |= vm.observed != observed;
-            vm.observed = observed;
+            let level = level(vm);
+            is_changed |= vm.level != level;
+            vm.level = level;
         }
         let new = std::mem::take(&mut self.new);
         // Thousands of threads may come one by one: each is not to cost a look at all.
@@ -344,7 +372,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             start_monotonic_ns: event.start_time_ns,
             seen_boottime_ns: event.at_boottime_ns,
             is_first,
-            observed: false,
+            level: Level::Basic,
             missed: 0,
             strange: 0,
             account,
@@ -404,7 +432,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
                 id: None,
                 facts: None,
                 waited: 0,
-                observed: false,
+                level: Level::Basic,
                 seen_boottime_ns: event.at_boottime_ns,
                 account: B::open(event),
                 kvm: event.kvm,
@@ -415,7 +443,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         })
     }
 
-    /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
+    /// The VM of an event. Several VMs of one process are distinguished by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
         let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
         let key = |nth| KvmGuest { pid, start_boottime_ns, nth };
@@ -432,12 +460,11 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
 fn sync_thread<A, B>(
     vms: &BTreeMap<KvmGuest, VmEntry<B>>,
     thread: &mut Thread<A>,
-    change: &mut impl FnMut(u16, bool),
+    change: &mut impl FnMut(u16, Level, Level),
 ) {
-    let observed = vms.get(&thread.vm).is_some_and(|vm| vm.observed);
-    if thread.observed != observed {
-        thread.observed = observed;
-        change(thread.slot, observed);
+    let level = vms.get(&thread.vm).map_or(Level::Basic, |vm| vm.level);
+    if thread.level != level {
+        change(thread.slot, std::mem::replace(&mut thread.level, level), level);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::super::identity::{KvmGuest, ThreadId};
-use crate::model::{Counters, Facts};
+use crate::model::{Counters, Facts, Level};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,18 @@ pub enum Action {
     },
     /// Let the thread be announced again.
     Forget {
+        /// The thread.
+        tid: u32,
+    },
+    /// The thread has no slot: let its end be reported, unless it has ended by now.
+    Watch {
+        /// Its process.
+        pid: u32,
+        /// The thread.
+        tid: u32,
+    },
+    /// The thread waits no longer.
+    Unwatch {
         /// The thread.
         tid: u32,
     },
@@ -95,8 +107,8 @@ pub struct Thread<A> {
     pub seen_boottime_ns: u64,
     /// No thread was seen to run its vCPU before it.
     pub is_first: bool,
-    /// What it does with its CPU time is observed.
-    pub observed: bool,
+    /// How much is observed of what it does with its CPU time.
+    pub level: Level,
     /// Walks in a row that did not find it.
     pub missed: u32,
     /// Walks in a row that found its vCPU to be another's.
@@ -114,8 +126,8 @@ pub struct VmEntry<B> {
     pub facts: Option<Arc<Facts>>,
     /// Snapshots that waited for the facts.
     pub waited: u32,
-    /// What its vCPUs do with their CPU time is observed.
-    pub(super) observed: bool,
+    /// How much is observed of what its vCPUs do with their CPU time.
+    pub(super) level: Level,
     /// `CLOCK_BOOTTIME` when the first of its vCPUs was seen, ns.
     pub seen_boottime_ns: u64,
     /// What its vCPUs got and were denied together.

@@ -11,6 +11,10 @@ pub(super) const MAX_OF_PROCESS: u32 = 4096;
 /// Slots that are to be free: so many threads may come while memory for more is made.
 const SPARE: u32 = 256;
 
+/// Threads without a slot that are looked at once a reading, whether they live: a look takes some
+/// microseconds, and hooks report most ends.
+const LOOKED_AT: usize = 512;
+
 /// A process, by its id and `CLOCK_BOOTTIME` at its creation in ns.
 type Process = (u32, u64);
 
@@ -25,8 +29,27 @@ pub(super) struct Room {
     used: BTreeMap<Process, u32>,
     /// Threads without a slot, by id.
     refused: BTreeMap<u32, Refused>,
+    /// Those with lower ids were looked at, whether they live.
+    looked_up_to: u32,
     exhausted: u64,
     capped: u64,
+}
+
+/// What a thread gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A slot.
+    Slot {
+        /// Its number.
+        slot: u16,
+        /// It has waited for one.
+        has_waited: bool,
+    },
+    /// None: it waits for one.
+    Waits {
+        /// It has not waited before.
+        is_new: bool,
+    },
 }
 
 /// A thread that found no slot.
@@ -49,6 +72,7 @@ impl Room {
             free: VecDeque::new(),
             used: BTreeMap::new(),
             refused: BTreeMap::new(),
+            looked_up_to: 0,
             exhausted: 0,
             capped: 0,
         };
@@ -64,23 +88,23 @@ impl Room {
     }
 
     /// A slot for the thread of an event; where there is none the thread waits for one.
-    pub(super) fn take(&mut self, event: &Event) -> Option<u16> {
+    pub(super) fn take(&mut self, event: &Event) -> Place {
         let process = process_of(event);
         if self.is_for(process)
             && let Some(slot) = self.free.pop_front()
         {
             *self.used.entry(process).or_default() += 1;
-            self.refused.remove(&event.tid);
-            return Some(slot);
+            let has_waited = self.refused.remove(&event.tid).is_some();
+            return Place::Slot { slot, has_waited };
         }
-        let (task, new) =
-            (event.task, Refused { task: event.task, process, is_counted: false, is_offered: false });
+        let new = Refused { task: event.task, process, is_counted: false, is_offered: false };
+        let is_new = !self.refused.contains_key(&event.tid);
         let refused = self.refused.entry(event.tid).or_insert(new);
-        if refused.task != task {
+        if refused.task != event.task {
             *refused = new;
         }
         refused.is_offered = false;
-        None
+        Place::Waits { is_new }
     }
 
     /// A thread of a process gives its slot back.
@@ -94,51 +118,72 @@ impl Room {
         }
     }
 
-    /// A thread that waits has ended.
-    pub(super) fn gone(&mut self, tid: u32, task: u64) {
-        if self.refused.get(&tid).is_some_and(|refused| refused.task == task) {
+    /// A thread has ended. Returns whether it has waited.
+    pub(super) fn gone(&mut self, tid: u32, task: u64) -> bool {
+        let has_waited = self.refused.get(&tid).is_some_and(|refused| refused.task == task);
+        if has_waited {
             self.refused.remove(&tid);
         }
+        has_waited
     }
 
-    /// The threads that are to be announced again, because there are slots for them now. All of them, for
-    /// some may have ended since without a word: a thread without a slot is none that the programs follow to
-    /// its end.
+    /// A thread that waits is found to have ended.
+    pub(super) fn dead(&mut self, tid: u32) -> bool {
+        self.refused.remove(&tid).is_some()
+    }
+
+    /// Some of the threads that wait, with their processes: others at each call.
+    pub(super) fn some_waiting(&mut self) -> Vec<(u32, u32)> {
+        let after = self.refused.range(self.looked_up_to..);
+        let some: Vec<_> = after.take(LOOKED_AT).map(|(tid, refused)| (*tid, refused.process.0)).collect();
+        let is_last = some.len() < LOOKED_AT;
+        self.looked_up_to = some.last().filter(|_| !is_last).map_or(0, |(tid, _)| tid + 1);
+        some
+    }
+
+    /// The threads that are to be announced again, because there are slots for them now: of each process as
+    /// many as there are.
     pub(super) fn offer(&mut self) -> Vec<u32> {
-        if self.free.is_empty() {
-            return Vec::new();
-        }
+        let free = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
         let Self { refused, used, .. } = self;
+        let mut places: BTreeMap<Process, u32> = BTreeMap::new();
         let waiting = refused.iter_mut().filter(|(_, refused)| !refused.is_offered);
-        let for_them = waiting.filter(|(_, refused)| is_below_cap(used, refused.process));
-        let offered = for_them.map(|(tid, refused)| {
+        let offered = waiting.filter_map(|(tid, refused)| {
+            let process = refused.process;
+            let left = places.entry(process).or_insert_with(|| free.min(left_of(used, process)));
+            *left = left.checked_sub(1)?;
             refused.is_offered = true;
-            *tid
+            Some(*tid)
         });
         offered.collect()
     }
 
-    /// As [`Self::offer`], once a reading. One that was offered a slot since the last time and has not been
-    /// announced has ended, or sleeps and will be as new. The others count as a loss, unless `more_come`.
+    /// As [`Self::offer`], once a reading. Those that wait on count as a loss, each once, unless `more_come`.
+    /// One that was offered a slot and has not been announced since sleeps.
     pub(super) fn offer_again(&mut self, more_come: bool) -> Vec<u32> {
-        self.refused.retain(|_, refused| !refused.is_offered);
         let Self { refused, used, exhausted, capped, .. } = self;
-        for refused in refused.values_mut().filter(|refused| !refused.is_counted) {
-            let is_capped = !is_below_cap(used, refused.process);
+        let waiting = refused.values_mut().filter(|refused| !refused.is_counted && !refused.is_offered);
+        for refused in waiting {
+            let is_capped = left_of(used, refused.process) == 0;
             refused.is_counted = is_capped || !more_come;
             *(if is_capped { &mut *capped } else { &mut *exhausted }) += u64::from(refused.is_counted);
         }
         self.offer()
     }
 
-    /// Slots for which memory is to be made: for those that wait, and so that some are free.
+    /// Slots for which memory is to be made: for those that wait, no more than their processes may have, and
+    /// so that some are free.
     pub(super) fn lacking(&self) -> u32 {
         let free = u32::try_from(self.free.len()).unwrap_or(u32::MAX);
         if free >= SPARE {
             return 0;
         }
-        let waiting = self.refused.values().filter(|refused| self.is_for(refused.process)).count();
-        u32::try_from(waiting).unwrap_or(u32::MAX).saturating_add(SPARE - free)
+        let mut waiting: BTreeMap<Process, u32> = BTreeMap::new();
+        for refused in self.refused.values().filter(|refused| !refused.is_offered) {
+            *waiting.entry(refused.process).or_default() += 1;
+        }
+        let wanted = waiting.iter().map(|(process, waiting)| *waiting.min(&left_of(&self.used, *process)));
+        wanted.fold(SPARE - free, u32::saturating_add)
     }
 
     /// Threads that had no slot at a reading, while no more were made.
@@ -164,14 +209,15 @@ impl Room {
     }
 
     fn is_for(&self, process: Process) -> bool {
-        is_below_cap(&self.used, process)
+        left_of(&self.used, process) > 0
     }
+}
+
+/// How many slots more a process may have.
+fn left_of(used: &BTreeMap<Process, u32>, process: Process) -> u32 {
+    MAX_OF_PROCESS.saturating_sub(used.get(&process).copied().unwrap_or(0))
 }
 
 const fn process_of(event: &Event) -> Process {
     (event.tgid, event.leader_start_boottime_ns)
-}
-
-fn is_below_cap(used: &BTreeMap<Process, u32>, process: Process) -> bool {
-    used.get(&process).is_none_or(|used| *used < MAX_OF_PROCESS)
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use sampler_ebpf::abi::{COUNTERS, Event, EventKind};
 
-use super::{Action, Fact, GuestFacts, room::MAX_OF_PROCESS};
+use super::{Action, Fact, GuestFacts, Level, room::MAX_OF_PROCESS};
 use crate::model::Facts;
 
 type Slots = super::Slots<(), ()>;
@@ -177,9 +177,9 @@ fn a_process_with_vcpus_without_end_leaves_slots_to_others() {
     slots.gone(&gone(&thread(0)), |_, _| None);
     slots.offer_again(false);
     assert_eq!(
-        slots.take_actions().len(),
-        1 + 900,
-        "one of the process ended: another of it may have a slot"
+        slots.take_actions()[1..],
+        [Action::Forget { tid: 100 + MAX_OF_PROCESS }],
+        "one of the process ended: one other of it may have a slot, and all others need not come again"
     );
     slots.seen(&thread(MAX_OF_PROCESS), |_| None);
     slots.seen(&thread(MAX_OF_PROCESS + 1), |_| None);
@@ -187,6 +187,65 @@ fn a_process_with_vcpus_without_end_leaves_slots_to_others() {
     // Another process that has its id is another one.
     slots.seen(&Event { leader_start_boottime_ns: 7, ..seen(10, 9_999, 2, 0) }, |_| None);
     assert!(slots.process_of(9_999).is_some() && slots.slots_add_up());
+}
+
+#[test]
+fn memory_is_made_for_no_more_threads_than_their_process_may_have() {
+    let mut slots = Slots::new(3);
+    (0..2 * MAX_OF_PROCESS).for_each(|n| slots.seen(&seen(10, 100 + n, 1, n), |_| None));
+    slots.seen(&seen(20, 21, 1, 0), |_| None);
+    assert_eq!((slots.slots_used(), slots.lacking()), (2, MAX_OF_PROCESS - 2 + 1 + 256));
+}
+
+#[test]
+fn one_that_sleeps_when_it_is_offered_a_slot_counts_once() {
+    let mut slots = Slots::new(2);
+    slots.seen(&seen(10, 11, 1, 0), |_| None);
+    slots.seen(&seen(20, 21, 1, 0), |_| None);
+    slots.offer_again(false);
+    slots.gone(&gone(&seen(10, 11, 1, 0)), |_, _| None);
+    // It has a slot now, and another is faster than it awakes, again and again.
+    for n in 0..5 {
+        slots.offer_again(false);
+        let fast = seen(30, 31 + n, u64::from(n), 0);
+        slots.seen(&fast, |_| None);
+        slots.seen(&seen(20, 21, 1, 0), |_| None);
+        slots.offer_again(false);
+        slots.gone(&gone(&fast), |_, _| None);
+    }
+    assert_eq!((slots.slots_exhausted(), slots.slots_used()), (1, 0));
+}
+
+#[test]
+fn threads_without_a_slot_are_watched_and_those_that_end_leave_their_ids_to_others() {
+    let mut slots = Slots::new(2);
+    slots.seen(&seen(10, 11, 1, 0), |_| None);
+    slots.take_actions();
+    let refused = [seen(20, 21, 1, 0), seen(20, 22, 2, 1), seen(20, 23, 3, 2)];
+    refused.iter().for_each(|event| slots.seen(event, |_| None));
+    slots.seen(&refused[0], |_| None);
+    assert_eq!(slots.take_actions(), [21, 22, 23].map(|tid| Action::Watch { pid: 20, tid }), "each once");
+    // One ends as the hooks report it, one without a word, and one gets a slot.
+    slots.gone(&gone(&refused[0]), |_, _| None);
+    assert_eq!(slots.some_waiting(), [(22, 20), (23, 20)]);
+    slots.dead(22);
+    let forgotten = Action::Forget { tid: 22 };
+    let unwatched = |tid| Action::Unwatch { tid };
+    assert_eq!(slots.take_actions(), [unwatched(21), unwatched(22), forgotten]);
+    slots.gone(&gone(&seen(10, 11, 1, 0)), |_, _| None);
+    slots.seen(&refused[2], |_| None);
+    assert_eq!(slots.take_actions()[1], unwatched(23));
+    assert!(slots.some_waiting().is_empty());
+    slots.dead(23);
+    assert_eq!((slots.take_actions(), tids(&slots)), (vec![], vec![23]), "it is followed, and is not dead");
+}
+
+#[test]
+fn all_threads_that_wait_are_looked_at_in_turn() {
+    let mut slots = Slots::new(1);
+    (1..=1_300).for_each(|tid| slots.seen(&seen(tid, tid, 1, 0), |_| None));
+    let looked_at: Vec<_> = (0..4).map(|_| slots.some_waiting().len()).collect();
+    assert_eq!(looked_at, [512, 512, 276, 512]);
 }
 
 #[test]
@@ -216,7 +275,7 @@ fn the_counts_of_the_last_switch_leave_with_the_thread() {
 }
 
 #[test]
-fn where_no_end_is_told_a_walk_finds_it_with_the_last_counts_or_an_id_that_is_used_again() {
+fn where_no_end_is_reported_a_walk_finds_it_with_the_last_counts_or_an_id_that_is_used_again() {
     let mut slots = Slots::new(3);
     slots.seen(&seen(10, 11, 1, 0), |_| None);
     slots.seen(&seen(10, 12, 1, 1), |_| None);
@@ -340,33 +399,38 @@ fn no_sequence_of_events_leaks_a_slot() {
         assert!(slots.vms().all(|(_, vm)| vm.threads > 0), "a VM without threads is gone");
         if random.u8(0..4) == 0 {
             let least = random.u32(0..6);
-            slots.sync_observed(|vm| vm.threads > least, |_, _| {});
+            let level = |threads| if threads > least { Level::Full } else { Level::Basic };
+            slots.sync_levels(|vm| level(vm.threads), |_, _, _| {});
             for thread in slots.threads() {
-                let observed = slots.vm(thread.vm).is_some_and(|vm| vm.threads > least);
-                assert_eq!(thread.observed, observed, "each thread is observed as its VM");
+                let expected = slots.vm(thread.vm).map(|vm| level(vm.threads));
+                assert_eq!(Some(thread.level), expected, "each thread is observed as its VM");
             }
         }
     }
 }
 
 #[test]
-fn what_changes_is_told_and_nothing_else() {
+fn what_changes_is_reported_and_nothing_else() {
     let mut slots = Slots::new(16);
-    let sync = |slots: &mut Slots, observed: bool| {
+    const B: Level = Level::Basic;
+    const S: Level = Level::Sampled;
+    const F: Level = Level::Full;
+    let sync = |slots: &mut Slots, level: Level| {
         let mut changes = Vec::new();
-        slots.sync_observed(|_| observed, |slot, observed| changes.push((slot, observed)));
+        slots.sync_levels(|_| level, |slot, from, to| changes.push((slot, from, to)));
         changes
     };
     slots.seen(&seen(1, 11, 1, 0), |_| None);
     slots.seen(&seen(1, 12, 2, 1), |_| None);
-    assert_eq!(sync(&mut slots, false), [], "nothing is observed of a thread that came");
-    assert_eq!(sync(&mut slots, true), [(1, true), (2, true)]);
-    assert_eq!(sync(&mut slots, true), []);
+    assert_eq!(sync(&mut slots, B), [], "nothing is observed of a thread that came");
+    assert_eq!(sync(&mut slots, F), [(1, B, F), (2, B, F)]);
+    assert_eq!(sync(&mut slots, F), []);
     slots.seen(&seen(1, 13, 3, 2), |_| None);
     slots.seen(&seen(1, 14, 4, 3), |_| None);
     slots.lost(14, |_, _| None);
-    assert_eq!(sync(&mut slots, true), [(3, true)], "it came to a VM that is observed; one came and went");
+    assert_eq!(sync(&mut slots, F), [(3, B, F)], "it came to a VM that is observed; one came and went");
     slots.seen(&seen(1, 15, 5, 2), |_| None);
-    assert_eq!(sync(&mut slots, true), [(5, true)], "it runs another's vCPU now");
-    assert_eq!(sync(&mut slots, false), [(1, false), (2, false), (5, false)]);
+    assert_eq!(sync(&mut slots, F), [(5, B, F)], "it runs another's vCPU now");
+    assert_eq!(sync(&mut slots, S), [(1, F, S), (2, F, S), (5, F, S)]);
+    assert_eq!(sync(&mut slots, B), [(1, S, B), (2, S, B), (5, S, B)]);
 }
