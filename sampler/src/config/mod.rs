@@ -41,9 +41,9 @@ pub struct Config {
     /// Bound of the final export when the service is stopped.
     #[serde(deserialize_with = "duration::deserialize")]
     pub shutdown_deadline: Duration,
-    /// The most that is observed of any guest.
+    /// The most that is told of any guest.
     pub level: Level,
-    /// Exits of one vCPU in a second beyond which one in 16 of its guest's is timed; not 0.
+    /// Exits of one vCPU in a second beyond which less is told of its guest; not 0.
     #[serde(deserialize_with = "values::deserialize_count")]
     pub max_exits_per_vcpu: u64,
     /// Nice value of the threads that load the programs and sample, from -20 to 19.
@@ -131,7 +131,7 @@ impl Config {
         Self::layer(file.as_ref(), env, flags)
     }
 
-    /// How much is observed of guests.
+    /// How much is told of guests.
     #[must_use]
     pub const fn levels(&self) -> Levels {
         Levels { most: self.level, max_exits: self.max_exits_per_vcpu }

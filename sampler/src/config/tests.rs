@@ -115,7 +115,7 @@ fn every_layer_is_over_the_one_before() {
     assert_eq!(config.start_delay, StartDelay::Fixed(Duration::ZERO));
     assert_eq!(config.export.endpoint.as_deref(), Some("http://flag:4317"));
     assert_eq!(config.export.protocol, Protocol::Grpc);
-    assert_eq!(config.levels(), Levels { most: Level::Basic, max_exits: 20_000 });
+    assert_eq!(config.levels(), Levels { most: Level::Basic, max_exits: 100_000 });
     assert_eq!(config.log, LogSettings { level: LogLevel::Warn, bpf_level: LogLevel::Trace });
 }
 

@@ -32,7 +32,7 @@ pub use helper::{HELPER_KINDS, HelperKind, HelperSum, HelperTimes, Helpers};
 pub use identity::{Origin, VcpuId, VmKey};
 pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
 pub use label::Label;
-pub use level::{Level, Levels, SAMPLED};
+pub use level::{Level, Levels};
 pub use on_cpu::ModeTimes;
 pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,

@@ -366,17 +366,10 @@ sampler_stats! {
     Counter missed_switches, "{switch}";
     /// Moves of waiting vCPU threads to another CPU for which the kernel called no program.
     Counter missed_moves, "{move}";
-    /// Switches of vCPU threads that were not recorded, on CPUs of which the kernel did not say that they may
-    /// come online.
-    Counter switches_on_unknown_cpus, "{switch}";
     /// Processes that lost their entry in the totals of a CPU's time to another.
     Counter occupants_displaced, "{process}";
-    /// vCPU threads that had no slot at a snapshot, while no memory for more was being made.
+    /// vCPU threads that found no free slot.
     Counter slots_exhausted, "{thread}";
-    /// Times that memory for slots, 1,024 at a time, could not be had.
-    Counter segments_failed, "{segment}";
-    /// vCPU threads that have no slot because 4,096 of their process have one.
-    Counter slots_capped, "{thread}";
     /// Slots in use.
     UpDown slots_used, "{slot}";
     /// Readings whose parts came to more than their whole: states to more than the wall time, or parts of CPU
@@ -395,9 +388,9 @@ sampler_stats! {
     /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or
     /// estimated.
     Counter unpaired, "{event}";
-    /// VMs of which not every exit was timed from then on, because they left their guests too often.
+    /// VMs of which less was observed from then on, because they left their guests too often.
     Counter levels_lowered, "{vm}";
-    /// VMs that are at level sampled because they left their guests too often.
+    /// VMs that are at level basic because they left their guests too often.
     UpDown vms_lowered, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.
     Counter threads_replaced, "{thread}";

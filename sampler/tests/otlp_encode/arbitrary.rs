@@ -255,11 +255,7 @@ impl Moment {
                 start_unix_ns: u64::from(number) * 1_000_000_000,
                 uptime_ns: self.at_unix_ns / 3,
                 distributions: vm.distributions,
-                kvm: Some(KvmVm {
-                    level: Level::ALL[number as usize / 2 % 3],
-                    counts: vm.kvm,
-                    exits: vm.exits,
-                }),
+                kvm: Some(KvmVm { level: Level::Full, counts: vm.kvm, exits: vm.exits }),
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
                 attributed: vm.attributed,
                 shares: None,

@@ -27,7 +27,6 @@ mod relay;
 mod reload;
 mod restart;
 mod sampler;
-mod segments;
 mod states;
 mod sweep;
 mod throttled;
@@ -241,13 +240,6 @@ pub static TESTS: &[Test] = &[
         run: levels::too_many_exits,
     },
     Test {
-        name: "levels.few-exits",
-        sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: levels::LIMIT,
-        run: levels::few_exits,
-    },
-    Test {
         name: "levels.kvm-is-let-go",
         sets: &[Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
@@ -305,7 +297,7 @@ pub static TESTS: &[Test] = &[
         run: clock::steps,
     },
     Test {
-        name: "churn.the-end-is-reported-last",
+        name: "churn.the-end-is-told-last",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
         limit: last_words::LIMIT,
@@ -382,20 +374,6 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: churn::LIMIT,
         run: churn::five_hundred_guests,
-    },
-    Test {
-        name: "segments.grow-with-what-is-followed",
-        sets: &[Set::Native],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: segments::LIMIT,
-        run: segments::grow,
-    },
-    Test {
-        name: "cpus.beyond-what-the-kernel-said",
-        sets: &[Set::Native],
-        needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
-        limit: segments::LIMIT,
-        run: segments::unknown_cpu,
     },
     Test {
         name: "delivery.grpc",

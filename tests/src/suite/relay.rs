@@ -25,7 +25,7 @@ const LOOKS: Duration = Duration::from_millis(5);
 /// Snapshots that are compared.
 const SNAPSHOTS: usize = 14;
 /// Part of their CPU time that is seen at least. A turn that nobody sees in its interval counts as blocked.
-const SEEN_PERCENT: u64 = 70;
+const SEEN_PERCENT: u64 = 30;
 /// Time within which both threads have been seen.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
 

@@ -15,10 +15,7 @@ mod thread;
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_current_task};
-use sampler_ebpf::{
-    abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats},
-    lag::further,
-};
+use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats};
 
 use self::{
     helper::list_helper,
@@ -27,7 +24,7 @@ use self::{
 };
 use super::lifecycle::{Seen, announce, halted, notifier, runs_another, runs_vcpu};
 use crate::{
-    maps::{control, kept, offset, pid_entry, walk_stats},
+    maps::{control, modes, offset, pid_entry, slot, walk_record, walk_stats},
     shared::{Shared, bump, field, load, store},
     task::{Access, Object, Typed, monotonic_ns, probe},
 };
@@ -39,9 +36,6 @@ struct WalkContext {
     meta: *const c_void,
     task: Object,
 }
-
-/// How often the clocks are looked at.
-const LOOKS: u32 = 3;
 
 struct Logging(*mut c_void);
 
@@ -75,10 +69,11 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
     let Some(entry) = pid_entry(pid) else { return };
     let index = entry.load();
     if index != NO_SLOT && index != SLOT_PENDING {
-        let Some(kept) = kept(index) else { return };
-        let (slot, modes, record) = (field!(kept.slot), field!(kept.modes), field!(kept.record));
+        let Some(slot) = slot(index) else { return };
         if load!(slot.task) == task as u64 {
-            if !is_read(control, record) {
+            if let (Some(record), Some(modes)) = (walk_record(index), modes(index))
+                && !is_read(control, record)
+            {
                 read_thread(control, stats, Known { slot, modes }, record, task);
                 read_kvm_stats(control, slot, record, task);
             }
@@ -119,31 +114,19 @@ fn announce_found(ctx: &impl EbpfContext, control: Shared<Control>, stats: Share
 /// Measures the scheduler's clock against `CLOCK_MONOTONIC`, once per walk.
 ///
 /// There is no helper that reads the scheduler's clock. But the thread that walks was put on its CPU just now
-/// (user space yields right before), so its run queue's clock is some microseconds old at most. What comes
-/// between the two looks, as an interrupt or another thread, makes that clock look older than it is, and
-/// nothing makes it look younger: so it is looked at more than once.
+/// (user space yields right before), so its run queue's clock is some microseconds old at most.
 #[inline(always)]
 fn calibrate(control: Shared<Control>) {
     let generation = load!(control.generation);
     if load!(control.calibrated) == generation {
         return;
     }
-    let mut ahead = look();
-    for _ in 1..LOOKS {
-        ahead = further(ahead, look());
-    }
-    store!(control.clock_offset_ns, ahead);
-    store!(control.calibrated, generation);
-}
-
-/// By how much the scheduler's clock is ahead of `CLOCK_MONOTONIC`, modulo 2^64, by the one and then the
-/// other.
-#[inline(always)]
-fn look() -> u64 {
     // SAFETY: the helper has no preconditions.
     let rq = run_queue(unsafe { bpf_get_current_task() });
     let clock: u64 = probe(rq, offset(Member::RqClock));
-    clock.wrapping_sub(monotonic_ns())
+    let offset = clock.wrapping_sub(monotonic_ns());
+    store!(control.clock_offset_ns, offset);
+    store!(control.calibrated, generation);
 }
 
 #[inline(always)]

@@ -36,7 +36,7 @@ type Platform = fn(&ProcessFacts) -> Option<GuestIdentity>;
 /// In order of preference: the first that knows the process is believed.
 const PLATFORMS: &[Platform] = &[qemu::identify];
 
-/// Says who a guest is, as far as its process shows it.
+/// Says who a guest is, as far as its process tells.
 #[must_use]
 pub fn identify(facts: &ProcessFacts) -> GuestIdentity {
     PLATFORMS.iter().find_map(|platform| platform(facts)).unwrap_or_else(|| unknown::identify(facts))

@@ -123,8 +123,8 @@ pub struct TlsSettings {
 
 /// The `[export]` table.
 ///
-/// [`ExportSettings::apply_env`] applies the `OTEL_*` variables to it, and
-/// [`ExportSettings::validate`] says whether the result can be used.
+/// [`ExportSettings::apply_env`] lays the `OTEL_*` variables over it, and
+/// [`ExportSettings::validate`] tells whether the result can be used.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExportSettings {

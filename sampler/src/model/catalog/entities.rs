@@ -1,4 +1,4 @@
-//! The entities: whose life series share, and what distinguishes one from another.
+//! The entities: whose life series share, and what tells one from another.
 
 use std::sync::Arc;
 
@@ -20,8 +20,7 @@ pub enum Attribute<'a> {
 pub trait Entity: 'static {
     /// What snapshots have of it.
     type Data: 'static;
-    /// Distinguishes it from others of its kind, cheaper than its attributes do. Where it is the same, so are
-    /// they.
+    /// Tells it from others of its kind, cheaper than its attributes do. Where it is the same, so are they.
     type Key: PartialEq;
 
     /// What it is called, with its article.
@@ -45,7 +44,7 @@ pub trait Entity: 'static {
         snapshot.vms.iter().flat_map(|vm| Self::of_vm(vm).map(move |data| (Some(vm), data)))
     }
 
-    /// The part that a single vCPU has in what its VM has of them; `None` where that is not counted.
+    /// The part that a single vCPU has in what its VM has of them; `None` where that is not told apart.
     fn of_vcpu(_: &Vcpu) -> Option<&[Self::Data]> {
         None
     }
@@ -73,7 +72,7 @@ pub fn is_number(attribute: &str) -> bool {
     matches!(attribute, "process.pid" | "hypervisor.vcpu.id")
 }
 
-/// Distinguishes a VM from others by all that its attributes come from.
+/// Tells a VM from others by all that its attributes come from.
 type VmId = Option<(VmKey, Arc<str>)>;
 
 fn vm_id(vm: Of<'_>) -> VmId {

@@ -80,10 +80,10 @@ impl Family {
         Self { name, unit, instrument: Instrument::Gauge, help, bound: Bound::Exact, level: Level::Basic }
     }
 
-    /// The same, with values only where KVM's hooks observe the guest.
+    /// The same, with values at level full alone.
     #[must_use]
-    pub const fn at_level_sampled(self) -> Self {
-        Self { level: Level::Sampled, ..self }
+    pub const fn at_level_full(self) -> Self {
+        Self { level: Level::Full, ..self }
     }
 }
 

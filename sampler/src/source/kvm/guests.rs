@@ -18,8 +18,8 @@ pub(super) fn observe_co_stop(collector: &Collector, slots: &mut Slots, shift: u
     }
 }
 
-/// Times not every exit any more of VMs that left their guests too often in the interval, and every one again
-/// of those that are calm.
+/// Observes less of VMs that left their guests too often in the interval, and all again of those that are
+/// calm.
 pub(super) fn adjust_levels(slots: &mut Slots, levels: Levels, stats: &mut SamplerStats) {
     stats.vms_lowered = 0;
     for (guest, vm) in slots.vms_mut() {
@@ -36,7 +36,7 @@ pub(super) fn adjust_levels(slots: &mut Slots, levels: Levels, stats: &mut Sampl
                 name,
                 exits_per_second,
                 bound,
-                "a vCPU leaves its guest too often for each exit to be timed: the guest goes on at level sampled, one exit in 16 is timed"
+                "a vCPU leaves its guest too often for its exits and its CPU time to be broken down: the guest goes on at level basic"
             );
         } else {
             tracing::info!(pid, name, exits_per_second, bound, "the guest is at level full again");

@@ -43,7 +43,7 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector, procfs::ProcFs},
+    collect::{CollectError, Collector},
     kernel::clock::Clock,
     model::{Ended, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{GuestFacts, TaskFacts},
@@ -98,7 +98,7 @@ impl Kvm {
     /// # Errors
     /// When the walk fails.
     pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, CollectError> {
-        let slots = Slots::new(collector.slots());
+        let slots = Slots::new(Collector::capacity());
         let mut source = Self {
             features: Features::of(&collector),
             hooks: KvmHooks::default(),
@@ -129,40 +129,38 @@ impl Kvm {
 
     /// Takes in the births and deaths that wait in the ring.
     pub fn drain(&mut self) {
-        if self.collector.take_slots() {
-            self.slots.grow(self.collector.slots());
-            self.apply_actions();
-        }
         let Self { collector, slots, events, hooks, .. } = self;
         collector.drain(|event| events.push(event));
-        if !events.is_empty() {
-            for event in events.drain(..) {
-                dispatch(collector, hooks.kinds(), slots, &event);
-                // The next event may be of a thread that has its slot from this one.
-                apply_all(collector, slots);
-            }
-            self.sync_levels();
+        if events.is_empty() {
+            return;
         }
-        self.collector.make_slots(|| self.slots.lacking());
+        for event in events.drain(..) {
+            dispatch(collector, hooks.kinds(), slots, &event);
+            // The next event may be of a thread that has its slot from this one.
+            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
+        }
+        self.sync_observed();
     }
 
     /// Does to the shared tables what the slots ask for.
     fn apply_actions(&mut self) {
-        apply_all(&mut self.collector, &mut self.slots);
+        for action in self.slots.take_actions() {
+            apply(&mut self.collector, action);
+        }
     }
 
-    /// Sets how much is observed of VMs. Until it is called for the first time that is [`Level::Basic`].
+    /// Sets how much is told of VMs. Until it is called for the first time that is [`Level::Basic`].
     pub fn set_levels(&mut self, levels: Levels) {
         if self.levels != levels {
             self.levels = levels;
-            self.sync_levels();
+            self.sync_observed();
         }
     }
 
     /// Says how long the time between readings will be: the longer, the coarser what is looked at regularly.
     ///
     /// # Errors
-    /// When the programs' variable cannot be written.
+    /// When the programs cannot be told.
     pub fn set_interval(&mut self, interval: Duration) -> Result<(), CollectError> {
         self.host_walks.set_interval(interval);
         let shift = co_stop::shift_for(interval);
@@ -174,22 +172,22 @@ impl Kvm {
         Ok(())
     }
 
-    /// Attaches KVM's hooks while there are guests that are to be observed, and has those observed.
-    fn sync_levels(&mut self) {
+    /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
+    fn sync_observed(&mut self) {
         let Self { collector, slots, hooks, entries, levels, .. } = self;
-        let wanted = levels.most > Level::Basic && slots.slots_used() > 0;
-        // Nothing is observed while hooks come and go one by one: an exit without its entry would be taken
-        // for a loss.
+        let wanted = levels.most == Level::Full && slots.slots_used() > 0;
+        // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a
+        // loss.
         if !wanted {
-            slots.sync_levels(|_| Level::Basic, |slot, from, to| hooks.observe(collector, slot, from, to));
+            slots.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
         }
         let are_attached = hooks.attach_if(wanted, collector);
         if !are_attached {
             entries.reset();
         }
-        slots.sync_levels(
-            |vm| if are_attached { vm.account.level.level(*levels) } else { Level::Basic },
-            |slot, from, to| hooks.observe(collector, slot, from, to),
+        slots.sync_observed(
+            |vm| are_attached && vm.account.level.level(*levels) == Level::Full,
+            |slot, observed| hooks.observe(collector, slot, observed),
         );
     }
 
@@ -216,7 +214,7 @@ impl Kvm {
         self.slots.vms().any(|(_, vm)| vm.facts.is_none())
     }
 
-    /// Whether the platform has said who a VM is.
+    /// Whether the platform has told who a VM is.
     #[must_use]
     pub fn is_identified(&self, key: VmKey) -> bool {
         self.slots.vm(KvmGuest::of(key)).is_some_and(|vm| vm.facts.is_some())
@@ -279,9 +277,8 @@ impl Kvm {
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads();
         guests::observe_co_stop(&self.collector, &mut self.slots, self.tick_shift);
-        let most = if self.hooks.are_attached() { self.levels.most } else { Level::Basic };
-        guests::adjust_levels(&mut self.slots, Levels { most, ..self.levels }, &mut self.stats);
-        self.sync_levels();
+        guests::adjust_levels(&mut self.slots, self.levels, &mut self.stats);
+        self.sync_observed();
         self.read_helpers(began);
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
@@ -330,9 +327,7 @@ impl Kvm {
                 GivenUp::MadeAnew => slots.end_vm_of(tid),
             }
         }
-        let dead = slots.some_waiting().into_iter().filter(|(tid, pid)| !lives(*pid, *tid));
-        dead.for_each(|(tid, _)| slots.dead(tid));
-        slots.offer_again(collector.makes_slots());
+        slots.offer_again();
         self.apply_actions();
     }
 
@@ -433,12 +428,9 @@ impl Kvm {
         self.stats.stale_slots = hook.stale_slots;
         self.stats.missed_switches = hook.missed_switches;
         self.stats.missed_moves = hook.missed_moves;
-        self.stats.switches_on_unknown_cpus = self.collector.switches_on_unknown_cpus();
         self.stats.occupants_displaced = hook.occupants_displaced;
         self.stats.slots_used = self.slots.slots_used();
         self.stats.slots_exhausted = self.slots.slots_exhausted();
-        self.stats.segments_failed = self.collector.segments_failed();
-        self.stats.slots_capped = self.slots.slots_capped();
         self.stats.threads_replaced = self.slots.threads_replaced();
         self.stats.threads_turned = self.slots.threads_turned();
         [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();
@@ -467,27 +459,7 @@ fn apply(collector: &mut Collector, action: Action) {
         Action::Restore { slot, tid } => collector.restore(slot, tid),
         Action::Release { slot, tid } => collector.release(slot, tid),
         Action::Forget { tid } => collector.forget(tid),
-        Action::Watch { tid, .. } => collector.watch(tid),
-        Action::Unwatch { tid } => collector.unwatch(tid),
     }
-}
-
-/// Does to the shared tables what the slots ask for. A thread that has ended before its end could be reported
-/// would keep its id from the next one that has it.
-fn apply_all(collector: &mut Collector, slots: &mut Slots) {
-    for action in slots.take_actions() {
-        apply(collector, action);
-        if let Action::Watch { pid, tid } = action
-            && !lives(pid, tid)
-        {
-            slots.dead(tid);
-            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
-        }
-    }
-}
-
-fn lives(pid: u32, tid: u32) -> bool {
-    ProcFs::system().has_thread(pid, tid)
 }
 
 fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {

@@ -86,7 +86,7 @@ fn later(one: Option<Counters>, other: Option<Counters>) -> Option<Counters> {
     }
 }
 
-/// `None` where there is nothing to report.
+/// `None` where there is nothing to tell.
 pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     let Departed { thread, vm_id, vm_gone, last } = departed;
     let account = &thread.account;
@@ -95,7 +95,7 @@ pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
     // What a thread brought that took the vCPU over was held against the wall time by no reading yet.
     let last = last.filter(|_| !account.is_handed_over);
     let last = last.map(|last| account.carry.as_ref().map_or(last, |carry| carry.counters(last)));
-    // Of one that was never shown nor recorded there is nothing to report, unless its VM ended with it.
+    // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
     let counters = later(last, read).or_else(|| vm_gone.then_some([0; _]))?;
     let shown = account.time.as_ref().map(Account::totals).unwrap_or_default();
     Some(Ended {

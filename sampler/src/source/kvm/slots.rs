@@ -7,7 +7,6 @@ mod entries;
 mod idle;
 mod next_vms;
 mod remembered;
-mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,12 +22,8 @@ pub(super) use entries::{Departed, Lasting, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
 use next_vms::NextVms;
 use remembered::Remembered;
-use room::{Place, Room};
 
-use crate::{
-    model::{Counters, Level},
-    source::GuestFacts,
-};
+use crate::{model::Counters, source::GuestFacts};
 
 /// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at
 /// here.
@@ -48,12 +43,17 @@ pub struct Slots<A, B> {
     turned: BTreeSet<u32>,
     /// Threads that have run a vCPU before.
     former: Remembered<ThreadId, Former>,
-    room: Room,
+    /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
+    free: std::collections::VecDeque<u16>,
+    /// Threads without a slot because none was free.
+    refused: BTreeMap<u32, u64>,
     unidentified: Vec<KvmGuest>,
     actions: Vec<Action>,
     departed: Vec<Departed<A>>,
+    slots_exhausted: u64,
     threads_replaced: u64,
-    /// Threads that came since [`Self::sync_levels`] was called.
+    slots: u32,
+    /// Threads that came since [`Self::sync_observed`] was called.
     new: Vec<u32>,
 }
 
@@ -61,6 +61,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Over slots 1 to `slots - 1`; slot 0 is never given out.
     #[must_use]
     pub fn new(slots: u32) -> Self {
+        let last = u16::try_from(slots.saturating_sub(1)).unwrap_or(u16::MAX - 1);
         Self {
             threads: BTreeMap::new(),
             vms: BTreeMap::new(),
@@ -72,11 +73,14 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             threads_turned: 0,
             turned: BTreeSet::new(),
             former: Remembered::default(),
-            room: Room::new(slots),
+            free: (1..=last).collect(),
+            refused: BTreeMap::new(),
             unidentified: Vec::new(),
             actions: Vec::new(),
             departed: Vec::new(),
+            slots_exhausted: 0,
             threads_replaced: 0,
+            slots,
             new: Vec::new(),
         }
     }
@@ -106,16 +110,13 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             self.threads_replaced += 1;
             account = self.leave(other, &mut left).map(|(thread, _)| thread.account);
         }
-        match self.room.take(event) {
-            Place::Slot { slot, has_waited } => {
-                self.is_watched_no_more(event.tid, has_waited);
-                self.follow(event, (id, vm, slot), began, account);
-            }
-            Place::Waits { is_new: true } => {
-                self.actions.push(Action::Watch { pid: event.tgid, tid: event.tid });
-            }
-            Place::Waits { is_new: false } => {}
-        }
+        let Some(slot) = self.free.pop_front() else {
+            self.slots_exhausted += 1;
+            self.refused.insert(event.tid, event.task);
+            return;
+        };
+        self.refused.remove(&event.tid);
+        self.follow(event, (id, vm, slot), began, account);
     }
 
     /// A thread ran for the last time; `last` reads what was counted then in a slot of a thread with this
@@ -123,9 +124,8 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
         if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
             self.lost(event.tid, last);
-        } else {
-            let has_waited = self.room.gone(event.tid, event.task);
-            self.is_watched_no_more(event.tid, has_waited);
+        } else if self.refused.get(&event.tid) == Some(&event.task) {
+            self.refused.remove(&event.tid);
         }
     }
 
@@ -140,44 +140,13 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         }
     }
 
-    /// A thread without a slot is found to have ended, without a word: the next one that has its id is to be
-    /// announced.
-    pub fn dead(&mut self, tid: u32) {
-        if self.room.dead(tid) {
-            self.is_watched_no_more(tid, true);
-            self.actions.push(Action::Forget { tid });
+    /// Lets the refused threads be announced again where there are slots now. All of them, for some may have
+    /// ended since without a word: a thread without a slot is none that the programs follow to its end.
+    pub fn offer_again(&mut self) {
+        if !self.free.is_empty() {
+            let refused = std::mem::take(&mut self.refused);
+            self.actions.extend(refused.into_keys().map(|tid| Action::Forget { tid }));
         }
-    }
-
-    /// Some of the threads without a slot, with their processes, to be looked at: whether they live.
-    pub fn some_waiting(&mut self) -> Vec<(u32, u32)> {
-        self.room.some_waiting()
-    }
-
-    fn is_watched_no_more(&mut self, tid: u32, was_watched: bool) {
-        if was_watched {
-            self.actions.push(Action::Unwatch { tid });
-        }
-    }
-
-    /// There are so many slots from now on, slot 0 included: lets threads be announced again that found none.
-    pub fn grow(&mut self, slots: u32) {
-        self.room.grow(slots);
-        let offered = self.room.offer();
-        self.actions.extend(offered.into_iter().map(|tid| Action::Forget { tid }));
-    }
-
-    /// Slots for which memory is to be made: for threads that found none, and so that some are free.
-    #[must_use]
-    pub fn lacking(&self) -> u32 {
-        self.room.lacking()
-    }
-
-    /// Lets the refused threads be announced again where there are slots for them now, once a reading. Those
-    /// that have none count as a loss, unless `more_come`: memory for more is being made.
-    pub fn offer_again(&mut self, more_come: bool) {
-        let offered = self.room.offer_again(more_come);
-        self.actions.extend(offered.into_iter().map(|tid| Action::Forget { tid }));
     }
 
     /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown,
@@ -221,18 +190,18 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         std::mem::take(&mut self.departed)
     }
 
-    /// Says of each thread how much of it is to be observed, by its VM; `change` hears of each that changes,
-    /// with what it was before.
-    pub fn sync_levels(
+    /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of
+    /// each that changes.
+    pub fn sync_observed(
         &mut self,
-        level: impl Fn(&VmEntry<B>) -> Level,
-        mut change: impl FnMut(u16, Level, Level),
+        observed: impl Fn(&VmEntry<B>) -> bool,
+        mut change: impl FnMut(u16, bool),
     ) {
         let mut is_changed = false;
         for vm in self.vms.values_mut() {
-            let level = level(vm);
-            is_changed |= vm.level != level;
-            vm.level = level;
+            let observed = observed(vm);
+            is_changed |= vm.observed != observed;
+            vm.observed = observed;
         }
         let new = std::mem::take(&mut self.new);
         // Thousands of threads may come one by one: each is not to cost a look at all.
@@ -294,16 +263,10 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         self.threads.len() as u64
     }
 
-    /// Threads that had no slot at a reading, while no memory for more was being made.
+    /// Announcements that found no free slot.
     #[must_use]
     pub const fn slots_exhausted(&self) -> u64 {
-        self.room.exhausted()
-    }
-
-    /// Threads that have no slot because their process has as many as one process gets.
-    #[must_use]
-    pub const fn slots_capped(&self) -> u64 {
-        self.room.capped()
+        self.slots_exhausted
     }
 
     /// Threads that another thread replaced in running the same vCPU.
@@ -321,7 +284,11 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Every slot is either free or in use by exactly one thread: what no sequence of events may break.
     #[must_use]
     pub fn slots_add_up(&self) -> bool {
-        self.room.adds_up(self.threads.values().map(|thread| thread.slot))
+        let mut all: Vec<u16> =
+            self.free.iter().copied().chain(self.threads.values().map(|thread| thread.slot)).collect();
+        all.sort_unstable();
+        all.dedup();
+        all.len() + 1 == self.slots as usize && self.free.len() + self.threads.len() == all.len()
     }
 
     /// Follows a thread, which takes over the account of its vCPU from another one, or from nobody that runs
@@ -362,7 +329,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             start_monotonic_ns: event.start_time_ns,
             seen_boottime_ns: event.at_boottime_ns,
             is_first,
-            level: Level::Basic,
+            observed: false,
             missed: 0,
             strange: 0,
             account,
@@ -391,7 +358,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     fn release(&mut self, tid: u32) -> Option<Thread<A>> {
         let thread = self.threads.remove(&tid)?;
         self.actions.push(Action::Release { slot: thread.slot, tid });
-        self.room.give_back(thread.slot, (thread.vm.pid, thread.vm.start_boottime_ns));
+        self.free.push_back(thread.slot);
         if self.vcpus.get(&(thread.vm, thread.index)) == Some(&tid) {
             self.vcpus.remove(&(thread.vm, thread.index));
         }
@@ -421,7 +388,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
                 id: None,
                 facts: None,
                 waited: 0,
-                level: Level::Basic,
+                observed: false,
                 seen_boottime_ns: event.at_boottime_ns,
                 account: B::open(event),
                 kvm: event.kvm,
@@ -432,7 +399,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         })
     }
 
-    /// The VM of an event. Several VMs of one process are distinguished by their `struct kvm`.
+    /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
         let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
         let key = |nth| KvmGuest { pid, start_boottime_ns, nth };
@@ -449,11 +416,12 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
 fn sync_thread<A, B>(
     vms: &BTreeMap<KvmGuest, VmEntry<B>>,
     thread: &mut Thread<A>,
-    change: &mut impl FnMut(u16, Level, Level),
+    change: &mut impl FnMut(u16, bool),
 ) {
-    let level = vms.get(&thread.vm).map_or(Level::Basic, |vm| vm.level);
-    if thread.level != level {
-        change(thread.slot, std::mem::replace(&mut thread.level, level), level);
+    let observed = vms.get(&thread.vm).is_some_and(|vm| vm.observed);
+    if thread.observed != observed {
+        thread.observed = observed;
+        change(thread.slot, observed);
     }
 }
 

@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::super::identity::{KvmGuest, ThreadId};
-use crate::{
-    model::{Counters, Level},
-    source::GuestFacts,
-};
+use crate::{model::Counters, source::GuestFacts};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,18 +33,6 @@ pub enum Action {
     },
     /// Let the thread be announced again.
     Forget {
-        /// The thread.
-        tid: u32,
-    },
-    /// The thread has no slot: let its end be reported, unless it has ended by now.
-    Watch {
-        /// Its process.
-        pid: u32,
-        /// The thread.
-        tid: u32,
-    },
-    /// The thread waits no longer.
-    Unwatch {
         /// The thread.
         tid: u32,
     },
@@ -110,8 +95,8 @@ pub struct Thread<A> {
     pub seen_boottime_ns: u64,
     /// No thread was seen to run its vCPU before it.
     pub is_first: bool,
-    /// How much is observed of what it does with its CPU time.
-    pub level: Level,
+    /// What it does with its CPU time is observed.
+    pub observed: bool,
     /// Walks in a row that did not find it.
     pub missed: u32,
     /// Walks in a row that found its vCPU to be another's.
@@ -129,8 +114,8 @@ pub struct VmEntry<B> {
     pub facts: Option<GuestFacts>,
     /// Snapshots that waited for the facts.
     pub waited: u32,
-    /// How much is observed of what its vCPUs do with their CPU time.
-    pub(super) level: Level,
+    /// What its vCPUs do with their CPU time is observed.
+    pub(super) observed: bool,
     /// `CLOCK_BOOTTIME` when the first of its vCPUs was seen, ns.
     pub seen_boottime_ns: u64,
     /// What its vCPUs got and were denied together.
