@@ -1,8 +1,8 @@
 //! Histograms of durations, whose buckets are exact powers of two of seconds.
 //!
 //! They leave as OTLP exponential histograms of scale 0 without being counted again: bucket `i` of such a
-//! histogram covers (2^i, 2^(i+1)] seconds. Shorter ones than [`ZERO_EXPONENT`] are "zero" to OTLP, which is
-//! told that threshold.
+//! histogram covers (2^i, 2^(i+1)] seconds. Shorter ones than [`ZERO_EXPONENT`] are "zero" to OTLP, which has
+//! a field for that threshold.
 
 /// Buckets of a histogram, the one for the shortest included.
 pub const BUCKETS: usize = 32;
@@ -46,7 +46,7 @@ pub const fn bucket_of(ns: u64) -> usize {
     let exponent = 63 - ns.leading_zeros();
     let bound = if exponent < 29 { NS_PER_S >> (29 - exponent) } else { NS_PER_S << (exponent - 29) };
     let bucket = exponent as i32 - 29 - ZERO_EXPONENT + (ns > bound) as i32;
-    // Changes nothing, but tells the verifier.
+    // Changes nothing, but shows the verifier the bound.
     bucket as usize % BUCKETS
 }
 

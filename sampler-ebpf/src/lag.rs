@@ -29,3 +29,22 @@ impl Lag {
         self.ns
     }
 }
+/// The larger of two differences of clocks, which are modulo 2^64 and not far from each other.
+#[must_use]
+#[inline(always)]
+pub const fn further(one: u64, other: u64) -> u64 {
+    if other.wrapping_sub(one).cast_signed() > 0 { other } else { one }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::further;
+
+    #[test]
+    fn the_further_of_two_differences_is_taken_across_the_wrap_too() {
+        assert_eq!(further(10, 12), 12);
+        assert_eq!(further(12, 10), 12);
+        assert_eq!(further(u64::MAX - 3, 2), 2, "it was behind, and is ahead");
+        assert_eq!(further(2, u64::MAX - 3), 2);
+    }
+}

@@ -4,13 +4,18 @@
 //! read, which counters they become, how slots and records lie in memory, which events travel through the
 //! ring buffer. [`histogram`] is the one form of a distribution, from the programs to OTLP. [`occupancy`] and
 //! [`shares`] are the arithmetic of attribution, on [`shared`] memory: they touch no kernel, so tests hold
-//! them against the whole history of a CPU. [`lag`] tells a reading of two clocks from one that an update
-//! fell into, and [`quota`] how much of a wait is a quota's. The library has no dependencies, so that the
-//! host binary can link it without pulling in `aya-ebpf`.
+//! them against the whole history of a CPU. [`lag`] distinguishes a reading of two clocks from one that an
+//! update fell into, and [`quota`] says how much of a wait is a quota's. The library has no dependencies, so
+//! that the host binary can link it without pulling in `aya-ebpf`. `fixture`, behind a feature, is for tests.
 
 #![no_std]
 
+#[cfg(feature = "fixtures")]
+extern crate std;
+
 pub mod abi;
+#[cfg(feature = "fixtures")]
+pub mod fixture;
 pub mod histogram;
 pub mod lag;
 pub mod occupancy;

@@ -2,13 +2,14 @@
 
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
-    macros::map,
+    btf_maps,
+    macros::{btf_map, map},
     maps::{Array, RingBuf},
 };
 use sampler_ebpf::abi::{
-    CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, HelperRecord, HookStats, MAX_CPUS, MAX_HELPERS,
-    MAX_SLOTS, MAX_VCPU_FILES, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares, SlotShares,
-    Timeline, VMMS_PER_WORD, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
+    CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, Followed, HelperRecord, HookStats, MAX_HELPERS,
+    MAX_PIDS, MAX_VCPU_FILES, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares,
+    VMMS_PER_WORD, VcpuFile, VcpuFiles, WalkStats,
 };
 use sampler_ebpf::{
     occupancy::place,
@@ -33,25 +34,22 @@ static SWITCHES_REPORT: u32 = 0;
 static mut FILTER: Filter = [0; (FILTER_BITS / 64) as usize];
 
 /// Slot of each thread by its id. A hash look-up would cost some 30 ns, here and wherever the filter errs.
-/// The loader sizes it by `pid_max`; user space writes slots into it.
+/// User space writes slots into it.
 #[map]
-static PIDS: Array<PidBlock> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static PIDS: Array<PidBlock> = Array::with_max_entries(MAX_PIDS / PIDS_PER_BLOCK, BPF_F_MMAPABLE);
 
-/// The slots; written by the scheduler program, read by user space without a system call.
-#[map]
-static SLOTS: Array<VcpuSlot> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+/// The slots, segment by segment; read by user space without a system call. It makes the segments too: there
+/// is none at the start.
+#[btf_map]
+static SLOTS: btf_maps::ArrayOfMaps<Segment, { SEGMENTS as usize }> = btf_maps::ArrayOfMaps::new();
 
-/// Who took each slot's time; written with the slot.
-#[map]
-static SHARES: Array<SlotShares> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+/// A segment of slots. Its values are words to the kernel and no structure: from 5.15 to 6.1 a map whose
+/// values are a structure with types is not taken for the same kind as one without, and user space makes
+/// segments without types (`timer_off` in `bpf_map_meta_equal`, `kernel/bpf/map_in_map.c`).
+type Segment = btf_maps::Array<Words, { SEGMENT as usize }, { BPF_F_MMAPABLE as usize }>;
 
-/// What each slot's thread does with its CPU time, and why its guest was left.
-#[map]
-static MODES: Array<Modes> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
-
-/// When each slot's thread ran and waited lately; written with the slot.
-#[map]
-static TIMELINES: Array<Timeline> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
+/// A slot as words.
+type Words = [u64; size_of::<Followed>() / size_of::<u64>()];
 
 /// Length of a timeline's tick as a power of two, ns. Not frozen: it follows the interval, which may change.
 #[unsafe(no_mangle)]
@@ -77,25 +75,20 @@ static TOTALS: Array<Shares> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static CHECKPOINT_TABLES: Array<Shares> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// For how many more stretches each CPU remembers who has it; 0 where no vCPU was lately. A section of its
-/// own, as the filter's: a switch between strangers reads no more than this of all that attribution needs. A
-/// cache line for each CPU.
-#[unsafe(no_mangle)]
-#[unsafe(link_section = ".bss.armed")]
-static mut ARMED: [[u32; LINE]; MAX_CPUS as usize] = [[0; LINE]; MAX_CPUS as usize];
+/// For how many more stretches each CPU remembers who has it; 0 where no vCPU was lately. A switch between
+/// strangers reads no more than this of all that attribution needs. One entry per CPU, each a cache line of
+/// its own; the loader sizes it.
+#[map]
+static ARMED: Array<[u32; LINE]> = Array::with_max_entries(1, 0);
 
 /// Words of a cache line.
 const LINE: usize = 16;
 
-/// What the last walk found, by slot.
-#[map]
-static WALK: Array<WalkRecord> = Array::with_max_entries(MAX_SLOTS, BPF_F_MMAPABLE);
-
 /// Which processes are VMMs, one bit each by process id: all that a walk asks of a thread that is no vCPU's.
 /// Bits of its own, and not marks in the pid table: that one is of threads, its entry of a VMM's first thread
-/// may name a slot, and programs write it. User space alone writes this. The loader sizes it by `pid_max`.
+/// may name a slot, and programs write it. User space alone writes this.
 #[map]
-static VMMS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static VMMS: Array<u64> = Array::with_max_entries(MAX_PIDS / VMMS_PER_WORD, BPF_F_MMAPABLE);
 
 /// Helper threads that the last walk found, listed from the first record on.
 #[map]
@@ -116,6 +109,11 @@ static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// One entry per CPU: plain additions without atomics, and user space adds up. The loader sizes it.
 #[map]
 static HOOK_STATS: Array<HookStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// One entry: switches of vCPU threads on CPUs that have no entry above. There is none unless the kernel does
+/// not say how many CPUs may come online. CPUs may write over each other's: what counts is that it is not 0.
+#[map]
+static UNKNOWN_CPUS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// One entry: a walk runs on one CPU at a time.
 #[map]
@@ -164,28 +162,12 @@ pub(crate) fn pid_entry(pid: u32) -> Option<Shared<u16>> {
     Some(value(&PIDS, pid / PIDS_PER_BLOCK)?.element(pid as usize))
 }
 
-/// A slot by its number.
+/// All that is kept in a slot, by its number.
 #[inline(always)]
-pub(crate) fn slot(index: u16) -> Option<Shared<VcpuSlot>> {
-    value(&SLOTS, u32::from(index))
-}
-
-/// A slot's table of shares.
-#[inline(always)]
-pub(crate) fn shares(index: u16) -> Option<Shared<SlotShares>> {
-    value(&SHARES, u32::from(index))
-}
-
-/// A slot's modes.
-#[inline(always)]
-pub(crate) fn modes(index: u16) -> Option<Shared<Modes>> {
-    value(&MODES, u32::from(index))
-}
-
-/// A slot's timeline.
-#[inline(always)]
-pub(crate) fn timeline(index: u16) -> Option<Shared<Timeline>> {
-    value(&TIMELINES, u32::from(index))
+pub(crate) fn kept(index: u16) -> Option<Shared<Followed>> {
+    let index = u32::from(index);
+    // SAFETY: the pointer comes from the look-up.
+    Some(unsafe { Shared::new(SLOTS.get_value_ptr_mut(index / SEGMENT, &(index % SEGMENT))?.cast()) })
 }
 
 /// Length of a timeline's tick as a power of two, ns.
@@ -223,27 +205,24 @@ pub(crate) fn checkpoint(cpu: u32, number: u64) -> Option<Shared<Shares>> {
 /// For how many more stretches a CPU remembers who has it.
 #[inline(always)]
 pub(crate) fn armed(cpu: u32) -> u32 {
-    patience(cpu).load()
+    match patience(cpu) {
+        Some(stretches) => stretches.load(),
+        None => 0,
+    }
 }
 
 /// Lets a CPU remember its next `stretches`. Others may do so too, for a thread that comes to wait there:
 /// whichever value stays is about as good.
 #[inline(always)]
 pub(crate) fn arm(cpu: u32, stretches: u32) {
-    patience(cpu).store(stretches);
+    if let Some(left) = patience(cpu) {
+        left.store(stretches);
+    }
 }
 
 #[inline(always)]
-fn patience(cpu: u32) -> Shared<u32> {
-    // SAFETY: a static of the object's own.
-    let all = unsafe { Shared::new(&raw mut ARMED) };
-    all.element(cpu as usize).element(0)
-}
-
-/// A slot's walk record.
-#[inline(always)]
-pub(crate) fn walk_record(index: u16) -> Option<Shared<WalkRecord>> {
-    value(&WALK, u32::from(index))
+fn patience(cpu: u32) -> Option<Shared<u32>> {
+    Some(value(&ARMED, cpu)?.element(0))
 }
 
 /// Whether a process is a VMM's.
@@ -281,6 +260,14 @@ pub(crate) fn control() -> Option<Shared<Control>> {
 #[inline(always)]
 pub(crate) fn hook_stats(cpu: u32) -> Option<Shared<HookStats>> {
     value(&HOOK_STATS, cpu)
+}
+
+/// Counts a switch on a CPU that has no statistics block.
+#[inline(always)]
+pub(crate) fn on_unknown_cpu() {
+    if let Some(switches) = value(&UNKNOWN_CPUS, 0) {
+        switches.bump(1);
+    }
 }
 
 /// The statistics block of the walks.

@@ -2,18 +2,19 @@
 //!
 //! A CPU remembers its last [`STRETCHES`] one by one, and has totals of all stretches that have ended, with a
 //! checkpoint of them each [`APART`] stretches. A wait ends now; so most of it is the difference of the
-//! totals to the first checkpoint within it, and what lies before that checkpoint is laid over the stretches.
+//! totals to the first checkpoint within it, and what lies before that checkpoint is split over the
+//! stretches.
 
 use crate::{
-    abi::{APART, CHECKPOINTS, Laying, Occupancy, STRETCHES, Shares, WHO_UNKNOWN, Who},
+    abi::{APART, CHECKPOINTS, Occupancy, STRETCHES, Shares, Split, WHO_UNKNOWN, Who},
     shared::{Shared, field, load, store},
     shares,
 };
 
-/// A wait whose first checkpoint lies no more than so many stretches back is laid over them all: the
+/// A wait whose first checkpoint lies no more than so many stretches back is split over them all: the
 /// difference of two tables takes longer.
 const FEW: u64 = 16;
-/// Stretches that are laid over at a time: as many as a program's verifier follows without trouble.
+/// Stretches that a wait is split over at a time: as many as a program's verifier follows without trouble.
 const SOME: u64 = 8;
 
 /// Where a checkpoint is kept.
@@ -84,7 +85,7 @@ pub const fn was_forced_idle(then: u32, now: u32, for_this_thread: bool) -> bool
 pub trait Parts {
     /// So much of it somebody had the CPU.
     fn one(&mut self, who: Who, ns: u64);
-    /// Lays some of it over some stretches, those before the stretch `before`, latest first (see
+    /// Splits some of it over some stretches, those before the stretch `before`, latest first (see
     /// [`stretches`]). Returns until when the rest was.
     fn stretches(&mut self, before: u64, from: u64, until: u64) -> u64;
     /// What came to the totals since a checkpoint.
@@ -133,7 +134,7 @@ fn first_after(last: u64, from: u64, at: impl Fn(u64) -> u64) -> u64 {
     first
 }
 
-/// Lays a part of a wait over the stretches before `before`, no more than lie between two checkpoints; what
+/// Splits a part of a wait over the stretches before `before`, no more than lie between two checkpoints; what
 /// is older than those is nobody's.
 #[inline(always)]
 fn by_stretches(before: u64, from: u64, until: u64, parts: &mut impl Parts) {
@@ -149,7 +150,7 @@ fn by_stretches(before: u64, from: u64, until: u64, parts: &mut impl Parts) {
     }
 }
 
-/// Lays some of a wait over some stretches, those before the stretch `before`, latest first, and hands the
+/// Splits some of a wait over some stretches, those before the stretch `before`, latest first, and hands the
 /// parts to `each`. Returns until when the rest was.
 #[inline(always)]
 pub fn stretches(
@@ -160,7 +161,7 @@ pub fn stretches(
     mut each: impl FnMut(Who, u64),
 ) -> u64 {
     let written = load!(memory.written);
-    let mut laying = Laying { from_ns: from, until_ns: until, written: before };
+    let mut split = Split { from_ns: from, until_ns: until, written: before };
     for back in 0..SOME {
         // The place of one that is older than those that are remembered is another's.
         if before.wrapping_sub(back).wrapping_add(STRETCHES as u64) <= written {
@@ -170,9 +171,9 @@ pub fn stretches(
             let stretch = field!(memory.stretches).element(at);
             (load!(stretch.start_ns), load!(stretch.who))
         };
-        if !laying.step(back, stretch, &mut each) {
+        if !split.step(back, stretch, &mut each) {
             break;
         }
     }
-    laying.until_ns
+    split.until_ns
 }

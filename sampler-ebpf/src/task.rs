@@ -91,7 +91,7 @@ pub(crate) fn probe<T: Copy>(address: u64, offset: u32) -> T {
 /// `into` may be written.
 #[inline(always)]
 pub(crate) unsafe fn probe_into<T>(address: u64, offset: u32, into: *mut T) {
-    // SAFETY: the helper itself survives any address, and writes as many bytes as it is told.
+    // SAFETY: the helper itself survives any address, and writes as many bytes as its argument says.
     let _ = unsafe {
         generated::bpf_probe_read_kernel(
             into.cast(),
@@ -115,7 +115,7 @@ pub(crate) fn monotonic_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// The thread's state: [`TASK_RUNNING`], or bits that tell what it waits for.
+/// The thread's state: [`TASK_RUNNING`], or bits that say what it waits for.
 #[inline(always)]
 pub(crate) fn state<A: Access>(task: Object) -> u64 {
     if offset(Member::TaskState) == ABSENT {

@@ -5,9 +5,10 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use sampler_ebpf::abi::{
-    COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, HelperRecord, HookStats, KVM_STATS,
-    MAX_CPUS, MAX_HELPERS, MAX_SLOTS, MEMBERS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, Shares,
-    SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, Followed, HelperRecord, HookStats,
+    KVM_STATS, MAX_HELPERS, MAX_PIDS, MAX_SLOTS, MAX_VCPU_FILES, MEMBERS, Modes, Occupancy, Offsets,
+    PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares, SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord,
+    WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
 
@@ -34,16 +35,17 @@ fn layout_is_as_recorded() {
         SlotShares { table, charged_ns }
         Timeline { cells }
         Modes {
-            seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, epoch_seen, is_vmms,
-            gaps, unpaired, inside_ns, away_ns, exits
+            seq, thread, since_ns, mode, epoch, ns, exit_ns, user_ns, exit_row, is_cut, is_vmms,
+            is_out, weight, timed_mask, epoch_seen, dice, gaps, stands_ns, unpaired, inside_ns, away_ns, exits
         }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
+        Followed { modes, slot, shares, timeline, record }
         Occupancy { written, who, forced_idles, checkpoints_ns, stretches }
         Stretch { start_ns, who }
         WalkRecord {
             generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns,
-            held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired,
+            held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired, stands_ns,
             modes_observed, kvm_generation, kvm
         }
         HelperRecord {
@@ -63,11 +65,8 @@ fn layout_is_as_recorded() {
         Offsets { at }
         PidBlock {}
     }
-    writeln!(
-        text,
-        "slots {MAX_SLOTS}, helpers {MAX_HELPERS}, cpus {MAX_CPUS}, pids per block {PIDS_PER_BLOCK}"
-    )
-    .unwrap();
+    writeln!(text, "slots {MAX_SLOTS} in {SEGMENTS} segments of {SEGMENT}, helpers {MAX_HELPERS}").unwrap();
+    writeln!(text, "vcpu files {MAX_VCPU_FILES}, pids {MAX_PIDS}, per block {PIDS_PER_BLOCK}").unwrap();
     for (table, rows) in [("counter", COUNTERS), ("kvm stat", KVM_STATS)] {
         for (n, row) in rows.iter().enumerate() {
             let member = MEMBERS[row.member as usize];

@@ -5,81 +5,23 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use sampler_ebpf::{
     abi::{
-        APART, CHECKPOINTS, Occupancy, SHARES, Shares, WHO_FORCED_IDLE, WHO_IDLE, WHO_OTHERS, WHO_UNKNOWN,
-        WHO_VCPU, Who, entry_at, is_stale, mark_of, who_of,
+        APART, CHECKPOINTS, SHARES, Shares, WHO_FORCED_IDLE, WHO_IDLE, WHO_OTHERS, WHO_UNKNOWN, WHO_VCPU,
+        Who, entry_at, is_stale, mark_of, who_of,
     },
-    occupancy::{self, Parts, charge, place, remember, was_forced_idle},
+    fixture::{Cpu, shared},
+    occupancy::{self, Parts, charge, place, was_forced_idle},
     shared::Shared,
     shares::{self, gained, gained_by_others, gained_by_some},
 };
 
-/// A CPU with its memory and all that it ever did.
-struct Cpu {
-    memory: Box<Occupancy>,
-    totals: Box<Shares>,
-    tables: Vec<Shares>,
-    history: Vec<(u64, Who)>,
-    displaced: usize,
-}
-
-impl Cpu {
-    fn new() -> Self {
-        Self {
-            memory: Box::new(Occupancy::EMPTY),
-            totals: Box::new(Shares::NONE),
-            tables: vec![Shares::NONE; CHECKPOINTS],
-            history: Vec::new(),
-            displaced: 0,
-        }
-    }
-
-    /// Each occupant had it for so long, from 1 on; with the moment after the last.
-    fn after(stints: &[(Who, u64)]) -> (Self, u64) {
-        let mut cpu = Self::new();
-        let mut now = 1;
-        for (who, ns) in stints {
-            cpu.comes(*who, now);
-            now += ns;
-        }
-        (cpu, now)
-    }
-
-    fn comes(&mut self, who: Who, now: u64) {
-        let (memory, totals) = (shared(&mut *self.memory), shared(&mut *self.totals));
-        let tables = &mut self.tables;
-        let table = |number| Some(shared(&mut tables[place(number)]));
-        self.displaced += usize::from(remember(memory, totals, table, who, now));
-        self.history.push((now, who));
-    }
-
-    /// A table that is charged with a wait, and the turns that it took.
-    fn charge(&mut self, from: u64, until: u64) -> Charged {
-        let mut table = Box::new(Shares::NONE);
-        let memory = shared(&mut *self.memory);
-        let mut charged = Charging { cpu: self, table: shared(&mut *table), now: until, turns: 0 };
-        charge(memory, from, until, &mut charged);
-        let turns = charged.turns;
-        Charged { table, turns }
-    }
-
-    /// Who had it between two moments, by the whole history.
-    fn truth(&self, from: u64, until: u64) -> BTreeMap<Who, u64> {
-        let mut parts = BTreeMap::new();
-        let ends = self.history.iter().skip(1).map(|(start, _)| *start).chain([until]);
-        for ((start, who), end) in self.history.iter().zip(ends) {
-            *parts.entry(*who).or_default() += end.min(until).saturating_sub((*start).max(from));
-        }
-        parts
-    }
-
-    fn begun_since(&self, from: u64) -> usize {
-        self.history.iter().filter(|(start, _)| *start > from).count()
-    }
-}
-
-fn shared<T>(value: &mut T) -> Shared<T> {
-    // SAFETY: the callers keep the value for as long as they use this.
-    unsafe { Shared::new(value) }
+/// A table that is charged with a wait for a CPU, and the turns that it took.
+fn charged(cpu: &mut Cpu, from: u64, until: u64) -> Charged {
+    let mut table = Box::new(Shares::NONE);
+    let memory = shared(&mut *cpu.memory);
+    let mut charging = Charging { cpu, table: shared(&mut *table), now: until, turns: 0 };
+    charge(memory, from, until, &mut charging);
+    let turns = charging.turns;
+    Charged { table, turns }
 }
 
 struct Charged {
@@ -143,7 +85,7 @@ impl Parts for Charging<'_> {
 fn forced_idle_is_charged_apart_from_idle() {
     let (mut cpu, now) =
         Cpu::after(&[(WHO_IDLE, 100), (WHO_FORCED_IDLE, 700), (7, 30), (WHO_FORCED_IDLE, 5)]);
-    let charged = cpu.charge(now - 800, now);
+    let charged = charged(&mut cpu, now - 800, now);
     let mut expected = cpu.truth(now - 800, now);
     expected.retain(|_, ns| *ns != 0);
     assert_eq!(expected[&WHO_FORCED_IDLE], 705);
@@ -178,7 +120,7 @@ proptest! {
         let (mut cpu, now) = Cpu::after(&stints);
         prop_assume!(cpu.displaced == 0);
         let from = (now as f64 * part) as u64;
-        let charged = cpu.charge(from, now);
+        let charged = charged(&mut cpu, from, now);
         let (parts, truth) = (charged.by_whom(), cpu.truth(from, now));
         prop_assert_eq!(charged.table.total_ns(), now - from);
         let mut lacking = 1_u64.saturating_sub(from);
@@ -207,7 +149,7 @@ proptest! {
         let stints: Vec<_> = stints.iter().map(named).collect();
         let (mut cpu, now) = Cpu::after(&stints);
         let from = (now as f64 * part) as u64;
-        let charged = cpu.charge(from, now);
+        let charged = charged(&mut cpu, from, now);
         prop_assert_eq!(charged.table.total_ns(), now - from);
         prop_assert!(charged.turns <= 6, "{} turns", charged.turns);
         let mut by_mark = charged.table.others_ns;
@@ -231,8 +173,8 @@ proptest! {
         let (mut cpu, now) = Cpu::after(&stints);
         let from = (now as f64 * part) as u64;
         let until = now.saturating_sub(ago).max(from);
-        prop_assert_eq!(cpu.charge(from, until).table.total_ns(), until - from);
-        prop_assert_eq!(Cpu::new().charge(from, until).table.unknown_ns(), until - from);
+        prop_assert_eq!(charged(&mut cpu, from, until).table.total_ns(), until - from);
+        prop_assert_eq!(charged(&mut Cpu::default(), from, until).table.unknown_ns(), until - from);
     }
 
     /// What two processes gained from one table to another.
@@ -287,7 +229,7 @@ fn nobody_and_the_others_need_no_entry() {
 fn a_short_wait_is_not_a_difference_of_tables() {
     let stints: Vec<_> = (0..320).map(|n| (n % 5 + 1, 10)).collect();
     let (mut cpu, now) = Cpu::after(&stints);
-    let charged = cpu.charge(now - 20, now);
+    let charged = charged(&mut cpu, now - 20, now);
     assert_eq!((charged.turns, charged.table.total_ns()), (1, 20));
 }
 
@@ -297,7 +239,7 @@ fn one_that_is_charged_with_nothing_takes_no_entry() {
     let stints: Vec<_> = (0..640).map(|n| (n % 300 + 1, 10)).collect();
     let (mut cpu, now) = Cpu::after(&stints);
     cpu.comes(7_777, now);
-    let charged = cpu.charge(1, now);
+    let charged = charged(&mut cpu, 1, now);
     assert_eq!(charged.table.total_ns(), now - 1);
     assert!(!charged.by_whom().contains_key(&7_777), "it waited, and had nothing");
 }

@@ -25,7 +25,7 @@ pub enum LockError {
     Held {
         /// The lock file.
         path: PathBuf,
-        /// Who has it, as far as the file tells.
+        /// Who has it, as far as the file says.
         holder: String,
     },
     /// The file cannot be made or locked.
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_instance_is_told_who_and_where() {
+    fn the_error_of_a_second_instance_says_who_and_where() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("made/here/lock");
         let first = InstanceLock::acquire(&path).unwrap();

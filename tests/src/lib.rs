@@ -3,7 +3,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`vmm`] | a tiny KVM virtual machine monitor whose vCPUs do exactly what they are told |
+//! | [`vmm`] | a tiny KVM virtual machine monitor whose vCPUs do exactly what a test asks for |
 //! | [`guest`] | that VMM as a process of its own, started, watched and ended |
 //! | [`scenario`] | guests plus what is done to them: contention, quotas, moves, stops, churn |
 //! | [`oracle`] | the kernel's own numbers, read from `/proc` and cgroups, and a guest's from its console |

@@ -125,7 +125,7 @@ impl SlotShares {
 
 /// Stretches of a CPU's time that are remembered one by one.
 pub const STRETCHES: usize = 1024;
-/// Stretches from one checkpoint of a CPU's totals to the next. A wait is laid over at most so many one by
+/// Stretches from one checkpoint of a CPU's totals to the next. A wait is split over at most so many one by
 /// one at its begin; with 64 in place of 32 the longest charge took a third more time.
 pub const APART: u64 = 32;
 /// Checkpoints that are remembered: together they reach back over twice as many stretches as are.
@@ -143,20 +143,21 @@ pub struct Stretch {
     pub _pad: u32,
 }
 
-/// A time that is laid over what a CPU remembers, latest part first.
+/// A time that is split over the stretches that a CPU remembers, latest part first.
 #[derive(Clone, Copy, Debug)]
-pub struct Laying {
+pub struct Split {
     /// Begin of the time, ns.
     pub from_ns: u64,
-    /// End of what is not laid yet, ns.
+    /// End of what is not split yet, ns.
     pub until_ns: u64,
     /// Stretches that the CPU has written so far.
     pub written: u64,
 }
 
-impl Laying {
-    /// Lays the next part over the stretch that was written `back + 1` stretches ago, and hands it to `each`.
-    /// `stretch` gives begin and occupant of a place in the ring. Returns whether there is more to be laid.
+impl Split {
+    /// Compares what is not split yet with the stretch that was written `back + 1` stretches ago, and hands
+    /// the part within it to `each`. `stretch` gives begin and occupant of a place in the ring. Returns
+    /// whether there is more to be split.
     #[inline(always)]
     pub fn step(
         &mut self,

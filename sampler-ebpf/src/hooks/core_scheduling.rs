@@ -2,9 +2,9 @@
 //! is not to be trusted with them (`PR_SCHED_CORE`).
 //!
 //! The kernel counts by core how often it begins to do so, and to how many CPUs it does it now. Both change
-//! while the queues of the whole core are locked, as they are at a switch. A CPU that becomes idle tells by
-//! the second count whether it is forced to be. One that is idle already makes no switch when it is forced to
-//! stay so: the first count has moved by the time that a thread is given the CPU.
+//! while the queues of the whole core are locked, as they are at a switch. Where a CPU becomes idle, the
+//! second count says whether it is forced to be. One that is idle already makes no switch when it is forced
+//! to stay so: the first count has moved by the time that a thread is given the CPU.
 
 use sampler_ebpf::{
     abi::{ABSENT, Member, Occupancy, WHO_FORCED_IDLE, WHO_IDLE, Who},

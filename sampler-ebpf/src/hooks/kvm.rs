@@ -7,15 +7,15 @@
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use sampler_ebpf::{
     abi::{
-        EXIT_BUCKETS, EXIT_CODES, ExitCounts, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING, SVM_EXITS,
-        VMX_EXITS, exit_place, exit_rows,
+        EXIT_BUCKETS, EXIT_CODES, ExitCounts, ExitReason, Mode, Modes, NO_SLOT, OTHER_EXITS, SLOT_PENDING,
+        SVM_EXITS, VMX_EXITS, exit_place, exit_rows, rows_of,
     },
     histogram::bucket_of,
 };
 
 use super::modes::{change, is_observed, mode, pass, pass_preemptible, set_mode};
 use crate::{
-    maps::{exit_offsets, modes, pid_entry},
+    maps::{exit_offsets, kept, pid_entry},
     shared::{Shared, bump, field, load, store},
     task::{monotonic_ns, probe},
 };
@@ -27,13 +27,27 @@ const ISA_SVM: u32 = 2;
 /// The row of each reason, by [`exit_place`].
 static VMX_ROWS: [u8; EXIT_CODES] = exit_rows(VMX_EXITS);
 static SVM_ROWS: [u8; EXIT_CODES] = exit_rows(SVM_EXITS);
+/// Which rows are halts.
+const VMX_HALTS: u32 = rows_of(VMX_EXITS, ExitReason::Halt);
+const SVM_HALTS: u32 = rows_of(SVM_EXITS, ExitReason::Halt);
+
+/// The row of an exit's reason.
+#[derive(Clone, Copy)]
+struct Row {
+    index: u8,
+    is_halt: bool,
+}
+
+impl Row {
+    const OTHER: Self = Self { index: OTHER_EXITS as u8, is_halt: false };
+}
 
 /// `kvm_entry(struct kvm_vcpu *vcpu[, bool force_immediate_exit])`; on arm64
 /// `kvm_entry(unsigned long vcpu_pc)`
 #[raw_tracepoint(tracepoint = "kvm_entry")]
 fn kvm_entry(_ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
-        enter_guest(modes, monotonic_ns());
+        enter_guest(modes);
     }
     0
 }
@@ -42,8 +56,7 @@ fn kvm_entry(_ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit(ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
-        let at = monotonic_ns();
-        leave_guest(modes, at, row_read(ctx.arg(0), ctx.arg(1)));
+        leave_guest(modes, || row_read(ctx.arg(0), ctx.arg(1)));
     }
     0
 }
@@ -55,11 +68,10 @@ fn kvm_exit(ctx: RawTracePointContext) -> i32 {
 #[raw_tracepoint(tracepoint = "kvm_exit")]
 fn kvm_exit_with_reason(ctx: RawTracePointContext) -> i32 {
     if let Some(modes) = mine() {
-        let at = monotonic_ns();
-        let (first, second, third): (u64, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
-        let row =
-            if first > u64::from(u32::MAX) { row_read(first, second) } else { row_of(first, third as u32) };
-        leave_guest(modes, at, row);
+        leave_guest(modes, || {
+            let (first, second, third): (u64, u64, u64) = (ctx.arg(0), ctx.arg(1), ctx.arg(2));
+            if first > u64::from(u32::MAX) { row_read(first, second) } else { row_of(first, third as u32) }
+        });
     }
     0
 }
@@ -97,7 +109,8 @@ fn mine() -> Option<Shared<Modes>> {
     if index == NO_SLOT || index == SLOT_PENDING {
         return None;
     }
-    let modes = modes(index)?;
+    let kept = kept(index)?;
+    let modes = field!(kept.modes);
     // Those of another process's thread that had this id are not this one's.
     if load!(modes.thread) != thread || !is_observed(modes) {
         return None;
@@ -106,50 +119,94 @@ fn mine() -> Option<Shared<Modes>> {
 }
 
 #[inline(always)]
-fn enter_guest(modes: Shared<Modes>, now: u64) {
+fn enter_guest(modes: Shared<Modes>) {
+    let is_timed = load!(modes.exit_ns) != 0;
+    let is_mixed = are_mixed(modes) && !is_timed;
+    let goes_on = is_mixed && mode(modes) == Mode::Inside as u32;
+    // Where the VMM's part has not ended yet, it ends now.
+    let needs_clock = !goes_on || load!(modes.user_ns) != 0 && load!(modes.inside_ns) == 0;
+    let now = if needs_clock { monotonic_ns() } else { 0 };
     change(modes, || {
         if mode(modes) == Mode::Guest as u32 {
-            // It was not entered after all, or the exit was not told: how long it ran is not known.
+            // It was not entered after all, or the exit was not reported: how long it ran is not known.
             bump!(modes.unpaired, 1);
             set_mode(modes, Mode::Kernel);
         }
         back_from_vmm(modes, now);
-        pass(modes, Mode::Guest, now);
+        if !goes_on {
+            pass(modes, if is_mixed { Mode::Inside } else { Mode::Guest }, now);
+        }
         store!(modes.is_cut, 0);
-        let exit_ns = load!(modes.exit_ns);
-        if exit_ns != 0 {
-            store!(modes.exit_ns, 0);
-            let latency = now.saturating_sub(exit_ns);
-            let exit = exit(modes);
-            bump!(exit.ns, latency);
-            let bucket = bucket_of(latency);
-            let bucket = if bucket < EXIT_BUCKETS { bucket } else { EXIT_BUCKETS - 1 };
-            field!(exit.counts).element(bucket).bump(1);
+        store!(modes.is_out, 0);
+        if is_timed {
+            end_exit(modes, now);
         }
     });
 }
 
+/// Adds a timed exit to those of its reason, as often as it stands for others.
 #[inline(always)]
-fn leave_guest(modes: Shared<Modes>, now: u64, row: usize) {
+fn end_exit(modes: Shared<Modes>, now: u64) {
+    let latency = now.saturating_sub(load!(modes.exit_ns));
+    store!(modes.exit_ns, 0);
+    let (exit, weight) = (exit(modes), load!(modes.weight));
+    bump!(exit.ns, latency * u64::from(weight));
+    let bucket = bucket_of(latency);
+    let bucket = if bucket < EXIT_BUCKETS { bucket } else { EXIT_BUCKETS - 1 };
+    field!(exit.counts).element(bucket).bump(u32::from(weight));
+}
+
+#[inline(always)]
+fn leave_guest(modes: Shared<Modes>, row: impl FnOnce() -> Row) {
+    let mask = load!(modes.timed_mask);
+    let is_chosen = mask == 0 || is_chosen(modes, mask);
+    let is_mixed = mode(modes) == Mode::Inside as u32;
+    // Before the reason, which takes a while to find.
+    let early = if is_chosen || !is_mixed { monotonic_ns() } else { 0 };
+    let row = row();
+    // A halt may take an hour: it is to stand for itself. And it costs a sleep, so that a look at the clock
+    // does not matter.
+    let is_timed = is_chosen || row.is_halt;
+    let now = if is_timed && early == 0 { monotonic_ns() } else { early };
     change(modes, || {
         let mode = mode(modes);
         let is_cut = load!(modes.is_cut) != 0;
-        if mode != Mode::Guest as u32 && mode != Mode::Unobserved as u32 && !is_cut {
+        let is_known = mode == Mode::Kernel as u32 || mode == Mode::Vmm as u32;
+        if is_known && !is_cut {
             bump!(modes.unpaired, 1);
-            if mode == Mode::Kernel as u32 && load!(modes.exit_ns) != 0 {
-                // KVM for Intel up to 5.10 tells every exit, but of entries only the first where it handles
+            if mode == Mode::Kernel as u32 && load!(modes.is_out) != 0 {
+                // KVM for Intel up to 5.10 reports every exit, but of entries only the first where it handles
                 // exits at once and goes back in: between two exits was the guest.
                 set_mode(modes, Mode::Guest);
             }
         }
-        pass(modes, Mode::Kernel, now);
+        if now != 0 {
+            pass(modes, if is_timed { Mode::Kernel } else { Mode::Inside }, now);
+        }
         store!(modes.is_cut, 0);
-        store!(modes.exit_ns, now);
-        store!(modes.exit_row, row as u32);
+        store!(modes.exit_ns, if is_timed { now } else { 0 });
+        store!(modes.weight, if row.is_halt { 1 } else { mask + 1 });
+        store!(modes.is_out, 1);
+        store!(modes.exit_row, row.index);
         store!(modes.is_vmms, 0);
         let exit = exit(modes);
         bump!(exit.count, 1);
     });
+}
+
+/// Whether not every exit is timed.
+#[inline(always)]
+fn are_mixed(modes: Shared<Modes>) -> bool {
+    load!(modes.timed_mask) != 0
+}
+
+/// Whether an exit is one of those that are timed. Nobody else reads the dice.
+#[inline(always)]
+fn is_chosen(modes: Shared<Modes>, mask: u8) -> bool {
+    let dice = load!(modes.dice).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    store!(modes.dice, dice);
+    // The lower bits of such a generator have short periods.
+    dice >> 16 & u32::from(mask) == 0
 }
 
 #[inline(always)]
@@ -161,7 +218,7 @@ fn leave_kvm(modes: Shared<Modes>) {
         }
         let now = pass_preemptible(modes, Mode::Vmm);
         // Not a second time where KVM_RUN returns again before the guest was entered.
-        if load!(modes.exit_ns) != 0 && load!(modes.is_vmms) == 0 {
+        if load!(modes.is_out) != 0 && load!(modes.is_vmms) == 0 {
             store!(modes.is_vmms, 1);
             store!(modes.user_ns, now);
             let exit = exit(modes);
@@ -172,8 +229,9 @@ fn leave_kvm(modes: Shared<Modes>) {
 
 #[inline(always)]
 fn enter_kvm(modes: Shared<Modes>) {
+    let is_mixed = are_mixed(modes) && load!(modes.exit_ns) == 0;
     change(modes, || {
-        let now = pass_preemptible(modes, Mode::Kernel);
+        let now = pass_preemptible(modes, if is_mixed { Mode::Inside } else { Mode::Kernel });
         store!(modes.inside_ns, now);
     });
 }
@@ -191,7 +249,8 @@ fn not_entered(modes: Shared<Modes>) {
     });
 }
 
-/// Ends the time outside `KVM_RUN` that an exit took: where it began again, as far as that is told.
+/// Ends the time outside `KVM_RUN` that an exit took: where `KVM_RUN` began again, as far as that was
+/// reported.
 #[inline(always)]
 fn back_from_vmm(modes: Shared<Modes>, now: u64) {
     let user_ns = load!(modes.user_ns);
@@ -209,12 +268,12 @@ fn back_from_vmm(modes: Shared<Modes>, now: u64) {
 /// The counts of the last exit's reason.
 #[inline(always)]
 fn exit(modes: Shared<Modes>) -> Shared<ExitCounts> {
-    field!(modes.exits).element(load!(modes.exit_row) as usize)
+    field!(modes.exits).element(usize::from(load!(modes.exit_row)))
 }
 
 /// The row of a reason that is read where KVM for this processor keeps it.
 #[inline(always)]
-fn row_read(vcpu: u64, isa: u64) -> usize {
+fn row_read(vcpu: u64, isa: u64) -> Row {
     let offsets = exit_offsets();
     let isa = isa as u32;
     let reason: u32 = if isa == ISA_VMX && offsets.vmx_reason != 0 {
@@ -222,18 +281,19 @@ fn row_read(vcpu: u64, isa: u64) -> usize {
     } else if isa == ISA_SVM && offsets.svm_vmcb != 0 {
         probe(probe(vcpu, offsets.svm_vmcb), offsets.svm_code)
     } else {
-        return OTHER_EXITS;
+        return Row::OTHER;
     };
     row_of(u64::from(reason), isa)
 }
 
 #[inline(always)]
-fn row_of(reason: u64, isa: u32) -> usize {
-    let rows = match isa {
-        ISA_VMX => &raw const VMX_ROWS,
-        ISA_SVM => &raw const SVM_ROWS,
-        _ => return OTHER_EXITS,
+fn row_of(reason: u64, isa: u32) -> Row {
+    let (rows, halts) = match isa {
+        ISA_VMX => (&raw const VMX_ROWS, VMX_HALTS),
+        ISA_SVM => (&raw const SVM_ROWS, SVM_HALTS),
+        _ => return Row::OTHER,
     };
     // SAFETY: the index is inside the table by the remainder.
-    usize::from(unsafe { rows.cast::<u8>().add(exit_place(reason) % EXIT_CODES).read_volatile() })
+    let index = unsafe { rows.cast::<u8>().add(exit_place(reason) % EXIT_CODES).read_volatile() };
+    Row { index, is_halt: halts >> (index & 31) & 1 != 0 }
 }

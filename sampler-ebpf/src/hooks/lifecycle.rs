@@ -1,4 +1,4 @@
-//! Births and deaths of vCPU threads, told to user space.
+//! Births and deaths of vCPU threads, reported to user space.
 
 use aya_ebpf::{EbpfContext, helpers::bpf_ktime_get_boot_ns};
 use aya_log_ebpf::debug;
@@ -101,7 +101,8 @@ pub(crate) fn announce<A: Access>(
     sent
 }
 
-/// Tells that a thread ran for the last time. Returns false when the event was lost; the walk finds out then.
+/// Reports that a thread ran for the last time. Returns false when the event was lost; the walk finds out
+/// then.
 #[inline(always)]
 pub(crate) fn gone<A: Access>(ctx: &impl EbpfContext, task: Object, pid: u32) -> bool {
     debug!(ctx, "thread gone: tid {}", pid);

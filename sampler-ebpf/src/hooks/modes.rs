@@ -1,6 +1,6 @@
 //! The modes of a vCPU's thread: what all hooks that write them share, and what a switch does to them.
 
-use sampler_ebpf::abi::{Mode, Modes};
+use sampler_ebpf::abi::{Mode, Modes, mode_place};
 
 use crate::{
     shared::{Shared, bump, field, load, store, written},
@@ -70,7 +70,11 @@ fn depart(modes: Shared<Modes>, leaves: Switched, now: u64) {
             store!(modes.since_ns, if known > arrived { known } else { arrived });
         }
         // Never found in the guest: the host's kernel runs here.
-        let next = if in_ioctl && before != Mode::Vmm as u32 { Mode::Kernel } else { Mode::Vmm };
+        let next = match in_ioctl {
+            true if before == Mode::Inside as u32 => Mode::Inside,
+            true if before != Mode::Vmm as u32 => Mode::Kernel,
+            _ => Mode::Vmm,
+        };
         pass(modes, next, now);
         store!(modes.since_ns, 0);
         if before == Mode::Guest as u32 {
@@ -126,7 +130,7 @@ pub(super) fn pass_preemptible(modes: Shared<Modes>, next: Mode) -> u64 {
     now
 }
 
-/// Nothing is known until the next hook tells.
+/// Nothing is known until the next hook reports a mode.
 #[inline(always)]
 fn reset(modes: Shared<Modes>, epoch: u32) {
     change(modes, || {
@@ -140,6 +144,7 @@ fn reset(modes: Shared<Modes>, epoch: u32) {
         store!(modes.inside_ns, 0);
         store!(modes.is_cut, 0);
         store!(modes.is_vmms, 0);
+        store!(modes.is_out, 0);
         store!(modes.epoch_seen, epoch);
     });
 }
@@ -149,7 +154,12 @@ fn reset(modes: Shared<Modes>, epoch: u32) {
 pub(super) fn pass(modes: Shared<Modes>, next: Mode, now: u64) {
     let since = load!(modes.since_ns);
     if since != 0 {
-        field!(modes.ns).element(mode(modes) as usize).bump(now.saturating_sub(since));
+        let (ns, before) = (now.saturating_sub(since), mode(modes));
+        field!(modes.ns).element(mode_place(before)).bump(ns);
+        let weight = load!(modes.weight);
+        if weight > 1 && before == Mode::Kernel as u32 && load!(modes.exit_ns) != 0 {
+            bump!(modes.stands_ns, ns * u64::from(weight - 1));
+        }
     }
     set_mode(modes, next);
     store!(modes.since_ns, now);

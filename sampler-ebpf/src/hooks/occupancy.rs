@@ -27,9 +27,10 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 /// strangers does.
 const SAME: u32 = 1;
 const NEWS: u32 = 64;
-/// How long a CPU remembers strangers after a vCPU was there, or came to wait: 256 stretches, or 16,384
-/// switches inside one process, which write no stretch.
-pub(super) const PATIENCE: u32 = 256 * NEWS;
+/// How long a CPU remembers strangers after a vCPU was there, or came to wait: 4,096 stretches, or 262,144
+/// switches inside one process, which write no stretch. No wait is charged for more stretches than 2,048, and
+/// a vCPU that sleeps meanwhile is not to find a CPU that does not know who has it: a wake-up arms nothing.
+pub(super) const PATIENCE: u32 = 4096 * NEWS;
 
 /// Names a thread as an occupant.
 #[inline(always)]
@@ -221,7 +222,8 @@ extern "C" fn charge_gained_by_others(cpu: u32, index: u32, number: u64, now: u6
 #[inline(never)]
 #[unsafe(no_mangle)]
 pub(super) extern "C" fn add(index: u32, who: Who, ns: u64, now: u64) -> u64 {
-    let Some(shares) = maps::shares(index as u16) else { return 0 };
+    let Some(kept) = maps::kept(index as u16) else { return 0 };
+    let shares = field!(kept.shares);
     bump!(shares.charged_ns, ns);
     shares::add(field!(shares.table), who, ns, now);
     0

@@ -5,10 +5,10 @@
 //! and now. A scheduler that was loaded (sched_ext) has quotas of its own, or none. So these have no quota
 //! here.
 //!
-//! The kernel tells nobody when it holds a run queue of a group back and when it lets it go, but it keeps a
-//! clock for each that stands still meanwhile, or one that runs only then. Between a thread's departure and
-//! its arrival the latter has moved by the time that a quota, its own group's or one above, has held the
-//! queue back that it waits on.
+//! The kernel reports to nobody when it holds a run queue of a group back and when it lets it go, but it
+//! keeps a clock for each that stands still meanwhile, or one that runs only then. Between a thread's
+//! departure and its arrival the latter has moved by the time that a quota, its own group's or one above, has
+//! held the queue back that it waits on.
 
 use sampler_ebpf::{
     abi::{ABSENT, Member, SlotShares, VcpuSlot},
@@ -113,7 +113,8 @@ pub(super) fn note<A: Access>(slot: Shared<VcpuSlot>, task: Object, now: u64) {
 }
 
 /// As [`note`], for a thread that comes to another CPU. A kernel that holds back threads and not queues does
-/// not move those about; of one that is moved all the same the rest of the wait is not told.
+/// not move those about; of one that is moved all the same the quota's part in the rest of the wait is not
+/// counted.
 #[inline(always)]
 pub(super) fn note_on<A: Access>(slot: Shared<VcpuSlot>, task: Object, cpu: u64, now: u64) {
     if note_other::<A>(slot, task) {

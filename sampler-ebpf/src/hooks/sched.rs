@@ -1,4 +1,4 @@
-//! The scheduler's context switch: which of its two threads run vCPUs, and what their slots are told.
+//! The scheduler's context switch: which of its two threads run vCPUs, and what is written to their slots.
 
 use aya_ebpf::{
     EbpfContext,
@@ -6,7 +6,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, raw_tracepoint},
     programs::{BtfTracePointContext, RawTracePointContext},
 };
-use sampler_ebpf::abi::{Counter, Left, Member, Modes, NO_SLOT, SLOT_PENDING, SlotShares, VcpuSlot};
+use sampler_ebpf::abi::{Counter, Followed, Left, Member, Modes, NO_SLOT, SLOT_PENDING, VcpuSlot};
 
 use super::{
     lifecycle::{Seen, announce, gone, halted, notifier, runs_another, runs_vcpu},
@@ -16,7 +16,7 @@ use super::{
     slot::{Departure, amend, arrive, leave},
 };
 use crate::{
-    maps::{arm, armed, hook_stats, may_have_slot, pid_entry, shares, slot, switches_report},
+    maps::{arm, armed, hook_stats, kept, may_have_slot, on_unknown_cpu, pid_entry, switches_report},
     shared::{Shared, bump, field, load},
     task::{Access, Object, Probed, TASK_DEAD, TASK_RUNNING, Typed, clock, run_queue, state},
 };
@@ -84,14 +84,11 @@ fn account<A: Access>(leaving: &Leaving, next: Object, next_pid: u32) {
             in_ioctl: notifier != 0,
             stint_ns: now.saturating_sub(A::u64(prev, Member::TaskLastArrival)),
         },
-        Switched {
-            modes: comes.map(|known| known.modes),
-            in_ioctl: self::notifier::<A>(next) != 0,
-            stint_ns: 0,
-        },
+        Switched { modes: comes.map(Known::modes), in_ioctl: self::notifier::<A>(next) != 0, stint_ns: 0 },
     );
     vcpus::<A>(cpu, (prev, leaves.is_some()), (next, comes.is_some()), now);
-    if let Some(Known { index, slot, shares, .. }) = comes {
+    if let Some(Known { index, kept }) = comes {
+        let (slot, shares) = (field!(kept.slot), field!(kept.shares));
         let queued = A::u64(next, Member::TaskLastQueued);
         arrive(slot, cpu, || {
             if queued != 0 {
@@ -115,7 +112,8 @@ fn between_strangers<A: Access>(cpu: u32, prev: Object, next: Object) {
 #[inline(always)]
 fn on_migrate<A: Access>(task: Object, to: u64) {
     let known = followed(task, A::u32(task, Member::TaskPid));
-    let Some(Known { index, slot, shares, .. }) = known else { return };
+    let Some(Known { index, kept }) = known else { return };
+    let (slot, shares) = (field!(kept.slot), field!(kept.shares));
     let before = load!(slot.counters[Counter::RunDelay as usize]);
     let known_stints = load!(slot.counters[Counter::Timeslices as usize]);
     let charged = load!(shares.charged_ns);
@@ -158,24 +156,29 @@ fn switch_out<A: Access>(leaving: &Leaving) -> Option<Shared<Modes>> {
     if !may_have_slot(pid) {
         return None;
     }
-    let (Some(entry), Some(stats)) = (pid_entry(pid), hook_stats(cpu)) else { return None };
-    let index = entry.load();
-    let known = own_slot(index, task);
-    let Some(Known { index: number, slot, shares, modes }) = known else {
+    let index = pid_entry(pid)?.load();
+    let Some(stats) = hook_stats(cpu) else {
+        if index != NO_SLOT {
+            on_unknown_cpu();
+        }
+        return None;
+    };
+    let Some(Known { index, kept }) = own_slot(index, task) else {
         if index != NO_SLOT && index != SLOT_PENDING {
             bump!(stats.stale_slots, 1);
         }
         return None;
     };
     let left = how_left(preempted, state::<A>(task), task, notifier);
-    let missed = leave::<A>(slot, shares, task, Departure { index, cpu, left, now }, |late| {
+    let (slot, shares) = (field!(kept.slot), field!(kept.shares));
+    let missed = leave::<A>(kept, task, Departure { index, cpu, left, now }, |late| {
         // It ended when the thread was given this CPU.
         let arrival = A::u64(task, Member::TaskLastArrival);
         // The clock of a queue shows the time up to now; a period's end is a moment.
         let is_moment = load!(slot.quota_queue) == VcpuSlot::NEXT_PERIOD;
         let until = if is_moment { arrival } else { now };
         let held = held_back::<A>(slot, shares, queue::<A>(task), late, until);
-        charge(cpu, number, arrival.saturating_sub(late - held), arrival);
+        charge(cpu, index, arrival.saturating_sub(late - held), arrival);
     });
     bump!(stats.vcpu_switches, 1);
     if missed.switches != 0 {
@@ -185,10 +188,10 @@ fn switch_out<A: Access>(leaving: &Leaving) -> Option<Shared<Modes>> {
         bump!(stats.missed_moves, missed.moves);
         bump!(stats.missed_ns, missed.ns);
     }
-    Some(modes)
+    Some(field!(kept.modes))
 }
 
-/// Tells of a thread that leaves its CPU what user space does not know: that it runs a vCPU, or another one
+/// Reports of a thread that leaves its CPU what user space does not know: that it runs a vCPU, or another one
 /// than before, or that it will never run again. After all that is written about it, for user space may
 /// give its slot to another thread while this program still runs. A function of its own: what is known of
 /// the thread would have to be kept over all of the program.
@@ -224,11 +227,9 @@ fn report<A: Access, C: EbpfContext>(ctx: &C, task: Object, preempted: u64, cpu:
 /// Whether a thread inside a vCPU ioctl runs a vCPU that is not known to be its.
 #[inline(always)]
 fn runs_unknown<A: Access>(index: u16, task: Object, notifier: u64, now: u64) -> bool {
-    match slot(index) {
-        Some(slot) if index != NO_SLOT && load!(slot.task) == task as u64 => {
-            runs_another::<A>(slot, task, notifier, now)
-        }
-        _ => runs_vcpu::<A>(task, notifier),
+    match own_slot(index, task) {
+        Some(Known { kept, .. }) => runs_another::<A>(field!(kept.slot), task, notifier, now),
+        None => runs_vcpu::<A>(task, notifier),
     }
 }
 
@@ -249,9 +250,15 @@ fn how_left(preempted: bool, state: u64, task: Object, notifier: u64) -> Left {
 struct Known {
     /// The slot's number.
     index: u32,
-    slot: Shared<VcpuSlot>,
-    shares: Shared<SlotShares>,
-    modes: Shared<Modes>,
+    kept: Shared<Followed>,
+}
+
+impl Known {
+    #[inline(always)]
+    fn modes(self) -> Shared<Modes> {
+        let kept = self.kept;
+        field!(kept.modes)
+    }
 }
 
 /// What is kept of a thread, if it is followed.
@@ -269,9 +276,9 @@ fn own_slot(index: u16, task: Object) -> Option<Known> {
     if index == NO_SLOT || index == SLOT_PENDING {
         return None;
     }
-    let slot = slot(index)?;
-    if load!(slot.task) != task as u64 {
+    let kept = kept(index)?;
+    if load!(kept.slot.task) != task as u64 {
         return None;
     }
-    Some(Known { index: u32::from(index), slot, shares: shares(index)?, modes: crate::maps::modes(index)? })
+    Some(Known { index: u32::from(index), kept })
 }

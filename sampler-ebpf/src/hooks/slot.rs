@@ -1,4 +1,4 @@
-//! What a vCPU's slot is told when its thread gets a CPU and when it leaves it.
+//! What is written to a vCPU's slot when its thread gets a CPU and when it leaves it.
 //!
 //! Nothing is timed here. At `sched_switch` the kernel's counts of the thread that leaves are complete:
 //! `update_curr()` ran when it was put, its earlier waits were credited when it arrived, and its switch count
@@ -6,7 +6,7 @@
 //! own counts and clock, all known at the stint's end; the begin of a stint needs no more than a mark.
 
 use sampler_ebpf::{
-    abi::{Counter, Distribution, Left, SlotShares, VcpuSlot, WHO_UNKNOWN},
+    abi::{Counter, Distribution, Followed, Left, SlotShares, VcpuSlot, WHO_UNKNOWN},
     histogram::bucket_of,
 };
 
@@ -36,7 +36,7 @@ pub(super) fn amend(slot: Shared<VcpuSlot>, charge: impl FnOnce()) {
 #[derive(Clone, Copy)]
 pub(super) struct Departure {
     /// The slot's number.
-    pub(super) index: u16,
+    pub(super) index: u32,
     /// The CPU.
     pub(super) cpu: u32,
     /// How it leaves.
@@ -59,19 +59,19 @@ pub(super) struct Missed {
 /// charged. Returns what the kernel did since the slot's last switch without calling the program.
 #[inline(always)]
 pub(super) fn leave<A: Access>(
-    slot: Shared<VcpuSlot>,
-    shares: Shared<SlotShares>,
+    kept: Shared<Followed>,
     task: Object,
     Departure { index, cpu, left, now }: Departure,
     charge_late: impl FnOnce(u64),
 ) -> Missed {
+    let (slot, shares) = (field!(kept.slot), field!(kept.shares));
     written(field!(slot.seq), || {
         let counts = Counts::read::<A>(task);
         let stints = counts.since(slot, Counter::Timeslices);
         let arrived = load!(slot.on_cpu) != 0;
         if stints <= 1 {
             distribute(slot, &counts, stints == 1);
-            draw(slot, index, &counts, stints, now);
+            draw(slot, field!(kept.timeline), &counts, stints, now);
         }
         let late = uncharged(slot, shares, &counts);
         let (is_fresh, nobodys) = (load!(slot.fresh) != 0, late != 0 && (arrived || stints > 1));
@@ -82,7 +82,7 @@ pub(super) fn leave<A: Access>(
         };
         if nobodys {
             // When it was, and on which CPU, is not known.
-            super::occupancy::add(u32::from(index), WHO_UNKNOWN, late, now);
+            super::occupancy::add(index, WHO_UNKNOWN, late, now);
         } else if late != 0 {
             charge_late(late);
         }

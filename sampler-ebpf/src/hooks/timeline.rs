@@ -4,7 +4,7 @@ use sampler_ebpf::abi::{Counter, Left, RUN, Timeline, VcpuSlot, WAIT, cell_of, c
 
 use super::counts::Counts;
 use crate::{
-    maps::{tick_shift, timeline},
+    maps::tick_shift,
     shared::{Shared, field, load},
 };
 
@@ -12,7 +12,13 @@ use crate::{
 /// departure before: `stints` have begun since. Of the stint in which a thread was first seen the begin alone
 /// is known.
 #[inline(always)]
-pub(super) fn draw(slot: Shared<VcpuSlot>, index: u16, counts: &Counts, stints: u64, now: u64) {
+pub(super) fn draw(
+    slot: Shared<VcpuSlot>,
+    timeline: Shared<Timeline>,
+    counts: &Counts,
+    stints: u64,
+    now: u64,
+) {
     let (left, left_ns) = (load!(slot.left), load!(slot.left_ns));
     let arrived = counts.arrived_ns;
     let queued = if left == Left::Unknown as u32 {
@@ -29,7 +35,6 @@ pub(super) fn draw(slot: Shared<VcpuSlot>, index: u16, counts: &Counts, stints: 
     if queued == left {
         return;
     }
-    let Some(timeline) = timeline(index) else { return };
     change(timeline, queued, WAIT);
     change(timeline, arrived, WAIT | RUN);
     change(timeline, left, RUN);

@@ -11,10 +11,14 @@ use crate::{
 /// Time between two looks while vCPUs or answers are awaited.
 const STEP: Duration = Duration::from_millis(10);
 
+/// Time between two looks at whether what is known of guests still is so. They cost some microseconds each.
+const CHECK: Duration = Duration::from_secs(10);
+
 /// Drives a source: takes in births, deaths and answers as they come, and takes snapshots.
 pub struct Driver {
     source: Box<dyn Source>,
     enricher: Enricher<Question, Answer>,
+    checked: Instant,
 }
 
 impl Driver {
@@ -24,7 +28,7 @@ impl Driver {
     /// When no thread can be started.
     pub fn new(source: Box<dyn Source>) -> std::io::Result<Self> {
         let enricher = Enricher::start(source.answerer())?;
-        Ok(Self { source, enricher })
+        Ok(Self { source, enricher, checked: Instant::now() })
     }
 
     /// Waits for so long, or until births or deaths come, and takes in what has come.
@@ -34,7 +38,18 @@ impl Driver {
             std::thread::sleep(at_most);
         }
         self.source.drain();
+        if self.checked.elapsed() >= CHECK {
+            self.check();
+        }
         self.exchange();
+    }
+
+    /// Asks of every guest whether what is known of it still is so.
+    fn check(&mut self) {
+        self.checked = Instant::now();
+        for question in self.source.checks() {
+            self.enricher.ask(question);
+        }
     }
 
     /// Takes in what comes until this moment.
@@ -119,5 +134,34 @@ impl Driver {
         for (_, answer) in self.enricher.answers() {
             self.source.answer(answer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{model::Fact, source::fake::FakeHost};
+
+    #[test]
+    fn what_has_changed_is_asked_again() {
+        let (host, source) = FakeHost::new();
+        let mut driver = Driver::new(Box::new(source)).unwrap();
+        host.born(1);
+        let until_named = |driver: &mut Driver, wanted: &str| {
+            let end = Instant::now() + Duration::from_secs(20);
+            while Instant::now() < end {
+                driver.attend(STEP);
+                let vms = driver.compose().vms;
+                if vms.first().and_then(|vm| vm.facts.get(Fact::Name)).is_some_and(|name| &**name == wanted) {
+                    return;
+                }
+            }
+            panic!("the guest is not called {wanted}");
+        };
+        until_named(&mut driver, "guest-1");
+        host.rename(1, "renamed");
+        driver.attend(STEP);
+        driver.check();
+        until_named(&mut driver, "renamed");
     }
 }

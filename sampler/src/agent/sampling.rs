@@ -14,13 +14,17 @@ use std::{
 use tokio::sync::watch;
 
 use super::{Driver, Sinks, rhythm::Rhythm};
-use crate::{kernel::priority, model::Levels, source::Settings};
+use crate::{
+    kernel::priority,
+    model::{GuestSelection, Levels},
+    source::Settings,
+};
 
 /// Longest sleep: how late a stop or a new schedule may be noticed.
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 
 /// When to do what, and how much.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// Time between snapshots.
     pub interval: Duration,
@@ -30,6 +34,8 @@ pub struct Schedule {
     pub discovery_interval: Duration,
     /// Nice value of the thread.
     pub nice: i32,
+    /// Which guests are shown.
+    pub guests: Arc<GuestSelection>,
 }
 
 /// The running thread.
@@ -127,8 +133,8 @@ impl Work {
     fn run(&mut self) {
         let mut discovered = Instant::now();
         while !self.stop.load(Ordering::Acquire) {
-            let schedule = *self.schedule.lock().unwrap_or_else(PoisonError::into_inner);
-            self.apply(schedule);
+            let schedule = self.schedule.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            self.apply(&schedule);
             let interval = schedule.interval;
             let due = self.rhythm.due(interval);
             let now = Instant::now();
@@ -147,11 +153,11 @@ impl Work {
         self.snapshot(None);
     }
 
-    fn apply(&mut self, schedule: Schedule) {
-        let before = self.applied.replace(schedule);
-        if before == Some(schedule) {
+    fn apply(&mut self, schedule: &Schedule) {
+        if self.applied.as_ref() == Some(schedule) {
             return;
         }
+        self.applied = Some(schedule.clone());
         priority::try_set(schedule.nice);
         let settings = Settings { interval: schedule.interval, levels: schedule.levels };
         if let Err(error) = self.driver.configure(settings) {
@@ -171,6 +177,9 @@ impl Work {
         }
         let mut snapshot = self.driver.compose();
         self.rhythm.report(&mut snapshot.sampler);
+        if let Some(schedule) = &self.applied {
+            schedule.guests.apply(&mut snapshot);
+        }
         self.sinks.deliver(snapshot);
     }
 }

@@ -115,5 +115,5 @@ fn vcpus_of_proc() -> usize {
 /// What the programs are loaded with on this host.
 #[must_use]
 pub fn options(log_level: u8) -> Options {
-    Options { log_level, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() }
+    Options { log_level, possible_cpus: limits::possible_cpus() }
 }

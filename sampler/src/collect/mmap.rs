@@ -10,10 +10,13 @@ use std::{
     time::Duration,
 };
 
-use aya::{Ebpf, maps::Map};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+};
 use sampler_ebpf::abi::{
-    Control, Event, ExitCounts, HelperRecord, HookStats, Modes, Occupancy, PIDS_PER_BLOCK, PidBlock, Shares,
-    SlotShares, Timeline, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
+    Control, Event, ExitCounts, Followed, HelperRecord, HookStats, Modes, Occupancy, Shares, SlotShares,
+    Timeline, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
 
@@ -60,6 +63,8 @@ pub enum MapError {
 pub unsafe trait Plain: Copy {}
 
 // SAFETY: `repr(C)` structs of integers (and an array of them), with explicit padding.
+unsafe impl Plain for Followed {}
+// SAFETY: as above.
 unsafe impl Plain for VcpuSlot {}
 // SAFETY: as above.
 unsafe impl Plain for WalkRecord {}
@@ -92,6 +97,8 @@ unsafe impl Plain for Histogram {}
 // SAFETY: as above.
 unsafe impl Plain for ExitCounts {}
 // SAFETY: integers.
+unsafe impl Plain for u8 {}
+// SAFETY: as above.
 unsafe impl Plain for u16 {}
 // SAFETY: as above.
 unsafe impl Plain for u32 {}
@@ -99,34 +106,6 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for u64 {}
 // SAFETY: an array of such values has no padding between them.
 unsafe impl<P: Plain, const N: usize> Plain for [P; N] {}
-
-/// Types whose writers count their writes.
-///
-/// # Safety
-/// [`Sequenced::seq`] returns the address of a field of the value that is odd while the value is written.
-pub unsafe trait Sequenced: Plain {
-    /// Where the sequence number is.
-    fn seq(value: *const Self) -> *const u64;
-}
-
-// SAFETY: so the programs do with it.
-unsafe impl Sequenced for VcpuSlot {
-    fn seq(value: *const Self) -> *const u64 {
-        value.cast()
-    }
-}
-
-// SAFETY: as above.
-unsafe impl Sequenced for Modes {
-    fn seq(value: *const Self) -> *const u64 {
-        value.cast()
-    }
-}
-
-const _: () = assert!(
-    std::mem::offset_of!(VcpuSlot, seq) == 0 && std::mem::offset_of!(Modes, seq) == 0,
-    "the sequence number is the first field"
-);
 
 /// A value from its bytes; `None` when they are more or fewer.
 pub(super) fn from_bytes<T: Plain>(bytes: &[u8]) -> Option<T> {
@@ -171,6 +150,14 @@ impl<T: Plain> Mapped<T> {
         let Some(Map::Array(map)) = ebpf.map(name) else {
             return Err(MapError::Missing(name));
         };
+        Self::of(map, name)
+    }
+
+    /// The same with an array map at hand.
+    ///
+    /// # Errors
+    /// When it has values of another size or cannot be mapped.
+    pub fn of(map: &MapData, name: &'static str) -> Result<Self, MapError> {
         let system = |call, source| MapError::System { name, call, source };
         let info =
             map.info().map_err(|error| system("bpf(BPF_OBJ_GET_INFO_BY_FD)", io::Error::other(error)))?;
@@ -192,6 +179,21 @@ impl<T: Plain> Mapped<T> {
     pub fn touched(&self) -> Vec<usize> {
         let mapped = (0..self.windows.len()).filter(|window| self.windows[*window].get().is_some());
         mapped.flat_map(|window| window * WINDOW..self.len.min((window + 1) * WINDOW)).collect()
+    }
+
+    /// Maps all values now: they are looked at where nothing may fail.
+    ///
+    /// # Errors
+    /// When there is no room for them.
+    pub fn map_all(&self) -> Result<(), MapError> {
+        for (number, window) in self.windows.iter().enumerate() {
+            if window.get().is_none() {
+                let system = |source| MapError::System { name: self.name, call: "mmap", source };
+                let mapping = self.map_window(number).map_err(system)?;
+                window.get_or_init(|| mapping);
+            }
+        }
+        Ok(())
     }
 
     fn map_window(&self, window: usize) -> io::Result<Mapping> {
@@ -231,11 +233,8 @@ impl<T: Plain> Mapped<T> {
     /// When the index is beyond the end, or the part is not inside the value and aligned.
     #[must_use]
     pub fn read_part<P: Plain>(&self, index: usize, at: usize) -> P {
-        assert!(at + size_of::<P>() <= size_of::<T>() && at.is_multiple_of(align_of::<P>()), "no such part");
-        const { assert!(align_of::<P>() <= align_of::<T>(), "a part is aligned no more than the whole") };
-        let part = self.at(index).cast::<u8>().wrapping_add(at).cast::<P>();
-        // SAFETY: inside the value, which is inside the mapping; aligned, and any bytes are a value of `P`.
-        unsafe { part.read_volatile() }
+        // SAFETY: inside the mapping and aligned, and any bytes are a value of `P`.
+        unsafe { self.part::<P>(index, at).read_volatile() }
     }
 
     /// Reads a value's first eight bytes.
@@ -250,29 +249,15 @@ impl<T: Plain> Mapped<T> {
         unsafe { self.at(index).cast::<u64>().read_volatile() }
     }
 
-    /// Copies a value out that no program wrote meanwhile, by its sequence number: odd while it is written.
+    /// Reads what programs write under a sequence number, which is odd while they do; that number is `seq`
+    /// bytes from the value's begin. `None` while it is being written.
     ///
     /// # Panics
-    /// When the index is beyond the end, or its window cannot be mapped.
-    #[must_use]
-    pub fn read_consistent(&self, index: usize) -> Option<T>
-    where
-        T: Sequenced,
-    {
-        self.read_with(index, || self.read(index))
-    }
-
-    /// Reads what is written together with a value, and under its sequence number.
-    ///
-    /// # Panics
-    /// When the index is beyond the end, or its window cannot be mapped.
-    pub fn read_with<U>(&self, index: usize, read: impl Fn() -> U) -> Option<U>
-    where
-        T: Sequenced,
-    {
-        let seq = T::seq(self.at(index));
+    /// When the index is beyond the end, or the number is not inside the value and aligned.
+    pub fn read_with<U>(&self, index: usize, seq: usize, read: impl Fn() -> U) -> Option<U> {
+        let seq: *mut u64 = self.part(index, seq);
         (0..ATTEMPTS).find_map(|_| {
-            // SAFETY: a field of a value inside the mapping, here and below.
+            // SAFETY: inside the mapping and aligned, here and below.
             let before = unsafe { seq.read_volatile() };
             fence(Ordering::Acquire);
             let value = read();
@@ -292,12 +277,28 @@ impl<T: Plain> Mapped<T> {
     /// # Panics
     /// When the index is beyond the end, or its window cannot be mapped.
     pub fn write(&mut self, index: usize, value: T) {
-        // SAFETY: the pointer is inside the mapping and aligned.
-        unsafe { self.at(index).write_volatile(value) };
+        self.write_part(index, 0, value);
+    }
+
+    /// Writes a part of a value, `at` bytes from its begin, and leaves the others to the programs, which may
+    /// write them at any time.
+    ///
+    /// # Panics
+    /// When the index is beyond the end, or the part is not inside the value and aligned.
+    pub fn write_part<P: Plain>(&mut self, index: usize, at: usize, value: P) {
+        // SAFETY: inside the mapping and aligned.
+        unsafe { self.part::<P>(index, at).write_volatile(value) };
         // What is written next must not become visible first: x86 keeps the order of stores, so the compiler
         // is all there is to hold back.
         compiler_fence(Ordering::Release);
         fence(Ordering::Release);
+    }
+
+    /// A part of a value: inside of it, and so inside the mapping, and aligned.
+    fn part<P: Plain>(&self, index: usize, at: usize) -> *mut P {
+        assert!(at + size_of::<P>() <= size_of::<T>() && at.is_multiple_of(align_of::<P>()), "no such part");
+        const { assert!(align_of::<P>() <= align_of::<T>(), "a part is aligned no more than the whole") };
+        self.at(index).cast::<u8>().wrapping_add(at).cast()
     }
 
     fn at(&self, index: usize) -> *mut T {
@@ -309,32 +310,6 @@ impl<T: Plain> Mapped<T> {
         });
         // SAFETY: below `len`, so inside the window's mapping, whose base is aligned to a page.
         unsafe { mapping.base.as_ptr().add(index % WINDOW * Self::STRIDE).cast() }
-    }
-}
-
-impl Mapped<PidBlock> {
-    /// Writes one entry of a block and leaves its neighbours to the programs, which write them at any time.
-    /// Beyond the table's end nothing is written: such a thread cannot exist while `pid_max` stands.
-    pub fn write_part(&mut self, block: usize, at: usize, value: u16) {
-        if block < self.len && at < PIDS_PER_BLOCK as usize {
-            let entry = self.at(block).cast::<u16>().wrapping_add(at);
-            // SAFETY: inside the mapping, and aligned like every `u16` of an aligned block.
-            unsafe { entry.write_volatile(value) };
-        }
-    }
-}
-
-impl Mapped<Modes> {
-    /// Writes the one word that is user space's, and leaves the others to the programs, which write them at
-    /// any time.
-    ///
-    /// # Panics
-    /// When the index is beyond the end, or its window cannot be mapped.
-    pub fn set_epoch(&mut self, index: usize, epoch: u32) {
-        // SAFETY: a field of a value inside the mapping.
-        let word = unsafe { &raw mut (*self.at(index)).epoch };
-        // SAFETY: as above; aligned, for the value is.
-        unsafe { word.write_volatile(epoch) };
     }
 }
 

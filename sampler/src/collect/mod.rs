@@ -11,6 +11,8 @@ mod parts;
 pub mod platform;
 pub mod procfs;
 mod ring;
+mod segments;
+mod statistics;
 mod ticks;
 mod walk;
 
@@ -24,9 +26,9 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::{
     abi::{
-        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, HelperRecord, HookStats, KVM_STATS,
-        MAX_SLOTS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
-        SlotShares, Timeline, VMMS_PER_WORD, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
+        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, Followed, HelperRecord, HookStats,
+        KVM_STATS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
+        SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord,
     },
     histogram::Histogram,
     occupancy,
@@ -36,10 +38,15 @@ use filter::FilterBits;
 use misses::Misses;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
+use segments::Segments;
 pub use walk::{Listed, Reach, WalkError, Whose};
 use walk::{VcpuList, Walker};
 
-use crate::load::{self, Loaded, SectionError};
+use crate::load::{Loaded, SectionError};
+
+/// Where a slot's sequence numbers are: that of what the scheduler program writes, and that of the modes.
+const SLOT_SEQ: usize = offset_of!(Followed, slot.seq);
+const MODES_SEQ: usize = offset_of!(Followed, modes.seq);
 
 /// Why readings could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -58,16 +65,13 @@ pub enum CollectError {
 /// The shared memory, the ring and the walk.
 pub struct Collector {
     loaded: Loaded,
-    slots: Mapped<VcpuSlot>,
-    shares: Mapped<SlotShares>,
-    modes: Mapped<Modes>,
-    timelines: Mapped<Timeline>,
+    slots: Segments,
     occupancy: Mapped<Occupancy>,
     checkpoints: Mapped<Shares>,
-    records: Mapped<WalkRecord>,
     pids: Mapped<PidBlock>,
     vmms: Mapped<u64>,
     hook_stats: Mapped<HookStats>,
+    unknown_cpus: Mapped<u64>,
     events: RingBuf<MapData>,
     filter: FilterBits,
     walker: Walker,
@@ -83,16 +87,13 @@ impl Collector {
     pub fn new(mut loaded: Loaded) -> Result<Self, CollectError> {
         let ebpf = &mut loaded.ebpf;
         Ok(Self {
-            slots: Mapped::open(ebpf, "SLOTS")?,
-            shares: Mapped::open(ebpf, "SHARES")?,
-            modes: Mapped::open(ebpf, "MODES")?,
-            timelines: Mapped::open(ebpf, "TIMELINES")?,
+            slots: Segments::open(ebpf)?,
             occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
             checkpoints: Mapped::open(ebpf, "CHECKPOINT_TABLES")?,
-            records: Mapped::open(ebpf, "WALK")?,
             pids: Mapped::open(ebpf, "PIDS")?,
             vmms: Mapped::open(ebpf, "VMMS")?,
             hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
+            unknown_cpus: Mapped::open(ebpf, "UNKNOWN_CPUS")?,
             events: ring::open(ebpf, "EVENTS")?,
             walker: Walker::open(ebpf)?,
             vcpu_list: VcpuList::open(ebpf)?,
@@ -120,7 +121,7 @@ impl Collector {
         known(Member::CfsRqThrottledSelfTime) || known(Member::CfsRqThrottledPeltTime)
     }
 
-    /// Whether births and deaths are told as they happen; where not, walks alone find them.
+    /// Whether births and deaths are reported as they happen; where not, walks alone find them.
     #[must_use]
     pub const fn switches_report(&self) -> bool {
         self.loaded.switches_report
@@ -159,12 +160,6 @@ impl Collector {
         Ok(self.vcpu_list.look(&self.loaded.ebpf, reach)?)
     }
 
-    /// What the looks at descriptors have come to so far.
-    #[must_use]
-    pub fn file_counts(&self) -> VcpuFiles {
-        self.vcpu_list.counts()
-    }
-
     /// Whether walks can visit single processes; known since the first walk.
     #[must_use]
     pub fn visits_processes(&self) -> bool {
@@ -180,109 +175,110 @@ impl Collector {
     /// Whether the last walk has read all of a slot's thread.
     #[must_use]
     pub fn is_read(&self, index: u16) -> bool {
-        let index = usize::from(index);
-        self.records.first_word(index) == self.generation()
-            && self.records.read_part::<u32>(index, offset_of!(WalkRecord, modes_observed))
+        self.slots.part::<u64>(index, offset_of!(Followed, record.generation)) == self.generation()
+            && self.slots.part::<u32>(index, offset_of!(Followed, record.modes_observed))
                 != WalkRecord::MODES_TORN
     }
 
     /// The slot of a thread as the scheduler program left it, or `None` while it is being written.
     #[must_use]
     pub fn slot(&self, index: u16) -> Option<VcpuSlot> {
-        self.slots.read_consistent(usize::from(index))
+        self.slots.read_with(index, SLOT_SEQ, || self.slots.part(index, offset_of!(Followed, slot)))
     }
 
     /// The distributions of a thread as the scheduler program left them, or `None` while they are being
     /// written, or where the slot is another's.
     #[must_use]
     pub fn distributions(&self, index: u16, task: u64) -> Option<[Histogram; DISTRIBUTIONS.len()]> {
-        self.part_of(index, task, || {
-            self.slots.read_part(usize::from(index), offset_of!(VcpuSlot, distributions))
-        })
+        self.part_of(index, task, || self.slots.part(index, offset_of!(Followed, slot.distributions)))
     }
 
     /// The kernel's counts when a thread left its CPU last, and who took its time up to then; `None` as of
     /// [`Self::distributions`].
     #[must_use]
     pub fn counters_and_shares(&self, index: u16, task: u64) -> Option<([u64; COUNTERS.len()], SlotShares)> {
-        let at = usize::from(index);
-        self.part_of(index, task, || {
-            (self.slots.read_part(at, offset_of!(VcpuSlot, counters)), self.shares.read(at))
-        })
+        let counters = || self.slots.part(index, offset_of!(Followed, slot.counters));
+        self.part_of(index, task, || (counters(), self.shares(index)))
     }
 
     /// How a thread left its CPU last, and when it ran and waited up to then; `None` while that is being
     /// written.
     #[must_use]
     pub fn leaving_and_timeline(&self, index: u16) -> Option<(Leaving, Timeline)> {
-        let at = usize::from(index);
-        self.slots.read_with(at, || {
+        self.slots.read_with(index, SLOT_SEQ, || {
             let leaving = Leaving {
-                counters: self.slots.read_part(at, offset_of!(VcpuSlot, counters)),
-                left_ns: self.slots.read_part(at, offset_of!(VcpuSlot, left_ns)),
-                left: self.slots.read_part(at, offset_of!(VcpuSlot, left)),
+                counters: self.slots.part(index, offset_of!(Followed, slot.counters)),
+                left_ns: self.slots.part(index, offset_of!(Followed, slot.left_ns)),
+                left: self.slots.part(index, offset_of!(Followed, slot.left)),
             };
-            (leaving, self.timelines.read(at))
+            (leaving, self.slots.part(index, offset_of!(Followed, timeline)))
         })
     }
 
     fn part_of<U>(&self, index: u16, task: u64, read: impl Fn() -> U) -> Option<U> {
-        self.slots.read_with(usize::from(index), || (self.task(index) == task).then(&read))?
+        self.slots.read_with(index, SLOT_SEQ, || (self.task(index) == task).then(&read))?
+    }
+
+    fn shares(&self, index: u16) -> SlotShares {
+        self.slots.part(index, offset_of!(Followed, shares))
     }
 
     /// How often a slot was written; where that is as before, so is what it holds.
     #[must_use]
     pub fn slot_seq(&self, index: u16) -> u64 {
-        self.slots.first_word(usize::from(index))
+        self.slots.part(index, SLOT_SEQ)
     }
 
     /// A slot and who took its time, as of one moment; `None` while they are being written.
     #[must_use]
     pub fn slot_and_shares(&self, index: u16) -> Option<(VcpuSlot, SlotShares)> {
-        let index = usize::from(index);
-        self.slots.read_with(index, || (self.slots.read(index), self.shares.read(index)))
+        let slot = || self.slots.part(index, offset_of!(Followed, slot));
+        self.slots.read_with(index, SLOT_SEQ, || (slot(), self.shares(index)))
     }
 
     /// Sets the length of a timeline's tick as a power of two, ns. What was drawn before is of another grid.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// When the programs' variable cannot be written.
     pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
         ticks::publish(&mut self.loaded.ebpf, shift)?;
         // Slots that were never given out have nothing to be forgotten.
-        self.timelines.touched().into_iter().for_each(|index| self.timelines.write(index, Timeline::EMPTY));
+        self.slots.write_part_of_all(offset_of!(Followed, timeline), Timeline::EMPTY);
         Ok(())
     }
 
     /// Whose a slot is: the address of its thread's `task_struct`. User space alone writes it.
     #[must_use]
     pub fn task(&self, index: u16) -> u64 {
-        self.slots.read_part(usize::from(index), offset_of!(VcpuSlot, task))
+        self.slots.part(index, offset_of!(Followed, slot.task))
     }
 
     /// How often a slot's modes were written; where that is as before, so is what they hold.
     #[must_use]
     pub fn modes_seq(&self, index: u16) -> u64 {
-        self.modes.first_word(usize::from(index))
+        self.slots.part(index, MODES_SEQ)
     }
 
-    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is being
-    /// written.
+    /// What a slot's thread did with its CPU time, and why its guest was left; `None` while it is written.
     #[must_use]
     pub fn modes(&self, index: u16) -> Option<Modes> {
-        self.modes.read_consistent(usize::from(index))
+        self.slots.read_with(index, MODES_SEQ, || self.slots.part(index, offset_of!(Followed, modes)))
     }
 
     /// Reads exits of a slot's thread row by row, as of one moment; `None` while they are being written.
     pub fn exits<U>(&self, index: u16, read: impl Fn(&ExitsOf<'_>) -> U) -> Option<U> {
-        let index = usize::from(index);
-        self.modes.read_with(index, || read(&ExitsOf::new(&self.modes, index)))
+        self.slots.read_with(index, MODES_SEQ, || read(&ExitsOf::new(&self.slots, index)))
     }
 
-    /// Lets the modes of a slot's thread be told, with a number that it did not have before, or with 0 no
+    /// Lets the modes of a slot's thread be observed, with a number that it did not have before, or with 0 no
     /// longer.
     pub fn set_epoch(&mut self, index: u16, epoch: u32) {
-        self.modes.set_epoch(usize::from(index), epoch);
+        self.slots.write_part(index, offset_of!(Followed, modes.epoch), epoch);
+    }
+
+    /// Lets one exit in so many of a slot's thread be timed: a power of two, chosen at random.
+    pub fn set_timed(&mut self, index: u16, one_in: u8) {
+        self.slots.write_part(index, offset_of!(Followed, modes.timed_mask), one_in - 1);
     }
 
     /// Who had a CPU lately; `None` beyond the last CPU.
@@ -314,7 +310,7 @@ impl Collector {
     /// What the last walk found of a thread.
     #[must_use]
     pub fn record(&self, index: u16) -> WalkRecord {
-        self.records.read(usize::from(index))
+        self.slots.part(index, offset_of!(Followed, record))
     }
 
     /// The helper threads that the last walk found: of each process what the last pass found that visited it.
@@ -323,8 +319,7 @@ impl Collector {
         self.walker.listed()
     }
 
-    /// Lets walks list the threads of a process, or no longer. A process beyond the table's end cannot exist
-    /// while `pid_max` stands.
+    /// Lets walks list the threads of a process, or no longer. There is no process beyond the table's end.
     pub fn mark_vmm(&mut self, pid: u32, is_vmm: bool) {
         let at = (pid / VMMS_PER_WORD) as usize;
         if at < self.vmms.len() {
@@ -337,11 +332,7 @@ impl Collector {
     /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner
     /// is left.
     pub fn assign(&mut self, index: u16, event: &Event) {
-        self.slots.write(usize::from(index), new_slot(event));
-        self.shares.write(usize::from(index), SlotShares::NONE);
-        self.modes.write(usize::from(index), Modes::new(event.tgid, event.tid));
-        self.timelines.write(usize::from(index), Timeline::EMPTY);
-        self.records.write(usize::from(index), WalkRecord::EMPTY);
+        self.slots.begin(index, event);
         self.set_pid(event.tid, index);
         // Last: the programs look at the table only where the filter lets them.
         self.filter.add(event.tid);
@@ -368,6 +359,18 @@ impl Collector {
         self.set_pid(tid, NO_SLOT);
     }
 
+    /// Has the end of a thread without a slot reported, where hooks report ends.
+    pub fn watch(&mut self, tid: u32) {
+        self.filter.add(tid);
+        self.publish_filter();
+    }
+
+    /// That is no longer wanted.
+    pub fn unwatch(&mut self, tid: u32) {
+        self.filter.remove(tid);
+        self.publish_filter();
+    }
+
     /// Entry of the pid table, or `None` beyond its end.
     #[must_use]
     pub fn pid_slot(&self, tid: u32) -> Option<u16> {
@@ -377,27 +380,27 @@ impl Collector {
 
     /// Slots that there are, slot 0 included, which is never given out.
     #[must_use]
-    pub const fn capacity() -> u32 {
-        MAX_SLOTS
+    pub fn slots(&self) -> u32 {
+        self.slots.slots()
     }
 
-    /// The scheduler program's statistics, added up over all CPUs.
+    /// Takes in memory for slots that was made meanwhile. Returns whether there are more than before.
+    pub fn take_slots(&mut self) -> bool {
+        self.slots.take()
+    }
+
+    /// Lets memory be made for so many slots more as `lacking` says, on another thread; unless that goes on
+    /// already, or is not possible.
+    pub fn make_slots(&mut self, lacking: impl FnOnce() -> u32) {
+        if self.slots.can_grow() {
+            self.slots.grow(lacking());
+        }
+    }
+
+    /// Whether memory for more slots is being made.
     #[must_use]
-    pub fn hook_stats(&self) -> HookStats {
-        (0..self.hook_stats.len()).map(|cpu| self.hook_stats.read(cpu)).fold(
-            HookStats::default(),
-            |sum, cpu| HookStats {
-                vcpu_switches: sum.vcpu_switches + cpu.vcpu_switches,
-                announced: sum.announced + cpu.announced,
-                gone: sum.gone + cpu.gone,
-                events_lost: sum.events_lost + cpu.events_lost,
-                stale_slots: sum.stale_slots + cpu.stale_slots,
-                missed_switches: sum.missed_switches + cpu.missed_switches,
-                missed_moves: sum.missed_moves + cpu.missed_moves,
-                missed_ns: sum.missed_ns + cpu.missed_ns,
-                occupants_displaced: sum.occupants_displaced + cpu.occupants_displaced,
-            },
-        )
+    pub const fn makes_slots(&self) -> bool {
+        self.slots.grows()
     }
 
     /// By how much the scheduler's clock was ahead of `CLOCK_MONOTONIC` at the last walk, modulo 2^64, ns.
@@ -412,31 +415,6 @@ impl Collector {
         self.walker.generation()
     }
 
-    /// Passes of all walks so far; most walks come to one.
-    #[must_use]
-    pub const fn passes(&self) -> u64 {
-        self.walker.passes()
-    }
-
-    /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
-    /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the
-    /// others.
-    #[must_use]
-    pub fn recursion_misses(&mut self) -> [u64; 2] {
-        let mut all = [0, 0];
-        for (name, program) in self.loaded.ebpf.programs() {
-            let missed = program.fd().map_or(0, |fd| self.misses.of(name, fd.as_fd()));
-            all[usize::from(load::MAY_BE_PREEMPTED.contains(&name))] += missed;
-        }
-        all
-    }
-
-    /// The walks' statistics.
-    #[must_use]
-    pub fn walk_stats(&self) -> WalkStats {
-        self.walker.stats()
-    }
-
     fn publish_filter(&mut self) {
         // A failure costs precision, not correctness of what is read: a walk still finds every thread.
         if let Err(error) = filter::publish(&mut self.loaded.ebpf, &self.filter) {
@@ -446,7 +424,10 @@ impl Collector {
 
     fn set_pid(&mut self, tid: u32, index: u16) {
         let (block, at) = place(tid);
-        self.pids.write_part(block, at, index);
+        // There is no thread beyond the table's end.
+        if block < self.pids.len() {
+            self.pids.write_part(block, at * size_of::<u16>(), index);
+        }
     }
 }
 
@@ -465,19 +446,6 @@ impl AsRawFd for Collector {
 
 const fn place(tid: u32) -> (usize, usize) {
     ((tid / PIDS_PER_BLOCK) as usize, (tid % PIDS_PER_BLOCK) as usize)
-}
-
-const fn new_slot(event: &Event) -> VcpuSlot {
-    VcpuSlot {
-        task: event.task,
-        vcpu: event.vcpu,
-        counters: event.counters,
-        left_ns: event.sched_ns,
-        left: event.left,
-        fresh: 1,
-        begun_ns: event.sched_ns,
-        ..VcpuSlot::EMPTY
-    }
 }
 
 /// Waits until lifecycle events wait or the time is over. Interrupted waits end early, which does no harm.

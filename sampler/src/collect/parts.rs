@@ -3,9 +3,9 @@
 
 use std::mem::offset_of;
 
-use sampler_ebpf::abi::{COUNTERS, ExitCounts, Modes, Occupancy};
+use sampler_ebpf::abi::{COUNTERS, ExitCounts, Followed, Occupancy};
 
-use super::Mapped;
+use super::segments::Segments;
 
 /// How a thread left its CPU.
 #[derive(Clone, Copy, Debug)]
@@ -29,22 +29,21 @@ pub struct Remembered {
 
 /// The exits of a slot's thread, to be read row by row: of most threads most rows are as they were, and what
 /// is not read need not come from memory.
-#[derive(Debug)]
 pub struct ExitsOf<'a> {
-    modes: &'a Mapped<Modes>,
-    index: usize,
+    slots: &'a Segments,
+    slot: u16,
 }
 
 impl<'a> ExitsOf<'a> {
-    pub(super) const fn new(modes: &'a Mapped<Modes>, index: usize) -> Self {
-        Self { modes, index }
+    pub(super) const fn new(slots: &'a Segments, slot: u16) -> Self {
+        Self { slots, slot }
     }
 
     /// The row of the last exit.
     #[must_use]
     pub fn last_row(&self) -> usize {
-        let row: u32 = self.modes.read_part(self.index, offset_of!(Modes, exit_row));
-        row as usize
+        let row: u8 = self.slots.part(self.slot, offset_of!(Followed, modes.exit_row));
+        usize::from(row)
     }
 
     /// A row without its latencies: with them it grows at the exit and at the entry after it.
@@ -52,10 +51,10 @@ impl<'a> ExitsOf<'a> {
     pub fn head(&self, row: usize) -> ExitCounts {
         let at = Self::at(row);
         ExitCounts {
-            count: self.modes.read_part(self.index, at + offset_of!(ExitCounts, count)),
-            user_count: self.modes.read_part(self.index, at + offset_of!(ExitCounts, user_count)),
-            ns: self.modes.read_part(self.index, at + offset_of!(ExitCounts, ns)),
-            user_ns: self.modes.read_part(self.index, at + offset_of!(ExitCounts, user_ns)),
+            count: self.slots.part(self.slot, at + offset_of!(ExitCounts, count)),
+            user_count: self.slots.part(self.slot, at + offset_of!(ExitCounts, user_count)),
+            ns: self.slots.part(self.slot, at + offset_of!(ExitCounts, ns)),
+            user_ns: self.slots.part(self.slot, at + offset_of!(ExitCounts, user_ns)),
             ..ExitCounts::default()
         }
     }
@@ -63,10 +62,10 @@ impl<'a> ExitsOf<'a> {
     /// A row.
     #[must_use]
     pub fn row(&self, row: usize) -> ExitCounts {
-        self.modes.read_part(self.index, Self::at(row))
+        self.slots.part(self.slot, Self::at(row))
     }
 
     const fn at(row: usize) -> usize {
-        offset_of!(Modes, exits) + row * size_of::<ExitCounts>()
+        offset_of!(Followed, modes.exits) + row * size_of::<ExitCounts>()
     }
 }

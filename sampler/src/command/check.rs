@@ -144,7 +144,7 @@ fn hook(probe: Probe, kvm_is_loaded: bool) -> CheckItem {
     let name = format!("hook {}", probe.hook.name);
     match probe.result {
         Ok(way) => CheckItem::ok(name, format!("{}: {}", way.label(), probe.hook.gives)),
-        // The tracepoints are the module's. The service waits for it, so that this tells nothing of the
+        // The tracepoints are the module's. The service waits for it, so that this says nothing of the
         // kernel.
         Err(_) if probe.hook.when == When::Guests && !kvm_is_loaded => CheckItem::warn(
             name,
@@ -164,7 +164,7 @@ fn hook(probe: Probe, kvm_is_loaded: bool) -> CheckItem {
     }
 }
 
-/// Whether the hook on exits tells why; nothing where there is none.
+/// Whether the hook on exits reports why; nothing where there is none.
 fn reasons(probe: &Probe) -> Option<CheckItem> {
     const NAME: &str = "reasons of exits";
     let way = *probe.result.as_ref().ok()?;

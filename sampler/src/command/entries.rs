@@ -1,4 +1,4 @@
-//! Whether KVM tells of entries into the guests that run. No table of the kernel says so: they are sampled
+//! Whether KVM reports entries into the guests that run. No table of the kernel says so: they are sampled
 //! for a moment.
 
 use std::time::{Duration, Instant};
@@ -47,13 +47,13 @@ fn judge(vcpus: &[StateTimes]) -> Option<CheckItem> {
     let missing = vcpus.iter().filter(|states| is_missing(states)).count();
     if missing > 0 {
         let detail = format!(
-            "KVM tells of none: of {missing} vCPUs that ran, time in the guest and in the kernel is one, `run`"
+            "KVM reports none: of {missing} vCPUs that ran, time in the guest and in the kernel is one, `run`"
         );
-        let fix = "nothing to do: the sampler works without. kvm_amd and kvm_intel tell of them, other modules may not";
+        let fix = "nothing to do: the sampler works without. kvm_amd and kvm_intel report them, other modules may not";
         return Some(CheckItem::warn(NAME, detail, fix));
     }
     let are_seen = vcpus.iter().any(|states| ns(states, State::Guest) > 0);
-    are_seen.then(|| CheckItem::ok(NAME, "the guest's time and the kernel's are told apart"))
+    are_seen.then(|| CheckItem::ok(NAME, "the guest's time and the kernel's are distinguished"))
 }
 
 #[cfg(test)]

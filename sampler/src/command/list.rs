@@ -1,6 +1,12 @@
 //! `hvsampler list`: the guests of this host and where each fact about them comes from.
 
-use std::{fmt::Write as _, sync::mpsc, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
 
 use anyhow::Result;
 use serde::Serialize;
@@ -8,7 +14,7 @@ use serde::Serialize;
 use crate::{
     cli::Format,
     collect::{
-        platform::{self, GuestIdentity, Sourced},
+        platform::{self, Files, GuestIdentity, Sourced},
         procfs::{GuestProcess, MAX_ARG, ProcError, ProcFs, Scan},
     },
     export::{
@@ -16,13 +22,14 @@ use crate::{
         terminal,
     },
     kernel::{Root, host},
-    model::Host,
+    model::{FACTS, Fact, FactRow, Facts, Host},
 };
 
 /// Value of `schema` in the JSON form.
 pub const SCHEMA: &str = "hvsampler.list/1";
 
-/// Time that a guest's process has to hand out its command line. A process that hangs may never do.
+/// Time that a guest's process has to hand out its command line, and its platform to say the rest. A process
+/// that hangs may never do; a file system that hangs takes half of it, once.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where vCPUs are from.
@@ -60,11 +67,12 @@ impl Listing {
     /// /proc or /sys is not mounted.
     pub fn of(root: &Root) -> Result<Self> {
         let proc = ProcFs::at(root.path("proc"));
+        let files = Arc::new(Files::below(root.clone()));
         let host = host::read(root)?;
         let mut scan = proc.scan()?;
         let mut guests = Vec::new();
         for process in std::mem::take(&mut scan.guests) {
-            match identity(&proc, &process) {
+            match identity(&proc, &process, &files) {
                 Err(Unknown::Gone) => scan.vanished += 1,
                 Err(Unknown::Reason(reason)) => {
                     guests.push(Listed { process, identity: Err(reason), cut: 0 });
@@ -119,25 +127,39 @@ enum Unknown {
 
 /// Asks on a thread of its own: one guest that hangs must not keep the others from being listed. The thread
 /// is left behind if it does, and ends with this process.
-fn identity(proc: &ProcFs, process: &GuestProcess) -> Result<(GuestIdentity, usize), Unknown> {
+fn identity(
+    proc: &ProcFs,
+    process: &GuestProcess,
+    files: &Arc<Files>,
+) -> Result<(GuestIdentity, usize), Unknown> {
     let (answer, wait) = mpsc::channel();
     let (proc, pid, start) = (proc.clone(), process.pid, process.start_boottime_ns);
+    let files = Arc::clone(files);
+    let identify = move || {
+        let facts = proc.facts(pid, start)?;
+        Ok((platform::identify(&facts, &files), facts.cut))
+    };
     thread::Builder::new()
         .name(format!("identify-{pid}"))
-        .spawn(move || answer.send(proc.facts(pid, start)))
+        .spawn(move || {
+            let _ = answer.send(identify());
+        })
         .map_err(|error| Unknown::Reason(error.to_string()))?;
     match wait.recv_timeout(PATIENCE) {
-        Ok(Ok(facts)) => Ok((platform::identify(&facts), facts.cut)),
+        Ok(Ok(known)) => Ok(known),
         Ok(Err(ProcError::Gone { .. })) => Err(Unknown::Gone),
         Ok(Err(error)) => Err(Unknown::Reason(error.to_string())),
         Err(_) => Err(Unknown::Reason("its process does not answer: it may hang".to_owned())),
     }
 }
 
+/// What every guest should have: where one is missing the list says so.
+const EXPECTED: [Fact; 2] = [Fact::Name, Fact::Uuid];
+
 impl Listed {
     /// Why a fact is missing that a command line may have.
     fn missing(&self) -> String {
-        const ABSENT: &str = "not on the command line";
+        const ABSENT: &str = "not known";
         match self.cut {
             0 => ABSENT.to_owned(),
             1 => format!("{ABSENT}; of one argument the first {MAX_ARG} bytes at most were looked at"),
@@ -148,16 +170,19 @@ impl Listed {
     fn write(&self, text: &mut String) {
         let _ = writeln!(text, "pid {}", self.process.pid);
         let mut fact = |what: &str, value: &str, from: &str| {
-            let _ = writeln!(text, "  {what:<9} {}  ({from})", terminal::fit(value, NAME_COLUMNS));
+            let _ = writeln!(text, "  {what:<10} {}  ({from})", terminal::fit(value, NAME_COLUMNS));
         };
         match &self.identity {
             Ok(identity) => {
-                fact("platform", identity.platform.value, identity.platform.from);
-                for (what, value) in [("name", &identity.name), ("uuid", &identity.uuid)] {
-                    match value {
-                        Some(Sourced { value, from }) => fact(what, value, from),
-                        None => fact(what, "-", &self.missing()),
+                for FactRow { fact: which, key, .. } in FACTS {
+                    match identity.get(*which) {
+                        Some(Sourced { value, from }) => fact(key, value, from),
+                        None if EXPECTED.contains(which) => fact(key, "-", &self.missing()),
+                        None => {}
                     }
+                }
+                if let Some(trouble) = identity.trouble() {
+                    fact("trouble", "-", &terminal::printable(trouble));
                 }
             }
             Err(reason) => fact("identity", "-", &terminal::printable(reason)),
@@ -196,28 +221,23 @@ struct VmJson<'a> {
     start_boottime_ns: u64,
     name: Option<&'a str>,
     uuid: Option<&'a str>,
-    platform: &'static str,
+    platform: &'a str,
     vcpus: Vec<VcpuJson>,
-    from: FromJson,
+    facts: BTreeMap<&'static str, FactJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
+}
+
+/// A fact, and where it is from.
+#[derive(Serialize)]
+struct FactJson<'a> {
+    value: &'a str,
+    from: &'static str,
 }
 
 #[derive(Serialize)]
 struct VcpuJson {
     index: u32,
-}
-
-/// Where each fact is from; a fact that is not known has no source.
-#[derive(Serialize)]
-struct FromJson {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    uuid: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    platform: Option<&'static str>,
-    vcpus: &'static str,
 }
 
 #[derive(Serialize)]
@@ -232,22 +252,19 @@ struct ScanJson {
 impl<'a> VmJson<'a> {
     fn of(guest: &'a Listed) -> Self {
         let identity = guest.identity.as_ref().ok();
-        let name = identity.and_then(|identity| identity.name.as_ref());
-        let uuid = identity.and_then(|identity| identity.uuid.as_ref());
+        let value = |fact| identity.and_then(|identity| identity.get(fact)).map(|found| &*found.value);
+        let facts = identity.into_iter().flat_map(GuestIdentity::iter);
+        let facts = facts.map(|(row, Sourced { value, from })| (row.attribute, FactJson { value, from }));
+        let trouble = identity.and_then(GuestIdentity::trouble);
         Self {
             pid: guest.process.pid,
             start_boottime_ns: guest.process.start_boottime_ns,
-            name: name.map(|name| name.value.as_str()),
-            uuid: uuid.map(|uuid| uuid.value.as_str()),
-            platform: identity.map_or("unknown", |identity| identity.platform.value),
+            name: value(Fact::Name),
+            uuid: value(Fact::Uuid),
+            platform: value(Fact::Platform).unwrap_or(Facts::UNKNOWN_PLATFORM),
             vcpus: guest.process.vcpu_ids.iter().map(|&index| VcpuJson { index }).collect(),
-            from: FromJson {
-                name: name.map(|name| name.from),
-                uuid: uuid.map(|uuid| uuid.from),
-                platform: identity.map(|identity| identity.platform.from),
-                vcpus: VCPUS_FROM,
-            },
-            problem: guest.identity.as_ref().err().map(String::as_str),
+            facts: facts.collect(),
+            problem: trouble.or(guest.identity.as_ref().err().map(String::as_str)),
         }
     }
 }

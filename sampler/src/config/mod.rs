@@ -20,7 +20,7 @@ use self::file::ConfigFile;
 use crate::{
     duration,
     export::settings::ExportSettings,
-    model::{Level, Levels},
+    model::{GuestSelection, Level, Levels},
 };
 
 /// The file that is read where no other is named; it need not exist.
@@ -41,9 +41,9 @@ pub struct Config {
     /// Bound of the final export when the service is stopped.
     #[serde(deserialize_with = "duration::deserialize")]
     pub shutdown_deadline: Duration,
-    /// The most that is told of any guest.
+    /// The most that is observed of any guest.
     pub level: Level,
-    /// Exits of one vCPU in a second beyond which less is told of its guest; not 0.
+    /// Exits of one vCPU in a second beyond which one in 16 of its guest's is timed; not 0.
     #[serde(deserialize_with = "values::deserialize_count")]
     pub max_exits_per_vcpu: u64,
     /// Nice value of the threads that load the programs and sample, from -20 to 19.
@@ -53,6 +53,8 @@ pub struct Config {
     pub audit: bool,
     /// Held while the service runs, so that a second one says so.
     pub lock_file: PathBuf,
+    /// Which guests are shown.
+    pub guests: GuestSelection,
     /// What is logged.
     pub log: LogSettings,
     /// Where metrics go.
@@ -87,6 +89,7 @@ impl Default for Config {
             nice: DEFAULT_NICE,
             audit: true,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
+            guests: GuestSelection::default(),
             log: LogSettings::default(),
             export: ExportSettings::default(),
         }
@@ -131,7 +134,7 @@ impl Config {
         Self::layer(file.as_ref(), env, flags)
     }
 
-    /// How much is told of guests.
+    /// How much is observed of guests.
     #[must_use]
     pub const fn levels(&self) -> Levels {
         Levels { most: self.level, max_exits: self.max_exits_per_vcpu }

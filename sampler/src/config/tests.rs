@@ -54,6 +54,7 @@ fn the_example_is_the_defaults() {
 fn the_example_shows_every_key() {
     for (table, inside) in [
         ("", ""),
+        ("guests", "guests."),
         ("log", "log."),
         ("export", "export."),
         ("export.retry", "export.retry."),
@@ -115,7 +116,7 @@ fn every_layer_is_over_the_one_before() {
     assert_eq!(config.start_delay, StartDelay::Fixed(Duration::ZERO));
     assert_eq!(config.export.endpoint.as_deref(), Some("http://flag:4317"));
     assert_eq!(config.export.protocol, Protocol::Grpc);
-    assert_eq!(config.levels(), Levels { most: Level::Basic, max_exits: 100_000 });
+    assert_eq!(config.levels(), Levels { most: Level::Basic, max_exits: 20_000 });
     assert_eq!(config.log, LogSettings { level: LogLevel::Warn, bpf_level: LogLevel::Trace });
 }
 
@@ -126,6 +127,13 @@ fn the_endpoint_flag_beats_what_would_silence_it() {
     let export = setup.load().unwrap().export;
     assert!(export.is_enabled());
     assert_eq!(export.target().unwrap().uri.host(), Some("flag"));
+}
+
+#[test]
+fn attributes_are_in_the_order_of_the_table_and_each_is_once() {
+    use crate::{export::settings::VmAttributes, model::Fact};
+    let wanted = load("export.vm_attributes = ['uuid', 'name', 'uuid', 'platform']").export.vm_attributes;
+    assert_eq!(wanted, VmAttributes(vec![Fact::Platform, Fact::Name, Fact::Uuid]));
 }
 
 #[test]
@@ -197,6 +205,27 @@ fn errors_name_key_and_line() {
     assert_error("interval = \n", "config.toml:1: ");
     assert_error("[export]\n\ntimeout = '0s'", "config.toml:3: export.timeout: is zero; ");
     assert_error("[export]\nendpoint = 'ftp://x'", "config.toml:2: export.endpoint: ");
+    assert_error(
+        "[guests]\n\ndeny = ['name=a', 'colour=b']",
+        "config.toml:3: guests.deny: \"colour\" is no fact about a guest; give one of platform, name, ",
+    );
+    assert_error(
+        "guests.allow = ['web']",
+        "config.toml:1: guests.allow: \"web\" has no =; write FACT=PATTERN",
+    );
+    assert_error(
+        "[guests]\nonly = []",
+        "config.toml:2: guests.only: no such key; expected `allow` or `deny`",
+    );
+    assert_error(
+        "[export]\nvm_attributes = ['name', 'colour']",
+        "config.toml:2: export.vm_attributes: \"colour\" is no fact about a guest; give some of platform, name, ",
+    );
+    assert_error("export.vm_attributes = 'name'", "config.toml:1: export.vm_attributes: has the wrong type");
+    assert_error(
+        "[export]\n\nfamilies_off = ['hypervisor.vm.exit.*', 'exits']",
+        "config.toml:3: export.families_off: \"exits\" is the name of no metric; give names of docs/metrics.md",
+    );
     assert_error("export.tls.client_key = '/k'", "config.toml:1: export.tls: one of ");
 }
 

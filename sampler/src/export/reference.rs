@@ -149,6 +149,7 @@ const fn title(instrument: Instrument) -> &'static str {
 const fn at_level(level: Level) -> &'static str {
     match level {
         Level::Basic => "at every level",
+        Level::Sampled => "at levels sampled and full",
         Level::Full => "at level full only",
     }
 }

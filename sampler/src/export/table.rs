@@ -27,12 +27,15 @@ type Loss = (&'static str, fn(&SamplerStats) -> u64);
 const LOSSES: &[Loss] = &[
     ("lifecycle events lost", |stats| stats.events_lost),
     ("vCPU threads without a slot", |stats| stats.slots_exhausted),
+    ("vCPU threads beyond those of one process", |stats| stats.slots_capped),
+    ("switches on unknown CPUs", |stats| stats.switches_on_unknown_cpus),
     ("switches of a stale slot", |stats| stats.stale_slots),
     ("program runs skipped", |stats| stats.recursion_misses),
     ("helper threads without room", |stats| stats.helpers_dropped),
     ("negative remainders", |stats| stats.negative_remainders),
     ("counters found lower", |stats| stats.counter_regressions),
     ("exits or entries without the other", |stats| stats.unpaired),
+    ("files of platforms that did not answer", |stats| stats.files_unanswered),
     ("late snapshots", |stats| stats.snapshots_late),
     ("snapshots left out", |stats| stats.snapshots_skipped),
     ("snapshots that failed", |stats| stats.snapshots_failed),
@@ -40,7 +43,7 @@ const LOSSES: &[Loss] = &[
     ("sinks that panicked", |stats| stats.sinks_failed),
     ("lines of the log that nobody read", |stats| stats.log_lines_dropped),
     ("vCPUs whose numbers are not what the kernel says", |stats| stats.audit_mismatches),
-    ("guests that exit too often to be told of in full", |stats| stats.vms_lowered),
+    ("guests that exit too often for level full", |stats| stats.vms_lowered),
 ];
 
 /// Renders a snapshot. Every line ends with a newline; no character of it can do more to a terminal than
@@ -217,7 +220,7 @@ fn column_width(state: State) -> usize {
 }
 
 fn display_name(vm: &Vm) -> String {
-    let names = [vm.name.as_ref(), vm.uuid.as_ref()];
+    let names = [vm.name(), vm.uuid()];
     let name = names.into_iter().flatten().find(|name| !name.is_empty()).unwrap_or(&vm.id);
     terminal::fit(name, MAX_NAME_COLUMNS)
 }

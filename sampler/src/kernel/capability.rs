@@ -43,7 +43,7 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Those of this process; `None` where /proc does not tell.
+    /// Those of this process; `None` where /proc does not show them.
     #[must_use]
     pub fn read(root: &Root) -> Option<Self> {
         let status = root.text("proc/self/status").ok()?;
@@ -91,7 +91,7 @@ impl Capabilities {
 pub fn check_bpf(root: &Root) -> CheckItem {
     const NAME: &str = "privileges for BPF";
     let Some(capabilities) = Capabilities::read(root) else {
-        return CheckItem::warn(NAME, "/proc/self/status does not tell", "mount /proc");
+        return CheckItem::warn(NAME, "/proc/self/status does not show them", "mount /proc");
     };
     let missing = capabilities.missing_for_bpf();
     if !missing.is_empty() {
@@ -120,7 +120,7 @@ pub fn check_bpf(root: &Root) -> CheckItem {
 pub fn check_discovery(root: &Root) -> CheckItem {
     const NAME: &str = "privileges for discovery";
     let Some(capabilities) = Capabilities::read(root) else {
-        return CheckItem::warn(NAME, "/proc/self/status does not tell", "mount /proc");
+        return CheckItem::warn(NAME, "/proc/self/status does not show them", "mount /proc");
     };
     let missing = capabilities.missing_for_discovery();
     if missing.is_empty() {

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum CheckStatus {
     /// As it should be.
     Ok,
-    /// The sampler works and shows less than it could, or this cannot be told.
+    /// The sampler works and shows less than it could, or this is not known.
     Warn,
     /// The sampler cannot work here.
     Fail,

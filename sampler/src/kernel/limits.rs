@@ -2,24 +2,18 @@
 
 use std::fs;
 
-/// Largest thread id plus one.
-const PID_MAX: &str = "/proc/sys/kernel/pid_max";
-/// What 64-bit kernels allow at most: the safe answer when the file cannot be read.
-const PID_MAX_LIMIT: u32 = 4 << 20;
 const POSSIBLE_CPUS: &str = "/sys/devices/system/cpu/possible";
+/// CPUs that kernels are built for at most (`NR_CPUS`): a number beyond it is none of CPUs.
+pub const MAX_CPUS: u32 = 8192;
+/// CPUs for which there is memory where the kernel does not say how many there are; what happens on others is
+/// counted. Each takes 68 KiB.
+const GUESSED_CPUS: u32 = 1024;
 
-/// Largest thread id plus one. It may be raised later: a thread beyond it is then not followed.
-#[must_use]
-pub fn pid_max() -> u32 {
-    let text = fs::read_to_string(PID_MAX).unwrap_or_default();
-    text.trim().parse().unwrap_or(PID_MAX_LIMIT)
-}
-
-/// Number of the last CPU that may come online, plus one.
+/// Number of the last CPU that may come online, plus one. The kernel fixes it when it boots.
 #[must_use]
 pub fn possible_cpus() -> u32 {
     let text = fs::read_to_string(POSSIBLE_CPUS).unwrap_or_default();
-    last_cpu(&text).map_or(sampler_ebpf::abi::MAX_CPUS, |last| last + 1)
+    last_cpu(&text).map_or(GUESSED_CPUS, |last| last.saturating_add(1))
 }
 
 /// The last number of a list such as `0-3,8-11`.

@@ -34,7 +34,7 @@ pub fn check(root: &Root) -> CheckItem {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return check_absent(root),
         Err(error) => {
-            return CheckItem::warn(NAME, format!("cannot be told: {error}"), "run as root");
+            return CheckItem::warn(NAME, format!("not known: {error}"), "run as root");
         }
     };
     match parse(&text) {
@@ -49,14 +49,15 @@ pub fn check(root: &Root) -> CheckItem {
     }
 }
 
-/// securityfs lists its modules in `lsm`, so that file tells a kernel without lockdown from a missing mount.
+/// securityfs lists its modules in `lsm`, so that file distinguishes a kernel without lockdown from a
+/// missing mount.
 fn check_absent(root: &Root) -> CheckItem {
     const NAME: &str = "lockdown";
     match root.path("sys/kernel/security/lsm").exists() {
         true => CheckItem::ok(NAME, "not built into this kernel"),
         false => CheckItem::warn(
             NAME,
-            "cannot be told: securityfs is not mounted",
+            "not known: securityfs is not mounted",
             "mount -t securityfs securityfs /sys/kernel/security",
         ),
     }
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_is_told_from_unknown() {
+    fn absent_is_distinguished_from_unknown() {
         let absent = FakeRoot::new().file("sys/kernel/security/lsm", "capability,bpf");
         assert_eq!(check(&absent.root()).status, CheckStatus::Ok);
         assert_eq!(check(&FakeRoot::new().root()).status, CheckStatus::Warn);

@@ -62,7 +62,7 @@ mod tests {
     };
 
     #[test]
-    fn containers_are_told_from_hosts() {
+    fn containers_are_distinguished_from_hosts() {
         let fake = FakeRoot::new().link("proc/self/ns/pid", "pid:[4026531836]");
         assert_eq!(check_pid(&fake.root()).status, CheckStatus::Ok);
         let fake = FakeRoot::new().link("proc/self/ns/pid", "pid:[4026532488]");
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn clocks_of_their_own_are_told_from_the_host_s() {
+    fn clocks_of_their_own_are_distinguished_from_the_host_s() {
         let status = |link: &str| check_time(&FakeRoot::new().link("proc/self/ns/time", link).root()).status;
         assert_eq!(status("time:[4026531834]"), CheckStatus::Ok);
         assert_eq!(status("time:[4026532488]"), CheckStatus::Fail);

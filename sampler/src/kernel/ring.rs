@@ -2,7 +2,7 @@
 //!
 //! The scheduler's hooks run with a run queue locked. On PREEMPT_RT a `spinlock_t` sleeps. Before Linux 6.12,
 //! and before late stable releases of 6.1, 6.6 and 6.11, `bpf_ringbuf.spinlock` is one: where it is taken in
-//! such a hook, the CPU can hang. No version is compared, the kernel's types tell.
+//! such a hook, the CPU can hang. No version is compared: the kernel's types say it.
 
 use super::{
     Root,
@@ -17,7 +17,7 @@ pub enum RingLock {
     Spins,
     /// It sleeps.
     Sleeps,
-    /// The types do not tell, and why not.
+    /// The types do not say, and why not.
     Unknown(String),
 }
 
@@ -72,13 +72,13 @@ pub fn check(root: &Root) -> CheckItem {
         Err(error) => return CheckItem::warn(NAME, error.to_string(), "as for the kernel types"),
     };
     let Some(obstacle) = lock.obstacle() else {
-        return CheckItem::ok(NAME, "told by the scheduler's hooks as they happen");
+        return CheckItem::ok(NAME, "reported by the scheduler's hooks as they happen");
     };
     let fix = match lock {
         RingLock::Unknown(_) => {
             "report this kernel with its BTF. The sampler works; ends show two snapshots late"
         }
-        _ => "nothing to do: ends show two snapshots late. From Linux 6.12 on hooks tell them",
+        _ => "nothing to do: ends show two snapshots late. From Linux 6.12 on hooks report them",
     };
     let detail =
         format!("found by the walk of each snapshot alone: {obstacle}; no scheduler's hook may take it");

@@ -76,8 +76,8 @@ pub struct WayProbe {
     pub hook: &'static str,
     /// The way, and by it the program.
     pub way: Attach,
-    /// Instructions that the verifier followed, where the kernel tells (5.16 and later), or why the kernel
-    /// refused it.
+    /// Instructions that the verifier followed, where the kernel reports them (5.16 and later), or why the
+    /// kernel refused it.
     pub result: Result<Option<u32>, Refusal>,
     /// What the program needs and the kernel lacks: it cannot be loaded or attached then.
     pub lacks: Option<&'static str>,
@@ -187,7 +187,7 @@ fn link(ebpf: &mut Ebpf, way: Attach) -> Result<Option<Link>, Refusal> {
                 Ok(Some(Box::new(program.take_link(id)?) as Link))
             })
         }
-        // Each walk attaches it anew. Once here as well, so that a refusal is told at the start.
+        // Each walk attaches it anew. Once here as well, so that a refusal is reported at the start.
         Attach::Iterator { .. } => <&mut Iter>::try_from(program).and_then(|program| {
             let id = program.attach()?;
             program.take_link(id)?;

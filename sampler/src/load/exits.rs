@@ -48,7 +48,7 @@ impl Processor {
         }
     }
 
-    /// The reasons of exits that are told apart.
+    /// The reasons of exits that are distinguished.
     #[must_use]
     pub const fn exits(self) -> &'static [ExitRow] {
         match self {
@@ -103,7 +103,7 @@ pub(super) fn are_published(types: &Types) -> Result<bool, BtfError> {
     Ok(find(types)?.1 != ExitOffsets::UNSET)
 }
 
-/// Tells the programs where reasons are.
+/// Publishes to the programs where reasons are.
 pub(super) fn publish(ebpf: &mut Ebpf, types: &Types) -> Result<Published, LoadError> {
     let (processor, offsets) = find(types)?;
     let ExitOffsets { vmx_reason, svm_vmcb, svm_code, _pad } = offsets;

@@ -153,7 +153,7 @@ pub const HOOKS: &[Hook] = &[
     ),
 ];
 
-/// Name of the hook that tells why guests exit.
+/// Name of the hook that reports why guests exit.
 pub const KVM_EXIT: &str = "kvm_exit";
 
 /// The program on `kvm_exit` that has to find the reason by itself.
@@ -164,8 +164,7 @@ pub(super) const READS_REASONS: &str = "kvm_exit";
 /// threads of that CPU.
 pub const MAY_BE_PREEMPTED: &[&str] = &["kvm_userspace_exit", "kvm_fpu"];
 
-/// Raw tracepoints, for aya cannot attach typed ones of modules. What they pass is told apart by the
-/// programs.
+/// Raw tracepoints, for aya cannot attach typed ones of modules. The programs distinguish what these pass.
 const fn kvm_hook(name: &'static str, gives: &'static str, ways: &'static [Attach], needed: bool) -> Hook {
     Hook { name, gives, ways, when: When::Guests, needed, shape: |_| Ok(()) }
 }

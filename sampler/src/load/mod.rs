@@ -10,7 +10,7 @@ mod section;
 mod types;
 
 use aya::{Ebpf, EbpfLoader};
-use sampler_ebpf::abi::{ABSENT, CHECKPOINTS, MAX_CPUS, Member, Offsets, PIDS_PER_BLOCK, VMMS_PER_WORD};
+use sampler_ebpf::abi::{ABSENT, CHECKPOINTS, Member, Offsets};
 
 use attach::KernelTypes;
 pub use attach::{Attached, Probe, WayProbe};
@@ -24,7 +24,7 @@ pub use section::SectionError;
 pub(crate) use section::publish;
 use types::Types;
 
-use crate::kernel::ring::RingLock;
+use crate::kernel::{limits::MAX_CPUS, ring::RingLock};
 
 /// The programs, built with this binary.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
@@ -34,8 +34,6 @@ pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), 
 pub struct Options {
     /// Level of the programs' own log, by [`aya_log::Level`] as a number; 0 is off.
     pub log_level: u8,
-    /// Largest thread id plus one, of `/proc/sys/kernel/pid_max`.
-    pub pid_max: u32,
     /// CPUs that may come online.
     pub possible_cpus: u32,
 }
@@ -80,7 +78,7 @@ impl Loaded {
         let reads = |attached: &Attached| attached.way.program() == READS_REASONS;
         if !published.reasons && self.attached_to_kvm.iter().any(reads) {
             tracing::warn!(
-                "why guests exit is not told: this kernel neither passes the reason nor publishes where its module for this \
+                "why guests exit is not known: this kernel neither passes the reason nor publishes where its module for this \
                  processor keeps it (BTF of modules); all exits are \"other\""
             );
         }
@@ -114,7 +112,7 @@ pub fn load(options: Options) -> Result<Loaded, LoadError> {
     load_by(options, Reporting::Allowed, |hook| hook.ways)
 }
 
-/// As [`load`], but no scheduler's hook tells of births and deaths: what a kernel gets whose ring has a lock
+/// As [`load`], but no scheduler's hook reports births and deaths: what a kernel gets whose ring has a lock
 /// that sleeps.
 ///
 /// # Errors
@@ -270,15 +268,13 @@ impl Constants {
 }
 
 fn load_object(object: &[u8], constants: &Constants, options: Options) -> Result<Ebpf, LoadError> {
-    let pid_blocks = options.pid_max.div_ceil(PIDS_PER_BLOCK).max(1);
     let cpus = options.possible_cpus.clamp(1, MAX_CPUS);
     Ok(EbpfLoader::new()
         .override_global("OFFSETS", &constants.offsets.at[..], true)
         .override_global("SWITCHES_REPORT", &u32::from(constants.switches_report), true)
         .override_global(aya_log::LEVEL, &options.log_level, true)
-        .map_max_entries("PIDS", pid_blocks)
-        .map_max_entries("VMMS", options.pid_max.div_ceil(VMMS_PER_WORD).max(1))
         .map_max_entries("HOOK_STATS", cpus)
+        .map_max_entries("ARMED", cpus)
         .map_max_entries("OCCUPANCY", cpus)
         .map_max_entries("TOTALS", cpus)
         .map_max_entries("CHECKPOINT_TABLES", cpus * CHECKPOINTS as u32)

@@ -10,7 +10,7 @@ use crate::kernel::btf::{Btf, BtfError, PUBLISHED};
 
 /// The module that has the types of vCPUs where the kernel itself does not.
 const KVM: &str = "kvm";
-/// The type that tells.
+/// The type that is missing where that module is not loaded.
 const VCPU: &str = "kvm_vcpu";
 
 /// What the kernel and KVM's module publish.

@@ -22,7 +22,7 @@ pub struct Reading {
     /// Wait that goes on, not yet in the kernel's count, ns.
     pub waiting_ns: u64,
     /// Part of the waits since the thread is followed, of the one that goes on too, for which a CPU quota
-    /// held it back, ns; `None` where the kernel does not tell.
+    /// held it back, ns; `None` where the kernel keeps no clock of it.
     pub throttled_ns: Option<u64>,
     /// Time asleep in a halt since the thread is followed, the sleep that goes on included, ns.
     pub halted_ns: u64,
@@ -195,7 +195,7 @@ impl Account {
         let spent = run_ns + run_delay_ns + debt_before_ns;
         let asleep_ns = wall_ns.saturating_sub(spent);
         self.debt_ns = spent.saturating_sub(wall_ns);
-        // A thread that never sleeps never pays back: what was told once is not told again.
+        // A thread that never sleeps never pays back: what was counted once is not counted again.
         let owes_more = self.debt_ns > TOLERANCE_NS && self.debt_ns > debt_before_ns;
         let mut halted_before = self.last.halted_ns;
         let measured_ns = grow(reading.halted_ns, &mut halted_before);
@@ -247,7 +247,7 @@ fn off_cpu(delay_ns: u64, throttled_ns: Option<u64>, halted_ns: u64, blocked_ns:
 mod tests {
     use super::*;
 
-    /// Of a thread whose CPU time nobody tells apart.
+    /// Of a thread whose CPU time is not broken down.
     fn times(
         run_ns: u64,
         delay_ns: u64,
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remainder_below_zero_is_carried_over_and_told_when_it_is_more_than_uncertainty() {
+    fn a_remainder_below_zero_is_carried_over_and_counted_when_it_is_more_than_uncertainty() {
         let mut account = Account::follow(reading(0, 0, 0, 0, 0));
         let (_, faults) = account.advance(reading(1_000_000, 1_010_000, 0, 0, 0));
         assert!(!faults.negative_remainder);
@@ -334,7 +334,7 @@ mod tests {
         let (_, faults) = account.advance(reading(3_000_000, 3_010_000, 0, 0, 0));
         assert!(faults.negative_remainder);
         let (_, faults) = account.advance(reading(4_000_000, 4_010_000, 0, 0, 0));
-        assert!(!faults.negative_remainder, "it stands, and was told");
+        assert!(!faults.negative_remainder, "it stands, and was counted");
         let (_, faults) = account.advance(reading(5_000_000, 5_010_001, 0, 0, 0));
         assert!(faults.negative_remainder, "it grows");
     }

@@ -89,7 +89,7 @@ pub struct Share {
 pub struct Attributed {
     /// By kind, ns; of VMs what is not in `vms`.
     pub kinds: [u64; OccupantKind::ALL.len()],
-    /// The VMs that are told apart, by their identity in exported series.
+    /// The VMs that have series of their own, by their identity in exported series.
     pub vms: Vec<AttributedVm>,
 }
 
@@ -106,7 +106,7 @@ impl Attributed {
 pub struct AttributedVm {
     /// Identity of the occupant in exported series.
     pub id: Arc<str>,
-    /// Since when it is told apart, Unix time in ns.
+    /// Since when it has a series of its own, Unix time in ns.
     pub since_unix_ns: u64,
     /// How much since then, ns.
     pub ns: u64,
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_nobody_was_charged_with_is_told() {
+    fn what_nobody_was_charged_with_is_returned() {
         let mut ledger = Ledger::default();
         ledger.charge('a', 30);
         ledger.charge('b', 60);

@@ -7,7 +7,7 @@ use super::{Histogram, distribution};
 pub struct ExitKind {
     /// In words that hold for all processors.
     pub reason: &'static str,
-    /// As the kernel names it for this processor; absent for those that are not told apart.
+    /// As the kernel names it for this processor; absent for those that are not distinguished.
     pub raw: Option<&'static str>,
 }
 
@@ -21,7 +21,7 @@ pub struct ExitTotals {
     /// Time that those spent outside `KVM_RUN`, ns.
     pub vmm_ns: u64,
     /// Time from leaving the guest to entering it again, whatever happened in between. One that is not over
-    /// is not in it, nor one whose end nobody told.
+    /// is not in it, nor one whose end no hook reported.
     pub latency: Histogram,
 }
 

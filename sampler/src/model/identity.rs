@@ -1,10 +1,10 @@
-//! What tells VMs and vCPUs from each other, and where a VM comes from.
+//! What distinguishes VMs and vCPUs from each other, and where a VM comes from.
 //!
 //! Keys are opaque here and for everything behind the model: the source that made one alone knows what is in
 //! it.
 
-/// What tells a VM from all others on its host while it lives. The same VM has the same key in every run of
-/// the sampler.
+/// What distinguishes a VM from all others on its host while it lives. The same VM has the same key in every
+/// run of the sampler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VmKey([u64; 2]);
 
@@ -22,8 +22,8 @@ impl VmKey {
     }
 }
 
-/// What tells a vCPU's stream of counts from all others on its host: counts that begin anew are another
-/// stream.
+/// What distinguishes a vCPU's stream of counts from all others on its host: counts that begin anew are
+/// another stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VcpuId([u64; 2]);
 

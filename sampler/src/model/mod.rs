@@ -9,12 +9,15 @@ mod co_stop;
 mod counted;
 pub mod distribution;
 mod exits;
+mod facts;
 mod helper;
 mod identity;
 mod kvm;
 mod label;
 mod level;
 mod on_cpu;
+mod pattern;
+mod selection;
 mod snapshot;
 mod state;
 mod tolerance;
@@ -28,12 +31,15 @@ pub use counted::{
 };
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
+pub use facts::{FACTS, Fact, FactRow, Facts};
 pub use helper::{HELPER_KINDS, HelperKind, HelperSum, HelperTimes, Helpers};
 pub use identity::{Origin, VcpuId, VmKey};
 pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
 pub use label::Label;
-pub use level::{Level, Levels};
+pub use level::{Level, Levels, SAMPLED};
 pub use on_cpu::ModeTimes;
+pub use pattern::Pattern;
+pub use selection::{GuestPattern, GuestSelection};
 pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,
 };

@@ -10,7 +10,7 @@ use super::{
 /// KVM does by itself.
 const LONGEST_POLL_NS: u64 = 1_000_000;
 
-/// What KVM's hooks have told of a thread since it is followed, what goes on included.
+/// What KVM's hooks have reported of a thread since it is followed, what goes on included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ModeTimes {
     /// In the guest, ns.
@@ -19,13 +19,17 @@ pub struct ModeTimes {
     pub kernel_ns: u64,
     /// In the VMM, ns.
     pub vmm_ns: u64,
-    /// What the thread does is told at the moment.
+    /// In the guest or in the kernel, polls included, where not every exit is timed, ns.
+    pub inside_ns: u64,
+    /// Part of it that was the kernel's, by the exits that are timed, ns: an estimate, which may be ahead.
+    pub stands_ns: u64,
+    /// What the thread does is observed at the moment.
     pub observed: bool,
-    /// The hooks tell of no entries into its guest: its time there is among the kernel's.
+    /// The hooks report no entries into its guest: its time there is among the kernel's.
     pub unentered: bool,
     /// It could not be read: the times are those of an earlier reading.
     pub torn: bool,
-    /// Times that it no longer was.
+    /// Times that it was no longer observed.
     pub gaps: u64,
     /// Halt polls as KVM counts them, when they end, ns; `None` where that is not known.
     pub poll_ns: Option<u64>,
@@ -68,9 +72,9 @@ struct Parts {
     kernel_ns: u64,
     vmm_ns: u64,
     poll_ns: u64,
-    /// For any of them: nobody told.
+    /// For any of them: it was not observed.
     unobserved_ns: u64,
-    /// Somebody told of a part at least.
+    /// A part at least was observed.
     is_observed: bool,
     /// And of entries into the guest.
     is_entered: bool,
@@ -116,10 +120,12 @@ impl Parts {
 pub(super) struct OnCpu {
     last: ModeTimes,
     total: Parts,
-    /// Told beyond the run time that was known by then: the next interval has it.
+    /// Measured beyond the run time that was known by then: the next interval has it.
     early_guest_ns: u64,
     early_vmm_ns: u64,
     early_poll_ns: u64,
+    /// Estimated beyond the time that there was: the next interval has it.
+    early_stands_ns: u64,
     step: Parts,
 }
 
@@ -130,10 +136,18 @@ impl OnCpu {
         let step = Parts::default();
         let is_observed = first.observed && !first.torn;
         let total = Parts { is_observed, is_entered: !first.unentered, ..step };
-        Self { last: *first, total, early_guest_ns: 0, early_vmm_ns: 0, early_poll_ns: 0, step }
+        Self {
+            last: *first,
+            total,
+            early_guest_ns: 0,
+            early_vmm_ns: 0,
+            early_poll_ns: 0,
+            early_stands_ns: 0,
+            step,
+        }
     }
 
-    /// Shares out the run time of an interval. Returns whether more was told than it has, by more than
+    /// Shares out the run time of an interval. Returns whether more was measured than it has, by more than
     /// readings are apart.
     pub(super) fn advance(&mut self, now: &ModeTimes, run_ns: u64, clocks: Clocks) -> bool {
         if now.torn || self.last.torn {
@@ -141,11 +155,17 @@ impl OnCpu {
         }
         let tolerance_ns = clocks.tolerance_ns();
         let last = self.last;
-        let whole = last.observed && now.observed && last.gaps == now.gaps;
         let added = |now: u64, before: u64| clocks.scaled(now.saturating_sub(before));
         let guest = added(now.guest_ns, last.guest_ns);
         let vmm = added(now.vmm_ns, last.vmm_ns);
         let kernel = added(now.kernel_ns, last.kernel_ns);
+        let inside = added(now.inside_ns, last.inside_ns);
+        let whole = last.observed && now.observed && last.gaps == now.gaps;
+        let kernels = added(now.stands_ns, last.stands_ns) + self.early_stands_ns;
+        // What a timed exit stands for may come in the next interval; no more of it than this one has.
+        self.early_stands_ns = if whole { kernels.saturating_sub(inside).min(inside) } else { 0 };
+        let kernels = kernels.min(inside);
+        let (guest, kernel) = (guest + (inside - kernels), kernel + kernels);
         let observed_ns = guest + vmm + kernel;
         let is_too_much = observed_ns > run_ns + tolerance_ns;
         // Run time is without interrupts where the kernel accounts them, and without what the
@@ -160,21 +180,30 @@ impl OnCpu {
         };
         let poll = now.poll_ns.zip(last.poll_ns).map_or(0, |(now, last)| added(now, last));
         let mut step = Parts::default();
-        (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
-        (step.vmm_ns, self.early_vmm_ns) = take(vmm + self.early_vmm_ns);
         let early_poll;
         if whole {
-            // The kernel's part is what is left: its own work at both ends of a stint is in the run time too.
+            // An estimate comes last. The kernel's part is what is left: its own work at both ends of a stint
+            // is in the run time too.
+            if inside == 0 {
+                (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
+            }
+            (step.vmm_ns, self.early_vmm_ns) = take(vmm + self.early_vmm_ns);
             (step.poll_ns, early_poll) = take(poll + self.early_poll_ns);
+            if inside > 0 {
+                (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
+            }
             step.kernel_ns = left;
         } else {
-            // Polls are those of the whole interval: which of them were in the part that was told is not
-            // known.
+            (step.guest_ns, self.early_guest_ns) = take(guest + self.early_guest_ns);
+            (step.vmm_ns, self.early_vmm_ns) = take(vmm + self.early_vmm_ns);
+            // Polls are those of the whole interval: which of them were in the part that was observed is
+            // not known.
             (step.kernel_ns, _) = take(kernel);
             step.unobserved_ns = left;
             early_poll = 0;
         }
-        // A moment told before the run time had it; no more than readings are apart, and not across a gap.
+        // A moment measured before the run time had it; no more than readings are apart, and not across a
+        // gap.
         let carried = if whole { tolerance_ns } else { 0 };
         self.early_guest_ns = self.early_guest_ns.min(carried);
         self.early_vmm_ns = self.early_vmm_ns.min(carried);
@@ -189,25 +218,27 @@ impl OnCpu {
         self.early_poll_ns = early_poll.min(LONGEST_POLL_NS);
         self.step = step;
         self.total = self.total.plus(&step);
-        // Held where they were found lower: the same time is not to be added twice. But what went on when it
-        // was no longer told was never added for good.
+        // Held where they were found lower: the same time is not to be added twice. But what went on when
+        // observation ended was never added for good.
         let hold = |now: u64, last: u64| if whole { now.max(last) } else { now };
         self.last = ModeTimes {
             guest_ns: hold(now.guest_ns, last.guest_ns),
             kernel_ns: hold(now.kernel_ns, last.kernel_ns),
             vmm_ns: hold(now.vmm_ns, last.vmm_ns),
+            inside_ns: hold(now.inside_ns, last.inside_ns),
+            stands_ns: hold(now.stands_ns, last.stands_ns),
             poll_ns: now.poll_ns.or(last.poll_ns),
             ..*now
         };
         is_too_much || early_poll > LONGEST_POLL_NS
     }
 
-    /// Tells nothing of an interval at one end of which nothing could be read: what was told from there on is
-    /// of both intervals beside it.
+    /// Breaks down nothing of an interval at one end of which nothing could be read: what was measured from
+    /// there on is of both intervals beside it.
     fn skip(&mut self, now: &ModeTimes, run_ns: u64) -> bool {
         self.step = Parts { unobserved_ns: run_ns, ..Parts::default() };
         self.total = self.total.plus(&self.step);
-        (self.early_guest_ns, self.early_vmm_ns, self.early_poll_ns) = (0, 0, 0);
+        (self.early_guest_ns, self.early_vmm_ns, self.early_poll_ns, self.early_stands_ns) = (0, 0, 0, 0);
         self.last = if now.torn { ModeTimes { torn: true, ..self.last } } else { *now };
         false
     }
@@ -239,6 +270,8 @@ mod tests {
             guest_ns,
             kernel_ns,
             vmm_ns,
+            inside_ns: 0,
+            stands_ns: 0,
             observed: true,
             unentered: false,
             torn: false,
@@ -328,7 +361,30 @@ mod tests {
     }
 
     #[test]
-    fn around_a_gap_only_what_was_told_is_told_apart() {
+    fn what_is_not_timed_is_the_kernel_s_as_far_as_timed_exits_stand_for_it() {
+        let inside = |[guest_ns, kernel_ns, vmm_ns]: [u64; 3], inside_ns, stands_ns, poll_ns| ModeTimes {
+            inside_ns,
+            stands_ns,
+            ..measured(guest_ns, kernel_ns, vmm_ns, poll_ns)
+        };
+        let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
+        assert!(!advance(&mut account, &inside([60, 20, 100], 800, 300, 0), 1_000));
+        assert_eq!(step(&account), [Some(560), Some(340), Some(100), Some(0), None]);
+        // Without an exit that was timed it was the guest's, most likely.
+        assert!(!advance(&mut account, &inside([60, 20, 150], 900, 300, 0), 160));
+        assert_eq!(step(&account), [Some(100), Some(10), Some(50), Some(0), None]);
+        // One stands for more than there was: the next interval has it.
+        assert!(!advance(&mut account, &inside([60, 40, 150], 1_000, 490, 0), 125));
+        assert_eq!(step(&account), [Some(0), Some(125), Some(0), Some(0), None]);
+        assert!(!advance(&mut account, &inside([60, 40, 150], 1_200, 490, 0), 200));
+        assert_eq!(step(&account), [Some(110), Some(90), Some(0), Some(0), None]);
+        // Polls are known, and come before an estimate.
+        assert!(!advance(&mut account, &inside([60, 90, 150], 1_300, 490, 60), 150));
+        assert_eq!(step(&account), [Some(90), Some(0), Some(0), Some(60), None]);
+    }
+
+    #[test]
+    fn around_a_gap_only_what_was_observed_is_broken_down() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         let after = ModeTimes { gaps: 1, observed: false, ..measured(300, 100, 50, 30) };
         advance(&mut account, &after, 1_000);
@@ -339,12 +395,12 @@ mod tests {
         assert_eq!(
             step(&account),
             [Some(100), Some(0), Some(0), Some(0), Some(900)],
-            "told again somewhere in it"
+            "observed again somewhere in it"
         );
     }
 
     #[test]
-    fn what_is_told_early_is_shown_later_and_polls_that_were_preempted_are_told() {
+    fn what_is_measured_early_is_shown_later_and_polls_that_were_preempted_are_reported() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         assert!(!advance(&mut account, &measured(1_010, 0, 0, 0), 1_000));
         assert!(!advance(&mut account, &measured(1_510, 0, 0, 0), 1_000));
@@ -357,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_could_not_be_read_nothing_is_told() {
+    fn what_could_not_be_read_is_not_broken_down() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         advance(&mut account, &measured(500, 0, 0, 0), 1_000);
         advance(&mut account, &ModeTimes { torn: true, observed: false, ..measured(500, 0, 0, 0) }, 1_000);
@@ -369,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_run_time_is_made_to_fit_and_told() {
+    fn more_than_the_run_time_is_made_to_fit_and_reported() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         for second in 1..4 {
             let now = measured(second * 900_000_000, second * 50_000_000, second * 50_000_000, 0);
@@ -387,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn what_went_on_when_telling_ended_does_not_hide_what_comes_after() {
+    fn what_went_on_when_observation_ended_does_not_hide_what_comes_after() {
         let mut account = OnCpu::follow(&measured(0, 0, 0, 0));
         advance(&mut account, &measured(5_000_000, 0, 0, 0), 5_000_000);
         // It was in the guest then, and that was never written down.
@@ -401,7 +457,7 @@ mod tests {
         #[test]
         fn parts_come_to_the_run_time(
             steps in proptest::collection::vec(
-                (0..2_000_u64, 0..2_000_u64, 0..900_u64, 0..300_u64, 0..3_000_u64, 0..5_u8),
+                (0..2_000_u64, 0..2_000_u64, 0..900_u64, 0..300_u64, 0..3_000_u64, 0..6_u8),
                 1..40,
             )
         ) {
@@ -417,6 +473,10 @@ mod tests {
                     now.guest_ns += guest;
                     now.kernel_ns += kernel;
                     now.vmm_ns += vmm;
+                }
+                if turn == 5 {
+                    now.inside_ns += 9 * guest + kernel;
+                    now.stands_ns += kernel / 2 * u64::from(kernel % 3 == 0) * 9;
                 }
                 now.poll_ns = (turn < 4).then_some(now.poll_ns.unwrap_or(0) + poll);
                 advance(&mut account, &now, run);

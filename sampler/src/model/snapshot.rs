@@ -8,6 +8,7 @@ use super::{
     counted::Counters,
     distribution::Distributions,
     exits::Exits,
+    facts::{Fact, Facts},
     helper::Helpers,
     identity::{Origin, VcpuId, VmKey},
     kvm::{KvmCounts, KvmVcpu, KvmVm},
@@ -77,12 +78,8 @@ pub struct Vm {
     pub origin: Origin,
     /// Identity in exported series; it never changes while the VM lives.
     pub id: Arc<str>,
-    /// The name that the platform gave the guest, where one is known.
-    pub name: Option<Arc<str>>,
-    /// The UUID that the platform gave the guest, where one is known.
-    pub uuid: Option<Arc<str>>,
-    /// Who started it: `qemu`, or `unknown`.
-    pub platform: &'static str,
+    /// What is known of it; the platform always is, if only as unknown.
+    pub facts: Arc<Facts>,
     /// When its VMM's process, or its domain, was created, Unix time in ns.
     pub start_unix_ns: u64,
     /// Time since then, ns.
@@ -114,6 +111,18 @@ impl Vm {
     pub fn vcpus_by_index(&self) -> impl Iterator<Item = &Vcpu> {
         let same = self.vcpus.chunk_by(|a, b| a.index == b.index);
         same.filter_map(|same| same.iter().max_by_key(|vcpu| (vcpu.start_unix_ns, vcpu.id)))
+    }
+
+    /// The name that the platform gave the guest, where one is known.
+    #[must_use]
+    pub fn name(&self) -> Option<&Arc<str>> {
+        self.facts.get(Fact::Name)
+    }
+
+    /// The UUID that the platform gave the guest, where one is known.
+    #[must_use]
+    pub fn uuid(&self) -> Option<&Arc<str>> {
+        self.facts.get(Fact::Uuid)
     }
 
     /// What KVM has counted of its vCPUs; nothing of a VM that is no guest of KVM.
@@ -230,6 +239,8 @@ pub struct Interval {
 pub struct Ended {
     /// Identity of its VM in exported series.
     pub vm_id: Arc<str>,
+    /// What was known of its VM.
+    pub vm_facts: Arc<Facts>,
     /// Identity of the stream.
     pub id: VcpuId,
     /// The thread that ran it, where one of this host did.
@@ -272,6 +283,7 @@ impl Ended {
         };
         Vm {
             id: self.vm_id.clone(),
+            facts: self.vm_facts.clone(),
             start_unix_ns: self.start_unix_ns,
             seen_unix_ns: self.start_unix_ns,
             vcpus: vec![vcpu],
@@ -366,10 +378,17 @@ sampler_stats! {
     Counter missed_switches, "{switch}";
     /// Moves of waiting vCPU threads to another CPU for which the kernel called no program.
     Counter missed_moves, "{move}";
+    /// Switches of vCPU threads that were not recorded, on CPUs of which the kernel did not say that they may
+    /// come online.
+    Counter switches_on_unknown_cpus, "{switch}";
     /// Processes that lost their entry in the totals of a CPU's time to another.
     Counter occupants_displaced, "{process}";
-    /// vCPU threads that found no free slot.
+    /// vCPU threads that had no slot at a snapshot, while no memory for more was being made.
     Counter slots_exhausted, "{thread}";
+    /// Times that memory for slots, 1,024 at a time, could not be had.
+    Counter segments_failed, "{segment}";
+    /// vCPU threads that have no slot because 4,096 of their process have one.
+    Counter slots_capped, "{thread}";
     /// Slots in use.
     UpDown slots_used, "{slot}";
     /// Readings whose parts came to more than their whole: states to more than the wall time, or parts of CPU
@@ -388,10 +407,12 @@ sampler_stats! {
     /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or
     /// estimated.
     Counter unpaired, "{event}";
-    /// VMs of which less was observed from then on, because they left their guests too often.
+    /// VMs of which not every exit was timed from then on, because they left their guests too often.
     Counter levels_lowered, "{vm}";
-    /// VMs that are at level basic because they left their guests too often.
+    /// VMs that are at level sampled because they left their guests too often.
     UpDown vms_lowered, "{vm}";
+    /// VMs that are followed and not shown, because the settings leave them out.
+    UpDown vms_left_out, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.
     Counter threads_replaced, "{thread}";
     /// Times that a thread which runs a vCPU was seen to run another one.
@@ -409,6 +430,8 @@ sampler_stats! {
     Counter questions_refused, "{question}";
     /// Questions to a guest's platform that wait for their answer: one that stays is a VMM that hangs.
     UpDown questions_waiting, "{question}";
+    /// Files in which platforms keep what they know of guests, and which did not answer in time.
+    Counter files_unanswered, "{file}";
     /// Snapshots of which all was read more than 100 ms after they were due.
     Counter snapshots_late, "{snapshot}";
     /// Snapshots that were left out because the one before was not over when they were due.

@@ -53,7 +53,7 @@ impl State {
     }
 }
 
-/// Nanoseconds by state. A state that this host cannot tell is absent, never zero.
+/// Nanoseconds by state. A state that is not known is absent, never zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateTimes {
     /// Of one that is absent it is 0.

@@ -60,7 +60,7 @@ impl Announcer {
     fn look_at(&mut self, snapshot: &Snapshot) {
         let mut now = BTreeMap::new();
         for vm in &snapshot.vms {
-            let guest = Guest { id: Arc::clone(&vm.id), name: vm.name.clone(), origin: vm.origin };
+            let guest = Guest { id: Arc::clone(&vm.id), name: vm.name().cloned(), origin: vm.origin };
             if !self.known.contains_key(&vm.key) {
                 tracing::info!(guest = guest.label(), vcpus = vm.vcpus.len(), "guest appeared");
             }

@@ -108,7 +108,7 @@ impl Exports {
         Ok(())
     }
 
-    /// Sends what waits, for this long at most. The sampler's own telemetry goes last, for it tells how the
+    /// Sends what waits, for this long at most. The sampler's own telemetry goes last, for it says how the
     /// data fared; meanwhile nothing that it counts may seem to fall.
     pub(super) async fn shutdown(&self, deadline: Duration) {
         let end = Instant::now() + deadline;

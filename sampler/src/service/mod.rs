@@ -9,7 +9,7 @@ mod own;
 mod queued;
 mod screen;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
@@ -260,12 +260,13 @@ const fn options(config: &Config) -> StartOptions {
     }
 }
 
-const fn schedule(config: &Config) -> Schedule {
+fn schedule(config: &Config) -> Schedule {
     Schedule {
         interval: config.interval,
         levels: config.levels(),
         discovery_interval: config.discovery_interval,
         nice: config.nice,
+        guests: Arc::new(config.guests.clone()),
     }
 }
 

@@ -23,8 +23,9 @@ use super::{queued::Queued, *};
 use crate::{
     agent::BpfLog,
     config::{LogLevel, StartDelay},
+    export::settings::VmAttributes,
     kernel::priority,
-    model::{Level, Levels, Snapshot, Vm},
+    model::{Fact, GuestPattern, GuestSelection, Level, Levels, Snapshot, Vm},
     source::{
         Settings,
         fake::{FakeHost, Fault},
@@ -174,7 +175,7 @@ fn guest<'a>(snapshot: &'a Snapshot, id: &str) -> Option<&'a Vm> {
 }
 
 fn is_named(snapshot: &Snapshot, id: &str) -> bool {
-    guest(snapshot, id).is_some_and(|vm| vm.name.is_some())
+    guest(snapshot, id).is_some_and(|vm| vm.name().is_some())
 }
 
 /// Each reading became a snapshot, in order, up to the one at the end.
@@ -190,11 +191,23 @@ fn guests_come_are_named_and_go() {
     service.until(|snapshot| snapshot.vms.is_empty());
     service.host.born(1);
     let named = service.until(|snapshot| is_named(snapshot, "vm-1"));
-    assert_eq!(guest(&named, "vm-1").unwrap().name.as_deref(), Some("guest-1"));
+    assert_eq!(guest(&named, "vm-1").unwrap().name().map(|name| &**name), Some("guest-1"));
     service.host.died(1);
     let last = service.until(|snapshot| !snapshot.ended.is_empty());
     assert!(last.vms.is_empty() && &*last.ended[0].vm_id == "vm-1" && last.ended[0].vm_gone);
     assert!(service.until(|_| true).ended.is_empty(), "an end is shown once");
+    assert_whole(service.stop());
+}
+
+#[test]
+fn a_rename_shows_with_the_next_discovery() {
+    let config = Config { discovery_interval: Duration::from_millis(20), ..config() };
+    let mut service = Service::start(config, Vec::new());
+    service.host.born(1);
+    service.until(|snapshot| is_named(snapshot, "vm-1"));
+    service.host.rename(1, "renamed");
+    let name = |snapshot: &Snapshot| guest(snapshot, "vm-1")?.name().cloned();
+    service.until(|snapshot| name(snapshot).as_deref() == Some("renamed"));
     assert_whole(service.stop());
 }
 
@@ -357,4 +370,56 @@ fn what_is_sampled_is_exported_up_to_the_end() {
     assert!(exported.times.is_sorted() && exported.times.last() == Some(&readings), "{exported:?}");
     assert_eq!(exported.dropped.keys().collect::<Vec<_>>(), ["audit", "export", "log", "recorder", "self"]);
     assert_whole((snapshots, readings));
+}
+
+#[test]
+fn a_rename_ends_the_series_of_a_guest_that_have_its_name() {
+    let collector = Collector::start();
+    let mut config = Config {
+        interval: Duration::from_millis(100),
+        discovery_interval: Duration::from_millis(50),
+        ..config()
+    };
+    config.export.endpoint = Some(collector.url());
+    config.export.vm_attributes = VmAttributes(vec![Fact::Name]);
+    config.export.compression = crate::export::settings::Compression::None;
+    let service = Service::start(config, Vec::new());
+    service.host.born(1);
+    let end = Instant::now() + LONG;
+    let until_exported = |wanted: &str| {
+        while !collector.received().names.iter().any(|(name, _)| name == wanted) {
+            assert!(Instant::now() < end, "{wanted} was not exported: {:?}", collector.received());
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    until_exported("guest-1");
+    service.host.rename(1, "renamed");
+    until_exported("renamed");
+    service.stop();
+    let mut names = collector.received().names;
+    names.dedup();
+    let [first, next, ended] = [("guest-1", false), ("renamed", false), ("guest-1", true)]
+        .map(|(name, is_end)| (name.to_owned(), is_end));
+    assert_eq!(names[..3], [first, next.clone(), ended]);
+    assert!(names[3..].iter().all(|name| *name == next), "{names:?}");
+}
+
+#[test]
+fn a_guest_that_is_renamed_into_what_is_denied_ends() {
+    let deny = vec![GuestPattern::try_from("name=secret*".to_owned()).unwrap()];
+    let guests = GuestSelection { deny, ..GuestSelection::default() };
+    let discovery_interval = Duration::from_millis(20);
+    let mut service = Service::start(Config { guests, discovery_interval, ..config() }, Vec::new());
+    service.host.born(1);
+    service.host.born(2);
+    let shown = service.until(|snapshot| is_named(snapshot, "vm-1") && is_named(snapshot, "vm-2"));
+    assert_eq!(shown.sampler.vms_left_out, 0);
+    service.host.rename(1, "secret-1");
+    let left = service.until(|snapshot| guest(snapshot, "vm-1").is_none());
+    assert!(left.sampler.vms_left_out == 1 && guest(&left, "vm-2").is_some());
+    service.host.died(1);
+    service.host.died(2);
+    let last = service.until(|snapshot| !snapshot.ended.is_empty());
+    assert!(last.ended.iter().all(|ended| &*ended.vm_id == "vm-2"), "{:?}", last.ended);
+    assert_whole(service.stop());
 }

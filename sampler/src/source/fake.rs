@@ -15,7 +15,7 @@ use std::{
 use super::{Answer, Answerer, GuestFacts, Question, Settings, Source, SourceError};
 use crate::{
     collect::{CollectError, MapError},
-    model::{Ended, Origin, Snapshot, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey},
+    model::{Ended, Fact, Facts, Origin, Snapshot, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey},
 };
 
 /// What the source does at a reading.
@@ -44,7 +44,7 @@ pub(crate) struct FakeHost {
 
 #[derive(Default)]
 struct Guest {
-    facts: Option<GuestFacts>,
+    facts: Option<Arc<Facts>>,
 }
 
 #[derive(Default)]
@@ -59,6 +59,7 @@ struct State {
     events: Vec<Event>,
     faults: Vec<Fault>,
     held: Vec<u32>,
+    renamed: BTreeMap<u32, String>,
     configured: Vec<Settings>,
     readings: u64,
 }
@@ -110,6 +111,11 @@ impl FakeHost {
         self.shared.released.notify_all();
     }
 
+    /// Whoever asks for this guest's name from now on gets this one.
+    pub(crate) fn rename(&self, pid: u32, name: &str) {
+        self.shared.state().renamed.insert(pid, name.to_owned());
+    }
+
     /// The next readings have these faults, one each.
     pub(crate) fn faults(&self, faults: &[Fault]) {
         self.shared.state().faults.extend(faults);
@@ -131,6 +137,14 @@ impl FakeHost {
     }
 }
 
+impl State {
+    /// What is known of a guest: by its process, unless it was renamed.
+    fn facts(&self, pid: u32) -> Facts {
+        let name = self.renamed.get(&pid).cloned().unwrap_or_else(|| format!("guest-{pid}"));
+        Facts::default().with(Fact::Platform, "fake").with(Fact::Name, name)
+    }
+}
+
 impl Drop for FakeHost {
     fn drop(&mut self) {
         self.release_names();
@@ -144,14 +158,15 @@ impl Shared {
 
     /// What a guest is called: by its process.
     fn answer(&self, question: Question) -> Answer {
-        let Question::Guest(vm) = question else { panic!("{question:?} was not asked") };
+        let vm = match question {
+            Question::Guest(vm) => vm,
+            Question::Changes(vm) => return Answer::Changes(vm, self.state().renamed.contains_key(&pid(vm))),
+            Question::Process(_) => panic!("{question:?} was not asked"),
+        };
         let pid = pid(vm);
         let held = |state: &mut State| state.held.contains(&pid);
         drop(self.released.wait_while(self.state(), held).unwrap());
-        Answer::Guest(
-            vm,
-            Some(GuestFacts { platform: "fake", name: Some(format!("guest-{pid}").into()), uuid: None }),
-        )
+        Answer::Guest(vm, Some(GuestFacts { facts: self.state().facts(pid), is_partial: false }))
     }
 }
 
@@ -182,8 +197,9 @@ impl Source for FakeSource {
                     self.unasked.push(key(pid));
                 }
                 Event::Died(pid) => {
-                    self.guests.remove(&key(pid));
-                    self.ended.push(ended(key(pid)));
+                    let guest = self.guests.remove(&key(pid));
+                    let facts = guest.and_then(|guest| guest.facts).unwrap_or_else(Facts::unknown);
+                    self.ended.push(ended(key(pid), facts));
                 }
             }
         }
@@ -219,9 +235,8 @@ impl Source for FakeSource {
         let vms = self.guests.iter().map(|(key, guest)| Vm {
             key: *key,
             origin: Origin::Process { pid: pid(*key) },
-            name: guest.facts.as_ref().and_then(|facts| facts.name.as_deref()).map(Into::into),
+            facts: guest.facts.clone().unwrap_or_else(Facts::unknown),
             id: id(*key).into(),
-            platform: "fake",
             vcpus: vec![Vcpu::default()],
             ..Vm::default()
         });
@@ -237,6 +252,10 @@ impl Source for FakeSource {
         std::mem::take(&mut self.unasked).into_iter().map(Question::Guest).collect()
     }
 
+    fn checks(&self) -> Vec<Question> {
+        self.guests.keys().copied().map(Question::Changes).collect()
+    }
+
     fn all_questions(&self) -> Vec<Question> {
         self.guests.keys().copied().map(Question::Guest).collect()
     }
@@ -250,9 +269,15 @@ impl Source for FakeSource {
     }
 
     fn answer(&mut self, answer: Answer) {
-        let Answer::Guest(vm, facts) = answer else { panic!("{answer:?} was not asked for") };
-        if let Some(guest) = self.guests.get_mut(&vm) {
-            guest.facts = facts;
+        match answer {
+            Answer::Guest(vm, facts) => {
+                if let Some(guest) = self.guests.get_mut(&vm) {
+                    guest.facts = facts.map(|facts| Arc::new(facts.over(&Facts::default())));
+                }
+            }
+            Answer::Changes(vm, true) => self.unasked.push(vm),
+            Answer::Changes(_, false) => {}
+            Answer::Process(..) => panic!("{answer:?} was not asked for"),
         }
     }
 
@@ -263,10 +288,11 @@ impl Source for FakeSource {
 }
 
 /// The guest's only vCPU ended with it.
-fn ended(vm: VmKey) -> Ended {
+fn ended(vm: VmKey, facts: Arc<Facts>) -> Ended {
     Ended {
         unused: false,
         vm_id: id(vm).into(),
+        vm_facts: facts,
         id: VcpuId::default(),
         tid: None,
         index: 0,

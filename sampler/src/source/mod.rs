@@ -7,11 +7,11 @@
 pub(crate) mod fake;
 mod kvm;
 
-use std::{os::fd::BorrowedFd, sync::Arc, time::Duration};
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use crate::{
     collect::CollectError,
-    model::{Snapshot, VmKey},
+    model::{Facts, Snapshot, VmKey},
 };
 
 pub use crate::model::Levels;
@@ -55,6 +55,10 @@ pub trait Source: Send {
     /// What has come up since the last call and is to be asked.
     fn questions(&mut self) -> Vec<Question>;
 
+    /// What is to be asked from time to time: whether what is known of guests still is so. The answers cost
+    /// little where it is.
+    fn checks(&self) -> Vec<Question>;
+
     /// What would be asked if every guest were new: for a full re-discovery.
     fn all_questions(&self) -> Vec<Question>;
 
@@ -85,6 +89,8 @@ pub struct Settings {
 pub enum Question {
     /// What its platform calls a guest.
     Guest(VmKey),
+    /// Whether what its platform keeps of a guest has changed since that was asked.
+    Changes(VmKey),
     /// What a process of the host is called.
     Process(u32),
 }
@@ -94,6 +100,8 @@ pub enum Question {
 pub enum Answer {
     /// Of a guest.
     Guest(VmKey, Option<GuestFacts>),
+    /// Whether there are changes.
+    Changes(VmKey, bool),
     /// Of a process.
     Process(u32, Option<TaskFacts>),
 }
@@ -104,24 +112,17 @@ pub type Answerer = Box<dyn Fn(Question) -> Answer + Send + Sync>;
 /// What the platform says of a VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GuestFacts {
-    /// Who started it.
-    pub platform: &'static str,
-    /// Its name.
-    pub name: Option<Arc<str>>,
-    /// Its UUID, in lower case with hyphens.
-    pub uuid: Option<Arc<str>>,
+    /// The facts.
+    pub facts: Facts,
+    /// Not all that the platform has of it could be read: what was known before is worth more.
+    pub is_partial: bool,
 }
 
 impl GuestFacts {
-    /// These, and what they lack of others.
+    /// What is known with this answer, where this was known before: what an answer lacks stays.
     #[must_use]
-    pub fn or(self, others: Self) -> Self {
-        let says_nothing = self.name.is_none() && self.uuid.is_none() && !others.platform.is_empty();
-        Self {
-            platform: if says_nothing { others.platform } else { self.platform },
-            name: self.name.or(others.name),
-            uuid: self.uuid.or(others.uuid),
-        }
+    pub fn over(self, known: &Facts) -> Facts {
+        if self.is_partial { known.clone().or(&self.facts) } else { self.facts.or(known) }
     }
 }
 

@@ -55,7 +55,7 @@ fn start(settings: &ExportSettings) -> Pipeline {
     Pipeline::start(settings, &Host::default()).unwrap()
 }
 
-/// A snapshot that is told apart by its time.
+/// A snapshot that its time distinguishes from others.
 fn snapshot(number: u64) -> Arc<Snapshot> {
     Arc::new(Snapshot { at_unix_ns: number, ..support::snapshot_of(2, 2) })
 }

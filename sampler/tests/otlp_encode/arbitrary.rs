@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
+use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
@@ -175,9 +175,7 @@ struct Moment {
 
 #[derive(Clone, Debug)]
 struct MomentVm {
-    name: Option<String>,
-    uuid: Option<String>,
-    platform: &'static str,
+    facts: Facts,
     distributions: Distributions,
     kvm: KvmCounts,
     attributed: Attributed,
@@ -194,10 +192,10 @@ fn moment() -> impl Strategy<Value = Moment> {
     let rest = (kvm(), attributed(), exits(), helpers(), number());
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
         |(name, uuid, platform, distributions, (kvm, attributed, exits, helpers, co_stop_ns), threads)| {
+            let facts = Facts::default().with(Fact::Platform, platform);
+            let facts = facts.with(Fact::Name, name.unwrap_or_default());
             MomentVm {
-                name,
-                uuid,
-                platform,
+                facts: facts.with(Fact::Uuid, uuid.unwrap_or_default()),
                 distributions,
                 kvm,
                 attributed,
@@ -249,13 +247,15 @@ impl Moment {
                 key: VmKey::new([number.into(), 3]),
                 origin: Origin::Process { pid: 500 + number },
                 id: id(number),
-                name: vm.name.map(Arc::from),
-                uuid: vm.uuid.map(Arc::from),
-                platform: vm.platform,
+                facts: Arc::new(vm.facts),
                 start_unix_ns: u64::from(number) * 1_000_000_000,
                 uptime_ns: self.at_unix_ns / 3,
                 distributions: vm.distributions,
-                kvm: Some(KvmVm { level: Level::Full, counts: vm.kvm, exits: vm.exits }),
+                kvm: Some(KvmVm {
+                    level: Level::ALL[number as usize / 2 % 3],
+                    counts: vm.kvm,
+                    exits: vm.exits,
+                }),
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
                 attributed: vm.attributed,
                 shares: None,
@@ -266,6 +266,7 @@ impl Moment {
         }
         let ended = self.ended.into_iter().map(|(vm, position, states, vm_gone)| Ended {
             vm_id: id(vm),
+            vm_facts: Facts::unknown(),
             tid: None,
             id: thread(vm, position),
             index: position / 2,

@@ -6,7 +6,7 @@ use hvsampler::model::{Counter, DISTRIBUTIONS, Histogram};
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        ExitKind, Host, OccupantKind, Snapshot, State, StateTimes, Vcpu, Vm,
+        ExitKind, Host, Level, OccupantKind, Snapshot, State, StateTimes, Vcpu, Vm,
         catalog::{Entity, Family, ForEachEntity, Instrument, for_each_entity},
     },
 };
@@ -177,6 +177,11 @@ fn of_vm(vm: &Vm, to: &mut Numbers) {
     to.put("hypervisor.vm.info", info_attributes(vm), 0, integer(1));
     let vcpus = integer(youngest(vm).len() as u64);
     to.put("hypervisor.vm.vcpu.count", id(&vm.id), vm.start_unix_ns, vcpus);
+    match vm.level() {
+        Some(Level::Full) => to.put("hypervisor.vm.exit.sampling", id(&vm.id), 0, integer(1)),
+        Some(Level::Sampled) => to.put("hypervisor.vm.exit.sampling", id(&vm.id), 0, integer(16)),
+        Some(Level::Basic) | None => {}
+    }
     to.put("hypervisor.vm.uptime", id(&vm.id), 0, double(vm.uptime_ns));
 }
 
@@ -380,9 +385,7 @@ fn exit_attributes(vm_id: &str, kind: ExitKind) -> Vec<KeyValue> {
 
 fn info_attributes(vm: &Vm) -> Vec<KeyValue> {
     let mut attributes = vec![string("hypervisor.vm.id", &vm.id)];
-    attributes.extend(vm.name.iter().map(|name| string("hypervisor.vm.name", name)));
-    attributes.extend(vm.uuid.iter().map(|uuid| string("hypervisor.vm.uuid", uuid)));
-    attributes.push(string("hypervisor.vm.platform", vm.platform));
+    attributes.extend(vm.facts.iter().map(|(row, value)| string(row.attribute, value)));
     attributes.extend(vm.origin.pid().map(|pid| int("process.pid", pid)));
     attributes
 }

@@ -8,14 +8,18 @@ mod points;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::Arc;
+
 use hvsampler::model::DISTRIBUTIONS;
 use hvsampler::{
     export::{
-        otlp::{Encoder, MAX_REQUEST_BYTES, Request},
+        otlp::{Encoder, MAX_REQUEST_BYTES, Request, Selection},
         resource::Resource,
         settings::{ExportSettings, Histograms},
     },
-    model::{Ended, HelperKind, Helpers, Host, Snapshot, State, StateTimes, VcpuId, VmKey},
+    model::{
+        Ended, Fact, Facts, HelperKind, Helpers, Host, Pattern, Snapshot, State, StateTimes, VcpuId, VmKey,
+    },
 };
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
@@ -143,7 +147,10 @@ fn requests_stay_below_the_limit_of_receivers() {
 fn a_receiver_that_cannot_store_histograms_gets_none() {
     let snapshot = snapshot_of(3, 2);
     let with = encode(&mut encoder(), &snapshot);
-    let without = encode(&mut encoder().histograms(Histograms::None), &snapshot);
+    let without = encode(
+        &mut encoder().selecting(Selection { histograms: Histograms::None, ..Selection::default() }),
+        &snapshot,
+    );
     let names = |requests: &[Request]| -> Vec<String> {
         let metrics = merged(requests).resource_metrics.remove(0).scope_metrics.remove(0).metrics;
         metrics.into_iter().map(|metric| metric.name).collect()
@@ -208,6 +215,7 @@ fn a_vcpu_that_another_thread_takes_over_goes_on() {
     taker.states.set(State::Run, 1);
     second.ended.push(Ended {
         vm_id: first.vms[0].id.clone(),
+        vm_facts: first.vms[0].facts.clone(),
         id: old.id,
         tid: old.tid,
         index: old.index,
@@ -233,11 +241,111 @@ fn a_name_that_arrives_late_ends_the_nameless_info() {
     let mut encoder = encoder();
     let mut snapshot = snapshot_of(1, 1);
     encode(&mut encoder, &snapshot);
-    snapshot.vms[0].name = Some("db\n\"1\"".into());
+    snapshot.vms[0].facts = Arc::new(Facts::default().with(Fact::Name, "db\n\"1\""));
     let infos = points(&encode(&mut encoder, &snapshot), "hypervisor.vm.info");
     assert_eq!(infos.iter().map(|point| point.flags).collect::<Vec<_>>(), [0, 1]);
     assert!(format!("{:?}", infos[0].attributes).contains(r#"db\n\"1\""#));
     assert_eq!(points(&encode(&mut encoder, &snapshot), "hypervisor.vm.info").len(), 1);
+}
+
+/// All points of a message: the metric, its attributes as text, and the flags.
+fn all(requests: &[Request]) -> Vec<(String, String, u32)> {
+    let mut message = merged(requests);
+    let mut all = Vec::new();
+    for metric in &mut message.resource_metrics[0].scope_metrics[0].metrics {
+        let name = metric.name.clone();
+        let mut put = |attributes: &_, flags| all.push((name.clone(), format!("{attributes:?}"), flags));
+        match &metric.data {
+            Some(Data::ExponentialHistogram(data)) => {
+                data.data_points.iter().for_each(|point| put(&point.attributes, point.flags));
+            }
+            _ => numbers(metric).iter().for_each(|point| put(&point.attributes, point.flags)),
+        }
+    }
+    all
+}
+
+#[test]
+fn chosen_facts_are_on_every_point_of_a_guest_and_a_rename_begins_new_series() {
+    let facts = |name: &str| {
+        let facts = Facts::default().with(Fact::Name, name).with(Fact::Platform, "qemu");
+        Arc::new(facts.with(Fact::Project, "shop"))
+    };
+    let vm_attributes = vec![Fact::Name, Fact::Project, Fact::Namespace];
+    let mut encoder = encoder().selecting(Selection { vm_attributes, ..Selection::default() });
+    let mut snapshot = snapshot_of(1, 2);
+    snapshot.vms[0].facts = facts("old");
+    let is_of = |name: &str, attributes: &str| attributes.contains(&format!("StringValue(\"{name}\")"));
+    let first = all(&encode(&mut encoder, &snapshot));
+    for (metric, attributes, flags) in &first {
+        let is_of_host = metric == "hypervisor.vm.count";
+        assert_eq!(
+            is_of("old", attributes) && is_of("shop", attributes),
+            !is_of_host,
+            "{metric} {attributes}"
+        );
+        let names = attributes.matches("hypervisor.vm.name").count();
+        assert_eq!((names, *flags), (usize::from(!is_of_host), 0), "{metric}: {attributes}");
+        assert!(!attributes.contains("k8s"), "what is not known is absent");
+    }
+    // The same facts in another place are the same series.
+    snapshot.vms[0].facts = facts("old");
+    assert_eq!(all(&encode(&mut encoder, &snapshot)), first);
+    snapshot.vms[0].facts = facts("new");
+    let renamed = all(&encode(&mut encoder, &snapshot));
+    let (ended, live): (Vec<_>, Vec<_>) = renamed.iter().partition(|(_, _, flags)| *flags == 1);
+    assert_eq!((ended.len(), live.len()), (first.len() - 1, first.len()));
+    assert!(ended.iter().all(|(_, attributes, _)| is_of("old", attributes) && !is_of("new", attributes)));
+    assert!(live.iter().all(|(_, attributes, _)| !is_of("old", attributes)));
+    assert_eq!(all(&encode(&mut encoder, &snapshot)).len(), first.len(), "an end is said once");
+    // A vCPU that ends has the name that its series have.
+    let last = snapshot.vms[0].vcpus.remove(0);
+    snapshot.ended.push(Ended {
+        vm_id: snapshot.vms[0].id.clone(),
+        vm_facts: snapshot.vms[0].facts.clone(),
+        id: last.id,
+        tid: last.tid,
+        index: last.index,
+        unused: false,
+        start_unix_ns: last.start_unix_ns,
+        followed_unix_ns: last.followed_unix_ns,
+        counters: last.counters,
+        totals: last.totals,
+        states: last.states,
+        vm_gone: false,
+    });
+    let ended = all(&encode(&mut encoder, &snapshot));
+    let ended: Vec<_> = ended.iter().filter(|(_, _, flags)| *flags == 1).collect();
+    let series = first
+        .iter()
+        .filter(|(metric, ..)| metric.starts_with("hypervisor.vcpu."))
+        .filter(|(metric, attributes, _)| attributes.contains("vcpu.id") && !metric.ends_with("duration"));
+    assert_eq!(ended.len(), series.count() / 2);
+    assert!(ended.iter().all(|(_, attributes, _)| is_of("new", attributes)));
+}
+
+#[test]
+fn families_that_are_off_are_not_sent() {
+    let off = |patterns: &[&str]| {
+        let families_off = patterns.iter().map(|pattern| Pattern::new(*pattern)).collect();
+        encoder().selecting(Selection { families_off, ..Selection::default() })
+    };
+    let snapshot = snapshot_of(1, 1);
+    let names = |encoder: &mut Encoder| {
+        let mut names: Vec<_> = all(&encode(encoder, &snapshot)).into_iter().map(|(name, ..)| name).collect();
+        names.dedup();
+        names
+    };
+    let whole = names(&mut encoder());
+    let some = names(&mut off(&["hypervisor.vm.exit*", "hypervisor.vcpu.time"]));
+    let expected = whole
+        .iter()
+        .filter(|name| !name.starts_with("hypervisor.vm.exit") && *name != "hypervisor.vcpu.time");
+    assert_eq!(some, expected.cloned().collect::<Vec<_>>());
+    assert!(some.len() < whole.len() - 2);
+    let mut requests = Vec::new();
+    off(&["*"]).encode(&snapshot, &mut requests);
+    assert_eq!(requests.iter().map(|request| request.points).sum::<u64>(), 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use hvsampler::model::{
     HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
     OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
-use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
+use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 use proptest::{collection, option, prelude::*, sample};
 
 pub(crate) fn text() -> impl Strategy<Value = String> {
@@ -167,6 +167,11 @@ fn co_stop() -> impl Strategy<Value = CoStop> {
     })
 }
 
+fn facts(name: Option<String>, uuid: Option<String>) -> Arc<Facts> {
+    let facts = Facts::default().with(Fact::Platform, "qemu").with(Fact::Name, name.unwrap_or_default());
+    Arc::new(facts.with(Fact::Uuid, uuid.unwrap_or_default()))
+}
+
 fn vm() -> impl Strategy<Value = Vm> {
     (
         any::<u32>(),
@@ -181,9 +186,7 @@ fn vm() -> impl Strategy<Value = Vm> {
             key: VmKey::new([pid.into(), start_boottime_ns]),
             origin: if pid % 5 > 0 { Origin::Process { pid } } else { Origin::Domain { domid: pid } },
             id: id.into(),
-            name: name.map(Into::into),
-            uuid: uuid.map(Into::into),
-            platform: "qemu",
+            facts: facts(name, uuid),
             start_unix_ns,
             uptime_ns: start_unix_ns / 2,
             distributions: rest.0,
@@ -205,6 +208,7 @@ fn ended() -> impl Strategy<Value = Ended> {
     (text(), any::<[u32; 2]>(), any::<[u64; 2]>(), counters(), states(), any::<bool>()).prop_map(
         |(vm_id, [tid, index], [start_boottime_ns, start_unix_ns], counters, states, vm_gone)| Ended {
             vm_id: vm_id.into(),
+            vm_facts: Facts::unknown(),
             id: VcpuId::new([tid.into(), start_boottime_ns]),
             tid: (tid % 5 > 0).then_some(tid),
             index,

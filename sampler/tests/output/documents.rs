@@ -6,12 +6,13 @@
 use hvsampler::{
     cli::Format,
     collect::{
-        platform::{GuestIdentity, Sourced},
+        platform::GuestIdentity,
         procfs::{GuestProcess, Scan},
     },
     command::{check, list},
     export::json,
     kernel::check::CheckItem,
+    model::Fact,
 };
 use jsonschema::Validator;
 use proptest::{collection, option, prelude::*};
@@ -54,15 +55,13 @@ fn schemas_are_schemas() {
 }
 
 fn identity() -> impl Strategy<Value = Result<GuestIdentity, String>> {
-    let sourced = |value| Sourced { value, from: "command line, -name" };
-    let known =
-        (option::of(arbitrary::text()), option::of(arbitrary::text())).prop_map(move |(name, uuid)| {
-            GuestIdentity {
-                platform: Sourced { value: "qemu", from: "program name" },
-                name: name.map(sourced),
-                uuid: uuid.map(sourced),
-            }
-        });
+    let text = || option::of(arbitrary::text());
+    let known = (text(), text(), text()).prop_map(move |(name, uuid, project)| {
+        GuestIdentity::of("qemu", "program name")
+            .with(Fact::Name, name, "command line, -name")
+            .with(Fact::Uuid, uuid, "command line, -uuid")
+            .with(Fact::Project, project, "a file")
+    });
     prop_oneof![known.prop_map(Ok), arbitrary::text().prop_map(Err)]
 }
 

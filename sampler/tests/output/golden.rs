@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-/// Compares a text with a file of the crate, or writes it there when the tests are told to.
+/// Compares a text with a file of the crate, or writes it there when `HVS_BLESS` is 1.
 #[track_caller]
 pub(crate) fn assert_file(path: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);

@@ -7,7 +7,9 @@ use hvsampler::model::{
     HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant, OccupantKind, Origin,
     SamplerStats, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
-use hvsampler::model::{COUNTERS, Counter, DISTRIBUTIONS, Histogram, KVM_STATS, KvmStat, bucket_of};
+use hvsampler::model::{
+    COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,
+};
 
 const SECOND: u64 = 1_000_000_000;
 /// 2023-11-14 22:13:20 UTC.
@@ -36,9 +38,9 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         key: VmKey::new([pid.into(), 5]),
         origin: Origin::Process { pid },
         id: format!("{pid}-5").into(),
-        name: name.map(Arc::from),
-        uuid: None,
-        platform: "qemu",
+        facts: Arc::new(
+            Facts::default().with(Fact::Platform, "qemu").with(Fact::Name, name.unwrap_or_default()),
+        ),
         start_unix_ns: AT - 60 * SECOND,
         uptime_ns: 60 * SECOND,
         distributions: vcpus.iter().fold(Distributions::default(), |sum, vcpu| sum.plus(&vcpu.distributions)),

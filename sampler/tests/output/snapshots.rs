@@ -160,6 +160,7 @@ fn what_ended_has_its_last_part() {
     now.ended.push(Ended {
         unused: false,
         vm_id: now.vms[0].id.clone(),
+        vm_facts: now.vms[0].facts.clone(),
         id: last.id,
         tid: last.tid,
         index: last.index,
@@ -247,7 +248,7 @@ fn any_snapshot_is_described() {
         assert_valid(&validator, &other);
         let vms = document["vms"].as_array().unwrap();
         let names: Vec<_> = vms.iter().map(|vm| vm["attributes"]["hypervisor.vm.name"].as_str()).collect();
-        let expected: Vec<_> = snapshot.vms.iter().map(|vm| vm.name.as_deref()).collect();
+        let expected: Vec<_> = snapshot.vms.iter().map(|vm| vm.name().map(|name| &**name)).collect();
         prop_assert_eq!(names, expected);
         // Nothing has changed.
         vms.iter().for_each(|vm| is_zero(&vm["interval"]));

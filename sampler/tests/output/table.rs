@@ -60,7 +60,7 @@ fn a_quota_that_ran_out_has_a_column() {
 }
 
 #[test]
-fn cpu_time_that_is_told_apart_has_a_column_for_each_part() {
+fn cpu_time_that_is_broken_down_has_a_column_for_each_part() {
     let mut snapshot = hosts_of_all_kinds();
     for vm in snapshot.vms.iter_mut().filter(|vm| &*vm.id != "400-5") {
         for interval in vm.vcpus.iter_mut().filter_map(|vcpu| vcpu.interval.as_mut()) {

@@ -7,7 +7,7 @@ use hvsampler::model::{
     HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Origin, Snapshot, State, StateTimes, Totals, Vcpu,
     VcpuId, Vm, VmKey,
 };
-use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Histogram, KVM_STATS};
+use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 
 /// As of a guest that has run for a while: waits of all lengths from microseconds to a tenth of a second.
 fn busy(seed: u32) -> Histogram {
@@ -75,9 +75,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         key: VmKey::new([u64::from(vm), 0]),
         origin: Origin::Process { pid: 10_000 + vm },
         id: format!("8c2f41f6-9d0e-4c3a-8b59-{vm:012x}").into(),
-        name: None,
-        uuid: None,
-        platform: "qemu",
+        facts: Arc::new(Facts::default().with(Fact::Platform, "qemu")),
         start_unix_ns: START + u64::from(vm),
         uptime_ns: u64::from(vm) * 1_000_000_007,
         kvm: Some(KvmVm {

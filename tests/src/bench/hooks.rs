@@ -9,7 +9,10 @@ use hvsampler::{
 };
 use sampler_ebpf::abi::Event;
 
-use super::{exits, machine, median, pingpong::Pair};
+use super::{
+    exits, machine, median,
+    pingpong::{Pair, Strangers},
+};
 use crate::twin;
 
 const ROUNDS: u32 = 2_000;
@@ -25,23 +28,28 @@ enum Twin {
     Strangers,
     /// Ours, on a CPU that remembers who has it, for a vCPU that may wait there.
     Remembered,
+    /// The same of threads of two processes: each switch begins a stretch.
+    RememberedApart,
+    EmptyApart,
     /// Every switch is to or from the one vCPU.
     OneVcpu,
     BothVcpus,
-    /// The same at level full: what they do is told.
-    OneTold,
-    BothTold,
+    /// The same at level full: their modes are observed.
+    OneObserved,
+    BothObserved,
 }
 
-const TWINS: [Twin; 8] = [
+const TWINS: [Twin; 10] = [
     Twin::Nothing,
     Twin::Empty,
     Twin::Strangers,
     Twin::Remembered,
+    Twin::RememberedApart,
+    Twin::EmptyApart,
     Twin::OneVcpu,
     Twin::BothVcpus,
-    Twin::OneTold,
-    Twin::BothTold,
+    Twin::OneObserved,
+    Twin::BothObserved,
 ];
 
 /// Runs the benchmark and prints its table.
@@ -49,12 +57,11 @@ const TWINS: [Twin; 8] = [
 /// # Errors
 /// When the programs cannot be loaded or /dev/kvm cannot be used.
 pub fn run() -> Result<()> {
-    let options =
-        Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
+    let options = Options { log_level: 0, possible_cpus: limits::possible_cpus() };
     let pair = Pair::start(CPU)?;
     let threads = know(&pair, options)?;
     pair.leave_guests();
-    let mut stage = Stage::set(options, threads)?;
+    let mut stage = Stage::set(options, threads, Strangers::start(CPU)?)?;
     let mut samples: [Vec<f64>; TWINS.len()] = Default::default();
     stage.measure(&pair, Twin::Nothing)?;
     for n in 0..REPETITIONS {
@@ -66,6 +73,7 @@ pub fn run() -> Result<()> {
         }
     }
     pair.end()?;
+    stage.strangers.end()?;
     print(&samples);
     exits::run(options)
 }
@@ -96,32 +104,38 @@ struct Stage {
     idle: Loaded,
     ours: Collector,
     threads: Vec<(u32, u64)>,
+    strangers: Strangers,
 }
 
 impl Stage {
-    fn set(options: Options, threads: Vec<(u32, u64)>) -> Result<Self> {
+    fn set(options: Options, threads: Vec<(u32, u64)>, strangers: Strangers) -> Result<Self> {
         let mut empty = twin::load_empty(options)?;
         empty.pause();
         let mut idle = load::load(options)?;
         idle.pause();
         let mut ours = load::load(options)?;
         ours.pause();
-        Ok(Self { empty, idle, ours: Collector::new(ours)?, threads })
+        Ok(Self { empty, idle, ours: Collector::new(ours)?, threads, strangers })
     }
 
     fn measure(&mut self, pair: &Pair, twin: Twin) -> Result<f64> {
         match twin {
             Twin::Nothing => pair.play(ROUNDS),
-            Twin::Empty => attached(&mut self.empty, pair),
-            Twin::Strangers => attached(&mut self.idle, pair),
+            Twin::Empty => attached(&mut self.empty, || pair.play(ROUNDS)),
+            Twin::Strangers => attached(&mut self.idle, || pair.play(ROUNDS)),
             Twin::Remembered => {
                 self.play_as_vcpus(pair, ROUNDS / 40, 2, 0)?;
-                attached(self.ours.loaded(), pair)
+                attached(self.ours.loaded(), || pair.play(ROUNDS))
             }
+            Twin::RememberedApart => {
+                self.play_as_vcpus(pair, ROUNDS / 40, 2, 0)?;
+                attached(self.ours.loaded(), || self.strangers.play(ROUNDS))
+            }
+            Twin::EmptyApart => attached(&mut self.empty, || self.strangers.play(ROUNDS)),
             Twin::OneVcpu => self.play_as_vcpus(pair, ROUNDS, 1, 0),
             Twin::BothVcpus => self.play_as_vcpus(pair, ROUNDS, 2, 0),
-            Twin::OneTold => self.play_as_vcpus(pair, ROUNDS, 1, 1),
-            Twin::BothTold => self.play_as_vcpus(pair, ROUNDS, 2, 1),
+            Twin::OneObserved => self.play_as_vcpus(pair, ROUNDS, 1, 1),
+            Twin::BothObserved => self.play_as_vcpus(pair, ROUNDS, 2, 1),
         }
     }
 
@@ -143,9 +157,9 @@ impl Stage {
     }
 }
 
-fn attached(programs: &mut Loaded, pair: &Pair) -> Result<f64> {
+fn attached(programs: &mut Loaded, play: impl FnOnce() -> Result<f64>) -> Result<f64> {
     programs.resume()?;
-    let time = pair.play(ROUNDS);
+    let time = play();
     programs.pause();
     time
 }
@@ -166,8 +180,12 @@ fn print(samples: &[Vec<f64>; TWINS.len()]) {
     println!("| an empty program over none | {:+.1} |", over(Twin::Empty, Twin::Nothing));
     println!("| ours over empty, neither thread of a VM | {:+.1} |", over(Twin::Strangers, Twin::Empty));
     println!("| the same where a vCPU ran lately | {:+.1} |", over(Twin::Remembered, Twin::Empty));
+    println!(
+        "| the same, threads of two processes | {:+.1} |",
+        over(Twin::RememberedApart, Twin::EmptyApart)
+    );
     println!("| ours over empty, one of both threads a vCPU | {:+.1} |", over(Twin::OneVcpu, Twin::Empty));
     println!("| ours over empty, both threads vCPUs | {:+.1} |", over(Twin::BothVcpus, Twin::Empty));
-    println!("| the same at level full, one of both a vCPU | {:+.1} |", over(Twin::OneTold, Twin::Empty));
-    println!("| the same at level full, both vCPUs | {:+.1} |", over(Twin::BothTold, Twin::Empty));
+    println!("| the same at level full, one of both a vCPU | {:+.1} |", over(Twin::OneObserved, Twin::Empty));
+    println!("| the same at level full, both vCPUs | {:+.1} |", over(Twin::BothObserved, Twin::Empty));
 }

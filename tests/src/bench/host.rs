@@ -41,8 +41,7 @@ pub fn run() -> Result<()> {
     let guests = fleet::start(LOAD)?;
     // The kernel measures as long as this is open.
     let _measuring = enable_stats(Stats::RunTime).context("the kernel does not measure programs")?;
-    let options =
-        Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
+    let options = Options { log_level: 0, possible_cpus: limits::possible_cpus() };
     let mut empty = twin::load_empty(options)?;
     let mut source =
         Kvm::start(Collector::new(load::load(options)?)?, Arc::new(Host::default()), Clock::start())?;

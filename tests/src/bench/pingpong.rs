@@ -4,12 +4,13 @@ use std::{
     fs::File,
     io::{PipeReader, PipeWriter, Read as _, Write as _, pipe},
     os::fd::AsRawFd as _,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -51,7 +52,7 @@ impl Pair {
             };
             let tids = tids_in.clone();
             let body = move || {
-                pin(cpu)?;
+                pin(0, cpu)?;
                 tids.send((n, gettid()))?;
                 player.play()
             };
@@ -91,6 +92,50 @@ impl Pair {
         for thread in self.threads.drain(..) {
             thread.join().map_err(|_| anyhow!("a thread of the pair panicked"))??;
         }
+        Ok(())
+    }
+}
+
+/// A thread and another process on one CPU that do the same: strangers to each other, and to all guests.
+pub(super) struct Strangers {
+    cpu: usize,
+    echo: Child,
+    send: ChildStdin,
+    receive: ChildStdout,
+}
+
+impl Strangers {
+    pub(super) fn start(cpu: usize) -> Result<Self> {
+        let mut echo = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        pin(echo.id(), cpu)?;
+        let (send, receive) = (echo.stdin.take(), echo.stdout.take());
+        let (send, receive) = send.zip(receive).context("cat has no pipes")?;
+        Ok(Self { cpu, echo, send, receive })
+    }
+
+    /// As [`Pair::play`].
+    pub(super) fn play(&mut self, rounds: u32) -> Result<f64> {
+        let Self { cpu, send, receive, .. } = self;
+        let body = || {
+            pin(0, *cpu)?;
+            let start = Instant::now();
+            let mut token = [0];
+            for _ in 0..rounds {
+                send.write_all(&token)?;
+                receive.read_exact(&mut token)?;
+            }
+            anyhow::Ok(start.elapsed())
+        };
+        let time = thread::scope(|scope| scope.spawn(body).join());
+        let time = time.map_err(|_| anyhow!("a thread of the strangers panicked"))??;
+        Ok(time.as_secs_f64() * 1e9 / (f64::from(rounds) * 2.0))
+    }
+
+    /// Ends the other process.
+    pub(super) fn end(self) -> Result<()> {
+        let Self { mut echo, send, receive, .. } = self;
+        drop((send, receive));
+        echo.wait()?;
         Ok(())
     }
 }
@@ -188,13 +233,15 @@ fn memory(bytes: usize) -> Result<std::os::fd::OwnedFd> {
     Ok(fd)
 }
 
-fn pin(cpu: usize) -> Result<()> {
+/// Pins a thread; 0 is the one that calls.
+fn pin(tid: u32, cpu: usize) -> Result<()> {
     // SAFETY: all zeros is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: `cpu` is checked by the macro's own bounds.
     unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: the set is valid for the call.
-    let result = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) };
+    let result =
+        unsafe { libc::sched_setaffinity(tid.cast_signed(), size_of::<libc::cpu_set_t>(), &raw const set) };
     anyhow::ensure!(result == 0, "pinning to CPU {cpu}: {}", std::io::Error::last_os_error());
     Ok(())
 }

@@ -46,8 +46,7 @@ pub fn run(threads: Option<&str>) -> Result<()> {
     println!("starting {threads} idle threads and {GUESTS} guests of one vCPU");
     let _idle = idle(threads)?;
     let guests = guests()?;
-    let options =
-        Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() };
+    let options = Options { log_level: 0, possible_cpus: limits::possible_cpus() };
     one_process(options, &guests)?;
     let collector = Collector::new(load::load(options)?)?;
     let mut source = Kvm::start(collector, std::sync::Arc::default(), Clock::start())?;
@@ -144,7 +143,8 @@ fn settle(source: &mut Kvm) -> Result<()> {
 /// Threads for which this machine has room.
 fn room() -> Result<u32> {
     let limit = fs::read_to_string("/proc/sys/kernel/threads-max")?.trim().parse::<u32>()?;
-    let limit = limit.min(limits::pid_max());
+    let pid_max = fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse::<u32>()?;
+    let limit = limit.min(pid_max);
     // Running and existing scheduling entities.
     let load = fs::read_to_string("/proc/loadavg")?;
     let threads = load.split(['/', ' ']).nth(4).context("no number of threads in /proc/loadavg")?;

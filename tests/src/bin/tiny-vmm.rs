@@ -16,7 +16,7 @@ use sampler_tests::host::{CpuList, StopSignals, end_with_parent, pin};
 use sampler_tests::vmm::{HaltIn, Load, VcpuConfig, Vm, VmConfig};
 use signal_hook::consts::{SIGUSR1, SIGUSR2};
 
-/// Runs one guest until it is told to stop.
+/// Runs one guest until it is asked to stop.
 ///
 /// Prints one line `ready {"pid":…,"vcpus":[{"index":…,"tid":…},…]}` when every vCPU has run. Ends with
 /// status 0 on SIGTERM, SIGINT and SIGHUP and after --seconds; is killed when the thread that started it

@@ -11,7 +11,8 @@ use crate::oracle::{OracleError, Schedstat, Switches, TaskState};
 
 /// Switches are compared with every so many comparisons of a thread: reading them costs ten times as much.
 const SWITCHES_EVERY: u64 = 8;
-const DETAILS: usize = 5;
+/// Disagreements that are kept: one switch that was missed may be found as often as its thread is compared.
+const DETAILS: usize = 64;
 /// Enough to know that something is wrong.
 const MISMATCHES: u64 = 1000;
 

@@ -8,6 +8,9 @@ use super::oracle::Thread;
 use super::plan::Plan;
 use crate::oracle::{Schedstat, Switches, TaskState};
 
+/// Disagreements that a failure prints.
+const PRINTED: usize = 5;
+
 /// In what way reader and kernel disagree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MismatchKind {
@@ -126,7 +129,8 @@ impl Report {
     /// Why not.
     pub fn verdict(self, plan: &Plan) -> Result<Self, Failure> {
         if self.mismatches > 0 {
-            let details = self.details.iter().map(|mismatch| format!("\n  {mismatch:?}")).collect();
+            let first = self.details.iter().take(PRINTED);
+            let details = first.map(|mismatch| format!("\n  {mismatch:?}")).collect();
             return Err(Failure::Mismatches { count: self.mismatches, report: Box::new(self), details });
         }
         if self.compared < plan.comparisons || self.threads == 0 {

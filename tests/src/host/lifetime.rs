@@ -14,7 +14,7 @@ use super::pid;
 /// Has the kernel kill this process when its parent ends.
 ///
 /// "Parent" is the very thread that started this process: a harness must start its helpers from a thread
-/// that outlives them. `expected` is the parent's process id where the parent told it; it closes the gap
+/// that outlives them. `expected` is the parent's process id where the parent passed it; it closes the gap
 /// in which the parent ended before this call.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ pub fn pid(id: u32) -> Option<Pid> {
 /// Version of the running kernel, its first two numbers.
 ///
 /// # Errors
-/// When the kernel does not tell, or tells something else.
+/// When the kernel does not say, or says something else.
 pub fn kernel_version() -> io::Result<(u32, u32)> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
     let mut numbers = release.split(['.', '-']).map_while(|number| number.trim().parse().ok());

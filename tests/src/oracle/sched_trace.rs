@@ -68,7 +68,7 @@ fn parse(text: &str) -> Result<Vec<Change>, Mistake> {
         let two = event(line).ok_or_else(|| ("neither switch nor wake-up", line.to_owned()))?;
         changes.extend(two.into_iter().flatten());
     }
-    // Each CPU's events are in order, and those of two may be told in the order of writing.
+    // Each CPU's events are in order, and those of two may be listed in the order of writing.
     changes.sort_by_key(|change: &Change| change.at_us);
     Ok(changes)
 }

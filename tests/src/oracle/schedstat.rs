@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_is_gone_is_told_apart_whether_or_not_its_file_was_open() {
+    fn a_thread_that_is_gone_is_recognized_whether_or_not_its_file_was_open() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn states_are_told_apart() {
+    fn states_are_distinguished() {
         for (letter, state) in [
             ("R", TaskState::Runnable),
             ("D", TaskState::Asleep),

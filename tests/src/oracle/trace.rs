@@ -84,7 +84,7 @@ pub(super) fn events_of(text: &str) -> Result<impl Iterator<Item = &str>, Mistak
     let written = text.lines().find_map(|line| line.split_once("entries-in-buffer/entries-written: "));
     let numbers = written.and_then(|(_, rest)| rest.split_whitespace().next()?.split_once('/'));
     if numbers.is_none_or(|(kept, written)| kept != written) {
-        return Err(("events were dropped, or it is not told", text.lines().take(4).collect()));
+        return Err(("events were dropped, or their number is not known", text.lines().take(4).collect()));
     }
     Ok(text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()))
 }

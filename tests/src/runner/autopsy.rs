@@ -31,7 +31,7 @@ fn numbers(directory: &Path) -> Vec<String> {
     names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect()
 }
 
-/// The name of a thread, and what `/proc/ID/stat` tells after it: state, parent, process group and so on.
+/// The name of a thread, and what `/proc/ID/stat` has after it: state, parent, process group and so on.
 fn stat(id: &str) -> Option<(String, Vec<String>)> {
     let text = fs::read_to_string(Path::new("/proc").join(id).join("stat")).ok()?;
     let (head, tail) = text.rsplit_once(')')?;

@@ -42,7 +42,7 @@ impl Churn {
     /// the order of their deaths. All are reaped when it returns.
     ///
     /// # Errors
-    /// When a guest does not start, or does not end as told.
+    /// When a guest does not start, or does not end as it should.
     pub fn run(&self, mut born: impl FnMut(&Guest)) -> Result<Vec<Life>, ScenarioError> {
         let mut random = fastrand::Rng::with_seed(self.seed);
         let mut alive: Vec<(Guest, Load)> = Vec::new();

@@ -53,7 +53,7 @@ impl Disturbance {
     /// The same from a real-time thread: its steps come in time however the CPUs are taken.
     ///
     /// # Errors
-    /// As [`Self::start`]; that there may be no such thread is told at the end.
+    /// As [`Self::start`]; that there may be no such thread is reported at the end.
     pub fn in_real_time<S>(what: &'static str, pause: Duration, step: S) -> Result<Self, DisturbError>
     where
         S: FnMut(&mut fastrand::Rng) -> Result<(), String> + Send + 'static,
@@ -85,7 +85,7 @@ impl Disturbance {
         Ok(Self { what, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Stops it and tells how often its step was done.
+    /// Stops it and says how often its step was done.
     ///
     /// # Errors
     /// When a step failed.
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_fails_is_told_at_the_end() {
+    fn a_step_that_fails_is_reported_at_the_end() {
         let mut left = 3;
         let disturbance = Disturbance::start("counting down", Duration::ZERO, move |_| {
             left -= 1;

@@ -1,6 +1,6 @@
 //! Guests, and what is done to them while somebody counts.
 //!
-//! Every scenario lists its vCPU threads, goes on until it is dropped, and tells at its end what it did: a
+//! Every scenario lists its vCPU threads, goes on until it is dropped, and reports at its end what it did: a
 //! scenario whose disturbance failed proves nothing.
 
 mod affinity;
@@ -53,7 +53,7 @@ pub trait Scenario {
     /// Whether its threads can be moved from one CPU's queue to another's.
     fn moves(&self) -> Moves;
 
-    /// Ends the disturbance and tells what was done, in a few words.
+    /// Ends the disturbance and says what was done, in a few words.
     ///
     /// # Errors
     /// When the disturbance failed or had no effect.

@@ -38,7 +38,7 @@ impl Quota {
         let changed = Arc::clone(&group);
         // Below one CPU, in real time, and never for long without any: under Linux 6.18 guests that want all
         // CPUs were seen to keep all others from them for minutes, kernel threads too. A thread that waits
-        // there with the next quota would let them, and so would one that is told to end.
+        // there with the next quota would let them, and so would one that is asked to end.
         let disturbance = Disturbance::in_real_time("changing a quota", PAUSE, move |random| {
             let set = |quota| changed.set_quota(quota).map_err(|error| error.to_string());
             if random.u8(0..4) == 0 {

@@ -207,5 +207,5 @@ pub(super) fn all_add_up(snapshot: &Snapshot) -> anyhow::Result<(u64, u64)> {
 }
 
 fn name(vm: &Vm) -> &str {
-    vm.name.as_ref().unwrap_or(&vm.id)
+    vm.name().unwrap_or(&vm.id)
 }

@@ -37,7 +37,7 @@ const VCPUS: u32 = 2;
 const UNREAD: Duration = Duration::from_millis(300);
 /// Time for what is awaited.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Where the kernel is told which thread id it gave out last.
+/// Where the thread id is written that the kernel is to have given out last.
 const LAST_ID: &str = "/proc/sys/kernel/ns_last_pid";
 /// Attempts to get a thread id again that others may get as well.
 const ATTEMPTS: u32 = 16;
@@ -54,10 +54,10 @@ pub(super) fn lock(_: &Context) -> anyhow::Result<Outcome> {
     };
     ensure!(may_be.contains(&lock), "by the kernel's types its lock is {lock:?}: {version}");
     let loaded = load::load(sampler::options())?;
-    ensure!(loaded.switches_report == (lock == RingLock::Spins), "hooks tell: {}", loaded.switches_report);
+    ensure!(loaded.switches_report == (lock == RingLock::Spins), "hooks report: {}", loaded.switches_report);
     let kind = if is_rt { "PREEMPT_RT" } else { "no PREEMPT_RT" };
-    let tellers = if loaded.switches_report { "hooks tell" } else { "walks alone tell" };
-    Ok(Outcome::Passed(format!("{kind}, {lock:?}: {tellers}")))
+    let reporters = if loaded.switches_report { "hooks report" } else { "walks alone report" };
+    Ok(Outcome::Passed(format!("{kind}, {lock:?}: {reporters}")))
 }
 
 /// Guests come and go while no hook says so, on a kernel that would let it or not.
@@ -73,13 +73,13 @@ pub(super) fn by_walks_alone(context: &Context) -> anyhow::Result<Outcome> {
     let stats = source.snapshot()?.sampler;
     sampler::nothing_lost(&stats)?;
     let hooks = source.collector().hook_stats();
-    ensure!((hooks.announced, hooks.gone) == (0, 0), "a hook told of something: {hooks:?}");
+    ensure!((hooks.announced, hooks.gone) == (0, 0), "a hook reported something: {hooks:?}");
     ensure!(hooks.vcpu_switches > 0, "no hook was called");
     ensure!(source.slots().slots_add_up(), "slots are lost or given out twice");
     Ok(Outcome::Passed(format!("{} ends found by walks; {again}", stats.gone_by_walk)))
 }
 
-/// Guests are followed, told, and all gone soon after their end, with what they did last.
+/// Guests are followed, shown, and all gone soon after their end, with what they did last.
 fn round_of_guests(source: &mut Kvm, binary: &Path, ending: Ending) -> anyhow::Result<()> {
     let load = |n| if n % 2 == 0 { Load::Busy } else { Load::Halt };
     let config = |n| GuestConfig::new(format!("walked-{n}"), VCPUS, load(n));
@@ -96,10 +96,10 @@ fn round_of_guests(source: &mut Kvm, binary: &Path, ending: Ending) -> anyhow::R
     guests.into_iter().try_for_each(|guest| guest.end(ending))?;
     let ended = all_end(source, threads.len())?;
     for Thread { tid, .. } in threads {
-        let end = ended.get(&tid).with_context(|| format!("the end of thread {tid} was not told"))?;
+        let end = ended.get(&tid).with_context(|| format!("the end of thread {tid} was not reported"))?;
         let [before, last] = [shown[&tid], end.counters[Counter::Run as usize]];
         ensure!(last >= before, "the run time of thread {tid} fell from {before} to {last} ns");
-        ensure!(!busy.contains(&tid) || last > before, "what thread {tid} did last is not told");
+        ensure!(!busy.contains(&tid) || last > before, "what thread {tid} did last is not shown");
         let entry = source.collector().pid_slot(tid);
         ensure!(entry == Some(NO_SLOT), "thread {tid} is gone, and its entry is {entry:?}");
     }
@@ -129,7 +129,7 @@ fn snapshot(source: &mut Kvm) -> anyhow::Result<Snapshot> {
     Ok(source.snapshot()?)
 }
 
-/// What is told of that many threads when the last of them is given up.
+/// What is reported of that many threads until the last of them is given up.
 fn all_end(source: &mut Kvm, threads: usize) -> anyhow::Result<BTreeMap<u32, Ended>> {
     let (mut ended, mut ends, end) = (BTreeMap::new(), 0, Instant::now() + PATIENCE);
     let followed = |source: &Kvm| source.slots().threads().count();
@@ -142,7 +142,7 @@ fn all_end(source: &mut Kvm, threads: usize) -> anyhow::Result<BTreeMap<u32, End
             ended.insert(ThreadId::of(one.id).tid, one);
         }
     }
-    ensure!(ends == threads, "{ends} ends of {threads} threads were told");
+    ensure!(ends == threads, "{ends} ends of {threads} threads were reported");
     Ok(ended)
 }
 
@@ -176,7 +176,7 @@ fn id_used_again(source: &mut Kvm) -> anyhow::Result<String> {
             ended.extend(snapshot(source)?.ended);
             thread::sleep(Duration::from_millis(10));
         }
-        ensure!(ended.len() == 1, "{} ends were told of the one thread", ended.len());
+        ensure!(ended.len() == 1, "{} ends were reported of the one thread", ended.len());
         shown(source, 1)?;
         second.stop()?;
         all_end(source, 1)?;

@@ -138,7 +138,7 @@ impl Watch {
         ensure!(self.faults.is_empty(), "{} streams are confused: {}", self.faults.len(), self.faults[0]);
         sampler::nothing_lost(&self.last)?;
         // On a busy host a thread may wait for its last switch longer than the sampler waits for it. That is
-        // rare: were the ends not told by the hook, all of them would be found this way.
+        // rare: were the ends not reported by the hook, all of them would be found this way.
         let (late, all) = (self.last.gone_by_walk, self.streams.len() as u64);
         ensure!(late * 20 <= all, "{late} of {all} ends were found by walks only");
         ensure!(self.source.slots().slots_add_up(), "slots are lost or given out twice");
@@ -162,8 +162,8 @@ impl Watch {
             let (_, stream) =
                 streams.next().with_context(|| format!("thread {} was never seen", vcpu.tid))?;
             ensure!(stream.index == vcpu.index, "vCPU {} was seen as vCPU {}", vcpu.index, stream.index);
-            // One that lived between two snapshots was never shown; its end may be told all the same, for it
-            // can be the end of its VM.
+            // One that lived between two snapshots was never shown; its end may be reported all the same, for
+            // it can be the end of its VM.
             let is_right = if stream.shown { stream.ended == 1 } else { stream.ended <= 1 };
             ensure!(
                 is_right,

@@ -38,7 +38,7 @@ pub(super) fn deadline(context: &Context) -> anyhow::Result<Outcome> {
     let interval = vm.vcpus[0].interval.context("no interval")?;
     modes::add_up(&interval)?;
     let Some(throttled) = interval.states.get(State::Throttled) else {
-        return Ok(Outcome::Skipped("this kernel does not tell".to_owned()));
+        return Ok(Outcome::Skipped("this kernel keeps no clock of what quotas take".to_owned()));
     };
     ensure!(interval.run_delay_ns > interval.wall_ns / 2, "it did not wait: {interval:?}");
     // Of an emulated machine all that the kernel does meanwhile is slow.
@@ -78,7 +78,7 @@ pub(super) fn real_time(context: &Context) -> anyhow::Result<Outcome> {
     modes::add_up(&fair)?;
     modes::add_up(&real_time)?;
     let Some(throttled) = real_time.states.get(State::Throttled) else {
-        return Ok(Outcome::Skipped("this kernel does not tell".to_owned()));
+        return Ok(Outcome::Skipped("this kernel keeps no clock of what quotas take".to_owned()));
     };
     ensure!(fair.states.get(State::Throttled) > Some(fair.wall_ns / 20), "the quota lasted: {fair:?}");
     ensure!(real_time.run_delay_ns > real_time.wall_ns / 50, "nobody was in its way: {real_time:?}");

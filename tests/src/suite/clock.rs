@@ -110,8 +110,7 @@ pub(super) fn slews(context: &Context) -> anyhow::Result<Outcome> {
         let mut shares = Vec::new();
         for (state, mode) in [(State::Guest, Mode::Guest), (State::Vmm, Mode::Vmm)] {
             let ns = interval.states.get(state).with_context(|| format!("no {}", key(state)))?;
-            let (share, expected) =
-                (ns as f64 / interval.run_ns as f64, measured[mode as usize] as f64 / all);
+            let (share, expected) = (ns as f64 / interval.run_ns as f64, measured[mode.place()] as f64 / all);
             ensure!(
                 (share - expected).abs() < 0.01,
                 "at a tick of {tick} us {} is {share:.4} of the run time, and {expected:.4} by the hooks: \

@@ -53,7 +53,7 @@ pub(super) fn of_what_does_not_run(context: &Context) -> anyhow::Result<Outcome>
     let ended = until_gone(&mut source)?;
     ensure!(
         ended.iter().map(|(id, gone)| (&**id, *gone)).eq([(&*vm.id, true)]),
-        "its end is told once: {ended:?}"
+        "its end is reported once: {ended:?}"
     );
     Ok(Outcome::Passed(format!(
         "a guest that was never run was blocked for {:.3} s of {:.3} s, and is gone with its descriptors",
@@ -86,19 +86,19 @@ pub(super) fn of_two_vms_of_one_thread(_: &Context) -> anyhow::Result<Outcome> {
     turns.run(0);
     thread::sleep(SEEN_WITHIN);
     let mut third = vec![next(&mut source, INTERVAL)?, next(&mut source, INTERVAL)?];
-    let is_told = |snapshots: &[Snapshot]| {
+    let ends = |snapshots: &[Snapshot]| {
         let ended = snapshots.iter().flat_map(|snapshot| &snapshot.ended);
         ended.filter(|ended| *ended.vm_id == *runs_then && ended.vm_gone).count()
     };
     let end = Instant::now() + GONE_WITHIN;
     // Before 6.1 single processes cannot be looked at, and the whole host is not as often.
-    while kernel_version()? < (6, 1) && is_told(&third) == 0 && Instant::now() < end {
+    while kernel_version()? < (6, 1) && ends(&third) == 0 && Instant::now() < end {
         source.look_soon();
         third.push(next(&mut source, INTERVAL)?);
     }
     ensure!(
-        is_told(&third) == 1,
-        "the VM that ended is told once: {:?}",
+        ends(&third) == 1,
+        "the end of the second VM is reported once: {:?}",
         third.iter().map(|snapshot| &snapshot.ended).collect::<Vec<_>>()
     );
     let last = third.last().context("there are two")?;
@@ -117,7 +117,7 @@ pub(super) fn of_two_vms_of_one_thread(_: &Context) -> anyhow::Result<Outcome> {
     let ended = until_gone(&mut source)?;
     ensure!(
         ended.iter().map(|(id, gone)| (&**id, *gone)).eq([(runs, true)]),
-        "its end is told once: {ended:?}"
+        "its end is reported once: {ended:?}"
     );
     ensure!(counted == 2, "the thread turned twice to another vCPU, not {counted} times");
     turns.stop()?;

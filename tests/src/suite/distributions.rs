@@ -121,8 +121,8 @@ fn charged(slot: &VcpuSlot, occupants: &SlotShares) -> u64 {
 
 impl Added {
     fn between(
-        (before, thieves_before): &(VcpuSlot, SlotShares),
-        (after, thieves_after): &(VcpuSlot, SlotShares),
+        (before, occupants_before): &(VcpuSlot, SlotShares),
+        (after, occupants_after): &(VcpuSlot, SlotShares),
     ) -> Self {
         let distribution = |which: Distribution| {
             let (before, after) =
@@ -139,8 +139,8 @@ impl Added {
             timeslices: counter(Counter::Timeslices),
             asleep: (0..Left::SLEEPS).map(|sleep| after.asleep_ns[sleep] - before.asleep_ns[sleep]).sum(),
             wall: after.left_ns - before.left_ns,
-            charged: charged(after, thieves_after) - charged(before, thieves_before),
-            unknown: thieves_after.table.unknown_ns() - thieves_before.table.unknown_ns(),
+            charged: charged(after, occupants_after) - charged(before, occupants_before),
+            unknown: occupants_after.table.unknown_ns() - occupants_before.table.unknown_ns(),
         }
     }
 }

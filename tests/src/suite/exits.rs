@@ -89,8 +89,9 @@ fn times(
     let left = elapsed.checked_sub(inside + outside).with_context(|| {
         format!("{inside} ns in the guest and {outside} in exits are more than {elapsed}")
     })?;
-    // Only where KVM tells an exit late (for AMD, before 6.6), and a switch comes before that, is there time
-    // that is neither: what the thread then waits, and what the kernel does for it until it tells.
+    // Only where KVM reports an exit late (for AMD, before 6.6), and a switch comes before that, is there
+    // time that is neither: what the thread then waits, and what the kernel does for it until it reports the
+    // exit.
     let cuts_ns =
         if kernel_version()? < (6, 6) { after.denied_ns - before.denied_ns + elapsed / 1000 } else { 0 };
     ensure!(
@@ -120,7 +121,7 @@ struct Stop {
     denied_ns: u64,
 }
 
-/// Waits until an exit of every vCPU was told: of one that sleeps since before nothing is open yet.
+/// Waits until an exit of every vCPU was reported: of one that sleeps since before nothing is open yet.
 fn all_have_exited(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
@@ -149,14 +150,14 @@ fn ours(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<Vec<Stop>> {
         Ok(Stop {
             exits: vcpu.exits().clone(),
             exit_ns: modes.exit_ns,
-            guest_ns: modes.ns[Mode::Guest as usize],
+            guest_ns: modes.ns[Mode::Guest.place()],
             denied_ns: vcpu.counters[Counter::RunDelay as usize],
         })
     };
     threads.iter().map(stop).collect()
 }
 
-/// By the kernel's name; `None` for those that are not told apart.
+/// By the kernel's name; `None` for those that are not distinguished.
 fn by_name(exits: &Exits) -> BTreeMap<Option<&str>, u64> {
     exits.iter().filter(|(_, exits)| exits.count > 0).map(|(kind, exits)| (kind.raw, exits.count)).collect()
 }

@@ -258,7 +258,7 @@ fn compare(
     Ok(all)
 }
 
-/// What each process's helpers did from one moment to the other, as the sampler tells it and as the kernel
+/// What each process's helpers did from one moment to the other, as the sampler shows it and as the kernel
 /// counts it.
 fn done(
     processes: &[Process],
@@ -276,7 +276,7 @@ fn done(
     Ok(done)
 }
 
-/// Whether more is told than was counted by as little as a stint or a wait that went on is estimated too
+/// Whether more is shown than was counted by as little as a stint or a wait that went on is estimated too
 /// long: the time for which a CPU stood still in the middle of a switch, or by which the clocks of two CPUs
 /// are apart. It is over once the thread has run, or waited, for as long.
 fn is_ahead(ours: &ByKind, theirs: &ByKind) -> bool {

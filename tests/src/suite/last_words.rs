@@ -1,4 +1,4 @@
-//! The end of a thread is told when nothing more is written about it: from that moment on its slot may be
+//! The end of a thread is reported when nothing more is written about it: from that moment on its slot may be
 //! another's.
 
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(240);
 const GUESTS: u32 = 12;
 const VCPUS: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a program that told the end may take for the rest.
+/// What a program that reported the end may take for the rest.
 const AFTERWARDS: Duration = Duration::from_millis(5);
 
 pub(super) fn the_end(context: &Context) -> anyhow::Result<Outcome> {
@@ -40,7 +40,7 @@ pub(super) fn the_end(context: &Context) -> anyhow::Result<Outcome> {
     )))
 }
 
-/// Gives each thread a slot, from 1 on, with its modes told.
+/// Gives each thread a slot, from 1 on, with its modes observed.
 fn follow(collector: &mut Collector, tids: &[u32]) -> anyhow::Result<HashMap<u32, u16>> {
     let start = Instant::now();
     let mut slots = HashMap::new();
@@ -57,7 +57,7 @@ fn follow(collector: &mut Collector, tids: &[u32]) -> anyhow::Result<HashMap<u32
     Ok(slots)
 }
 
-/// Ends a guest; how many of its threads were written about after their end had been told.
+/// Ends a guest; how many of its threads were written about after their end had been reported.
 fn end(collector: &mut Collector, guest: Guest, slots: &HashMap<u32, u16>) -> anyhow::Result<usize> {
     let mut gone = Vec::new();
     let ended = thread::scope(|scope| {
@@ -73,7 +73,7 @@ fn end(collector: &mut Collector, guest: Guest, slots: &HashMap<u32, u16>) -> an
         end.join()
     });
     ensure!(matches!(ended, Ok(Ok(()))), "the guest did not end: {ended:?}");
-    ensure!(gone.len() == slots.len(), "of {} ends {} were told", slots.len(), gone.len());
+    ensure!(gone.len() == slots.len(), "of {} ends {} were reported", slots.len(), gone.len());
     thread::sleep(AFTERWARDS);
     let late = gone.iter().filter(|(_, slot, then)| written(collector, *slot) != *then).count();
     for (tid, slot, _) in gone {

@@ -175,7 +175,7 @@ impl Drop for LinuxGuest {
     }
 }
 
-/// QEMU names its threads `CPU N/KVM` when told to.
+/// QEMU names its threads `CPU N/KVM` when asked to.
 fn vcpu_threads(pid: u32) -> anyhow::Result<Vec<u32>> {
     let index = |name: &str| name.strip_prefix("CPU ")?.split_once('/')?.0.parse::<u32>().ok();
     let threads = oracle::threads(pid)?.into_iter();

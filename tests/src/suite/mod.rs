@@ -27,6 +27,7 @@ mod relay;
 mod reload;
 mod restart;
 mod sampler;
+mod segments;
 mod states;
 mod sweep;
 mod throttled;
@@ -240,6 +241,13 @@ pub static TESTS: &[Test] = &[
         run: levels::too_many_exits,
     },
     Test {
+        name: "levels.few-exits",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: levels::LIMIT,
+        run: levels::few_exits,
+    },
+    Test {
         name: "levels.kvm-is-let-go",
         sets: &[Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
@@ -297,7 +305,7 @@ pub static TESTS: &[Test] = &[
         run: clock::steps,
     },
     Test {
-        name: "churn.the-end-is-told-last",
+        name: "churn.the-end-is-reported-last",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
         limit: last_words::LIMIT,
@@ -374,6 +382,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: churn::LIMIT,
         run: churn::five_hundred_guests,
+    },
+    Test {
+        name: "segments.grow-with-what-is-followed",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: segments::LIMIT,
+        run: segments::grow,
     },
     Test {
         name: "delivery.grpc",

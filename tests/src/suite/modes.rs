@@ -18,7 +18,7 @@ use crate::vmm::Load;
 
 /// Time for one of these tests.
 pub(super) const LIMIT: Duration = Duration::from_secs(120);
-/// What the CPU time of a vCPU is told apart by.
+/// The states that the CPU time of a vCPU is broken down by.
 const KNOWN_APART: [State; 5] = [State::Guest, State::Kernel, State::Run, State::Vmm, State::Poll];
 /// Length of the interval that is judged.
 const INTERVAL: Duration = Duration::from_secs(4);
@@ -104,9 +104,9 @@ fn judge(
     let ns = |state| interval.states.get(state);
     let [guest, kernel, run, vmm, poll] = KNOWN_APART.map(|state| ns(state).unwrap_or(0));
     let known = KNOWN_APART.map(|state| ns(state).is_some());
-    // Where KVM tells of no entries the guest's time and the kernel's are one; nothing is zero for that.
+    // Where KVM reports no entries the guest's time and the kernel's are one; nothing is zero for that.
     let expected = if context.in_lab() { [true, true, false, true, true] } else { known };
-    ensure!(known == expected, "not all was told: {interval:?}");
+    ensure!(known == expected, "not all was observed: {interval:?}");
     let is_one = [false, false, true, true, true];
     ensure!(known == is_one || known == [true, true, false, true, true], "{known:?}: {interval:?}");
     let kernel = kernel + run;
@@ -115,7 +115,7 @@ fn judge(
         "the parts do not come to the run time: {interval:?}"
     );
     add_up(&interval)?;
-    let measured = after.modes_ns[Mode::Kernel as usize] - before.modes_ns[Mode::Kernel as usize];
+    let measured = after.modes_ns[Mode::Kernel.place()] - before.modes_ns[Mode::Kernel.place()];
     let left = kernel + poll;
     let apart = left.abs_diff(measured);
     // A stint is longer than what the hooks see of it: it begins when the scheduler takes its clock, before
@@ -154,8 +154,8 @@ fn judge(
 }
 
 /// The states come to the wall time, to a thousandth: of a vCPU that does not sleep what two readings are
-/// apart cannot be told from its time, and the next interval has it. That does not shrink with the interval:
-/// let it be long.
+/// apart cannot be distinguished from its time, and the next interval has it. That does not shrink with the
+/// interval: let it be long.
 pub(super) fn add_up(interval: &Interval) -> anyhow::Result<()> {
     let apart = interval.states.sum().abs_diff(interval.wall_ns);
     ensure!(apart <= interval.wall_ns / 1000, "the states do not come to the wall time: {interval:?}");

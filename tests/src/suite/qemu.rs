@@ -69,7 +69,7 @@ const UUID: &str = "6b8b4567-327b-43c6-a643-5c1e8a7d2f10";
 const NAME_GIVEN: &str = "web,,01 \"ä\" \\n";
 const NAME: &str = "web,01 \"ä\" \\n";
 
-/// `hvsampler once` tells a guest by the name and the UUID that its operator gave it, and its vCPUs by their
+/// `hvsampler once` shows a guest by the name and the UUID that its operator gave it, and its vCPUs by their
 /// numbers; when QEMU is killed, its vCPUs end at once.
 pub(super) fn identity_and_end(context: &Context) -> anyhow::Result<Outcome> {
     let config = LinuxGuestConfig {
@@ -87,7 +87,7 @@ pub(super) fn identity_and_end(context: &Context) -> anyhow::Result<Outcome> {
     drop(guest);
     let after = ended(&mut source, &threads)?;
     Ok(Outcome::Passed(format!(
-        "name, UUID and 2 vCPUs as given; both ends told {:.1} ms after QEMU was reaped",
+        "name, UUID and 2 vCPUs as given; both ends reported {:.1} ms after QEMU was reaped",
         after.as_secs_f64() * 1e3
     )))
 }

@@ -25,7 +25,7 @@ const LOOKS: Duration = Duration::from_millis(5);
 /// Snapshots that are compared.
 const SNAPSHOTS: usize = 14;
 /// Part of their CPU time that is seen at least. A turn that nobody sees in its interval counts as blocked.
-const SEEN_PERCENT: u64 = 70;
+const SEEN_PERCENT: u64 = 50;
 /// Time within which both threads have been seen.
 const SEEN_WITHIN: Duration = Duration::from_secs(20);
 
@@ -87,7 +87,10 @@ fn next(source: &mut Kvm) -> anyhow::Result<Vcpu> {
     }
     sampler::identify(source);
     let snapshot = source.snapshot()?;
-    ensure!(snapshot.ended.is_empty(), "nothing has ended: {:?}", snapshot.ended);
+    // Others may run guests on this host, which end.
+    let own_vms = format!("{}-", process::id());
+    let ended: Vec<_> = snapshot.ended.iter().filter(|ended| ended.vm_id.starts_with(&own_vms)).collect();
+    ensure!(ended.is_empty(), "nothing has ended: {ended:?}");
     own(&snapshot).cloned()
 }
 

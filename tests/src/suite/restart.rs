@@ -80,7 +80,7 @@ struct Seen {
 /// By name of the family, thread (0: the VM) and place.
 type AllSeen = BTreeMap<(&'static str, u32, usize), Seen>;
 
-/// What one sampler told.
+/// What one sampler showed.
 struct Life {
     /// Before it was there, Unix time in ns.
     begin_unix_ns: u64,
@@ -93,7 +93,7 @@ struct Life {
 }
 
 impl Life {
-    /// Starts a sampler, lets it tell twice, and ends it.
+    /// Starts a sampler, takes two snapshots with it, and ends it.
     fn of_a_sampler(threads: &[Thread], guest: &Guest) -> anyhow::Result<Self> {
         let begin_unix_ns = unix_ns()?;
         let mut source = sampler::start_as_service()?;

@@ -42,7 +42,7 @@ pub(super) fn start_fallback() -> anyhow::Result<Kvm> {
     source(load::load_fallback(options())?)
 }
 
-/// As [`start`], with no hook that tells of births and deaths.
+/// As [`start`], with no hook that reports births and deaths.
 pub(super) fn start_reported_by_walks() -> anyhow::Result<Kvm> {
     source(load::load_reported_by_walks(options())?)
 }
@@ -50,7 +50,7 @@ pub(super) fn start_reported_by_walks() -> anyhow::Result<Kvm> {
 /// What the programs are loaded with on this machine.
 pub(super) fn options() -> Options {
     limits::lift_memlock();
-    Options { log_level: 0, pid_max: limits::pid_max(), possible_cpus: limits::possible_cpus() }
+    Options { log_level: 0, possible_cpus: limits::possible_cpus() }
 }
 
 /// With all that an operator gets where nothing else is asked for.
@@ -137,6 +137,9 @@ pub(super) fn nothing_lost(stats: &SamplerStats) -> anyhow::Result<String> {
     let losses = [
         ("events_lost", stats.events_lost),
         ("slots_exhausted", stats.slots_exhausted),
+        ("segments_failed", stats.segments_failed),
+        ("slots_capped", stats.slots_capped),
+        ("switches_on_unknown_cpus", stats.switches_on_unknown_cpus),
         ("recursion_misses", stats.recursion_misses),
         ("unpaired", stats.unpaired),
     ];

@@ -1,4 +1,4 @@
-//! Time for which a CPU quota holds a vCPU back: told apart from what others take, and as long as its group
+//! Time for which a CPU quota holds a vCPU back: shown apart from what others take, and as long as its group
 //! counts it.
 
 use std::thread;
@@ -61,7 +61,8 @@ fn judge(context: &Context, limited: &CpuGroup, of_guest: &CpuGroup, beside: boo
         let name = share.occupant.name.as_deref().unwrap_or("-");
         context.detail(format!("{} {name} took {:.4} s", share.occupant.kind.key(), share.ns as f64 / 1e9));
     }
-    let throttled = interval.states.get(State::Throttled).context("this kernel does not tell")?;
+    let throttled =
+        interval.states.get(State::Throttled).context("this kernel keeps no clock of what quotas take")?;
     let steal = interval.states.get(State::Steal).unwrap_or_default();
     let counted = after - before;
     ensure!(

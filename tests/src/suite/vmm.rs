@@ -45,7 +45,7 @@ pub(super) fn loads_behave(context: &Context) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed("busy, half, halt, io and mix, halting in the kernel and in the VMM".to_owned()))
 }
 
-/// The bounds are wide: they tell loads apart on a machine that does other things as well, emulated ones
+/// The bounds are wide: they distinguish loads on a machine that does other things as well, emulated ones
 /// included.
 fn judge(load: Load, shares: &Shares) -> anyhow::Result<()> {
     let Shares { run, delay, exits, sleeps } = *shares;

@@ -6,8 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use hvsampler::collect::{platform, procfs::ProcFs};
-use hvsampler::model::{HelperKind, HelperTimes, Snapshot, Totals, Vm as GuestOf};
+use hvsampler::collect::{
+    platform::{self, Files},
+    procfs::ProcFs,
+};
+use hvsampler::kernel::Root;
+use hvsampler::model::{Fact, HelperKind, HelperTimes, Snapshot, Totals, Vm as GuestOf};
 use hvsampler::source::Kvm;
 use rustix::process::{Signal, kill_process};
 use sampler_ebpf::abi::COUNTERS;
@@ -91,8 +95,8 @@ fn is_known(guest: &Guest) -> anyhow::Result<()> {
     let scan = ProcFs::system().scan()?;
     let found = scan.guests.iter().find(|found| found.pid == pid).context("not found by its descriptors")?;
     ensure!(found.vcpu_ids == [0], "{found:?}");
-    let identity = platform::identify(&ProcFs::system().facts(pid, found.start_boottime_ns)?);
-    let name = identity.name.map(|name| name.value);
+    let facts = ProcFs::system().facts(pid, found.start_boottime_ns)?;
+    let name = platform::identify(&facts, &Files::below(Root::system())).facts().get(Fact::Name).cloned();
     ensure!(name.as_deref() == Some("headless"), "its name is {name:?}");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A tiny KVM virtual machine monitor: guests of a few bytes whose vCPUs burn, sleep, halt or exit as told.
+//! A tiny KVM virtual machine monitor: guests of a few bytes whose vCPUs burn, sleep, halt or exit as a test
+//! asks for.
 //!
 //! A [`Vm`] has one memory slot with a handful of 16-bit instructions (see `program`), and one thread for
 //! each vCPU, as every KVM VMM has. It needs no guest operating system and no device, so a host can have

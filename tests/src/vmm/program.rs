@@ -1,6 +1,6 @@
 //! The guests' code: one read-only page, shared by all guests of this process.
 //!
-//! Each program begins with an `out`, which leaves the guest once: that tells the VMM that the vCPU has run.
+//! Each program begins with an `out`, which leaves the guest once: that shows the VMM that the vCPU has run.
 //! The VMM sets DX to [`PORT`] before the first instruction; no program touches memory or other registers
 //! than EAX.
 
@@ -57,7 +57,7 @@ static IMAGE: Image = Image(assembled());
 
 const fn assembled() -> [u8; IMAGE_SIZE] {
     // `int3`, for which there is no handler: a vCPU that strays from its program leaves the guest by an
-    // error, and does not halt as if it had been told to.
+    // error, and does not halt as if its program said so.
     let mut image = [0xCC; IMAGE_SIZE];
     image = placed(image, BUSY_AT, &BUSY);
     image = placed(image, BURN_AT, &BURN);

@@ -33,7 +33,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// Makes the VMs. None runs before it is told to.
+    /// Makes the VMs. None runs before [`Self::run`].
     ///
     /// # Errors
     /// When KVM refuses, or no thread can be started.

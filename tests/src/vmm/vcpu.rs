@@ -39,7 +39,7 @@ pub(super) struct Shared {
 /// News from a vCPU's thread while it starts.
 #[derive(Debug)]
 pub(super) enum News {
-    /// It exists and is where it was told to be.
+    /// It exists and is where it is to be.
     Placed { position: usize, tid: u32 },
     /// Its vCPU has executed an instruction.
     Ran,

@@ -43,7 +43,7 @@ struct VcpuThread {
     handle: JoinHandle<Result<(), VmmError>>,
 }
 
-/// A guest that runs. It stops when it is dropped; [`Vm::stop`] also tells how its vCPUs fared.
+/// A guest that runs. It stops when it is dropped; [`Vm::stop`] also says how its vCPUs fared.
 #[derive(Debug)]
 pub struct Vm {
     threads: Vec<VcpuThread>,

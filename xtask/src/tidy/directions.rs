@@ -47,9 +47,10 @@ pub(super) const ROOMS: [Room; 18] = [
     // Asks the kernel by a way of its own: what it compares with must not come from a source.
     room("audit", &["collect", "kernel", "model"]),
     room("config", &["export/settings", "deliver/settings", "model", "duration"]),
-    // Settings of the export are read by the configuration, so they know nothing of what they set.
-    room("export/settings", &["duration"]),
-    room("deliver/settings", &["duration"]),
+    // Settings of the export are read by the configuration, so they know nothing of what they set; of the
+    // model they take the names that an operator may write.
+    room("export/settings", &["model", "duration"]),
+    room("deliver/settings", &["model", "duration"]),
     room("deliver", &["encode", "model", "duration"]),
     room("encode", &["model"]),
     room("export", &["model", "duration"]),

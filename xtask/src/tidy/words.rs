@@ -8,7 +8,18 @@ use super::{
 };
 
 /// Folders and files whose words are held.
-const HELD: [&str; 5] = ["xtask", "docs", "otel-config", "README.md", "ARCHITECTURE.md"];
+const HELD: [&str; 10] = [
+    "sampler",
+    "sampler-ebpf",
+    "tests",
+    "xtask",
+    "docs",
+    "otel-config",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+];
 
 /// Words in all their forms, and what to say.
 const WORDS: [(&[&str], &str); 6] = [

@@ -66,8 +66,9 @@ reasons! {
     Apic = "apic", "The guest used its interrupt controller in a way that the hardware could not complete.";
     PageFault = "page-fault",
         "An access to guest memory that has no page behind it yet, or may not be written; on SVM (npf) \
-         also each access to an emulated device, which VMX tells apart.";
-    Mmio = "mmio", "An access to the memory of an emulated device, where the hardware tells it from a page fault.";
+         also each access to an emulated device, which VMX distinguishes.";
+    Mmio = "mmio",
+        "An access to the memory of an emulated device, where the hardware distinguishes it from a page fault.";
     Io = "io", "An instruction that reads or writes I/O ports.";
     Msr = "msr", "A read or write of a model-specific register (arm64: of a system register).";
     Cpuid = "cpuid", "The guest asked which processor it has.";
@@ -143,6 +144,19 @@ pub const SVM_EXITS: &[ExitRow; EXIT_ROWS - 1] = &[
     row(0x403, "vmgexit", ExitReason::Hypercall),
 ];
 
+/// Which rows of a table have a reason, a bit for each.
+#[must_use]
+pub const fn rows_of(table: &[ExitRow], reason: ExitReason) -> u32 {
+    let (mut rows, mut n) = (0, 0);
+    while n < table.len() {
+        if table[n].reason as u8 == reason as u8 {
+            rows |= 1 << n;
+        }
+        n += 1;
+    }
+    rows
+}
+
 /// The place of a raw reason, of either vendor; always less than [`EXIT_CODES`]. Without a loop or a table,
 /// for the programs.
 ///
@@ -164,7 +178,7 @@ pub const fn exit_place(raw: u64) -> usize {
     } else {
         NO_PLACE
     };
-    // Changes nothing, but tells the verifier.
+    // Changes nothing, but shows the verifier the bound.
     place as usize % EXIT_CODES
 }
 

@@ -1,7 +1,7 @@
 //! vCPUs as their VMMs hold them: by descriptors. A vCPU that nobody runs shows itself in no other way.
 
-/// Descriptors of vCPUs that one look can list; what it finds beyond is counted.
-pub const MAX_VCPU_FILES: u32 = 8192;
+/// Descriptors of vCPUs that one look can list; what it finds beyond is counted. The list takes 3.5 MiB.
+pub const MAX_VCPU_FILES: u32 = 65_536;
 /// First eight bytes of the name that KVM gives a vCPU's descriptor, `kvm-vcpu:N`, since 4.18.
 pub const VCPU_FILE: u64 = u64::from_le_bytes(*b"kvm-vcpu");
 /// The byte after these. From 5.14 on a vCPU's statistics are a descriptor too, `kvm-vcpu-stats:N`.
@@ -17,7 +17,7 @@ pub struct VcpuFile {
     pub vcpu: u64,
     /// Address of the `struct kvm`: identity of the VM while it lives.
     pub kvm: u64,
-    /// `CLOCK_BOOTTIME` at the creation of the process, ns: with `tgid` it tells one process from another.
+    /// `CLOCK_BOOTTIME` at the creation of the process, ns: with `tgid` it identifies the process.
     pub leader_start_boottime_ns: u64,
     /// `CLOCK_BOOTTIME` when it was found, ns.
     pub at_boottime_ns: u64,

@@ -63,7 +63,7 @@ macro_rules! kvm_members {
             StatYieldsAttempted = "kvm_vcpu"."stat.directed_yield_attempted", &[8], false;
             /// Directed yields that found a vCPU. Not in 5.10.
             StatYieldsSuccessful = "kvm_vcpu"."stat.directed_yield_successful", &[8], false;
-            /// Preemptions that the guest was told of.
+            /// Preemptions that KVM reported to the guest.
             StatPreemptionsReported = "kvm_vcpu"."stat.preemption_reported", &[8], false;
         }
     };

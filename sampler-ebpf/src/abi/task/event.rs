@@ -34,7 +34,7 @@ pub struct Event {
     pub start_time_ns: u64,
     /// `CLOCK_BOOTTIME` at the thread's creation, ns.
     pub start_boottime_ns: u64,
-    /// `CLOCK_BOOTTIME` at the creation of the process, ns: with `tgid` it tells one process from another.
+    /// `CLOCK_BOOTTIME` at the creation of the process, ns: with `tgid` it identifies the process.
     pub leader_start_boottime_ns: u64,
     /// `CLOCK_BOOTTIME` of the event, ns.
     pub at_boottime_ns: u64,

@@ -19,9 +19,9 @@ pub const VHOST_PREFIX: &[u8] = b"vhost-";
 pub struct HelperRecord {
     /// Number of the walk that wrote this.
     pub generation: u64,
-    /// `CLOCK_BOOTTIME` at the thread's creation, ns: with `tid` it tells one thread from another.
+    /// `CLOCK_BOOTTIME` at the thread's creation, ns: with `tid` it identifies the thread.
     pub start_boottime_ns: u64,
-    /// `CLOCK_BOOTTIME` at the creation of its process, ns: with `tgid` it tells one process from another.
+    /// `CLOCK_BOOTTIME` at the creation of its process, ns: with `tgid` it identifies the process.
     pub leader_start_boottime_ns: u64,
     /// CPU time as the kernel counts it, ns.
     pub run_ns: u64,
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_s_first_bytes_tell_vhost() {
+    fn a_name_s_first_bytes_show_vhost() {
         let is_vhost = |name: &[u8; 8]| may_be_vhost(u64::from_le_bytes(*name));
         assert!(is_vhost(b"vhost-1\0") && is_vhost(b"vhost-\0\0") && is_vhost(b"vhost-12"));
         assert!(

@@ -4,12 +4,11 @@
 use super::{counters::COUNTERS, distributions::DISTRIBUTIONS};
 use crate::histogram::Histogram;
 
-/// vCPU threads that can be followed at once, slot 0 included.
-pub const MAX_SLOTS: u32 = 4096;
-/// CPUs that have their own statistics block.
-pub const MAX_CPUS: u32 = 1024;
+/// Thread ids that a 64-bit kernel has at most (`PID_MAX_LIMIT`). The tables have room for all of them, for
+/// `pid_max` may be raised at any time.
+pub const MAX_PIDS: u32 = 4 << 20;
 /// Threads in one entry of the pid table. The kernel rounds array values up to 8 bytes, so one thread an
-/// entry would cost four times its memory: 32 MiB instead of 8 at the largest `pid_max`.
+/// entry would cost four times its memory: 32 MiB instead of 8.
 pub const PIDS_PER_BLOCK: u32 = 32;
 /// One entry of the pid table: the slots of [`PIDS_PER_BLOCK`] consecutive thread ids.
 pub type PidBlock = [u16; PIDS_PER_BLOCK as usize];

@@ -1,11 +1,11 @@
 //! When a vCPU's thread ran and when it waited: what the co-stop of its VM is estimated from.
 //!
-//! Whether siblings ran and waited *at the same time* cannot be told from sums, and no program can keep a
-//! count of a VM's running and waiting vCPUs: that takes atomic operations with a result, which programs have
-//! from 5.12 on, and a hook on wake-ups, which all threads of the host would pay for. So each thread's slot
-//! has a drawing of its last stints and waits on a common grid of moments, the ticks, and user space lays
-//! those of siblings over each other. It is drawn when a stint ends, for all of the stint and of the wait
-//! before it is known then, and costs nothing more than a comparison where no tick falls into either.
+//! Sums cannot say whether siblings ran and waited *at the same time*, and no program can keep a count of a
+//! VM's running and waiting vCPUs: that takes atomic operations with a result, which programs have from 5.12
+//! on, and a hook on wake-ups, which all threads of the host would pay for. So each thread's slot
+//! has a drawing of its last stints and waits on a common grid of moments, the ticks, and user space compares
+//! those of siblings. It is drawn when a stint ends, for all of the stint and of the wait before it is known
+//! then, and costs nothing more than a comparison where no tick falls into either.
 
 /// Ticks in a cell.
 pub const TICKS_PER_CELL: u64 = 16;

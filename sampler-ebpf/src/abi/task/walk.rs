@@ -35,13 +35,16 @@ pub struct WalkRecord {
     pub on_cpu: u32,
     /// CPU that it is on, or on whose queue it waits; of one that sleeps the last.
     pub cpu: u32,
-    /// CPU time in each [`crate::abi::Mode`] since the thread has its slot, what goes on included, ns.
+    /// CPU time in each [`crate::abi::Mode`], by its place, since the thread has its slot, what goes on
+    /// included, ns.
     pub modes_ns: [u64; MODES],
-    /// Times that the modes could no longer be told.
-    pub modes_gaps: u64,
+    /// Times that the modes could no longer be observed.
+    pub modes_gaps: u32,
     /// Entries into the guest and exits from it without the other.
-    pub unpaired: u64,
-    /// 1 while the modes are told, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at
+    pub unpaired: u32,
+    /// Part of the time in [`crate::abi::Mode::Inside`] that was the kernel's, an estimate, ns.
+    pub stands_ns: u64,
+    /// 1 while the modes are observed, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at
     /// each attempt to read them: then what the record has of them is the walk's before.
     pub modes_observed: u32,
     /// Keeps the layout explicit.
@@ -72,6 +75,7 @@ impl WalkRecord {
         modes_ns: [0; MODES],
         modes_gaps: 0,
         unpaired: 0,
+        stands_ns: 0,
         modes_observed: 0,
         _pad: 0,
         kvm_generation: 0,
@@ -82,7 +86,7 @@ impl WalkRecord {
     pub const MODES_TORN: u32 = 2;
 }
 
-/// What user space and the walk tell each other.
+/// What user space and the walk pass to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Control {

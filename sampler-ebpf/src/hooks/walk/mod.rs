@@ -15,7 +15,10 @@ mod thread;
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext, helpers::bpf_get_current_task};
-use sampler_ebpf::abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats};
+use sampler_ebpf::{
+    abi::{Control, Left, Member, NO_SLOT, SLOT_PENDING, WalkStats},
+    lag::further,
+};
 
 use self::{
     helper::list_helper,
@@ -24,7 +27,7 @@ use self::{
 };
 use super::lifecycle::{Seen, announce, halted, notifier, runs_another, runs_vcpu};
 use crate::{
-    maps::{control, modes, offset, pid_entry, slot, walk_record, walk_stats},
+    maps::{control, kept, offset, pid_entry, walk_stats},
     shared::{Shared, bump, field, load, store},
     task::{Access, Object, Typed, monotonic_ns, probe},
 };
@@ -36,6 +39,9 @@ struct WalkContext {
     meta: *const c_void,
     task: Object,
 }
+
+/// How often the clocks are looked at.
+const LOOKS: u32 = 3;
 
 struct Logging(*mut c_void);
 
@@ -69,11 +75,10 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
     let Some(entry) = pid_entry(pid) else { return };
     let index = entry.load();
     if index != NO_SLOT && index != SLOT_PENDING {
-        let Some(slot) = slot(index) else { return };
+        let Some(kept) = kept(index) else { return };
+        let (slot, modes, record) = (field!(kept.slot), field!(kept.modes), field!(kept.record));
         if load!(slot.task) == task as u64 {
-            if let (Some(record), Some(modes)) = (walk_record(index), modes(index))
-                && !is_read(control, record)
-            {
+            if !is_read(control, record) {
                 read_thread(control, stats, Known { slot, modes }, record, task);
                 read_kvm_stats(control, slot, record, task);
             }
@@ -114,19 +119,31 @@ fn announce_found(ctx: &impl EbpfContext, control: Shared<Control>, stats: Share
 /// Measures the scheduler's clock against `CLOCK_MONOTONIC`, once per walk.
 ///
 /// There is no helper that reads the scheduler's clock. But the thread that walks was put on its CPU just now
-/// (user space yields right before), so its run queue's clock is some microseconds old at most.
+/// (user space yields right before), so its run queue's clock is some microseconds old at most. What comes
+/// between the two looks, as an interrupt or another thread, makes that clock look older than it is, and
+/// nothing makes it look younger: so it is looked at more than once.
 #[inline(always)]
 fn calibrate(control: Shared<Control>) {
     let generation = load!(control.generation);
     if load!(control.calibrated) == generation {
         return;
     }
+    let mut ahead = look();
+    for _ in 1..LOOKS {
+        ahead = further(ahead, look());
+    }
+    store!(control.clock_offset_ns, ahead);
+    store!(control.calibrated, generation);
+}
+
+/// By how much the scheduler's clock is ahead of `CLOCK_MONOTONIC`, modulo 2^64, by the one and then the
+/// other.
+#[inline(always)]
+fn look() -> u64 {
     // SAFETY: the helper has no preconditions.
     let rq = run_queue(unsafe { bpf_get_current_task() });
     let clock: u64 = probe(rq, offset(Member::RqClock));
-    let offset = clock.wrapping_sub(monotonic_ns());
-    store!(control.clock_offset_ns, offset);
-    store!(control.calibrated, generation);
+    clock.wrapping_sub(monotonic_ns())
 }
 
 #[inline(always)]

@@ -1,6 +1,6 @@
 //! What a vCPU's thread has done with its CPU time up to now.
 
-use sampler_ebpf::abi::{MODES, Mode, Modes, WalkRecord};
+use sampler_ebpf::abi::{Mode, Modes, WalkRecord, mode_place};
 
 use crate::shared::{Shared, load, store};
 
@@ -21,10 +21,11 @@ pub(super) fn read_modes(modes: Shared<Modes>, record: Shared<WalkRecord>, now: 
         let mut ns = load!(modes.ns);
         let gaps = load!(modes.gaps);
         let unpaired = load!(modes.unpaired);
+        let stands_ns = load!(modes.stands_ns);
         if seq != load!(modes.seq) || !seq.is_multiple_of(2) {
             continue;
         }
-        // Off its CPU it does nothing that would have to be told.
+        // Off its CPU it does nothing that would have to be observed.
         let is_observed =
             epoch != 0 && (stint_ns.is_none() || epoch == epoch_seen && mode != Mode::Unobserved as u32);
         if is_observed {
@@ -32,12 +33,13 @@ pub(super) fn read_modes(modes: Shared<Modes>, record: Shared<WalkRecord>, now: 
             // before, there is no begin, or an older one.
             let stint_ns = stint_ns.unwrap_or(0);
             let goes_on = now.saturating_sub(since);
-            ns[mode as usize % MODES] += if goes_on < stint_ns { goes_on } else { stint_ns };
+            ns[mode_place(mode)] += if goes_on < stint_ns { goes_on } else { stint_ns };
         }
         store!(record.modes_ns, ns);
         store!(record.modes_observed, u32::from(is_observed));
         store!(record.modes_gaps, gaps);
         store!(record.unpaired, unpaired);
+        store!(record.stands_ns, stands_ns);
         return;
     }
     store!(record.modes_observed, WalkRecord::MODES_TORN);

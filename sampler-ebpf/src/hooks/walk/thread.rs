@@ -25,7 +25,7 @@ use crate::{
 /// How often a thread is read again that switches while it is read.
 pub(super) const ATTEMPTS: u32 = 3;
 
-/// What tells that a thread switched, was woken or was brought up to date while it was read.
+/// What shows that a thread switched, was woken or was brought up to date while it was read.
 #[derive(PartialEq, Eq)]
 pub(super) struct Stamp {
     pcount: u64,

@@ -1,18 +1,44 @@
 //! Who started a guest, and what they call it. One file for each platform, and one row in [`PLATFORMS`].
+//!
+//! Everything read here is under somebody else's control: a command line is the VMM's own, a status file is
+//! libvirt's. So each value is bounded, each file is opened as [`Files`] does, and what the platforms keep of
+//! a guest is believed only where they name its very process, or where the control group says that they
+//! started it.
 
+mod cgroup;
+mod cloud_hypervisor;
+mod crosvm;
+mod files;
+mod firecracker;
+mod gvisor;
+mod kata;
+mod kubernetes;
+mod kubevirt;
+mod kvmtool;
+mod libvirt;
+mod openstack;
+mod options;
+mod proxmox;
 mod qemu;
+mod text;
 mod unknown;
+mod xml;
+
+use std::sync::Arc;
 
 use super::procfs::ProcessFacts;
+use crate::model::{FACTS, Fact, FactRow, Facts};
 
-/// Bytes of a guest's name that are kept; a longer one is cut between characters.
-pub const MAX_NAME: usize = 4096;
+use files::{Area, FileError, Look};
+pub use files::{Files, Seen};
+pub use text::MAX_TEXT;
+use text::{text, uuid};
 
 /// A fact with the place it was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sourced<T> {
-    /// The fact.
-    pub value: T,
+pub struct Sourced {
+    /// The fact: never empty, at most [`MAX_TEXT`] bytes, any characters.
+    pub value: Arc<str>,
     /// Where it is from, for people.
     pub from: &'static str,
 }
@@ -20,108 +46,113 @@ pub struct Sourced<T> {
 /// What is known of a guest beyond its process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestIdentity {
-    /// Who started it: `qemu`, or `unknown`.
-    pub platform: Sourced<&'static str>,
-    /// The name that the platform gave it: never empty, at most [`MAX_NAME`] bytes, any characters. Bytes
-    /// that are not UTF-8 were replaced by U+FFFD, one for each maximal run that begins a character and does
-    /// not end it.
-    pub name: Option<Sourced<String>>,
-    /// The UUID that the platform gave it, lower case with hyphens; never all zeros.
-    pub uuid: Option<Sourced<String>>,
+    found: [Option<Sourced>; FACTS.len()],
+    trouble: Option<String>,
+    seen: Vec<Seen>,
+}
+
+impl GuestIdentity {
+    /// A guest of a platform, of which no more is known yet.
+    #[must_use]
+    pub fn of(platform: &'static str, from: &'static str) -> Self {
+        let identity = Self { found: [const { None }; FACTS.len()], trouble: None, seen: Vec::new() };
+        identity.with(Fact::Platform, Some(platform), from)
+    }
+
+    /// The same with one more fact, or with another value of it. What is not there changes nothing.
+    #[must_use]
+    pub fn with(mut self, fact: Fact, value: Option<impl AsRef<[u8]>>, from: &'static str) -> Self {
+        if let Some(value) = value.and_then(|value| text(value.as_ref())) {
+            self.found[fact as usize] = Some(Sourced { value: value.into(), from });
+        }
+        self
+    }
+
+    /// The same with one more fact, where that is not known yet.
+    #[must_use]
+    fn or(self, fact: Fact, value: Option<impl AsRef<[u8]>>, from: &'static str) -> Self {
+        if self.get(fact).is_some() { self } else { self.with(fact, value, from) }
+    }
+
+    /// The same, and why not all is known of it.
+    #[must_use]
+    fn with_trouble(mut self, trouble: String) -> Self {
+        self.trouble.get_or_insert(trouble);
+        self
+    }
+
+    /// A fact, where it is known.
+    #[must_use]
+    pub const fn get(&self, fact: Fact) -> Option<&Sourced> {
+        self.found[fact as usize].as_ref()
+    }
+
+    /// What is known, in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static FactRow, &Sourced)> {
+        FACTS.iter().zip(&self.found).filter_map(|(row, found)| Some((row, found.as_ref()?)))
+    }
+
+    /// The facts without the places they are from.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        self.iter().fold(Facts::default(), |facts, (row, found)| facts.with(row.fact, found.value.clone()))
+    }
+
+    /// The files that it depends on: when they change, the guest may be another.
+    #[must_use]
+    pub fn take_seen(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen)
+    }
+
+    /// Why what the platform has of the guest could not be read, where that is so: more was known before,
+    /// perhaps.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
 }
 
 /// Says who a process's guest is, or `None` where the process is of another platform.
-type Platform = fn(&ProcessFacts) -> Option<GuestIdentity>;
+type Platform = fn(&ProcessFacts, &Look<'_>) -> Option<GuestIdentity>;
 
-/// In order of preference: the first that knows the process is believed.
-const PLATFORMS: &[Platform] = &[qemu::identify];
+/// In order of preference: the first that knows the process is believed. Those that start QEMU stand before
+/// it.
+const PLATFORMS: &[Platform] = &[
+    kata::identify,
+    kubevirt::identify,
+    proxmox::identify,
+    libvirt::identify,
+    qemu::identify,
+    firecracker::identify,
+    cloud_hypervisor::identify,
+    crosvm::identify,
+    kvmtool::identify,
+    gvisor::identify,
+];
 
-/// Says who a guest is, as far as its process tells.
+/// Says who a guest is, as far as its process and its platform's files do. Takes as long as [`Files`] lets
+/// it.
 #[must_use]
-pub fn identify(facts: &ProcessFacts) -> GuestIdentity {
-    PLATFORMS.iter().find_map(|platform| platform(facts)).unwrap_or_else(|| unknown::identify(facts))
+pub fn identify(facts: &ProcessFacts, files: &Files) -> GuestIdentity {
+    let look = Look::at(files);
+    let known = PLATFORMS.iter().find_map(|platform| platform(facts, &look));
+    let identity = known.unwrap_or_else(|| unknown::identify(facts));
+    let identity = kubernetes::add_pod(identity, facts, &look);
+    let identity = identity.with(Fact::Program, facts.exe.as_ref(), "/proc/PID/exe");
+    GuestIdentity { seen: look.seen(), ..identity }
 }
 
-/// A name as the model carries it.
-fn name(bytes: &[u8]) -> Option<String> {
-    let mut name = String::from_utf8_lossy(bytes).into_owned();
-    name.truncate(name.floor_char_boundary(MAX_NAME));
-    (!name.is_empty()).then_some(name)
-}
-
-/// A UUID in its canonical form. All zeros is how firmware says that there is none.
-fn uuid(bytes: &[u8]) -> Option<String> {
-    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-    if bytes.len() != 36 {
-        return None;
+/// How a process is known to be a VMM's: by the program that it runs, or by what it was called as.
+fn program_is(facts: &ProcessFacts, is: impl Fn(&[u8]) -> bool) -> Option<&'static str> {
+    let base_name = |path: &[u8]| path.rsplit(|&byte| byte == b'/').next().is_some_and(&is);
+    match (&facts.exe, facts.args.first()) {
+        (Some(exe), _) if is(exe) => Some("program name"),
+        (_, Some(argv0)) if base_name(argv0) => Some("command line, argument 0"),
+        _ => None,
     }
-    let well_formed = bytes.iter().enumerate().all(|(at, byte)| match HYPHENS.contains(&at) {
-        true => *byte == b'-',
-        false => byte.is_ascii_hexdigit(),
-    });
-    let all_zero = bytes.iter().all(|byte| matches!(byte, b'0' | b'-'));
-    (well_formed && !all_zero).then(|| String::from_utf8_lossy(bytes).to_ascii_lowercase())
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn uuids_are_lower_case_and_real() {
-        assert_eq!(
-            uuid(b"ABCDEF01-2345-6789-abcd-EF0123456789").as_deref(),
-            Some("abcdef01-2345-6789-abcd-ef0123456789")
-        );
-        for wrong in [
-            "00000000-0000-0000-0000-000000000000",
-            "abcdef012-345-6789-abcd-ef0123456789",
-            "abcdef01-2345-6789-abcd-ef012345678",
-            "abcdef01-2345-6789-abcd-ef012345678g",
-            "abcdef01234567890abcdef0123456789012",
-            "",
-        ] {
-            assert_eq!(uuid(wrong.as_bytes()), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn names_are_bounded_between_characters() {
-        let long = "ä".repeat(MAX_NAME);
-        let name = name(&long.as_bytes()[..MAX_NAME + 3]).unwrap();
-        assert_eq!(name.len(), MAX_NAME);
-        let odd = super::name(&long.as_bytes()[1..]).unwrap();
-        assert!(odd.starts_with('\u{fffd}') && odd.len() <= MAX_NAME && odd.len() > MAX_NAME - 2);
-        assert_eq!(super::name(b""), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_process_has_a_bounded_identity(
-            exe in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..20)),
-            args in proptest::collection::vec(
-                prop_oneof![
-                    Just(b"-name".to_vec()),
-                    Just(b"--uuid".to_vec()),
-                    Just(b"-smbios".to_vec()),
-                    Just(b"qemu-system-x86_64".to_vec()),
-                    proptest::collection::vec(
-                        prop_oneof![Just(b','), Just(b'='), Just(b'-'), Just(0xff), any::<u8>()], 0..60),
-                    (any::<[u8; 3]>(), 0..4_000_usize).prop_map(|(unit, times)| unit.repeat(times)),
-                    "(guest=|type=1,uuid=|debug-threads=on,)[,=a-f0-9-]{0,50}".prop_map(String::into_bytes),
-                ],
-                0..12,
-            ),
-        ) {
-            let identity = identify(&ProcessFacts { exe, args, cut: 0 });
-            if let Some(name) = identity.name {
-                prop_assert!(!name.value.is_empty() && name.value.len() <= MAX_NAME);
-            }
-            if let Some(found) = identity.uuid {
-                prop_assert_eq!(uuid(found.value.as_bytes()), Some(found.value));
-            }
-        }
-    }
-}
+mod fixture;
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,8 @@
 //! begin with one hyphen or two; `-name` may be repeated and each key keeps its last value; `-uuid` and
 //! `-smbios type=1,uuid=` set the same UUID and the last of them stays.
 
-use super::{GuestIdentity, ProcessFacts, Sourced};
+use super::{GuestIdentity, Look, ProcessFacts, program_is};
+use crate::model::Fact;
 
 /// Options whose value is free text and may begin with a hyphen: the element after them is no option,
 /// whatever it looks like. Without this a guest's kernel command line could name it.
@@ -19,22 +20,14 @@ pub(super) struct Options {
     pub(super) uuid: Option<(String, &'static str)>,
 }
 
-pub(super) fn identify(facts: &ProcessFacts) -> Option<GuestIdentity> {
-    let from = match (&facts.exe, facts.args.first()) {
-        (Some(exe), _) if is_qemu(exe) => "program name",
-        (_, Some(argv0)) if is_qemu(base_name(argv0)) => "command line, argument 0",
-        _ => return None,
-    };
-    let options = Options::parse(&facts.args);
-    Some(GuestIdentity {
-        platform: Sourced { value: "qemu", from },
-        name: options.name.map(|value| Sourced { value, from: "command line, -name" }),
-        uuid: options.uuid.map(|(value, from)| Sourced { value, from }),
-    })
+pub(super) fn identify(facts: &ProcessFacts, _: &Look<'_>) -> Option<GuestIdentity> {
+    let from = is_program_of(facts)?;
+    Some(Options::parse(&facts.args).identity(GuestIdentity::of("qemu", from)))
 }
 
-fn base_name(path: &[u8]) -> &[u8] {
-    path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+/// By what the process is known to be QEMU, where it is.
+pub(super) fn is_program_of(facts: &ProcessFacts) -> Option<&'static str> {
+    program_is(facts, is_qemu)
 }
 
 /// `qemu-system-*`; `qemu-kvm` on Red Hat's systems; `kvm` on Debian's and Proxmox's.
@@ -43,6 +36,16 @@ fn is_qemu(program: &[u8]) -> bool {
 }
 
 impl Options {
+    /// An identity with what the options say and nobody has said better.
+    pub(super) fn identity(self, identity: GuestIdentity) -> GuestIdentity {
+        let (uuid, uuid_from) = self.uuid.unzip();
+        identity.or(Fact::Name, self.name, "command line, -name").or(
+            Fact::Uuid,
+            uuid,
+            uuid_from.unwrap_or_default(),
+        )
+    }
+
     /// Reads the options of a command line; its first element is the program.
     pub(super) fn parse(args: &[Vec<u8>]) -> Self {
         let mut options = Self::default();
@@ -62,7 +65,7 @@ impl Options {
         match option {
             b"name" => {
                 if let Some(guest) = last_value(value, Some(b"guest"), b"guest") {
-                    self.name = super::name(&guest);
+                    self.name = super::text(&guest);
                 }
             }
             b"uuid" => {
@@ -210,9 +213,9 @@ mod tests {
             let facts = ProcessFacts {
                 exe: exe.map(|exe| exe.as_bytes().to_vec()),
                 args: vec![argv0.as_bytes().to_vec()],
-                cut: 0,
+                ..ProcessFacts::default()
             };
-            identify(&facts).map(|identity| identity.platform.from)
+            is_program_of(&facts)
         };
         assert_eq!(called(Some("qemu-system-x86_64"), "x"), Some("program name"));
         assert_eq!(called(Some("kvm"), "x"), Some("program name"));

@@ -1,4 +1,4 @@
-//! What a process says of itself: its program and its command line.
+//! What a process says of itself, its program and its command line, and where others have put it.
 
 use std::{
     ffi::OsStr,
@@ -25,15 +25,26 @@ const MAX_CMDLINE: u64 = 8 << 20;
 /// VMM's is after an upgrade.
 const DELETED: &[u8] = b" (deleted)";
 
-/// What a process says of itself; all of it is under the control of whoever started it.
+/// Control groups that are kept: one for each hierarchy, of which Linux has some fourteen.
+const MAX_CGROUPS: usize = 32;
+
+/// Bytes of a control group's path that are kept: those of containers are a few hundred.
+const MAX_CGROUP: usize = 4_096;
+
+/// What a process says of itself; all of it but its id and its control groups is under the control of whoever
+/// started it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProcessFacts {
+    /// Its id.
+    pub pid: u32,
     /// File name of the program, where this process may know it.
     pub exe: Option<Vec<u8>>,
     /// Arguments, the first being what the program was called as. Any bytes but NUL.
     pub args: Vec<Vec<u8>>,
     /// Arguments of which no more than the first [`MAX_ARG`] bytes were kept, or nothing.
     pub cut: usize,
+    /// Paths of its control groups, each once: version 1 has several hierarchies, and version 2 has one.
+    pub cgroups: Vec<String>,
 }
 
 impl ProcFs {
@@ -63,7 +74,7 @@ impl ProcFs {
             return Err(ProcError::Gone { pid });
         }
         let (args, cut) = split_cmdline(&said.cmdline);
-        Ok(ProcessFacts { exe: said.exe, args, cut })
+        Ok(ProcessFacts { pid, exe: said.exe, args, cut, cgroups: said.cgroups })
     }
 }
 
@@ -71,6 +82,7 @@ impl ProcFs {
 struct Said {
     cmdline: Vec<u8>,
     exe: Option<Vec<u8>>,
+    cgroups: Vec<String>,
 }
 
 impl Said {
@@ -78,7 +90,12 @@ impl Said {
         let mut cmdline = Vec::new();
         File::open(dir.join("cmdline"))?.take(MAX_CMDLINE).read_to_end(&mut cmdline)?;
         let exe = fs::read_link(dir.join("exe")).ok().and_then(|link| link.file_name().map(program_name));
-        Ok(Self { cmdline, exe })
+        // Kernels without control groups have no such file.
+        let mut cgroups = Vec::new();
+        if let Ok(file) = File::open(dir.join("cgroup")) {
+            let _ = file.take((MAX_CGROUPS * MAX_CGROUP) as u64).read_to_end(&mut cgroups);
+        }
+        Ok(Self { cmdline, exe, cgroups: split_cgroups(&cgroups) })
     }
 
     const fn is_nothing(&self) -> bool {
@@ -100,6 +117,20 @@ fn split_cmdline(cmdline: &[u8]) -> (Vec<Vec<u8>>, usize) {
     let cut = args().enumerate().filter(|(n, arg)| *n >= MAX_ARGS || arg.len() > MAX_ARG).count();
     let kept = args().take(MAX_ARGS).map(|arg| arg[..arg.len().min(MAX_ARG)].to_vec());
     (kept.collect(), cut)
+}
+
+/// Lines of `hierarchy:controllers:path`. Of a group that was removed the kernel says so behind its path.
+fn split_cgroups(lines: &[u8]) -> Vec<String> {
+    let mut cgroups: Vec<String> = Vec::new();
+    for line in lines.split(|&byte| byte == b'\n') {
+        let Some(path) = line.splitn(3, |&byte| byte == b':').nth(2) else { continue };
+        let path = String::from_utf8_lossy(path.strip_suffix(DELETED).unwrap_or(path));
+        let is_kept = cgroups.len() < MAX_CGROUPS && path.len() <= MAX_CGROUP;
+        if is_kept && !cgroups.iter().any(|known| *known == path) {
+            cgroups.push(path.into_owned());
+        }
+    }
+    cgroups
 }
 
 #[cfg(test)]
@@ -169,6 +200,18 @@ mod tests {
         let facts = proc.facts(9, START).unwrap();
         assert_eq!(facts.exe.as_deref(), Some(&b"qemu-system-x86_64"[..]));
         assert_eq!(facts.args[1..], [&b"-name"[..], b"web"]);
+    }
+
+    #[test]
+    fn control_groups_are_found_in_both_versions() {
+        let (root, proc) = fake(b"qemu\0", "/bin/x");
+        assert_eq!(proc.facts(9, START).unwrap().cgroups.len(), 0);
+        let lines = "12:cpuset:/a/vcpu0\n5:cpu,cpuacct:/a:b (deleted)\n1:name=systemd:/a/vcpu0\n0::/c\n\nx\n";
+        fs::write(root.path().join("9/cgroup"), lines).unwrap();
+        let facts = proc.facts(9, START).unwrap();
+        assert_eq!((facts.pid, facts.cgroups), (9, vec!["/a/vcpu0".into(), "/a:b".into(), "/c".into()]));
+        let endless: String = (0..100).map(|n| format!("{n}::/{n}{}\n", "x".repeat(n * 100))).collect();
+        assert_eq!(split_cgroups(endless.as_bytes()).len(), MAX_CGROUPS);
     }
 
     #[test]

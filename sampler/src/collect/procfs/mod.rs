@@ -92,6 +92,12 @@ impl ProcFs {
         others.map(|thread| thread.path()).take(MAX_THREADS).collect()
     }
 
+    /// Whether a process has a thread with this id.
+    #[must_use]
+    pub fn has_thread(&self, pid: u32, tid: u32) -> bool {
+        self.process(pid).join("task").join(tid.to_string()).exists()
+    }
+
     fn process(&self, pid: u32) -> PathBuf {
         self.root.join(pid.to_string())
     }

@@ -108,7 +108,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     httpdate::parse_http_date(text).ok().map(|date| date.duration_since(now).unwrap_or_default())
 }
 
-/// Codes of gRPC by name, as far as they are told apart here.
+/// Codes of gRPC by name, as far as they are distinguished here.
 mod code {
     pub(super) const OK: i32 = 0;
     pub(super) const CANCELLED: i32 = 1;

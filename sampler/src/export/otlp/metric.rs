@@ -33,8 +33,8 @@ impl Shape {
 
 /// Everything of a `Metric` message but its points.
 pub(super) struct Metric {
-    /// Of the family in the catalog.
-    pub(super) name: &'static str,
+    /// The family in the catalog.
+    pub(super) family: Family,
     /// Name, description and unit, encoded.
     pub(super) head: Box<[u8]>,
     /// The points' message.
@@ -65,7 +65,7 @@ impl Metric {
             Instrument::UpDownCounter => (Shape::Number, SUM, CUMULATIVE),
             Instrument::Histogram => (Shape::Histogram, EXPONENTIAL_HISTOGRAM, CUMULATIVE),
         };
-        Self { name, head: head.into(), shape, data_field, tail }
+        Self { family: series.family, head: head.into(), shape, data_field, tail }
     }
 
     /// Bytes of the field that holds the points, without tag and length.

@@ -6,28 +6,27 @@
 mod histogram;
 mod metric;
 mod plan;
+mod selection;
 mod table;
 mod wire;
 mod writer;
 
 use bytes::{Bytes, BytesMut};
 
+pub use self::selection::Selection;
 use self::{
-    metric::{Metric, Shape},
+    metric::Metric,
     plan::{Plan, Planner, Sink},
     table::{Table, visit},
     wire::AnyValue,
     writer::{Envelope, Writer},
 };
-use super::{
-    resource::{Resource, SCHEMA_URL, VERSION},
-    settings::Histograms,
-};
+use super::resource::{Resource, SCHEMA_URL, VERSION};
 use crate::model::{
-    Snapshot,
+    Fact, Snapshot,
     catalog::{
-        Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, Instrument, StealByEntity, VcpuEntity,
-        VmEntity, for_each_entity,
+        Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity,
+        for_each_entity,
     },
 };
 
@@ -56,6 +55,10 @@ macro_rules! tables {
         impl Tables {
             fn new(metrics: &mut Vec<Metric>, began_unix_ns: u64) -> Self {
                 Self { $($name: Table::new(metrics, began_unix_ns),)* }
+            }
+
+            fn add_facts(&mut self, facts: &[Fact]) {
+                $(self.$name.add_facts(facts);)*
             }
 
             fn update(&mut self, snapshot: &Snapshot) {
@@ -95,7 +98,7 @@ pub struct Encoder {
     envelope: Envelope,
     plan: Plan,
     buffer: BytesMut,
-    histograms: Histograms,
+    selection: Selection,
     /// Bytes that the metrics of one request may have.
     metrics_limit: usize,
 }
@@ -119,16 +122,17 @@ impl Encoder {
             metrics,
             plan: Plan::default(),
             buffer: BytesMut::new(),
-            histograms: Histograms::default(),
+            selection: Selection::default(),
             metrics_limit: max_request_bytes.saturating_sub(overhead + 1),
             envelope,
         }
     }
 
-    /// Sends distributions in this form.
+    /// Sends this of snapshots, and what it adds to points. To be called before the first one.
     #[must_use]
-    pub fn histograms(mut self, histograms: Histograms) -> Self {
-        self.histograms = histograms;
+    pub fn selecting(mut self, selection: Selection) -> Self {
+        self.tables.add_facts(&selection.vm_attributes);
+        self.selection = selection;
         self
     }
 
@@ -142,10 +146,10 @@ impl Encoder {
             self.tables.vms.end_all_of(&snapshot.ended_vms());
         }
         let mut planner = Planner::new(&mut self.plan, self.metrics_limit);
-        walk(&self.metrics, &self.tables, self.histograms, snapshot, &mut planner);
+        walk(&self.metrics, &self.tables, &self.selection, snapshot, &mut planner);
         planner.finish();
         let mut writer = Writer::new(&self.envelope, &self.plan, &mut self.buffer, out);
-        walk(&self.metrics, &self.tables, self.histograms, snapshot, &mut writer);
+        walk(&self.metrics, &self.tables, &self.selection, snapshot, &mut writer);
     }
 }
 
@@ -153,12 +157,12 @@ impl Encoder {
 fn walk<'a>(
     metrics: &'a [Metric],
     tables: &'a Tables,
-    histograms: Histograms,
+    selection: &Selection,
     snapshot: &'a Snapshot,
     sink: &mut impl Sink<'a>,
 ) {
     for (n, metric) in metrics.iter().enumerate() {
-        if metric.shape == Shape::Number || histograms != Histograms::None {
+        if selection.has(&metric.family) {
             tables.walk(n, metric, snapshot, sink);
         }
     }
@@ -182,15 +186,15 @@ fn envelope(resource: &Resource) -> Envelope {
 }
 
 /// Points that a snapshot's values make, without those that end series; for counting what was never encoded.
-pub(crate) fn points_of(snapshot: &Snapshot, histograms: Histograms) -> u64 {
-    let mut count = Count { snapshot, histograms, points: 0 };
+pub(crate) fn points_of(snapshot: &Snapshot, selection: &Selection) -> u64 {
+    let mut count = Count { snapshot, selection, points: 0 };
     for_each_entity(&mut count);
     count.points
 }
 
 struct Count<'a> {
     snapshot: &'a Snapshot,
-    histograms: Histograms,
+    selection: &'a Selection,
     points: u64,
 }
 
@@ -198,8 +202,7 @@ impl ForEachEntity for Count<'_> {
     fn entity<E: Entity>(&mut self) {
         let (mut sent, mut first) = (0_u64, 0);
         for series in E::SERIES {
-            let is_sent =
-                series.family.instrument != Instrument::Histogram || self.histograms != Histograms::None;
+            let is_sent = self.selection.has(&series.family);
             for place in first..first + series.places() {
                 sent |= u64::from(is_sent) << place;
             }

@@ -79,7 +79,7 @@ pub(super) struct Plan {
     pub(super) requests: Vec<Planned>,
 }
 
-/// Lays out the plan.
+/// Makes the plan.
 pub(super) struct Planner<'a, 'p> {
     plan: &'p mut Plan,
     /// Bytes that the metrics of one request may have.

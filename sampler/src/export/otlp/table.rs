@@ -4,7 +4,7 @@
 //! allocated. Where one came, went or moved the table is made anew. A series ends when its attributes are
 //! missing and were there before, so a snapshot that never reached the encoder leaves no series open.
 
-use std::{collections::HashMap, ops::Range};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
 use super::{
     histogram::Distribution,
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     export::resource::bounded,
     model::{
-        Histogram, Snapshot, Vm,
+        Fact, Facts, Histogram, Snapshot, Vm,
         catalog::{Attribute, Entity, Places, Series, Start, Unit, Values},
     },
 };
@@ -45,6 +45,8 @@ impl Column {
 /// An entity that is exported.
 struct Stream<K> {
     key: K,
+    /// What was known of its VM, where attributes come from that.
+    facts: Option<Arc<Facts>>,
     identity: Identity,
     present: u64,
 }
@@ -87,6 +89,8 @@ pub(super) struct Table<E: Entity> {
     /// Attributes of all entities, one after the other.
     attributes: Vec<u8>,
     ends: Vec<End>,
+    /// Facts about the VM that entities have beside their own attributes.
+    facts: Vec<Fact>,
 }
 
 impl<E: Entity> Table<E> {
@@ -94,7 +98,7 @@ impl<E: Entity> Table<E> {
     pub(super) fn new(metrics: &mut Vec<Metric>, began_unix_ns: u64) -> Self {
         let mut width = 0;
         let columns = E::SERIES.iter().map(|series| {
-            let known = metrics.iter().position(|metric| metric.name == series.family.name);
+            let known = metrics.iter().position(|metric| metric.family.name == series.family.name);
             let metric = known.unwrap_or_else(|| {
                 metrics.push(Metric::of(series));
                 metrics.len() - 1
@@ -120,7 +124,14 @@ impl<E: Entity> Table<E> {
             values: Vec::new(),
             attributes: Vec::new(),
             ends: Vec::new(),
+            facts: Vec::new(),
         }
+    }
+
+    /// Entities have these facts about their VM as attributes, but those that have them already.
+    pub(super) fn add_facts(&mut self, facts: &[Fact]) {
+        let has = |fact: &&Fact| E::ATTRIBUTES.iter().any(|(key, _)| *key == fact.row().attribute);
+        self.facts = facts.iter().filter(|fact| !has(fact)).copied().collect();
     }
 
     /// Brings the table in line with a snapshot.
@@ -136,7 +147,7 @@ impl<E: Entity> Table<E> {
         let mut at = 0;
         for (vm, data) in E::each(snapshot) {
             let Some(stream) = self.streams.get_mut(at) else { return false };
-            if !E::has_key(vm, data, &stream.key) {
+            if !E::has_key(vm, data, &stream.key) || !has_facts(&self.facts, vm, stream.facts.as_ref()) {
                 return false;
             }
             let values = &mut self.values[at * self.width..(at + 1) * self.width];
@@ -162,12 +173,13 @@ impl<E: Entity> Table<E> {
             let identity = Identity {
                 attributes: Shape::ALL.map(|shape| {
                     let from = self.attributes.len();
-                    put_attributes::<E>(vm, data, shape, &mut self.attributes);
+                    put_attributes::<E>(vm, data, &self.facts, shape, &mut self.attributes);
                     from..self.attributes.len()
                 }),
                 starts: starts::<E>(vm, data, self.began_unix_ns),
             };
-            self.streams.push(Stream { key: E::key(vm, data), identity, present });
+            let facts = vm.filter(|_| !self.facts.is_empty()).map(|vm| vm.facts.clone());
+            self.streams.push(Stream { key: E::key(vm, data), facts, identity, present });
         }
         let ends: Vec<_> = before
             .iter()
@@ -186,7 +198,7 @@ impl<E: Entity> Table<E> {
         let encoded = E::each(named).map(|(vm, data)| {
             Shape::ALL.map(|shape| {
                 let mut bytes = Vec::new();
-                put_attributes::<E>(vm, data, shape, &mut bytes);
+                put_attributes::<E>(vm, data, &self.facts, shape, &mut bytes);
                 bytes
             })
         });
@@ -349,14 +361,32 @@ fn starts<E: Entity>(vm: Option<&Vm>, data: &E::Data, began_unix_ns: u64) -> [u6
     })
 }
 
-fn put_attributes<E: Entity>(vm: Option<&Vm>, data: &E::Data, shape: Shape, to: &mut Vec<u8>) {
-    E::attributes(vm, data, &mut |key, value| {
+/// Whether these facts about a VM are as they were; most often that is the very same set.
+fn has_facts(facts: &[Fact], vm: Option<&Vm>, known: Option<&Arc<Facts>>) -> bool {
+    let (Some(vm), Some(known)) = (vm, known) else { return true };
+    Arc::ptr_eq(&vm.facts, known) || facts.iter().all(|fact| vm.facts.get(*fact) == known.get(*fact))
+}
+
+fn put_attributes<E: Entity>(
+    vm: Option<&Vm>,
+    data: &E::Data,
+    facts: &[Fact],
+    shape: Shape,
+    to: &mut Vec<u8>,
+) {
+    let mut put = |key: &'static str, value: Attribute<'_>| {
         let value = match value {
             Attribute::Text(text) => AnyValue::String(bounded(text)),
             Attribute::Number(number) => AnyValue::Int(number.into()),
         };
         put_attribute(to, shape.attributes_field(), key, value);
-    });
+    };
+    E::attributes(vm, data, &mut put);
+    for fact in facts {
+        if let Some(value) = vm.and_then(|vm| vm.facts.get(*fact)) {
+            put(fact.row().attribute, Attribute::Text(value));
+        }
+    }
 }
 
 /// OTLP integers are signed: a count past their end stays there.

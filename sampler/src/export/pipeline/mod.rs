@@ -29,9 +29,9 @@ use self::{
 };
 use super::{
     client::{Client, ClientError, Encoding, Framer},
-    otlp::{self, Encoder, Request},
+    otlp::{self, Encoder, Request, Selection},
     resource::Resource,
-    settings::{ExportSettings, Histograms},
+    settings::ExportSettings,
 };
 use crate::model::{Host, Snapshot};
 
@@ -97,7 +97,7 @@ impl Pipeline {
 async fn encode(shared: Arc<Shared>, resource: Resource, client: Arc<Client>) {
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let fresh = || {
-        let encoder = Encoder::new(&resource, start.as_nanos() as u64).histograms(shared.histograms);
+        let encoder = Encoder::new(&resource, start.as_nanos() as u64).selecting(shared.selection.clone());
         (encoder, Framer::new(client.protocol()))
     };
     let (mut encoder, mut framer) = fresh();
@@ -119,7 +119,7 @@ async fn encode(shared: Arc<Shared>, resource: Resource, client: Arc<Client>) {
             }
             Err(error) => {
                 (encoder, framer) = fresh();
-                let points = otlp::points_of(&snapshot, shared.histograms);
+                let points = otlp::points_of(&snapshot, &shared.selection);
                 shared.encoder_failed(points, &error.to_string());
             }
         }
@@ -147,8 +147,8 @@ struct Shared {
     snapshot_came: Notify,
     state: Mutex<State>,
     batch_came: Notify,
-    /// What a snapshot's points are, for those that are dropped before they are encoded.
-    histograms: Histograms,
+    /// What a snapshot's points are, also of those that are dropped before they are encoded.
+    selection: Selection,
 }
 
 /// Snapshots that wait for the encoder. It has a lock of its own, which is never held for longer than a few
@@ -181,7 +181,7 @@ impl Shared {
             snapshot_came: Notify::new(),
             state: Mutex::new(state),
             batch_came: Notify::new(),
-            histograms: settings.histograms,
+            selection: Selection::of(settings),
         }
     }
 
@@ -199,7 +199,7 @@ impl Shared {
         let late =
             if inbox.snapshots.len() > MAX_PENDING_SNAPSHOTS { inbox.snapshots.pop_front() } else { None };
         if let Some(late) = &late {
-            inbox.count(late, self.histograms);
+            inbox.count(late, &self.selection);
         }
         drop(inbox);
         self.snapshot_came.notify_one();
@@ -257,7 +257,7 @@ impl Shared {
         let mut state = self.state();
         let State { queue, stats, .. } = &mut *state;
         for snapshot in left {
-            stats.count_drop(DropReason::Shutdown, otlp::points_of(&snapshot, self.histograms), 0);
+            stats.count_drop(DropReason::Shutdown, otlp::points_of(&snapshot, &self.selection), 0);
         }
         for batch in queue.drain() {
             stats.count_drop(DropReason::Shutdown, batch.points, batch.ends);
@@ -279,8 +279,8 @@ impl Shared {
 
 impl Inbox {
     /// Ends are not lost with a snapshot: the encoder finds them in the next one.
-    fn count(&mut self, late: &Snapshot, histograms: Histograms) {
+    fn count(&mut self, late: &Snapshot, selection: &Selection) {
         self.dropped.requests += 1;
-        self.dropped.points += otlp::points_of(late, histograms);
+        self.dropped.points += otlp::points_of(late, selection);
     }
 }

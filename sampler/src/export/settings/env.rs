@@ -10,7 +10,7 @@ use super::{Compression, ExportSettings, Headers, Protocol, SettingError};
 type Get<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl ExportSettings {
-    /// Lays the `OTEL_*` variables over the settings. A variable for metrics beats the general one, and an
+    /// Applies the `OTEL_*` variables to the settings. A variable for metrics beats the general one, and an
     /// empty variable counts as unset.
     ///
     /// # Errors

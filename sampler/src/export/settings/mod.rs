@@ -5,10 +5,13 @@ mod target;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 pub use self::target::Target;
-use crate::duration;
+use crate::{
+    duration,
+    model::{FACTS, Fact, Pattern, catalog},
+};
 
 /// `service.name` where nothing else is configured.
 pub const DEFAULT_SERVICE_NAME: &str = "hvsampler";
@@ -70,6 +73,28 @@ pub enum Histograms {
     None,
 }
 
+/// Facts about a guest that all of its points have, each once and in the order of the table: the order in
+/// which they are written makes no other series.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmAttributes(pub Vec<Fact>);
+
+impl<'de> Deserialize<'de> for VmAttributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut wanted = Vec::new();
+        for key in Vec::<String>::deserialize(deserializer)? {
+            let fact = Fact::of_key(&key).ok_or_else(|| {
+                let known: Vec<_> = FACTS.iter().map(|row| row.key).collect();
+                D::Error::custom(format!(
+                    "{key:?} is no fact about a guest; give some of {}",
+                    known.join(", ")
+                ))
+            })?;
+            wanted.push(fact);
+        }
+        Ok(Self(FACTS.iter().map(|row| row.fact).filter(|fact| wanted.contains(fact)).collect()))
+    }
+}
+
 /// Headers sent with every request. They often hold credentials, so `Debug` shows the names alone.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
@@ -123,8 +148,8 @@ pub struct TlsSettings {
 
 /// The `[export]` table.
 ///
-/// [`ExportSettings::apply_env`] lays the `OTEL_*` variables over it, and
-/// [`ExportSettings::validate`] tells whether the result can be used.
+/// [`ExportSettings::apply_env`] applies the `OTEL_*` variables to it, and
+/// [`ExportSettings::validate`] says whether the result can be used.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExportSettings {
@@ -142,6 +167,10 @@ pub struct ExportSettings {
     pub compression: Compression,
     /// In which form distributions are sent.
     pub histograms: Histograms,
+    /// Facts about a guest that all of its points have as attributes.
+    pub vm_attributes: VmAttributes,
+    /// Names of metrics that are not sent.
+    pub families_off: Vec<Pattern>,
     /// Bound of one attempt, from connecting to the last byte of the answer.
     #[serde(deserialize_with = "duration::deserialize")]
     pub timeout: Duration,
@@ -168,6 +197,8 @@ impl Default for ExportSettings {
             headers: Headers::default(),
             compression: Compression::default(),
             histograms: Histograms::default(),
+            vm_attributes: VmAttributes::default(),
+            families_off: Vec::new(),
             timeout: Duration::from_secs(10),
             queue_bytes: 16 << 20,
             retry: RetrySettings::default(),
@@ -209,6 +240,14 @@ impl ExportSettings {
                 "export.queue_bytes",
                 format!("{} is too little", self.queue_bytes),
                 "give the requests of some snapshots room, 16384 bytes at least",
+            ));
+        }
+        let is_of_none = |pattern: &&Pattern| !catalog::families().iter().any(|name| pattern.matches(name));
+        if let Some(pattern) = self.families_off.iter().find(is_of_none) {
+            return Err(SettingError::new(
+                "export.families_off",
+                format!("{:?} is the name of no metric", pattern.text()),
+                "give names of docs/metrics.md, with * for any characters",
             ));
         }
         if self.retry.initial_backoff.is_zero() {
@@ -259,6 +298,8 @@ mod tests {
             headers = { authorization = "Bearer secret" }
             compression = "none"
             histograms = "none"
+            vm_attributes = ["uuid", "name"]
+            families_off = ["hypervisor.vm.exit*"]
             timeout = "3s"
             queue_bytes = 1048576
             service_name = "hv"
@@ -283,6 +324,8 @@ mod tests {
             headers: Headers([("authorization".into(), "Bearer secret".into())].into()),
             compression: Compression::None,
             histograms: Histograms::None,
+            vm_attributes: VmAttributes(vec![Fact::Name, Fact::Uuid]),
+            families_off: vec![Pattern::new("hypervisor.vm.exit*")],
             timeout: Duration::from_secs(3),
             queue_bytes: 1 << 20,
             retry: RetrySettings {

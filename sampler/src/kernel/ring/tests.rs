@@ -105,7 +105,7 @@ fn what_is_not_understood_is_not_taken_and_named() {
 }
 
 #[test]
-fn the_check_says_who_tells() {
+fn the_check_says_who_reports() {
     let item = |btf: &Builder| check(&FakeRoot::new().file("sys/kernel/btf/vmlinux", btf.bytes()).root());
     assert_eq!(item(&kernel(spins, itself)).status, CheckStatus::Ok);
     let walks = item(&kernel(sleeps, itself));

@@ -1,9 +1,9 @@
-//! The entities: whose life series share, and what tells one from another.
+//! The entities: whose life series share, and what distinguishes one from another.
 
 use std::sync::Arc;
 
 use super::{Of, Scope, Series, Start, host, vcpu, vm};
-use crate::model::{AttributedVm, ExitKind, ExitTotals, Snapshot, Vcpu, VcpuId, Vm, VmKey};
+use crate::model::{AttributedVm, ExitKind, ExitTotals, FACTS, Facts, Snapshot, Vcpu, VcpuId, Vm, VmKey};
 
 /// Value of an entity's attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub enum Attribute<'a> {
 pub trait Entity: 'static {
     /// What snapshots have of it.
     type Data: 'static;
-    /// Tells it from others of its kind, cheaper than its attributes do. Where it is the same, so are they.
+    /// Distinguishes it from others of its kind, cheaper than its attributes do. Where it is the same, so are
+    /// they.
     type Key: PartialEq;
 
     /// What it is called, with its article.
@@ -44,7 +45,7 @@ pub trait Entity: 'static {
         snapshot.vms.iter().flat_map(|vm| Self::of_vm(vm).map(move |data| (Some(vm), data)))
     }
 
-    /// The part that a single vCPU has in what its VM has of them; `None` where that is not told apart.
+    /// The part that a single vCPU has in what its VM has of them; `None` where that is not counted.
     fn of_vcpu(_: &Vcpu) -> Option<&[Self::Data]> {
         None
     }
@@ -66,13 +67,27 @@ pub trait Entity: 'static {
 
 const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM; it never changes while the VM lives.");
 
+const PID: (&str, &str) = ("process.pid", "Process id of the VMM, where a process of the host runs the VM.");
+
+/// Attributes of what is known of a VM: all facts stand between its identity and its process.
+const INFO_ATTRIBUTES: [(&str, &str); FACTS.len() + 2] = {
+    let mut attributes = [VM_ID; FACTS.len() + 2];
+    let mut at = 0;
+    while at < FACTS.len() {
+        attributes[at + 1] = (FACTS[at].attribute, FACTS[at].help);
+        at += 1;
+    }
+    attributes[at + 1] = PID;
+    attributes
+};
+
 /// Whether an entity's attribute holds a number; all others hold text.
 #[must_use]
 pub fn is_number(attribute: &str) -> bool {
-    matches!(attribute, "process.pid" | "hypervisor.vcpu.id")
+    attribute == PID.0 || attribute == "hypervisor.vcpu.id"
 }
 
-/// Tells a VM from others by all that its attributes come from.
+/// Distinguishes a VM from others by all that its attributes come from.
 type VmId = Option<(VmKey, Arc<str>)>;
 
 fn vm_id(vm: Of<'_>) -> VmId {
@@ -171,16 +186,10 @@ pub struct InfoEntity;
 
 impl Entity for InfoEntity {
     type Data = Vm;
-    type Key = (VmKey, Arc<str>, Option<Arc<str>>, Option<Arc<str>>, &'static str);
+    type Key = (VmKey, Arc<str>, Arc<Facts>);
 
     const NAME: &'static str = "what is known of a VM";
-    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[
-        VM_ID,
-        ("hypervisor.vm.name", "Name that the platform gave the guest, where one is known."),
-        ("hypervisor.vm.uuid", "UUID that the platform gave the guest, where one is known."),
-        ("hypervisor.vm.platform", "Who started it: qemu, or unknown."),
-        ("process.pid", "Process id of the VMM, where a process of the host runs the VM."),
-    ];
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &INFO_ATTRIBUTES;
     const SERIES: &'static [Series<Vm>] = vm::INFO_SERIES;
     const SCOPE: Scope = Scope::Vm;
 
@@ -189,11 +198,11 @@ impl Entity for InfoEntity {
     }
 
     fn key(_: Of<'_>, vm: &Vm) -> Self::Key {
-        (vm.key, vm.id.clone(), vm.name.clone(), vm.uuid.clone(), vm.platform)
+        (vm.key, vm.id.clone(), vm.facts.clone())
     }
 
-    fn has_key(_: Of<'_>, vm: &Vm, (key, id, name, uuid, platform): &Self::Key) -> bool {
-        vm.key == *key && vm.id == *id && vm.name == *name && vm.uuid == *uuid && vm.platform == *platform
+    fn has_key(_: Of<'_>, vm: &Vm, (key, id, facts): &Self::Key) -> bool {
+        vm.key == *key && vm.id == *id && (Arc::ptr_eq(&vm.facts, facts) || vm.facts == *facts)
     }
 
     fn start(vm: Of<'_>, _: &Vm, start: Start) -> u64 {
@@ -202,16 +211,11 @@ impl Entity for InfoEntity {
 
     fn attributes(of: Of<'_>, vm: &Vm, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         put_vm(of, put);
-        let [_, (name, _), (uuid, _), (platform, _), (pid, _)] = Self::ATTRIBUTES else { return };
-        if let Some(known) = &vm.name {
-            put(name, Attribute::Text(known));
+        for (row, known) in vm.facts.iter() {
+            put(row.attribute, Attribute::Text(known));
         }
-        if let Some(known) = &vm.uuid {
-            put(uuid, Attribute::Text(known));
-        }
-        put(platform, Attribute::Text(vm.platform));
         if let Some(known) = vm.origin.pid() {
-            put(pid, Attribute::Number(known));
+            put(PID.0, Attribute::Number(known));
         }
     }
 }

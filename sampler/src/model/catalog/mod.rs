@@ -80,10 +80,10 @@ impl Family {
         Self { name, unit, instrument: Instrument::Gauge, help, bound: Bound::Exact, level: Level::Basic }
     }
 
-    /// The same, with values at level full alone.
+    /// The same, with values only where KVM's hooks observe the guest.
     #[must_use]
-    pub const fn at_level_full(self) -> Self {
-        Self { level: Level::Full, ..self }
+    pub const fn at_level_sampled(self) -> Self {
+        Self { level: Level::Sampled, ..self }
     }
 }
 
@@ -331,6 +331,20 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<StealByEntity>();
     visitor.entity::<InfoEntity>();
     visitor.entity::<HostEntity>();
+}
+
+/// Names of all families, in the order in which they are listed; some have series of several entities.
+#[must_use]
+pub fn families() -> Vec<&'static str> {
+    struct Names(Vec<&'static str>);
+    impl ForEachEntity for Names {
+        fn entity<E: Entity>(&mut self) {
+            self.0.extend(E::SERIES.iter().map(|series| series.family.name));
+        }
+    }
+    let mut names = Names(Vec::new());
+    for_each_entity(&mut names);
+    names.0
 }
 
 /// What a VM's entities share: the VM, which the host has none of.

@@ -12,7 +12,7 @@ pub(super) const SERIES: &[Series<Vcpu>] = &[
             Unit::Seconds,
             Bound::By(
                 "the sum on a CPU, and that of steal and throttled, exact at a switch. A single state by 50 µs in an \
-                 interval; those on a CPU by a ten-thousandth of it more",
+                 interval; those on a CPU by a ten-thousandth of it more. At level sampled guest and kernel are estimates",
             ),
             "Wall time of the vCPU by state, since the sampler follows it.",
         ),

@@ -3,7 +3,7 @@
 use super::{Bound, Dimension, Family, Places, Series, Start, Unit, Values, kvm};
 use crate::model::{
     AttributedVm, Distribution, ExitKind, ExitTotals, HELPER_KINDS, HelperSum, Histogram, KvmCounts, Label,
-    OCCUPANT_KINDS, Vm,
+    Level, OCCUPANT_KINDS, Vm,
 };
 
 const EXITS: Unit = Unit::Count("{exit}");
@@ -138,6 +138,21 @@ pub(super) const SERIES: &[Series<Vm>] = &[
     ),
     Series::plain(
         Family::gauge(
+            "hypervisor.vm.exit.sampling",
+            Unit::Count("{exit}"),
+            "How many exits of the VM one stands for that is timed: 1, or 16 at level sampled, as where it exits too often. \
+             Then its time in guest and kernel, and how long its exits take, are estimates. Halts are always timed.",
+        )
+        .at_level_sampled(),
+        Start::None,
+        |vm, to| {
+            if let Some(one_in) = vm.level().and_then(Level::one_timed_in) {
+                to.set(0, one_in.into());
+            }
+        },
+    ),
+    Series::plain(
+        Family::gauge(
             "hypervisor.vm.uptime",
             Unit::Seconds,
             "Time since the VMM's process, or the domain, was created.",
@@ -155,7 +170,7 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
             Bound::Exact,
             "Exits of the VM's vCPUs from the guest, by reason and by the kernel's name for it.",
         )
-        .at_level_full(),
+        .at_level_sampled(),
         Start::Followed,
         |(_, exits), to| to.set(0, exits.count),
     ),
@@ -163,12 +178,12 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
         family: Family::histogram(
             "hypervisor.vm.exit.duration",
             Bound::By(
-                "counts exact. The sum by as much as NTP slews CLOCK_MONOTONIC, a tenth at most. A quantile is an upper \
-                 bound, at most twice the true value",
+                "counts exact, and estimates at level sampled. The sum by as much as NTP slews CLOCK_MONOTONIC, a tenth at most. \
+                 A quantile is an upper bound, at most twice the true value",
             ),
             "Time from an exit to the next entry into the guest, whatever happened in between: halts, waits for a CPU.",
         )
-        .at_level_full(),
+        .at_level_sampled(),
         attributes: &[],
         start: Start::Followed,
         values: Values::Histograms(|(_, exits), _| Some(&exits.latency)),
@@ -181,7 +196,7 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
             "Time outside KVM_RUN between an exit that went on to the VMM and the next entry; sleep and waits for a CPU \
              included.",
         )
-        .at_level_full(),
+        .at_level_sampled(),
         Start::Followed,
         |(_, exits), to| to.set(0, exits.vmm_ns),
     ),
@@ -189,7 +204,7 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
 
 pub(super) const EXIT_DETAILS: &[Series<(ExitKind, ExitTotals)>] = &[Series::plain(
     Family::counter("hypervisor.vm.exit.vmm.exits", EXITS, Bound::Exact, "Exits that went on to the VMM.")
-        .at_level_full(),
+        .at_level_sampled(),
     Start::Followed,
     |(_, exits), to| to.set(0, exits.vmm_count),
 )];

@@ -22,6 +22,8 @@ use crate::export::selfmetrics::SCOPE;
 pub(super) struct Received {
     /// The moments of the snapshots, in the order of their requests.
     pub(super) times: Vec<u64>,
+    /// Names that series of a guest had as an attribute, and whether the point ended the series.
+    pub(super) names: Vec<(String, bool)>,
     /// What each sink has dropped, by the sampler's own telemetry.
     pub(super) dropped: BTreeMap<String, u64>,
 }
@@ -92,6 +94,9 @@ impl Received {
                     "hypervisor.vm.count" if !of_sampler => {
                         self.times.extend(points(metric).iter().map(|point| point.time_unix_nano));
                     }
+                    "hypervisor.vm.vcpu.count" if !of_sampler => {
+                        self.names.extend(points(metric).iter().filter_map(name_of));
+                    }
                     "hypervisor.sampler.sink.dropped" if of_sampler => {
                         self.dropped.extend(points(metric).iter().map(dropped_by));
                     }
@@ -106,6 +111,14 @@ fn points(metric: &Metric) -> &[NumberDataPoint] {
     match &metric.data {
         Some(Data::Sum(sum)) => &sum.data_points,
         other => panic!("{}: {other:?}", metric.name),
+    }
+}
+
+fn name_of(point: &NumberDataPoint) -> Option<(String, bool)> {
+    let name = point.attributes.iter().find(|attribute| attribute.key == "hypervisor.vm.name")?;
+    match name.value.as_ref()?.value.as_ref()? {
+        any_value::Value::StringValue(name) => Some((name.clone(), point.flags == 1)),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -119,7 +119,7 @@ pub struct VcpuAccount {
     /// How often its modes had been written at the last reading.
     pub modes_seq: u64,
     /// Entries and exits without the other, up to the last reading.
-    pub unpaired: u64,
+    pub unpaired: u32,
 }
 
 impl Open for VcpuAccount {

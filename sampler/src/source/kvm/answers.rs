@@ -1,36 +1,171 @@
-//! Answers to the source's questions, from `/proc`. They may take as long as a VMM hangs.
+//! Answers to the source's questions, from `/proc` and from what platforms keep in files. They may take as
+//! long as a VMM hangs.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use super::identity::KvmGuest;
 use crate::{
-    collect::{platform, procfs::ProcFs},
+    collect::{
+        platform::{self, Files, Seen},
+        procfs::ProcFs,
+    },
+    kernel::Root,
+    model::VmKey,
     source::{Answer, GuestFacts, Question, TaskFacts, unit_of},
 };
 
-pub(super) fn answer(question: Question) -> Answer {
-    match question {
-        Question::Guest(vm) => Answer::Guest(vm, guest(KvmGuest::of(vm))),
-        Question::Process(pid) => Answer::Process(pid, process(pid)),
+/// What is not asked about for so long has ended. Guests that live are asked about some times a minute.
+const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
+
+/// What those who answer share.
+pub(super) struct Answers {
+    proc: ProcFs,
+    files: Files,
+    /// The files that the last answer about a guest came from, and when it was asked about last.
+    seen: Mutex<HashMap<VmKey, (Instant, Vec<Seen>)>>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { proc: ProcFs::system(), files: Files::below(Root::system()), seen: Mutex::default() }
     }
 }
 
-/// `None` of a process that has ended meanwhile, as most that are asked about late have.
-fn process(pid: u32) -> Option<TaskFacts> {
-    let name = ProcFs::system().task_name(pid).ok()?;
-    Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(unit_of) })
+impl Answers {
+    /// Reads that were given up because a file system did not answer.
+    pub(super) fn files_unanswered(&self) -> u64 {
+        self.files.unanswered()
+    }
+
+    /// Answers a question.
+    pub(super) fn answer(&self, question: Question) -> Answer {
+        match question {
+            Question::Guest(vm) => Answer::Guest(vm, self.guest(vm)),
+            Question::Changes(vm) => Answer::Changes(vm, self.has_changed(vm)),
+            Question::Process(pid) => Answer::Process(pid, self.process(pid)),
+        }
+    }
+
+    /// `None` of a process that has ended meanwhile, as most that are asked about late have.
+    fn process(&self, pid: u32) -> Option<TaskFacts> {
+        let name = self.proc.task_name(pid).ok()?;
+        Some(TaskFacts { comm: name.comm, unit: name.cgroup.as_deref().and_then(unit_of) })
+    }
+
+    fn guest(&self, vm: VmKey) -> Option<GuestFacts> {
+        let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
+        let facts = match self.proc.facts(pid, start_boottime_ns) {
+            Ok(facts) => facts,
+            Err(error) => {
+                tracing::debug!(%error, pid, "a guest's process does not say who it is");
+                return None;
+            }
+        };
+        let mut identity = platform::identify(&facts, &self.files);
+        if let Some(trouble) = identity.trouble() {
+            tracing::debug!(trouble, pid, "not all that the platform has of a guest could be read");
+        }
+        let now = Instant::now();
+        self.seen(|seen| {
+            seen.retain(|_, (asked, _)| now.duration_since(*asked) < FORGOTTEN);
+            seen.insert(vm, (now, identity.take_seen()));
+        });
+        Some(GuestFacts { facts: identity.facts(), is_partial: identity.trouble().is_some() })
+    }
+
+    /// Of a guest that nobody answered for there is nothing that could change.
+    fn has_changed(&self, vm: VmKey) -> bool {
+        let seen = self.seen(|seen| {
+            let (asked, files) = seen.get_mut(&vm)?;
+            *asked = Instant::now();
+            Some(files.clone())
+        });
+        seen.is_some_and(|seen| self.files.have_changed(&seen))
+    }
+
+    /// Held for as long as a look-up takes: no file is asked meanwhile.
+    fn seen<T>(&self, with: impl FnOnce(&mut HashMap<VmKey, (Instant, Vec<Seen>)>) -> T) -> T {
+        with(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-fn guest(KvmGuest { pid, start_boottime_ns, .. }: KvmGuest) -> Option<GuestFacts> {
-    let facts = match ProcFs::system().facts(pid, start_boottime_ns) {
-        Ok(facts) => facts,
-        Err(error) => {
-            tracing::debug!(%error, pid, "a guest's process does not say who it is");
-            return None;
+#[cfg(test)]
+mod tests {
+    use std::{fs, process};
+
+    use super::*;
+    use crate::model::Fact;
+
+    /// A made-up host on which QEMU runs as process 9.
+    fn host() -> (tempfile::TempDir, Answers, VmKey) {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("proc/9");
+        fs::create_dir_all(&dir).unwrap();
+        fs::create_dir_all(root.path().join("run/libvirt/qemu")).unwrap();
+        fs::write(dir.join("cmdline"), "qemu-system-x86_64\0-name\0guest=i-1\0").unwrap();
+        fs::write(dir.join("stat"), "9 (x) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0").unwrap();
+        fs::write(dir.join("cgroup"), "0::/machine.slice/machine-qemu\\x2d1\\x2di\\x2d1.scope/libvirt\n")
+            .unwrap();
+        let answers = Answers {
+            proc: ProcFs::at(root.path().join("proc")),
+            files: Files::below(Root::at(root.path())),
+            seen: Mutex::default(),
+        };
+        (root, answers, KvmGuest { pid: 9, start_boottime_ns: 50_000_000, nth: 0 }.key())
+    }
+
+    fn status(name: &str) -> String {
+        format!(
+            "<domstatus pid='9'><domain><name>i-1</name><metadata><nova:instance><nova:name>{name}\
+             </nova:name></nova:instance></metadata></domain></domstatus>"
+        )
+    }
+
+    #[test]
+    fn a_rename_is_a_change_and_is_answered_then() {
+        let (root, answers, vm) = host();
+        let write = |name: &str| {
+            let path = root.path().join("run/libvirt/qemu/i-1.xml");
+            fs::write(path.with_extension("new"), status(name)).unwrap();
+            fs::rename(path.with_extension("new"), path).unwrap();
+        };
+        let name = |facts: &GuestFacts| facts.facts.get(Fact::Name).map(ToString::to_string);
+        let ask = || answers.guest(vm).unwrap();
+        assert!(!answers.has_changed(vm), "nobody has asked yet");
+        let first = ask();
+        assert!(first.is_partial && name(&first).as_deref() == Some("i-1"), "before libvirt has written it");
+        assert!(!answers.has_changed(vm));
+        for renamed in ["web", "web2"] {
+            write(renamed);
+            assert!(answers.has_changed(vm) && answers.has_changed(vm), "until it is asked");
+            let facts = ask();
+            assert!(!facts.is_partial && name(&facts).as_deref() == Some(renamed), "{facts:?}");
+            assert!(!answers.has_changed(vm));
         }
-    };
-    let identity = platform::identify(&facts);
-    Some(GuestFacts {
-        platform: identity.platform.value,
-        name: identity.name.map(|name| name.value.into()),
-        uuid: identity.uuid.map(|uuid| uuid.value.into()),
-    })
+    }
+
+    #[test]
+    fn a_guest_that_ended_is_forgotten() {
+        let (_root, answers, vm) = host();
+        let long_ago = Instant::now().checked_sub(FORGOTTEN);
+        answers.seen(|seen| {
+            seen.insert(VmKey::new([1, 1]), (long_ago.unwrap_or_else(Instant::now), Vec::new()))
+        });
+        answers.guest(vm).unwrap();
+        let expected = if long_ago.is_some() { 1 } else { 2 };
+        assert_eq!(answers.seen(|seen| seen.len()), expected);
+    }
+
+    #[test]
+    fn a_process_of_this_host_has_a_name() {
+        let answers = Answers::default();
+        let Answer::Process(_, Some(name)) = answers.answer(Question::Process(process::id())) else {
+            panic!()
+        };
+        assert!(!name.comm.is_empty());
+    }
 }

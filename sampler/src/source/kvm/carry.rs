@@ -11,8 +11,8 @@ pub(super) struct LastTimes {
     pub(super) throttled_ns: u64,
     /// In halts, and elsewhere.
     pub(super) asleep_ns: [u64; 2],
-    /// In the guest, in the kernel for it and in the VMM; `None` where that could not be read.
-    pub(super) modes_ns: Option<[u64; 3]>,
+    /// As [`modes_of`] has them; `None` where they could not be read.
+    pub(super) modes_ns: Option<ModesNs>,
 }
 
 /// By how much what is counted of a vCPU is ahead of what is counted of the thread that runs it. Modulo 2^64,
@@ -23,17 +23,22 @@ pub struct Carry {
     throttled_ns: u64,
     halted_ns: u64,
     blocked_ns: u64,
-    modes_ns: [u64; 3],
+    modes_ns: ModesNs,
     gaps: u64,
     distributions: Distributions,
 }
 
-const fn modes_of(times: &ModeTimes) -> [u64; 3] {
-    [times.guest_ns, times.kernel_ns, times.vmm_ns]
+/// In the guest, in the kernel for it, in the VMM, in the first two together, and what part of that was the
+/// kernel's.
+pub(super) type ModesNs = [u64; 5];
+
+const fn modes_of(times: &ModeTimes) -> ModesNs {
+    [times.guest_ns, times.kernel_ns, times.vmm_ns, times.inside_ns, times.stands_ns]
 }
 
-fn with_modes(times: ModeTimes, [guest_ns, kernel_ns, vmm_ns]: [u64; 3]) -> ModeTimes {
-    ModeTimes { guest_ns, kernel_ns, vmm_ns, ..times }
+fn with_modes(times: ModeTimes, modes_ns: ModesNs) -> ModeTimes {
+    let [guest_ns, kernel_ns, vmm_ns, inside_ns, stands_ns] = modes_ns;
+    ModeTimes { guest_ns, kernel_ns, vmm_ns, inside_ns, stands_ns, ..times }
 }
 
 fn each<const N: usize>(one: &[u64; N], other: &[u64; N], of: impl Fn(u64, u64) -> u64) -> [u64; N] {
@@ -180,7 +185,7 @@ mod tests {
             counters: counters(run_ns, delay_ns),
             throttled_ns: delay_ns / 2,
             asleep_ns,
-            modes_ns: Some([guest_ns, 0, 0]),
+            modes_ns: Some([guest_ns, 0, 0, 0, 0]),
         }
     }
 

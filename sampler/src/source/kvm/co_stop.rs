@@ -26,18 +26,18 @@ pub(super) fn shift_for(interval: Duration) -> u32 {
     ns.div_ceil(MOST_TICKS).next_power_of_two().trailing_zeros()
 }
 
-/// How far a VM's co-stop was told.
+/// How far a VM's co-stop was counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress {
     /// The tick that is next; `None` where nothing goes before.
     next: Option<u64>,
-    /// When the VM was first seen, by the scheduler's clock, until something was told.
+    /// When the VM was first seen, by the scheduler's clock, until something was counted.
     seen_ns: Option<u64>,
     sum: CoStop,
 }
 
 impl Progress {
-    /// Nothing was told yet of a VM that was first seen at this moment on the scheduler's clock.
+    /// Nothing was counted yet of a VM that was first seen at this moment on the scheduler's clock.
     pub const fn since(seen_ns: u64) -> Self {
         Self { next: None, seen_ns: Some(seen_ns), sum: CoStop { ns: 0, interval_ns: None, tick_ns: 0 } }
     }

@@ -1,4 +1,4 @@
-//! Whether KVM's hooks tell of entries into guests.
+//! Whether KVM's hooks report entries into guests.
 //!
 //! A module of KVM's that enters guests in a way of its own (PVM is one) may pass neither `kvm_entry` nor
 //! `kvm_exit`. Then a guest that is busy has no time in the guest, and all of it seems to be the kernel's.
@@ -30,19 +30,20 @@ impl Entries {
 
     /// Whether a vCPU's entries are missing in what the walk found.
     pub(super) fn are_missing_of(&mut self, record: &WalkRecord) -> bool {
-        if record.modes_ns[Mode::Guest as usize] != 0 {
+        if record.modes_ns[Mode::Guest.place()] != 0 {
             *self = Self { are_missing: false, are_seen: true };
         }
         if self.are_seen {
             return false;
         }
-        let is_busy = record.modes_ns[Mode::Kernel as usize] >= KERNEL_NS
+        let inside_ns = [Mode::Kernel, Mode::Inside].map(|mode| record.modes_ns[mode.place()]);
+        let is_busy = inside_ns.iter().sum::<u64>() >= KERNEL_NS
             && has_kvm(record)
             && record.kvm[KvmStat::Exits as usize] >= EXITS;
         if is_busy && !self.are_missing {
             self.are_missing = true;
             tracing::warn!(
-                "KVM tells of no entries into guests on this host: their time in the guest and in the kernel is one, \
+                "KVM reports no entries into guests on this host: their time in the guest and in the kernel is one, \
                  shown as `run`"
             );
         }
@@ -56,8 +57,8 @@ mod tests {
 
     fn record(guest_ns: u64, kernel_ns: u64, exits: u64) -> WalkRecord {
         let mut record = WalkRecord { generation: 3, kvm_generation: 3, ..WalkRecord::EMPTY };
-        record.modes_ns[Mode::Guest as usize] = guest_ns;
-        record.modes_ns[Mode::Kernel as usize] = kernel_ns;
+        record.modes_ns[Mode::Guest.place()] = guest_ns;
+        record.modes_ns[Mode::Kernel.place()] = kernel_ns;
         record.kvm[KvmStat::Exits as usize] = exits;
         record
     }
@@ -71,7 +72,7 @@ mod tests {
         assert!(entries.are_missing_of(&record(0, 50_000_000, 5_000)));
         assert!(entries.are_missing_of(&record(0, 0, 0)), "the same module");
         assert!(!entries.are_missing_of(&record(1, 50_000_000, 5_000)), "it was entered");
-        assert!(!entries.are_missing_of(&record(0, 50_000_000, 5_000)), "so the module tells");
+        assert!(!entries.are_missing_of(&record(0, 50_000_000, 5_000)), "so the module reports entries");
         entries.reset();
         assert!(entries.are_missing_of(&record(0, 50_000_000, 5_000)), "another module");
         entries.reset();

@@ -19,7 +19,7 @@ impl ExitKinds {
         self.0[row]
     }
 
-    /// By the processor's table; without one none is told from the others.
+    /// By the processor's table; without one none is distinguished from the others.
     #[must_use]
     pub(super) fn new(rows: &'static [ExitRow]) -> Self {
         let kind = |row: &ExitRow| ExitKind { reason: row.reason.key(), raw: Some(row.name) };

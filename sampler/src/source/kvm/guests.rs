@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     collect::Collector,
-    model::{Levels, SamplerStats},
+    model::{Fact, Levels, SamplerStats},
 };
 
 /// Brings the co-stop of all VMs up to date. Of a VM of which not all could be read nothing is known.
@@ -18,8 +18,8 @@ pub(super) fn observe_co_stop(collector: &Collector, slots: &mut Slots, shift: u
     }
 }
 
-/// Observes less of VMs that left their guests too often in the interval, and all again of those that are
-/// calm.
+/// Times not every exit any more of VMs that left their guests too often in the interval, and every one again
+/// of those that are calm.
 pub(super) fn adjust_levels(slots: &mut Slots, levels: Levels, stats: &mut SamplerStats) {
     stats.vms_lowered = 0;
     for (guest, vm) in slots.vms_mut() {
@@ -27,7 +27,7 @@ pub(super) fn adjust_levels(slots: &mut Slots, levels: Levels, stats: &mut Sampl
         let change = if busiest.wall_ns > 0 { level.observe(*busiest, levels) } else { None };
         stats.vms_lowered += u64::from(level.is_lowered());
         let (Some(change), exits_per_second) = (change, busiest.exits_per_second) else { continue };
-        let name = vm.facts.as_ref().and_then(|facts| facts.name.as_deref()).unwrap_or("");
+        let name = vm.facts.as_ref().and_then(|facts| facts.get(Fact::Name)).map_or("", |name| &**name);
         let (pid, bound) = (guest.pid, levels.max_exits);
         if change == Change::Lowered {
             stats.levels_lowered += 1;
@@ -36,7 +36,7 @@ pub(super) fn adjust_levels(slots: &mut Slots, levels: Levels, stats: &mut Sampl
                 name,
                 exits_per_second,
                 bound,
-                "a vCPU leaves its guest too often for its exits and its CPU time to be broken down: the guest goes on at level basic"
+                "a vCPU leaves its guest too often for each exit to be timed: the guest goes on at level sampled, one exit in 16 is timed"
             );
         } else {
             tracing::info!(pid, name, exits_per_second, bound, "the guest is at level full again");

@@ -1,6 +1,6 @@
 //! Helper threads: from what a walk lists to sums by VM and kind.
 //!
-//! Threads have no slots here, and nobody tells of their births and ends: each walk lists those that there
+//! Threads have no slots here, and nothing reports their births and ends: each walk lists those that there
 //! are. What is known of a thread is remembered, and what was added since goes to the kind and the VM that
 //! the thread has now. So nothing that was read is lost when a thread ends; what it did after the last walk
 //! that found it is.
@@ -150,7 +150,7 @@ impl HelperSums {
         self.add_up(Walked { records, ..walked }, vms, |tid| slots.process_of(tid))
     }
 
-    /// The same. `vms` are all that live, in order; `process_of` tells the process of a vCPU's thread.
+    /// The same. `vms` are all that live, in order; `process_of` gives the process of a vCPU's thread.
     fn add_up(
         &mut self,
         walked: Walked<'_>,

@@ -1,18 +1,18 @@
-//! KVM's hooks, attached while there are guests of which all is to be told.
+//! KVM's hooks, attached while there are guests that are to be observed.
 //!
 //! A raw tracepoint of a module holds the module. Guests do that anyway, so attached with them the hooks hold
 //! nothing that could otherwise go: with the last guest they are detached, and kvm.ko can be unloaded and
 //! replaced as if nobody sampled. The next guest finds the new one attached.
 
 use super::exits::ExitKinds;
-use crate::collect::Collector;
+use crate::{collect::Collector, model::Level};
 
-/// Whether the hooks are attached, and what they tell.
+/// Whether the hooks are attached, and what they report.
 #[derive(Debug)]
 pub(super) struct KvmHooks {
     state: State,
     kinds: ExitKinds,
-    /// Numbers given out with which modes are told: each once.
+    /// Epochs given out: each once.
     epoch: u32,
 }
 
@@ -44,7 +44,7 @@ impl KvmHooks {
                 }
                 Err(error) => {
                     self.state = State::Refused;
-                    tracing::warn!(%error, "guests stay at level basic: their CPU time is not told apart, nor why they exit");
+                    tracing::warn!(%error, "guests stay at level basic: their CPU time is not broken down, nor are their exits");
                 }
             },
             (State::Attached, false) => {
@@ -67,11 +67,13 @@ impl KvmHooks {
         &self.kinds
     }
 
-    /// Lets a thread's modes be told, or not.
-    pub(super) fn observe(&mut self, collector: &mut Collector, slot: u16, observed: bool) {
-        if observed {
+    /// Lets a thread's modes be observed at another level than before.
+    pub(super) fn observe(&mut self, collector: &mut Collector, slot: u16, from: Level, to: Level) {
+        let Some(one_in) = to.one_timed_in() else { return collector.set_epoch(slot, 0) };
+        collector.set_timed(slot, one_in);
+        if from == Level::Basic {
             self.epoch = self.epoch.checked_add(1).unwrap_or(1);
+            collector.set_epoch(slot, self.epoch);
         }
-        collector.set_epoch(slot, if observed { self.epoch } else { 0 });
     }
 }

@@ -80,10 +80,11 @@ pub(super) fn vcpu(idle: &Idle<VcpuAccount>, clock: Clock) -> Option<Vcpu> {
 
 /// `None` of one that was never shown.
 pub(super) fn ended(ended: EndedIdle<VcpuAccount>, clock: Clock) -> Option<Ended> {
-    let EndedIdle { vcpu: idle, vm_id, vm_gone } = ended;
+    let EndedIdle { vcpu: idle, vm_id, vm_facts, vm_gone } = ended;
     let shown = vcpu(&idle, clock).unwrap_or_default();
     Some(Ended {
         vm_id: vm_id?,
+        vm_facts,
         id: idle.account.stream.id,
         tid: None,
         index: idle.index,

@@ -1,18 +1,18 @@
-//! How much is told of each VM: all that KVM's hooks give, unless the VM leaves its guest so often that their
-//! price would be felt. They cost a fraction of a microsecond for each exit, so what bounds the price is the
-//! rate of exits, which KVM counts by itself, told or not.
+//! How much is observed of each VM: all that KVM's hooks give, unless the VM leaves its guest so often that
+//! their price would be felt. They cost a fraction of a microsecond for each exit, most of it for two looks
+//! at the clock. What bounds the price is the rate of exits, which KVM counts by itself, observed or not.
 
 use crate::model::{Level, Levels};
 
-/// Time for which a VM must have been well below the bound before more is told of it again, ns: long enough
-/// not to flap.
+/// Time for which a VM must have been well below the bound before all its exits are timed again, ns: long
+/// enough not to flap.
 const CALM_NS: u64 = 30_000_000_000;
 
 /// The shortest interval that can be set, ns. Readings may be closer to each other while vCPUs are being
 /// found: a handful of exits within a millisecond is no rate.
 const LEAST_NS: u64 = 100_000_000;
 
-/// How much is told of one VM.
+/// How much is observed of one VM.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VmLevel {
     is_lowered: bool,
@@ -43,20 +43,20 @@ impl Busiest {
 /// What changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Less is told from now on.
+    /// Not every exit is timed from now on.
     Lowered,
-    /// All is told again.
+    /// Every exit is timed again.
     Raised,
 }
 
 impl VmLevel {
-    /// How much is told now.
+    /// How much is observed now.
     #[must_use]
     pub fn level(self, levels: Levels) -> Level {
-        if self.is_lowered { Level::Basic } else { levels.most }
+        if self.is_lowered { levels.most.min(Level::Sampled) } else { levels.most }
     }
 
-    /// Whether less is told than is allowed.
+    /// Whether less is observed than is allowed.
     #[must_use]
     pub const fn is_lowered(self) -> bool {
         self.is_lowered
@@ -65,8 +65,12 @@ impl VmLevel {
     /// Takes in an interval in which the busiest vCPU left its guest so often in a second.
     pub(super) fn observe(&mut self, busiest: Busiest, levels: Levels) -> Option<Change> {
         let Busiest { exits_per_second, wall_ns } = busiest;
+        if levels.most < Level::Full {
+            *self = Self::default();
+            return None;
+        }
         if !self.is_lowered {
-            self.is_lowered = levels.most == Level::Full && exits_per_second > levels.max_exits;
+            self.is_lowered = exits_per_second > levels.max_exits;
             self.calm_ns = 0;
             return self.is_lowered.then_some(Change::Lowered);
         }
@@ -101,7 +105,9 @@ mod tests {
         assert_eq!(vm.observe(rate(1000), levels), None);
         assert_eq!(vm.level(levels), Level::Full);
         assert_eq!(vm.observe(rate(1001), levels), Some(Change::Lowered));
-        assert_eq!(vm.level(levels), Level::Basic);
+        assert_eq!(vm.level(levels), Level::Sampled);
+        let basic = Levels { most: Level::Basic, ..levels };
+        assert_eq!(vm.level(basic), Level::Basic, "no more than is allowed");
         for _ in 0..29 {
             assert_eq!(vm.observe(rate(500), levels), None);
         }
@@ -115,9 +121,14 @@ mod tests {
 
     #[test]
     fn nothing_is_lowered_where_no_more_is_allowed() {
-        let levels = Levels { most: Level::Basic, max_exits: 1 };
-        let mut vm = VmLevel::default();
-        assert_eq!(vm.observe(rate(9), levels), None);
-        assert_eq!(vm.level(levels), Level::Basic);
+        for most in [Level::Basic, Level::Sampled] {
+            let levels = Levels { most, max_exits: 1 };
+            let mut vm = VmLevel::default();
+            vm.observe(rate(9), Levels { most: Level::Full, ..levels });
+            assert!(vm.is_lowered());
+            assert_eq!(vm.observe(rate(9), levels), None);
+            assert!(!vm.is_lowered());
+            assert_eq!(vm.level(levels), most);
+        }
     }
 }

@@ -20,6 +20,7 @@ mod readings;
 mod shown;
 mod slots;
 mod source;
+mod statistics;
 mod walk;
 
 use std::{
@@ -33,6 +34,7 @@ use sampler_ebpf::abi::{Event, EventKind};
 
 use self::{
     accounts::{Departed, VmEntry},
+    answers::Answers,
     attribution::names::{KnownVm, TaskNames, by_pid, name},
     entries::Entries,
     exits::ExitKinds,
@@ -43,9 +45,9 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector},
+    collect::{CollectError, Collector, procfs::ProcFs},
     kernel::clock::Clock,
-    model::{Ended, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+    model::{Ended, Fact, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{GuestFacts, TaskFacts},
 };
 
@@ -79,6 +81,8 @@ pub struct Kvm {
     /// Length of a tick of the timelines as a power of two, ns.
     tick_shift: u32,
     names: TaskNames,
+    /// What those who answer questions share.
+    answers: Arc<Answers>,
     helpers: HelperSums,
     host_walks: HostWalks,
     looks: Looks,
@@ -98,7 +102,7 @@ impl Kvm {
     /// # Errors
     /// When the walk fails.
     pub fn start(collector: Collector, host: Arc<Host>, clock: Clock) -> Result<Self, CollectError> {
-        let slots = Slots::new(Collector::capacity());
+        let slots = Slots::new(collector.slots());
         let mut source = Self {
             features: Features::of(&collector),
             hooks: KvmHooks::default(),
@@ -113,6 +117,7 @@ impl Kvm {
             stats: SamplerStats::default(),
             events: Vec::new(),
             names: TaskNames::default(),
+            answers: Arc::default(),
             helpers: HelperSums::default(),
             host_walks: HostWalks::default(),
             looks: Looks::default(),
@@ -129,38 +134,40 @@ impl Kvm {
 
     /// Takes in the births and deaths that wait in the ring.
     pub fn drain(&mut self) {
+        if self.collector.take_slots() {
+            self.slots.grow(self.collector.slots());
+            self.apply_actions();
+        }
         let Self { collector, slots, events, hooks, .. } = self;
         collector.drain(|event| events.push(event));
-        if events.is_empty() {
-            return;
+        if !events.is_empty() {
+            for event in events.drain(..) {
+                dispatch(collector, hooks.kinds(), slots, &event);
+                // The next event may be of a thread that has its slot from this one.
+                apply_all(collector, slots);
+            }
+            self.sync_levels();
         }
-        for event in events.drain(..) {
-            dispatch(collector, hooks.kinds(), slots, &event);
-            // The next event may be of a thread that has its slot from this one.
-            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
-        }
-        self.sync_observed();
+        self.collector.make_slots(|| self.slots.lacking());
     }
 
     /// Does to the shared tables what the slots ask for.
     fn apply_actions(&mut self) {
-        for action in self.slots.take_actions() {
-            apply(&mut self.collector, action);
-        }
+        apply_all(&mut self.collector, &mut self.slots);
     }
 
-    /// Sets how much is told of VMs. Until it is called for the first time that is [`Level::Basic`].
+    /// Sets how much is observed of VMs. Until it is called for the first time that is [`Level::Basic`].
     pub fn set_levels(&mut self, levels: Levels) {
         if self.levels != levels {
             self.levels = levels;
-            self.sync_observed();
+            self.sync_levels();
         }
     }
 
     /// Says how long the time between readings will be: the longer, the coarser what is looked at regularly.
     ///
     /// # Errors
-    /// When the programs cannot be told.
+    /// When the programs' variable cannot be written.
     pub fn set_interval(&mut self, interval: Duration) -> Result<(), CollectError> {
         self.host_walks.set_interval(interval);
         let shift = co_stop::shift_for(interval);
@@ -172,22 +179,22 @@ impl Kvm {
         Ok(())
     }
 
-    /// Attaches KVM's hooks while there are guests of which all is to be told, and lets them be told.
-    fn sync_observed(&mut self) {
+    /// Attaches KVM's hooks while there are guests that are to be observed, and has those observed.
+    fn sync_levels(&mut self) {
         let Self { collector, slots, hooks, entries, levels, .. } = self;
-        let wanted = levels.most == Level::Full && slots.slots_used() > 0;
-        // Nothing is told while hooks come and go one by one: an exit without its entry would be taken for a
-        // loss.
+        let wanted = levels.most > Level::Basic && slots.slots_used() > 0;
+        // Nothing is observed while hooks come and go one by one: an exit without its entry would be taken
+        // for a loss.
         if !wanted {
-            slots.sync_observed(|_| false, |slot, observed| hooks.observe(collector, slot, observed));
+            slots.sync_levels(|_| Level::Basic, |slot, from, to| hooks.observe(collector, slot, from, to));
         }
         let are_attached = hooks.attach_if(wanted, collector);
         if !are_attached {
             entries.reset();
         }
-        slots.sync_observed(
-            |vm| are_attached && vm.account.level.level(*levels) == Level::Full,
-            |slot, observed| hooks.observe(collector, slot, observed),
+        slots.sync_levels(
+            |vm| if are_attached { vm.account.level.level(*levels) } else { Level::Basic },
+            |slot, from, to| hooks.observe(collector, slot, from, to),
         );
     }
 
@@ -214,7 +221,7 @@ impl Kvm {
         self.slots.vms().any(|(_, vm)| vm.facts.is_none())
     }
 
-    /// Whether the platform has told who a VM is.
+    /// Whether the platform has said who a VM is.
     #[must_use]
     pub fn is_identified(&self, key: VmKey) -> bool {
         self.slots.vm(KvmGuest::of(key)).is_some_and(|vm| vm.facts.is_some())
@@ -223,6 +230,11 @@ impl Kvm {
     /// What the platform says of a VM.
     pub fn identify(&mut self, key: VmKey, facts: GuestFacts) {
         self.slots.identify(KvmGuest::of(key), facts);
+    }
+
+    /// The platform of a VM is to be asked once more: what it keeps of it has changed.
+    pub fn ask_again(&mut self, key: VmKey) {
+        self.slots.ask_again(KvmGuest::of(key));
     }
 
     /// Processes that took time from a guest and are not known by name: what they are called is to be asked.
@@ -277,8 +289,9 @@ impl Kvm {
         let monotonic_ns = self.clock.monotonic_ns();
         self.read_threads();
         guests::observe_co_stop(&self.collector, &mut self.slots, self.tick_shift);
-        guests::adjust_levels(&mut self.slots, self.levels, &mut self.stats);
-        self.sync_observed();
+        let most = if self.hooks.are_attached() { self.levels.most } else { Level::Basic };
+        guests::adjust_levels(&mut self.slots, Levels { most, ..self.levels }, &mut self.stats);
+        self.sync_levels();
         self.read_helpers(began);
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
@@ -327,7 +340,9 @@ impl Kvm {
                 GivenUp::MadeAnew => slots.end_vm_of(tid),
             }
         }
-        slots.offer_again();
+        let dead = slots.some_waiting().into_iter().filter(|(tid, pid)| !lives(*pid, *tid));
+        dead.for_each(|(tid, _)| slots.dead(tid));
+        slots.offer_again(collector.makes_slots());
         self.apply_actions();
     }
 
@@ -411,31 +426,6 @@ impl Kvm {
         let threads = departed.into_iter().filter_map(|departed| shown::ended(departed, clock));
         threads.chain(idle.filter_map(|ended| idle::ended(ended, clock))).collect()
     }
-
-    fn sampler_stats(&mut self) -> SamplerStats {
-        let (hook, walk) = (self.collector.hook_stats(), self.collector.walk_stats());
-        self.stats.walks = self.collector.passes();
-        self.stats.walked_threads = walk.threads;
-        self.stats.walk_torn = walk.torn;
-        self.stats.helpers_dropped = walk.helpers_dropped;
-        let files = self.collector.file_counts();
-        self.stats.looked_files = files.visited;
-        self.stats.vcpu_files_dropped = files.dropped;
-        self.stats.vcpu_switches = hook.vcpu_switches;
-        self.stats.threads_announced = hook.announced + walk.announced;
-        self.stats.threads_gone = hook.gone;
-        self.stats.events_lost = hook.events_lost + walk.events_lost;
-        self.stats.stale_slots = hook.stale_slots;
-        self.stats.missed_switches = hook.missed_switches;
-        self.stats.missed_moves = hook.missed_moves;
-        self.stats.occupants_displaced = hook.occupants_displaced;
-        self.stats.slots_used = self.slots.slots_used();
-        self.stats.slots_exhausted = self.slots.slots_exhausted();
-        self.stats.threads_replaced = self.slots.threads_replaced();
-        self.stats.threads_turned = self.slots.threads_turned();
-        [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();
-        self.stats
-    }
 }
 
 impl AsFd for Kvm {
@@ -459,12 +449,32 @@ fn apply(collector: &mut Collector, action: Action) {
         Action::Restore { slot, tid } => collector.restore(slot, tid),
         Action::Release { slot, tid } => collector.release(slot, tid),
         Action::Forget { tid } => collector.forget(tid),
+        Action::Watch { tid, .. } => collector.watch(tid),
+        Action::Unwatch { tid } => collector.unwatch(tid),
     }
+}
+
+/// Does to the shared tables what the slots ask for. A thread that has ended before its end could be reported
+/// would keep its id from the next one that has it.
+fn apply_all(collector: &mut Collector, slots: &mut Slots) {
+    for action in slots.take_actions() {
+        apply(collector, action);
+        if let Action::Watch { pid, tid } = action
+            && !lives(pid, tid)
+        {
+            slots.dead(tid);
+            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
+        }
+    }
+}
+
+fn lives(pid: u32, tid: u32) -> bool {
+    ProcFs::system().has_thread(pid, tid)
 }
 
 fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {
     slots.vms().map(|(key, vm)| {
-        let name = vm.facts.as_ref().and_then(|facts| facts.name.clone());
+        let name = vm.facts.as_ref().and_then(|facts| facts.get(Fact::Name).cloned());
         KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
     })
 }

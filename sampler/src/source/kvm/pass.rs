@@ -100,7 +100,7 @@ impl<'a> Pass<'a> {
         given_up
     }
 
-    /// What co-stop is told by; `None` where the last walk could not read the thread.
+    /// What co-stop is counted from; `None` where the last walk could not read the thread.
     fn read(&self, thread: &Thread, record: &WalkRecord) -> Option<Read> {
         let waited = thread.account.interval.map(|interval| interval.run_delay_ns > 0);
         (record.generation == self.collector.generation()).then(|| Read::new(thread.slot, record, waited))
@@ -133,7 +133,7 @@ impl<'a> Pass<'a> {
         if let Some(added) = take_in_kvm_counts(thread, kvm_counts) {
             vm.account.kvm_counts = vm.account.kvm_counts.plus(&added);
         }
-        stats.unpaired += record.unpaired.saturating_sub(thread.account.unpaired);
+        stats.unpaired += u64::from(record.unpaired.saturating_sub(thread.account.unpaired));
         thread.account.unpaired = record.unpaired;
         thread.strange = if readings::has_kvm(record) { 0 } else { thread.strange + 1 };
         (thread.strange >= STRANGERS).then_some(GivenUp::Strange)

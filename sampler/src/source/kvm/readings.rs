@@ -19,7 +19,7 @@ use crate::{
     model::{Counters, Distributions, Exits, KvmCounts, ModeTimes, Reading},
 };
 
-/// What this kernel tells at all.
+/// What this kernel counts at all.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Features {
     kvm_stats: [bool; KVM_STATS.len()],
@@ -49,17 +49,19 @@ pub(super) fn reading(record: &WalkRecord, features: &Features, unentered: bool)
 }
 
 fn mode_times(record: &WalkRecord, features: &Features, unentered: bool) -> ModeTimes {
-    let ns = |mode: Mode| record.modes_ns[mode as usize];
+    let ns = |mode: Mode| record.modes_ns[mode.place()];
     let poll = |stat: KvmStat| features.kvm_stats[stat as usize].then_some(record.kvm[stat as usize]);
     let polls = || Some(poll(KvmStat::HaltPollSuccess)?.saturating_add(poll(KvmStat::HaltPollFail)?));
     ModeTimes {
         guest_ns: ns(Mode::Guest),
         kernel_ns: ns(Mode::Kernel),
         vmm_ns: ns(Mode::Vmm),
+        inside_ns: ns(Mode::Inside),
+        stands_ns: record.stands_ns,
         observed: record.modes_observed == 1,
         unentered,
         torn: record.modes_observed == WalkRecord::MODES_TORN,
-        gaps: record.modes_gaps,
+        gaps: record.modes_gaps.into(),
         poll_ns: has_kvm(record).then(polls).flatten(),
     }
 }
@@ -147,9 +149,11 @@ pub(super) fn last_exits(collector: &Collector, kinds: &ExitKinds, thread: &Thre
 pub(super) fn left(collector: &Collector, kinds: &ExitKinds, thread: &Thread) -> Option<Left> {
     let (slot, SlotShares { table, charged_ns }) =
         collector.slot_and_shares(thread.slot).filter(|(slot, _)| slot.task == thread.task)?;
-    let modes = collector
-        .modes(thread.slot)
-        .map(|modes| [Mode::Guest, Mode::Kernel, Mode::Vmm].map(|mode| modes.ns[mode as usize]));
+    let modes = collector.modes(thread.slot).map(|modes| {
+        let [guest, kernel, vmm, inside] =
+            [Mode::Guest, Mode::Kernel, Mode::Vmm, Mode::Inside].map(|mode| modes.ns[mode.place()]);
+        [guest, kernel, vmm, inside, modes.stands_ns]
+    });
     let times = LastTimes {
         counters: counted::counters(&slot.counters),
         throttled_ns: slot.throttled_ns,

@@ -55,15 +55,11 @@ pub(super) fn vm(
 ) -> Option<Vm> {
     vcpus.sort_unstable_by_key(|vcpu| (vcpu.index, vcpu.id));
     let clock = entry.account.clock.unwrap_or(clock);
-    let facts = entry.facts.as_ref();
-    let platform = facts.map_or("", |facts| facts.platform);
     Some(Vm {
         key: guest.key(),
         origin: guest.origin(),
         id: entry.id.clone()?,
-        name: facts.and_then(|facts| facts.name.clone()),
-        uuid: facts.and_then(|facts| facts.uuid.clone()),
-        platform: if platform.is_empty() { "unknown" } else { platform },
+        facts: entry.known_facts(),
         start_unix_ns: clock.unix_of_boottime(guest.start_boottime_ns),
         uptime_ns: now_boottime_ns.saturating_sub(guest.start_boottime_ns),
         distributions: entry.account.distributions,
@@ -86,20 +82,21 @@ fn later(one: Option<Counters>, other: Option<Counters>) -> Option<Counters> {
     }
 }
 
-/// `None` where there is nothing to tell.
+/// `None` where there is nothing to report.
 pub(super) fn ended(departed: Departed, clock: Clock) -> Option<Ended> {
-    let Departed { thread, vm_id, vm_gone, last } = departed;
+    let Departed { thread, vm_id, vm_facts, vm_gone, last } = departed;
     let account = &thread.account;
     let clock = account.clock.unwrap_or(clock);
     let read = account.time.as_ref().map(|time| time.last().counters);
     // What a thread brought that took the vCPU over was held against the wall time by no reading yet.
     let last = last.filter(|_| !account.is_handed_over);
     let last = last.map(|last| account.carry.as_ref().map_or(last, |carry| carry.counters(last)));
-    // Of one that was never shown nor recorded there is nothing to tell, unless its VM ended with it.
+    // Of one that was never shown nor recorded there is nothing to report, unless its VM ended with it.
     let counters = later(last, read).or_else(|| vm_gone.then_some([0; _]))?;
     let shown = account.time.as_ref().map(Account::totals).unwrap_or_default();
     Some(Ended {
         vm_id: vm_id?,
+        vm_facts,
         followed_unix_ns: account.time.map_or(0, |_| account.followed_unix_ns(clock)),
         id: account.stream.id,
         tid: Some(thread.id.tid),

@@ -7,6 +7,7 @@ mod entries;
 mod idle;
 mod next_vms;
 mod remembered;
+mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,8 +23,12 @@ pub(super) use entries::{Departed, Lasting, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
 use next_vms::NextVms;
 use remembered::Remembered;
+use room::{Place, Room};
 
-use crate::{model::Counters, source::GuestFacts};
+use crate::{
+    model::{Counters, Fact, Level},
+    source::GuestFacts,
+};
 
 /// The slots, and whose they are. What a thread or VM got and was denied hangs on it, and is not looked at
 /// here.
@@ -43,17 +48,12 @@ pub struct Slots<A, B> {
     turned: BTreeSet<u32>,
     /// Threads that have run a vCPU before.
     former: Remembered<ThreadId, Former>,
-    /// Freed slots, the longest free first: a slot rests as long as possible before another thread gets it.
-    free: std::collections::VecDeque<u16>,
-    /// Threads without a slot because none was free.
-    refused: BTreeMap<u32, u64>,
+    room: Room,
     unidentified: Vec<KvmGuest>,
     actions: Vec<Action>,
     departed: Vec<Departed<A>>,
-    slots_exhausted: u64,
     threads_replaced: u64,
-    slots: u32,
-    /// Threads that came since [`Self::sync_observed`] was called.
+    /// Threads that came since [`Self::sync_levels`] was called.
     new: Vec<u32>,
 }
 
@@ -61,7 +61,6 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Over slots 1 to `slots - 1`; slot 0 is never given out.
     #[must_use]
     pub fn new(slots: u32) -> Self {
-        let last = u16::try_from(slots.saturating_sub(1)).unwrap_or(u16::MAX - 1);
         Self {
             threads: BTreeMap::new(),
             vms: BTreeMap::new(),
@@ -73,14 +72,11 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             threads_turned: 0,
             turned: BTreeSet::new(),
             former: Remembered::default(),
-            free: (1..=last).collect(),
-            refused: BTreeMap::new(),
+            room: Room::new(slots),
             unidentified: Vec::new(),
             actions: Vec::new(),
             departed: Vec::new(),
-            slots_exhausted: 0,
             threads_replaced: 0,
-            slots,
             new: Vec::new(),
         }
     }
@@ -110,13 +106,16 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             self.threads_replaced += 1;
             account = self.leave(other, &mut left).map(|(thread, _)| thread.account);
         }
-        let Some(slot) = self.free.pop_front() else {
-            self.slots_exhausted += 1;
-            self.refused.insert(event.tid, event.task);
-            return;
-        };
-        self.refused.remove(&event.tid);
-        self.follow(event, (id, vm, slot), began, account);
+        match self.room.take(event) {
+            Place::Slot { slot, has_waited } => {
+                self.is_watched_no_more(event.tid, has_waited);
+                self.follow(event, (id, vm, slot), began, account);
+            }
+            Place::Waits { is_new: true } => {
+                self.actions.push(Action::Watch { pid: event.tgid, tid: event.tid });
+            }
+            Place::Waits { is_new: false } => {}
+        }
     }
 
     /// A thread ran for the last time; `last` reads what was counted then in a slot of a thread with this
@@ -124,8 +123,9 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     pub fn gone(&mut self, event: &Event, last: impl FnOnce(u16, u64) -> Option<[u64; COUNTERS.len()]>) {
         if self.threads.get(&event.tid).is_some_and(|thread| thread.task == event.task) {
             self.lost(event.tid, last);
-        } else if self.refused.get(&event.tid) == Some(&event.task) {
-            self.refused.remove(&event.tid);
+        } else {
+            let has_waited = self.room.gone(event.tid, event.task);
+            self.is_watched_no_more(event.tid, has_waited);
         }
     }
 
@@ -140,21 +140,55 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         }
     }
 
-    /// Lets the refused threads be announced again where there are slots now. All of them, for some may have
-    /// ended since without a word: a thread without a slot is none that the programs follow to its end.
-    pub fn offer_again(&mut self) {
-        if !self.free.is_empty() {
-            let refused = std::mem::take(&mut self.refused);
-            self.actions.extend(refused.into_keys().map(|tid| Action::Forget { tid }));
+    /// A thread without a slot is found to have ended, without a word: the next one that has its id is to be
+    /// announced.
+    pub fn dead(&mut self, tid: u32) {
+        if self.room.dead(tid) {
+            self.is_watched_no_more(tid, true);
+            self.actions.push(Action::Forget { tid });
         }
+    }
+
+    /// Some of the threads without a slot, with their processes, to be looked at: whether they live.
+    pub fn some_waiting(&mut self) -> Vec<(u32, u32)> {
+        self.room.some_waiting()
+    }
+
+    fn is_watched_no_more(&mut self, tid: u32, was_watched: bool) {
+        if was_watched {
+            self.actions.push(Action::Unwatch { tid });
+        }
+    }
+
+    /// There are so many slots from now on, slot 0 included: lets threads be announced again that found none.
+    pub fn grow(&mut self, slots: u32) {
+        self.room.grow(slots);
+        let offered = self.room.offer();
+        self.actions.extend(offered.into_iter().map(|tid| Action::Forget { tid }));
+    }
+
+    /// Slots for which memory is to be made: for threads that found none, and so that some are free.
+    #[must_use]
+    pub fn lacking(&self) -> u32 {
+        self.room.lacking()
+    }
+
+    /// Lets the refused threads be announced again where there are slots for them now, once a reading. Those
+    /// that have none count as a loss, unless `more_come`: memory for more is being made.
+    pub fn offer_again(&mut self, more_come: bool) {
+        let offered = self.room.offer_again(more_come);
+        self.actions.extend(offered.into_iter().map(|tid| Action::Forget { tid }));
     }
 
     /// The platform was asked for a VM's facts. Its exported identity stays what it is, if it has been shown,
     /// and so does what is known and not in this answer: an empty one is no knowledge.
     pub fn identify(&mut self, key: KvmGuest, facts: GuestFacts) {
         if let Some(vm) = self.vms.get_mut(&key) {
-            let known = vm.facts.take().unwrap_or_default();
-            vm.facts = Some(facts.or(known));
+            let facts = facts.over(&vm.known_facts());
+            // Facts that stay the same stay in place, so that whoever compares them sees it at once.
+            if vm.facts.as_deref() != Some(&facts) {
+                vm.facts = Some(Arc::new(facts));
+            }
         }
     }
 
@@ -164,7 +198,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         if let Some(id) = self.vms.get(&key)?.id.clone() {
             return Some(id);
         }
-        let uuid = self.vms.get(&key)?.facts.as_ref().and_then(|facts| facts.uuid.clone());
+        let uuid = self.vms.get(&key)?.facts.as_ref().and_then(|facts| facts.get(Fact::Uuid).cloned());
         let nth = if key.nth == 0 { String::new() } else { format!("-{}", key.nth) };
         let by_uuid: Option<Arc<str>> = uuid.map(|uuid| format!("{uuid}{nth}").into());
         let taken = |id: &Arc<str>| self.vms.values().any(|vm| vm.id.as_ref() == Some(id));
@@ -175,9 +209,16 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         Some(id)
     }
 
-    /// VMs that are new since the last call: their platform is to be asked.
+    /// VMs that are new since the last call, or were changed: their platform is to be asked.
     pub fn take_unidentified(&mut self) -> Vec<KvmGuest> {
         std::mem::take(&mut self.unidentified)
+    }
+
+    /// The platform of a VM is to be asked once more.
+    pub fn ask_again(&mut self, key: KvmGuest) {
+        if self.vms.contains_key(&key) && !self.unidentified.contains(&key) {
+            self.unidentified.push(key);
+        }
     }
 
     /// What is to be done to the shared tables, in order.
@@ -190,18 +231,18 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         std::mem::take(&mut self.departed)
     }
 
-    /// Says of each thread whether what it does with its CPU time is to be told, by its VM; `change` hears of
-    /// each that changes.
-    pub fn sync_observed(
+    /// Says of each thread how much of it is to be observed, by its VM; `change` hears of each that changes,
+    /// with what it was before.
+    pub fn sync_levels(
         &mut self,
-        observed: impl Fn(&VmEntry<B>) -> bool,
-        mut change: impl FnMut(u16, bool),
+        level: impl Fn(&VmEntry<B>) -> Level,
+        mut change: impl FnMut(u16, Level, Level),
     ) {
         let mut is_changed = false;
         for vm in self.vms.values_mut() {
-            let observed = observed(vm);
-            is_changed |= vm.observed != observed;
-            vm.observed = observed;
+            let level = level(vm);
+            is_changed |= vm.level != level;
+            vm.level = level;
         }
         let new = std::mem::take(&mut self.new);
         // Thousands of threads may come one by one: each is not to cost a look at all.
@@ -263,10 +304,16 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         self.threads.len() as u64
     }
 
-    /// Announcements that found no free slot.
+    /// Threads that had no slot at a reading, while no memory for more was being made.
     #[must_use]
     pub const fn slots_exhausted(&self) -> u64 {
-        self.slots_exhausted
+        self.room.exhausted()
+    }
+
+    /// Threads that have no slot because their process has as many as one process gets.
+    #[must_use]
+    pub const fn slots_capped(&self) -> u64 {
+        self.room.capped()
     }
 
     /// Threads that another thread replaced in running the same vCPU.
@@ -284,11 +331,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// Every slot is either free or in use by exactly one thread: what no sequence of events may break.
     #[must_use]
     pub fn slots_add_up(&self) -> bool {
-        let mut all: Vec<u16> =
-            self.free.iter().copied().chain(self.threads.values().map(|thread| thread.slot)).collect();
-        all.sort_unstable();
-        all.dedup();
-        all.len() + 1 == self.slots as usize && self.free.len() + self.threads.len() == all.len()
+        self.room.adds_up(self.threads.values().map(|thread| thread.slot))
     }
 
     /// Follows a thread, which takes over the account of its vCPU from another one, or from nobody that runs
@@ -329,7 +372,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             start_monotonic_ns: event.start_time_ns,
             seen_boottime_ns: event.at_boottime_ns,
             is_first,
-            observed: false,
+            level: Level::Basic,
             missed: 0,
             strange: 0,
             account,
@@ -358,7 +401,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     fn release(&mut self, tid: u32) -> Option<Thread<A>> {
         let thread = self.threads.remove(&tid)?;
         self.actions.push(Action::Release { slot: thread.slot, tid });
-        self.free.push_back(thread.slot);
+        self.room.give_back(thread.slot, (thread.vm.pid, thread.vm.start_boottime_ns));
         if self.vcpus.get(&(thread.vm, thread.index)) == Some(&tid) {
             self.vcpus.remove(&(thread.vm, thread.index));
         }
@@ -373,11 +416,12 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         let Some(thread) = self.release(tid) else { return };
         let vm = self.vms.get(&thread.vm);
         let vm_id = vm.and_then(|vm| vm.id.clone());
+        let vm_facts = vm.map(VmEntry::known_facts).unwrap_or_default();
         let vm_gone = vm.is_some_and(VmEntry::is_over);
         if vm_gone {
             self.vms.remove(&thread.vm);
         }
-        self.departed.push(Departed { thread, vm_id, vm_gone, last: None });
+        self.departed.push(Departed { thread, vm_id, vm_facts, vm_gone, last: None });
     }
 
     /// A VM, which begins with this event if it is new.
@@ -388,7 +432,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
                 id: None,
                 facts: None,
                 waited: 0,
-                observed: false,
+                level: Level::Basic,
                 seen_boottime_ns: event.at_boottime_ns,
                 account: B::open(event),
                 kvm: event.kvm,
@@ -399,7 +443,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
         })
     }
 
-    /// The VM of an event. A process that runs several VMs tells them apart by their `struct kvm`.
+    /// The VM of an event. Several VMs of one process are distinguished by their `struct kvm`.
     fn vm_key(&self, event: &Event) -> KvmGuest {
         let (pid, start_boottime_ns) = (event.tgid, event.leader_start_boottime_ns);
         let key = |nth| KvmGuest { pid, start_boottime_ns, nth };
@@ -416,12 +460,11 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
 fn sync_thread<A, B>(
     vms: &BTreeMap<KvmGuest, VmEntry<B>>,
     thread: &mut Thread<A>,
-    change: &mut impl FnMut(u16, bool),
+    change: &mut impl FnMut(u16, Level, Level),
 ) {
-    let observed = vms.get(&thread.vm).is_some_and(|vm| vm.observed);
-    if thread.observed != observed {
-        thread.observed = observed;
-        change(thread.slot, observed);
+    let level = vms.get(&thread.vm).map_or(Level::Basic, |vm| vm.level);
+    if thread.level != level {
+        change(thread.slot, std::mem::replace(&mut thread.level, level), level);
     }
 }
 

@@ -1,8 +1,11 @@
 //! KVM as one source among others.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    sync::Arc,
+};
 
-use super::{Kvm, answers};
+use super::Kvm;
 use crate::{
     model::Snapshot,
     source::{Answer, Answerer, GuestFacts, Question, Settings, Source, SourceError},
@@ -43,6 +46,10 @@ impl Source for Kvm {
         guests.chain(self.take_unnamed().into_iter().map(Question::Process)).collect()
     }
 
+    fn checks(&self) -> Vec<Question> {
+        self.vms().into_iter().map(Question::Changes).collect()
+    }
+
     fn all_questions(&self) -> Vec<Question> {
         self.vms().into_iter().map(Question::Guest).collect()
     }
@@ -53,8 +60,8 @@ impl Source for Kvm {
 
     fn not_asked(&mut self, question: Question) {
         match question {
-            // The next full discovery asks again.
-            Question::Guest(_) => {}
+            // The next full discovery asks again, or the next check.
+            Question::Guest(_) | Question::Changes(_) => {}
             Question::Process(pid) => self.unnamed_still(pid),
         }
     }
@@ -65,11 +72,14 @@ impl Source for Kvm {
             // What was known before stays true.
             Answer::Guest(vm, None) if self.is_identified(vm) => {}
             Answer::Guest(vm, None) => self.identify(vm, GuestFacts::default()),
+            Answer::Changes(vm, true) => self.ask_again(vm),
+            Answer::Changes(_, false) => {}
             Answer::Process(pid, facts) => self.name_task(pid, facts),
         }
     }
 
     fn answerer(&self) -> Answerer {
-        Box::new(answers::answer)
+        let answers = Arc::clone(&self.answers);
+        Box::new(move |question| answers.answer(question))
     }
 }

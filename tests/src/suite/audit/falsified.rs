@@ -105,6 +105,10 @@ impl Source for Falsified {
         self.source.questions()
     }
 
+    fn checks(&self) -> Vec<Question> {
+        self.source.checks()
+    }
+
     fn all_questions(&self) -> Vec<Question> {
         self.source.all_questions()
     }

@@ -105,7 +105,7 @@ fn sees(snapshots: &[Snapshot], guests: &Guests) -> bool {
     snapshots.last().is_some_and(|last| guests.are_in(last))
 }
 
-/// Kills a guest and waits until a snapshot tells of it; returns the identity of the VM.
+/// Kills a guest and waits until a snapshot shows it; returns the identity of the VM.
 fn see_death(service: &mut Service, guests: &mut Guests) -> anyhow::Result<String> {
     let pid = guests.kill_half()?;
     let known = service.snapshots()?;

@@ -47,7 +47,7 @@ impl Kind {
     pub(super) const DISTRIBUTION: Self = Self::Distribution { temporality: 2, scale: 0 };
 }
 
-/// What tells a series from all others.
+/// What distinguishes a series from all others.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Series {
     pub(super) metric: String,

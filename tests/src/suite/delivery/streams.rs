@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use super::point::{Attribute, Attributes, Distribution, Kind, Point, PointValue, Series};
 use super::received::Batch;
 
-/// What tells a stream from all others: resource, scope, metric and attributes.
+/// What distinguishes a stream from all others: resource, scope, metric and attributes.
 type Key<'a> = (&'a Attributes, &'a str, &'a str, &'a Attributes);
 
 /// What the points are judged by.

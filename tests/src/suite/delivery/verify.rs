@@ -200,8 +200,8 @@ fn all_states(received: &[Point]) -> anyhow::Result<()> {
     let states = received.iter().filter_map(|point| point.series.text("hypervisor.vcpu.state"));
     let states: BTreeSet<&str> = states.collect();
     let known: BTreeSet<&str> = STATES.iter().map(|row| row.key).collect();
-    // A vCPU whose CPU time is broken down from its first reading on never has the rest. Where KVM tells of
-    // no entries into guests it has that, and neither of the two that take an entry to be told apart.
+    // A vCPU whose CPU time is broken down from its first reading on never has the rest. Where KVM reports no
+    // entries into guests it has that, and neither of the two that take an entry to be distinguished.
     let without = |absent: &[&str]| -> BTreeSet<&str> {
         known.iter().copied().filter(|state| !absent.contains(state)).collect()
     };

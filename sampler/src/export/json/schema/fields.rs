@@ -48,7 +48,7 @@ fn lists(lists: &[(&'static str, &'static str)]) -> impl Iterator<Item = (String
 
 /// Of a VM, with the lists of what it has several of.
 pub(super) fn vm_fields(several: &[(&'static str, &'static str)]) -> Fields {
-    let levels = [Level::Basic, Level::Full].map(Level::key);
+    let levels = Level::ALL.map(Level::key);
     let occupants = "Who had the CPUs for how long of the interval while its vCPUs waited for one, the one that \
         had most first. Absent where lines between this and the one before are missing.";
     let all = [

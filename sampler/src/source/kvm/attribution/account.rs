@@ -6,7 +6,7 @@ use super::super::identity::KvmGuest;
 use super::table::{RawOccupant, ThreadShares};
 use crate::model::{Attributed, AttributedVm, Interval, Ledger, Occupant, OccupantKind, Share, State};
 
-/// VMs that are told apart in exported series, for each victim.
+/// VMs that have exported series of their own, for each victim.
 const MAX_OWN_SERIES: usize = 8;
 
 /// Who a raw is, for one victim.
@@ -27,7 +27,7 @@ pub struct VmAccount {
     /// Time throttled in the same intervals, ns.
     throttled_ns: u64,
     attributed: Attributed,
-    /// Which VMs are told apart, as in `attributed`.
+    /// Which VMs have series of their own, as in `attributed`.
     own_series: Vec<OwnSeries>,
     /// What each occupant took in the last interval; sums to the run delay.
     interval: Option<Arc<[Share]>>,
@@ -58,8 +58,8 @@ impl VmAccount {
         self.ledger.charged()
     }
 
-    /// Shares out the run delay of the vCPUs' intervals since the last call. `lives` tells of a VM whether it
-    /// still does.
+    /// Shares out the run delay of the vCPUs' intervals since the last call. `lives` says whether a VM still
+    /// lives.
     pub fn share_out(
         &mut self,
         mut name: impl FnMut(RawOccupant) -> Named,
@@ -120,9 +120,9 @@ impl VmAccount {
         }
     }
 
-    /// Tells further VMs apart from now on: as long as there is room, and in the place of one that has taken
-    /// less in a long while than the other in this interval. What a VM took before is among the rest, and
-    /// stays there.
+    /// Gives further VMs series of their own from now on: as long as there is room, and in the place of one
+    /// that has taken less in a long while than the other in this interval. What a VM took before is among
+    /// the rest, and stays there.
     fn give_own_series(&mut self, named: &[(Named, u64)], now_unix_ns: u64) {
         for (one, ns) in named {
             let (Some(key), Some(id)) = (one.vm, one.occupant.id.clone()) else { continue };
@@ -199,7 +199,7 @@ mod tests {
         let shares: Vec<_> =
             account.interval().unwrap().iter().map(|share| (share.occupant.kind.key(), share.ns)).collect();
         assert_eq!(shares, [("vm", 50), ("vm", 30), ("unattributed", 20)]);
-        assert_eq!(account.attributed().kinds.iter().sum::<u64>(), 100, "told apart from then on");
+        assert_eq!(account.attributed().kinds.iter().sum::<u64>(), 100, "series of their own from then on");
         interval(&mut account, &[(1, 30), (2, 50)], 100);
         let attributed = account.attributed();
         assert_eq!(attributed.kinds.iter().sum::<u64>(), 120);
@@ -233,7 +233,7 @@ mod tests {
     fn a_vm_that_ended_makes_room() {
         let mut account = VmAccount::default();
         interval(&mut account, &[(99, 10)], 10);
-        assert_eq!(account.attributed.vms.len(), 1, "what it took at last is told");
+        assert_eq!(account.attributed.vms.len(), 1, "what it took at last is shown");
         interval(&mut account, &[(1, 10)], 10);
         assert_eq!(account.attributed.vms.iter().map(|vm| &*vm.id).collect::<Vec<_>>(), ["vm-001"]);
     }

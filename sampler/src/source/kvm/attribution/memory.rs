@@ -1,7 +1,7 @@
 //! Whom a wait that goes on is to be charged to, by what its CPU remembers.
 
 use sampler_ebpf::{
-    abi::{APART, CHECKPOINTS, Laying, Shares, Who},
+    abi::{APART, CHECKPOINTS, Shares, Split, Who},
     occupancy::place,
     shares::gained,
 };
@@ -23,31 +23,31 @@ impl Memory<'_> {
     pub(super) fn parts(&self, from: u64, until: u64, mut each: impl FnMut(Who, i64)) {
         let memory = &self.recent.memory;
         let stretch = |at: usize| (memory.stretches[at].start_ns, memory.stretches[at].who);
-        let mut laying = Laying { from_ns: from, until_ns: until, written: memory.written };
+        let mut split = Split { from_ns: from, until_ns: until, written: memory.written };
         let upto = self.recent.oldest.div_ceil(APART);
         let to_upto = memory.written.saturating_sub(upto * APART);
         let to_oldest = memory.written.saturating_sub(self.recent.oldest);
         for back in 0..to_upto {
-            if !laying.step(back, stretch, |who, ns| each(who, signed(ns))) {
+            if !split.step(back, stretch, |who, ns| each(who, signed(ns))) {
                 return;
             }
         }
         // The wait may have ended before that checkpoint, when the memory was read late.
-        let is_reached = to_upto > 0 && laying.until_ns == self.at(upto);
+        let is_reached = to_upto > 0 && split.until_ns == self.at(upto);
         match is_reached.then(|| self.before(upto, from)).flatten() {
             Some((first_ns, then, now)) => {
                 gained(&now, &then, &mut each);
-                laying.until_ns = first_ns;
+                split.until_ns = first_ns;
             }
             None => {
                 for back in to_upto..to_oldest {
-                    if !laying.step(back, stretch, |who, ns| each(who, signed(ns))) {
+                    if !split.step(back, stretch, |who, ns| each(who, signed(ns))) {
                         return;
                     }
                 }
             }
         }
-        laying.rest(|who, ns| each(who, signed(ns)));
+        split.rest(|who, ns| each(who, signed(ns)));
     }
 
     /// The first checkpoint that was taken after `from` and is remembered still, before one that is: when it
@@ -78,74 +78,29 @@ mod tests {
 
     use proptest::prelude::*;
     use sampler_ebpf::{
-        abi::{Occupancy, WHO_OTHERS, WHO_UNKNOWN, mark_of},
-        occupancy::remember,
-        shared::Shared,
+        abi::{WHO_OTHERS, WHO_UNKNOWN, mark_of},
+        fixture::Cpu,
     };
 
     use super::*;
 
-    /// A CPU with its memory and all that it ever did.
-    struct Cpu {
-        memory: Box<Occupancy>,
-        totals: Box<Shares>,
-        tables: Vec<Shares>,
-        history: Vec<(u64, Who)>,
+    /// Who had a CPU between two moments, by what it remembers.
+    fn parts(cpu: &Cpu, from: u64, until: u64) -> BTreeMap<Who, i64> {
+        let oldest = (cpu.memory.written + 1).saturating_sub(1024);
+        let recent = Remembered { memory: cpu.memory.clone(), oldest };
+        let checkpoint = |number| {
+            let is_kept = cpu.memory.written < (number + CHECKPOINTS as u64) * APART;
+            is_kept.then(|| cpu.tables[place(number)])
+        };
+        let mut parts = BTreeMap::new();
+        Memory { recent: &recent, checkpoint: &checkpoint }
+            .parts(from, until, |who, ns| *parts.entry(who).or_default() += ns);
+        parts
     }
 
-    impl Cpu {
-        /// Each occupant had it for so long, from 1 on.
-        fn after(stints: &[(Who, u64)]) -> (Self, u64) {
-            let mut cpu = Self {
-                memory: Box::new(Occupancy::EMPTY),
-                totals: Box::new(Shares::NONE),
-                tables: vec![Shares::NONE; CHECKPOINTS],
-                history: Vec::new(),
-            };
-            let mut now = 1;
-            for (who, ns) in stints {
-                cpu.comes(*who, now);
-                now += ns;
-            }
-            (cpu, now)
-        }
-
-        fn comes(&mut self, who: Who, now: u64) {
-            let (memory, totals) = (shared(&mut *self.memory), shared(&mut *self.totals));
-            let tables = &mut self.tables;
-            let table = |number| Some(shared(&mut tables[place(number)]));
-            remember(memory, totals, table, who, now);
-            self.history.push((now, who));
-        }
-
-        fn parts(&self, from: u64, until: u64) -> BTreeMap<Who, i64> {
-            let oldest = (self.memory.written + 1).saturating_sub(1024);
-            let recent = Remembered { memory: self.memory.clone(), oldest };
-            let checkpoint = |number| {
-                let is_kept = self.memory.written < (number + CHECKPOINTS as u64) * APART;
-                is_kept.then(|| self.tables[place(number)])
-            };
-            let mut parts = BTreeMap::new();
-            Memory { recent: &recent, checkpoint: &checkpoint }
-                .parts(from, until, |who, ns| *parts.entry(who).or_default() += ns);
-            parts
-        }
-
-        /// The same by the whole history.
-        fn truth(&self, from: u64, until: u64) -> BTreeMap<Who, i64> {
-            let mut parts = BTreeMap::new();
-            let ends = self.history.iter().skip(1).map(|(start, _)| *start).chain([until]);
-            for ((start, who), end) in self.history.iter().zip(ends) {
-                let ns = end.min(until).saturating_sub((*start).max(from));
-                *parts.entry(*who).or_default() += signed(ns);
-            }
-            parts
-        }
-    }
-
-    fn shared<T>(value: &mut T) -> Shared<T> {
-        // SAFETY: the callers keep the value for as long as they use this.
-        unsafe { Shared::new(value) }
+    /// The same by its whole history.
+    fn truth(cpu: &Cpu, from: u64, until: u64) -> BTreeMap<Who, i64> {
+        cpu.truth(from, until).into_iter().map(|(who, ns)| (who, signed(ns))).collect()
     }
 
     fn stints(of: u32) -> impl Strategy<Value = Vec<(Who, u64)>> {
@@ -171,7 +126,7 @@ mod tests {
                 None => 0,
             };
             let (from, until) = (ago(back.max(late)).saturating_sub(1), ago(late));
-            let (mut parts, truth) = (cpu.parts(from, until), cpu.truth(from, until));
+            let (mut parts, truth) = (parts(&cpu, from, until), truth(&cpu, from, until));
             let unknown = parts.remove(&WHO_UNKNOWN).unwrap_or(0);
             prop_assert_eq!(parts.values().sum::<i64>() + unknown, signed(until - from));
             let mut lacking = 0;
@@ -185,7 +140,7 @@ mod tests {
             let begin = cpu.history.first().map_or(until, |(start, _)| (*start).min(until));
             let before = signed(begin.saturating_sub(from));
             prop_assert_eq!(lacking + by_whom + before, unknown, "what is lacking is nobody's");
-            let begun = cpu.history.iter().filter(|(start, _)| *start > from).count();
+            let begun = cpu.begun_since(from);
             if begun < 1_023 {
                 prop_assert_eq!(unknown, before, "{} stretches are remembered", begun);
             }
@@ -196,7 +151,7 @@ mod tests {
         fn parts_come_to_the_whole(stints in stints(400), part in 0.0..1.0_f64) {
             let (cpu, now) = Cpu::after(&stints);
             let from = (now as f64 * part) as u64;
-            let parts = cpu.parts(from, now);
+            let parts = parts(&cpu, from, now);
             prop_assert_eq!(parts.values().sum::<i64>(), signed(now - from));
             let mut marks = [0; 4];
             parts.iter().for_each(|(who, ns)| marks[mark_of(*who)] += ns);

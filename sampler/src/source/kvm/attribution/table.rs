@@ -9,7 +9,7 @@ use sampler_ebpf::{
 use super::memory::{Memory, signed};
 use crate::model::Ledger;
 
-/// Who is charged, as the scheduler program tells them apart.
+/// Who is charged, as the scheduler program distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RawOccupant {
     /// A process or kernel thread, with its marks.

@@ -111,7 +111,7 @@ fn what_goes_on_is_added_from_the_walk() {
 }
 
 #[test]
-fn a_thread_that_has_gone_on_since_the_walk_is_told_of_up_to_it() {
+fn a_thread_that_has_gone_on_since_the_walk_is_counted_up_to_it() {
     let window = Window { from: 0, to: 50 };
     let one = Thread::new(0, &[(0, 20 << SHIFT, 90 << SHIFT)]);
     let other = Thread::new(0, &[(0, 0, 200 << SHIFT)]);

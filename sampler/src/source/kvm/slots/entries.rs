@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::super::identity::{KvmGuest, ThreadId};
-use crate::{model::Counters, source::GuestFacts};
+use crate::model::{Counters, Facts, Level};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,18 @@ pub enum Action {
     },
     /// Let the thread be announced again.
     Forget {
+        /// The thread.
+        tid: u32,
+    },
+    /// The thread has no slot: let its end be reported, unless it has ended by now.
+    Watch {
+        /// Its process.
+        pid: u32,
+        /// The thread.
+        tid: u32,
+    },
+    /// The thread waits no longer.
+    Unwatch {
         /// The thread.
         tid: u32,
     },
@@ -95,8 +107,8 @@ pub struct Thread<A> {
     pub seen_boottime_ns: u64,
     /// No thread was seen to run its vCPU before it.
     pub is_first: bool,
-    /// What it does with its CPU time is observed.
-    pub observed: bool,
+    /// How much is observed of what it does with its CPU time.
+    pub level: Level,
     /// Walks in a row that did not find it.
     pub missed: u32,
     /// Walks in a row that found its vCPU to be another's.
@@ -111,11 +123,11 @@ pub struct VmEntry<B> {
     /// Identity in exported series; set once, when the VM is first shown.
     pub id: Option<Arc<str>>,
     /// What the platform says, once it was asked.
-    pub facts: Option<GuestFacts>,
+    pub facts: Option<Arc<Facts>>,
     /// Snapshots that waited for the facts.
     pub waited: u32,
-    /// What its vCPUs do with their CPU time is observed.
-    pub(super) observed: bool,
+    /// How much is observed of what its vCPUs do with their CPU time.
+    pub(super) level: Level,
     /// `CLOCK_BOOTTIME` when the first of its vCPUs was seen, ns.
     pub seen_boottime_ns: u64,
     /// What its vCPUs got and were denied together.
@@ -130,6 +142,12 @@ pub struct VmEntry<B> {
 }
 
 impl<B> VmEntry<B> {
+    /// What is known of it; at least that nothing is.
+    #[must_use]
+    pub fn known_facts(&self) -> Arc<Facts> {
+        self.facts.clone().unwrap_or_else(Facts::unknown)
+    }
+
     /// None of its vCPUs is left.
     pub(super) const fn is_over(&self) -> bool {
         self.threads == 0 && self.idle == 0
@@ -152,6 +170,8 @@ pub struct Departed<A> {
     pub thread: Thread<A>,
     /// Identity of its VM in exported series, if it was ever shown.
     pub vm_id: Option<Arc<str>>,
+    /// What was known of its VM.
+    pub vm_facts: Arc<Facts>,
     /// It was the last of its VM.
     pub vm_gone: bool,
     /// Its counts at its very last switch, where that was recorded.

@@ -8,7 +8,7 @@ use sampler_ebpf::abi::{Event, VcpuFile};
 use super::{Former, KvmGuest, Lasting, Open, Slots, Thread, ThreadId, VmEntry};
 use crate::{
     collect::{Listed, Reach},
-    model::Counters,
+    model::{Counters, Facts},
 };
 
 /// A vCPU that no followed thread runs: its VMM has not run it yet, or its thread runs another one now.
@@ -35,6 +35,8 @@ pub struct EndedIdle<A> {
     pub vcpu: Idle<A>,
     /// Identity of its VM in exported series, if it was ever shown.
     pub vm_id: Option<Arc<str>>,
+    /// What was known of its VM.
+    pub vm_facts: Arc<Facts>,
     /// It was the last of its VM.
     pub vm_gone: bool,
 }
@@ -228,17 +230,18 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
 
     fn end_idle(&mut self, key: (KvmGuest, u32)) {
         let Some(vcpu) = self.idle.remove(&key) else { return };
-        let (mut vm_id, mut vm_gone) = (None, false);
+        let (mut vm_id, mut vm_facts, mut vm_gone) = (None, Facts::unknown(), false);
         if let Some(vm) = self.vms.get_mut(&key.0) {
             vm.idle -= 1;
             vm_id.clone_from(&vm.id);
+            vm_facts = vm.known_facts();
             vm_gone = vm.is_over();
         }
         if vm_gone {
             self.vms.remove(&key.0);
         }
         self.retire(key.0);
-        self.ended_idle.push(EndedIdle { vcpu, vm_id, vm_gone });
+        self.ended_idle.push(EndedIdle { vcpu, vm_id, vm_facts, vm_gone });
     }
 
     /// The next VM of the process is another one, if this one is over.

@@ -1,24 +1,24 @@
 use super::*;
 use crate::source::kvm::slots::Slots as AnySlots;
 
-type Slots = AnySlots<Told, ()>;
+type Slots = AnySlots<Heard, ()>;
 
-/// What an account was told.
+/// What was reported to an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Told {
+struct Heard {
     /// Thread by which it was opened; 0 where a look found the vCPU.
     opened: u32,
     /// Threads that took it over, and what the kernel had counted of them by then.
     taken: Vec<(u32, Option<u64>)>,
 }
 
-impl Open for Told {
+impl Open for Heard {
     fn open(event: &Event) -> Self {
         Self { opened: event.tid, taken: Vec::new() }
     }
 }
 
-impl Lasting<()> for Told {
+impl Lasting<()> for Heard {
     type Left = u64;
 
     fn leave(&mut self, (): &mut (), left: Option<u64>) -> Option<Counters> {
@@ -30,7 +30,7 @@ impl Lasting<()> for Told {
     }
 }
 
-fn told(slots: &Slots, vcpu: u64) -> Told {
+fn heard(slots: &Slots, vcpu: u64) -> Heard {
     let thread = slots.threads().find(|thread| thread.vcpu == vcpu).map(|thread| &thread.account);
     let idle = || slots.idle().find(|idle| idle.vcpu == vcpu).map(|idle| &idle.account);
     thread.or_else(idle).unwrap().clone()
@@ -112,8 +112,8 @@ fn a_vm_that_ends_while_its_thread_lives_on_is_over_and_the_next_is_another() {
     assert!(departed[0].vm_gone && followed(&slots).is_empty());
     slots.seen(&seen(10, 11, 1, 0, 100), |_| None);
     assert_eq!(followed(&slots), [(11, 1, 0)], "also where it has the memory of the one before");
-    let account = Told { opened: 11, taken: vec![(11, None)] };
-    assert_eq!(told(&slots, 100), account, "what it did for the other is not of this one");
+    let account = Heard { opened: 11, taken: vec![(11, None)] };
+    assert_eq!(heard(&slots, 100), account, "what it did for the other is not of this one");
     assert!(slots.slots_add_up());
 }
 
@@ -122,14 +122,14 @@ fn of_two_vcpus_that_a_thread_runs_in_turn_the_other_one_sleeps() {
     let mut slots = Slots::new(8);
     slots.listed(&host(&[file(10, 1, 1, 101)]), 0);
     slots.seen(&seen(10, 11, 1, 0, 100), |_| None);
-    assert_eq!(told(&slots, 100), Told { opened: 11, taken: vec![] }, "all of it is of this vCPU");
+    assert_eq!(heard(&slots, 100), Heard { opened: 11, taken: vec![] }, "all of it is of this vCPU");
     slots.seen(&seen(10, 11, 1, 1, 101), |_| Some(7));
     assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 0, 0)], vec![(11, 0, 1)]));
-    let other = Told { opened: 11, taken: vec![(11, Some(7))] };
-    assert_eq!(told(&slots, 101), other, "it begins where the first one's part ends");
+    let other = Heard { opened: 11, taken: vec![(11, Some(7))] };
+    assert_eq!(heard(&slots, 101), other, "it begins where the first one's part ends");
     slots.seen(&seen(10, 11, 1, 0, 100), |_| Some(9));
-    let account = Told { opened: 11, taken: vec![(11, Some(9))] };
-    assert_eq!((told(&slots, 100), told(&slots, 101)), (account, other), "both go on");
+    let account = Heard { opened: 11, taken: vec![(11, Some(9))] };
+    assert_eq!((heard(&slots, 100), heard(&slots, 101)), (account, other), "both go on");
     assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 0, 1)], vec![(11, 0, 0)]));
     assert!(!slots.threads().next().unwrap().is_first, "it was run before");
     assert!(slots.take_departed().is_empty(), "nobody has ended");
@@ -164,10 +164,14 @@ fn a_vcpu_that_two_threads_run_in_turn_is_one_stream() {
         assert_eq!(slots.threads_replaced(), turn);
     }
     let taken = vec![(12, None), (11, Some(11)), (12, Some(12))];
-    assert_eq!(told(&slots, 100), Told { opened: 11, taken }, "what one did since its turn is of this vCPU");
+    assert_eq!(
+        heard(&slots, 100),
+        Heard { opened: 11, taken },
+        "what one did since its turn is of this vCPU"
+    );
     assert!(slots.take_departed().is_empty() && slots.take_ended_idle().is_empty(), "nobody has ended");
     slots.seen(&seen(10, 11, 2, 0, 200), |_| None);
-    assert_eq!(told(&slots, 200).taken, [(11, None)], "it has run another before");
+    assert_eq!(heard(&slots, 200).taken, [(11, None)], "it has run another before");
     let returns = |tid| slots.may_return(ThreadId { tid, start_boottime_ns: 5 });
     assert!(!returns(12) && !returns(99), "it is followed, and nobody knows that one");
     slots.seen(&seen(10, 13, 1, 0, 100), |_| None);
@@ -216,7 +220,7 @@ fn a_vcpu_that_is_no_longer_its_thread_s_rests_until_another_runs_it() {
     assert_eq!((idle(&slots), followed(&slots)), (vec![(10, 0, 0)], vec![]));
     assert_eq!(slots.take_turned(), BTreeSet::from([10]), "its descriptor is looked for soon");
     slots.seen(&seen(10, 12, 1, 0, 100), |_| None);
-    assert_eq!(told(&slots, 100), Told { opened: 11, taken: vec![(12, None)] });
+    assert_eq!(heard(&slots, 100), Heard { opened: 11, taken: vec![(12, None)] });
     slots.estranged(12, 5, |_| None);
     slots.listed(&host(&[]), LATER);
     assert!(slots.take_departed().is_empty() && slots.take_ended_idle()[0].vm_gone);
@@ -230,9 +234,9 @@ fn the_first_thread_of_a_vcpu_that_was_found_has_an_account_of_its_own() {
     slots.seen(&seen(10, 11, 1, 7, 107), |_| None);
     slots.listed(&host(&[file(10, 1, 0, 100), ran]), 0);
     slots.seen(&seen(10, 12, 1, 0, 100), |_| None);
-    assert_eq!(told(&slots, 100), Told { opened: 12, taken: vec![] });
+    assert_eq!(heard(&slots, 100), Heard { opened: 12, taken: vec![] });
     slots.seen(&seen(10, 13, 1, 1, 101), |_| None);
-    assert_eq!(told(&slots, 101), Told { opened: 0, taken: vec![(13, None)] }, "it has run before");
+    assert_eq!(heard(&slots, 101), Heard { opened: 0, taken: vec![(13, None)] }, "it has run before");
 }
 
 #[test]

@@ -1,0 +1,72 @@
+//! What the programs, the walks and the looks have counted of themselves.
+
+use std::os::fd::AsFd;
+
+use sampler_ebpf::abi::{HookStats, VcpuFiles, WalkStats};
+
+use super::Collector;
+use crate::load;
+
+impl Collector {
+    /// What the looks at descriptors have come to so far.
+    #[must_use]
+    pub fn file_counts(&self) -> VcpuFiles {
+        self.vcpu_list.counts()
+    }
+
+    /// How often memory for more slots could not be made.
+    #[must_use]
+    pub const fn segments_failed(&self) -> u64 {
+        self.slots.failed()
+    }
+
+    /// The scheduler program's statistics, added up over all CPUs.
+    #[must_use]
+    pub fn hook_stats(&self) -> HookStats {
+        (0..self.hook_stats.len()).map(|cpu| self.hook_stats.read(cpu)).fold(
+            HookStats::default(),
+            |sum, cpu| HookStats {
+                vcpu_switches: sum.vcpu_switches + cpu.vcpu_switches,
+                announced: sum.announced + cpu.announced,
+                gone: sum.gone + cpu.gone,
+                events_lost: sum.events_lost + cpu.events_lost,
+                stale_slots: sum.stale_slots + cpu.stale_slots,
+                missed_switches: sum.missed_switches + cpu.missed_switches,
+                missed_moves: sum.missed_moves + cpu.missed_moves,
+                missed_ns: sum.missed_ns + cpu.missed_ns,
+                occupants_displaced: sum.occupants_displaced + cpu.occupants_displaced,
+            },
+        )
+    }
+
+    /// Switches of vCPU threads on CPUs that no table has room for.
+    #[must_use]
+    pub fn switches_on_unknown_cpus(&self) -> u64 {
+        self.unknown_cpus.read(0)
+    }
+
+    /// Passes of all walks so far; most walks come to one.
+    #[must_use]
+    pub const fn passes(&self) -> u64 {
+        self.walker.passes()
+    }
+
+    /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
+    /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the
+    /// others.
+    #[must_use]
+    pub fn recursion_misses(&mut self) -> [u64; 2] {
+        let mut all = [0, 0];
+        for (name, program) in self.loaded.ebpf.programs() {
+            let missed = program.fd().map_or(0, |fd| self.misses.of(name, fd.as_fd()));
+            all[usize::from(load::MAY_BE_PREEMPTED.contains(&name))] += missed;
+        }
+        all
+    }
+
+    /// The walks' statistics.
+    #[must_use]
+    pub fn walk_stats(&self) -> WalkStats {
+        self.walker.stats()
+    }
+}

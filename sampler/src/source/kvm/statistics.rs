@@ -1,0 +1,35 @@
+//! What the source says of itself with each snapshot.
+
+use super::Kvm;
+use crate::model::SamplerStats;
+
+impl Kvm {
+    pub(super) fn sampler_stats(&mut self) -> SamplerStats {
+        let (hook, walk) = (self.collector.hook_stats(), self.collector.walk_stats());
+        self.stats.walks = self.collector.passes();
+        self.stats.walked_threads = walk.threads;
+        self.stats.walk_torn = walk.torn;
+        self.stats.files_unanswered = self.answers.files_unanswered();
+        self.stats.helpers_dropped = walk.helpers_dropped;
+        let files = self.collector.file_counts();
+        self.stats.looked_files = files.visited;
+        self.stats.vcpu_files_dropped = files.dropped;
+        self.stats.vcpu_switches = hook.vcpu_switches;
+        self.stats.threads_announced = hook.announced + walk.announced;
+        self.stats.threads_gone = hook.gone;
+        self.stats.events_lost = hook.events_lost + walk.events_lost;
+        self.stats.stale_slots = hook.stale_slots;
+        self.stats.missed_switches = hook.missed_switches;
+        self.stats.missed_moves = hook.missed_moves;
+        self.stats.switches_on_unknown_cpus = self.collector.switches_on_unknown_cpus();
+        self.stats.occupants_displaced = hook.occupants_displaced;
+        self.stats.slots_used = self.slots.slots_used();
+        self.stats.slots_exhausted = self.slots.slots_exhausted();
+        self.stats.segments_failed = self.collector.segments_failed();
+        self.stats.slots_capped = self.slots.slots_capped();
+        self.stats.threads_replaced = self.slots.threads_replaced();
+        self.stats.threads_turned = self.slots.threads_turned();
+        [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();
+        self.stats
+    }
+}
