@@ -33,6 +33,8 @@ enum Name {
     /// A snapshot that visits the whole host, and one that visits the VMMs alone, on a host with many idle
     /// threads; `-- THREADS` says how many.
     Walk,
+    /// How soon the service is at work, and how late its exports are, on a host where it hardly gets a CPU.
+    Start,
     /// Points per second of the OTLP encoder.
     Encode,
 }
@@ -45,6 +47,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Agent => kernel(workspace, "agent", args)?,
         Name::Host => kernel(workspace, "host", args)?,
         Name::Walk => kernel(workspace, "walk", args)?,
+        Name::Start => kernel(workspace, "start", args)?,
         Name::Encode => {
             let mut cargo = workspace.stable();
             cargo.args(["bench", "--locked", "--package", "hvsampler", "--bench", "encode"]);

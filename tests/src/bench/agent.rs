@@ -1,18 +1,16 @@
 //! What the whole service costs on a host with many guests: its CPU time, its memory, and how soon it is at
 //! work.
 
-use std::fs;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::fleet::{self, GUESTS, VCPUS};
 use super::machine;
+use super::service::Service;
 use super::sink::Sink;
 use crate::host;
-use crate::oracle::Schedstat;
 use crate::vmm::Load;
 
 /// So that all values change.
@@ -75,56 +73,4 @@ fn measure(binary: &str, interval: Duration, exports: bool) -> Result<()> {
         bytes as f64 / 1024.0 / snapshots,
     );
     Ok(())
-}
-
-/// CPU time of the service so far.
-struct Cpu {
-    all_ns: u64,
-    sampling_ns: u64,
-}
-
-/// The service under measurement. Dropping it kills it.
-struct Service(Child);
-
-impl Service {
-    fn start(binary: &str, interval: Duration, endpoint: Option<&str>) -> Result<Self> {
-        let mut command = Command::new(binary);
-        command.args(["run", "--start-delay", "0s", "--log-level", "warn"]);
-        command.args(["--interval", &format!("{}ms", interval.as_millis())]);
-        if let Some(endpoint) = endpoint {
-            command.args(["--endpoint", endpoint]);
-        }
-        let child = command.stdin(Stdio::null()).spawn().context("hvsampler cannot be started")?;
-        Ok(Self(child))
-    }
-
-    /// CPU time of all its threads; threads that ended in between would be missed, and it ends none.
-    fn cpu(&self) -> Result<Cpu> {
-        let pid = self.0.id();
-        let mut cpu = Cpu { all_ns: 0, sampling_ns: 0 };
-        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-            let task = task?;
-            let tid = task.file_name().to_string_lossy().parse()?;
-            let run_ns = Schedstat::of(pid, tid)?.run_ns;
-            cpu.all_ns += run_ns;
-            if fs::read_to_string(task.path().join("comm"))?.trim() == "sampling" {
-                cpu.sampling_ns += run_ns;
-            }
-        }
-        Ok(cpu)
-    }
-
-    fn resident_kib(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse()?)
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

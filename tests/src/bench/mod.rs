@@ -6,7 +6,9 @@ mod fleet;
 pub mod hooks;
 pub mod host;
 mod pingpong;
+mod service;
 mod sink;
+pub mod start;
 pub mod walk;
 
 use std::fs;

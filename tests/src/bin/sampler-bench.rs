@@ -1,4 +1,4 @@
-//! Benchmarks that need the kernel: `sampler-bench hooks|exits|agent|host|walk`.
+//! Benchmarks that need the kernel: `sampler-bench hooks|exits|agent|host|walk|start`.
 
 use std::process::ExitCode;
 
@@ -9,8 +9,9 @@ fn main() -> ExitCode {
         Some("host") => sampler_tests::bench::host::run(),
         Some("agent") => sampler_tests::bench::agent::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         Some("walk") => sampler_tests::bench::walk::run(std::env::args().nth(2).as_deref()),
+        Some("start") => sampler_tests::bench::start::run(),
         _ => {
-            eprintln!("usage: sampler-bench hooks|exits|agent|host|walk");
+            eprintln!("usage: sampler-bench hooks|exits|agent|host|walk|start");
             return ExitCode::from(2);
         }
     };

@@ -1,9 +1,11 @@
 //! What the harness asks of the host: CPUs, priorities, signals, the life of its processes.
 
 mod cpus;
+mod hog;
 mod lifetime;
 
 pub use cpus::{CpuList, CpuListError, deadline, pin, real_time, real_time_at, renice};
+pub use hog::Hog;
 pub use lifetime::{StopSignals, end_with_parent, ends_within};
 
 use std::io;

@@ -1,7 +1,6 @@
 //! Who took the time that a vCPU waited: each by name, with what it really ran, and all of it.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use hvsampler::source::{Kvm, TaskFacts, unit_of};
 use super::sampler;
 use crate::exactness::{Oracle as _, ProcOracle, Thread};
 use crate::guest::{Guest, GuestConfig, Guests};
-use crate::host::{self, CpuList};
+use crate::host::{CpuList, Hog};
 use crate::runner::{Context, Outcome};
 use crate::vmm::Load;
 
@@ -27,29 +26,6 @@ const ENDS_NS: u64 = 20_000_000;
 const SNAPSHOTS: usize = 4;
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// A process that is no guest.
-struct Hog(Child);
-
-impl Hog {
-    fn start(script: &str, cpus: &CpuList) -> anyhow::Result<Self> {
-        let hog = Self(Command::new("sh").args(["-c", script]).spawn()?);
-        host::pin(hog.0.id(), cpus)?;
-        Ok(hog)
-    }
-
-    /// Before all others on its CPU from now on. False where the machine does not let it.
-    fn real_time(&self) -> bool {
-        host::real_time(self.0.id()).is_ok()
-    }
-}
-
-impl Drop for Hog {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A victim, another guest and a hog on one CPU: the victim's wait is what the two others ran, each by its
 /// name and to within two percent.
 pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
@@ -58,9 +34,9 @@ pub(super) fn by_whom(context: &Context) -> anyhow::Result<Outcome> {
     let cpu = CpuList::one(allowed.numbers()[0])?;
     let start = |name: &str| Guest::start(&binary, &GuestConfig::new(name, 1, Load::Busy).on(&cpu));
     let guests: Guests = [start("victim")?, start("other")?].into_iter().collect();
-    let hog = Hog::start("while :; do :; done", &cpu)?;
+    let hog = Hog::busy(&cpu)?;
     let [victim, other] = [0, 1].map(|n: usize| Thread { pid: guests[n].pid(), tid: guests[n].tids()[0] });
-    let hog_thread = Thread { pid: hog.0.id(), tid: hog.0.id() };
+    let hog_thread = Thread { pid: hog.pid(), tid: hog.pid() };
     let mut source = sampler::start_as_service()?;
     sampler::follow(&mut source, &[victim, other])?;
     thread::sleep(INTERVAL);
@@ -121,8 +97,7 @@ pub(super) fn many(context: &Context) -> anyhow::Result<Outcome> {
     let guests = Guests::together((0..if context.in_lab() { 8 } else { 40 }).map(begin))?;
     let threads: Vec<_> =
         guests.iter().map(|guest| Thread { pid: guest.pid(), tid: guest.tids()[0] }).collect();
-    let hog =
-        Hog::start("while :; do i=0; while [ $i -lt 9000 ]; do i=$((i+1)); done; sleep 0.01; done", &cpus)?;
+    let hog = Hog::half(&cpus)?;
     let hog_is = if hog.real_time() { "a real-time" } else { "no real-time, but a common" };
     // Where the sampling thread starves among the guests, up to 0.25 % of the waits that go on were nobody's.
     let mut source = sampler::start_as_service()?;
