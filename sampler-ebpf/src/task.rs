@@ -14,6 +14,9 @@ pub(crate) type Object = *const u8;
 pub(crate) const TASK_RUNNING: u64 = 0;
 /// Bit of the state of a thread's very last switch: it will never run again. The same from 2.6 to 7.2.
 pub(crate) const TASK_DEAD: u64 = 0x80;
+/// Bits of the state of a thread that a signal or a debugger has stopped (the same from 2.6 to 7.2), or a
+/// freezer (6.1 and later; no kernel before has that bit).
+pub(crate) const TASK_STOPPED: u64 = 0x4 | 0x8 | 0x8000;
 
 /// The first priority that is no real-time thread's (`MAX_RT_PRIO`), the same from 2.6 to 7.2. Those below 0
 /// are of the deadline class.
@@ -25,8 +28,23 @@ pub(crate) trait Access {
     fn u64(object: Object, member: Member) -> u64;
     /// Reads four bytes of a member.
     fn u32(object: Object, member: Member) -> u32;
+    /// Reads the byte at an offset.
+    fn byte(object: Object, offset: u32) -> u8;
+
     /// Reads the first byte of a member: on a little-endian machine the value of a flag of any width.
-    fn u8(object: Object, member: Member) -> u8;
+    #[inline(always)]
+    fn u8(object: Object, member: Member) -> u8 {
+        Self::byte(object, offset(member))
+    }
+
+    /// Reads a member that is a single bit; 0 where this kernel does not have it.
+    #[inline(always)]
+    fn bit(object: Object, member: Member) -> u32 {
+        match offset(member) {
+            ABSENT => 0,
+            at => u32::from(Self::byte(object, at / 8)) >> (at % 8) & 1,
+        }
+    }
 }
 
 /// Direct loads, for pointers that carry a BTF type: `tp_btf` arguments, iterators, and what is loaded from
@@ -47,9 +65,9 @@ impl Access for Typed {
     }
 
     #[inline(always)]
-    fn u8(object: Object, member: Member) -> u8 {
+    fn byte(object: Object, offset: u32) -> u8 {
         // SAFETY: as above.
-        unsafe { core::ptr::read_volatile(object.add(offset(member) as usize)) }
+        unsafe { core::ptr::read_volatile(object.add(offset as usize)) }
     }
 }
 
@@ -68,8 +86,8 @@ impl Access for Probed {
     }
 
     #[inline(always)]
-    fn u8(object: Object, member: Member) -> u8 {
-        probe(object as u64, offset(member))
+    fn byte(object: Object, offset: u32) -> u8 {
+        probe(object as u64, offset)
     }
 }
 

@@ -40,7 +40,7 @@ fn layout_is_as_recorded() {
         }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
-        Followed { modes, slot, shares, timeline, record }
+        Followed { modes, slot, timeline, shares, record, room }
         Occupancy { written, who, forced_idles, checkpoints_ns, stretches }
         Stretch { start_ns, who }
         WalkRecord {

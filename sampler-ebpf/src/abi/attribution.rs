@@ -110,7 +110,7 @@ impl Shares {
 /// last switch, is in the table or the slot's `throttled_ns`, each nanosecond once. Time in `idle_ns` was the
 /// way from a wake-up to running.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct SlotShares {
     /// Who took it.
     pub table: Shares,

@@ -11,7 +11,7 @@ use super::{
     task::{SLOT_PENDING, Timeline, VcpuSlot, WalkRecord},
 };
 
-/// Slots of a segment: 4.75 MiB.
+/// Slots of a segment: 4.875 MiB.
 pub const SEGMENT: u32 = 1024;
 /// Segments that there can be.
 pub const SEGMENTS: u32 = 64;
@@ -29,20 +29,23 @@ pub struct Followed {
     pub modes: Modes,
     /// What the scheduler program keeps of it.
     pub slot: VcpuSlot,
-    /// Who took its time; written with the slot.
-    pub shares: SlotShares,
     /// When it ran and waited lately; written with the slot.
     pub timeline: Timeline,
-    /// What the last walk found.
+    /// Who took its time; written with the slot.
+    pub shares: SlotShares,
+    /// What the last walk found. It begins in a cache line of `shares`: a walk writes once an interval.
     pub record: WalkRecord,
+    /// So that no byte is padding.
+    pub room: [u64; 2],
 }
 
 const _: () = assert!(
     size_of::<Followed>()
         == size_of::<Modes>()
             + size_of::<VcpuSlot>()
-            + size_of::<SlotShares>()
             + size_of::<Timeline>()
-            + size_of::<WalkRecord>(),
+            + size_of::<SlotShares>()
+            + size_of::<WalkRecord>()
+            + size_of::<[u64; 2]>(),
     "no part needs padding"
 );

@@ -20,7 +20,7 @@ pub use kvm::{
     KVM_STATS, KvmStat, MAX_VCPU_FILES, MODES, Mode, Modes, OTHER_EXITS, SVM_EXITS, VCPU_FILE, VCPU_FILE_END,
     VMX_EXITS, VcpuFile, VcpuFiles, exit_place, exit_rows, for_each_kvm_stat, mode_place, rows_of,
 };
-pub use offsets::{ABSENT, MEMBERS, Member, MemberRow, Offsets};
+pub use offsets::{ABSENT, BIT, MEMBERS, Member, MemberRow, Offsets};
 pub use task::{
     CELLS, COUNTERS, Control, Counter, DISTRIBUTIONS, Distribution, Event, EventKind, FILTER_BITS, Filter,
     HelperRecord, HookStats, KEPT_NS, Left, MAX_HELPERS, MAX_PIDS, NO_SLOT, PF_KTHREAD, PIDS_PER_BLOCK,

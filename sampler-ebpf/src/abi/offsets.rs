@@ -10,6 +10,9 @@ use super::{kvm::kvm_members, task::task_members};
 /// The offset of a member that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
+/// The sizes of a member that is a single bit. Its offset counts bits, not bytes.
+pub const BIT: &[u32] = &[0];
+
 /// One row of the table of wanted members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberRow {
@@ -19,8 +22,8 @@ pub struct MemberRow {
     pub path: &'static str,
     /// Where other kernels keep the same member; looked for when `path` is not there.
     pub elsewhere: &'static [&'static str],
-    /// Sizes in bytes that the programs know how to read; any other size means that the member changed its
-    /// meaning.
+    /// Sizes in bytes that the programs know how to read, or [`BIT`]; any other size means that the member
+    /// changed its meaning.
     pub sizes: &'static [u32],
     /// Without a needed member the programs are refused.
     pub needed: bool,
@@ -57,7 +60,8 @@ members! { [task_members kvm_members] }
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Offsets {
-    /// Offset of each [`Member`] from the start of its structure in bytes, or [`ABSENT`].
+    /// Offset of each [`Member`] from the start of its structure in bytes, of a [`BIT`] in bits, or
+    /// [`ABSENT`].
     pub at: [u32; MEMBERS.len()],
 }
 

@@ -9,7 +9,7 @@ use sampler_ebpf::abi::{
 use crate::{
     maps::{events, offset},
     shared::{Shared, load},
-    task::{Access, Object, probe, probe_into},
+    task::{Access, Object, TASK_STOPPED, probe, probe_into},
 };
 
 /// Whether the thread is inside a KVM vCPU ioctl: only then is its list of preempt notifiers not empty.
@@ -63,16 +63,40 @@ pub(crate) fn is_run_by<A: Access>(vcpu: u64, task: Object) -> bool {
 /// Whether KVM has put the thread to sleep because its vCPU has nothing to do: the guest halted, or has not
 /// been started.
 #[inline(always)]
-pub(crate) fn halted(task: Object, notifier: u64) -> bool {
+fn halted(task: Object, notifier: u64) -> bool {
     notifier != 0 && probe::<u64>(vcpu_of(notifier), offset(Member::VcpuWaitTask)) == task as u64
+}
+
+/// How a thread in this state sleeps, a [`Left`] as a number. By arithmetic but for halts: the verifier would
+/// follow each branch through all of the program.
+#[inline(always)]
+pub(crate) fn how_asleep<A: Access>(task: Object, notifier: u64, state: u64) -> u32 {
+    if halted(task, notifier) {
+        return Left::Halted as u32;
+    }
+    let idle = 1 - A::bit(task, Member::TaskInIowait);
+    let outside = 1 - some(notifier);
+    let stopped = A::bit(task, Member::TaskFrozen) | some(state & TASK_STOPPED);
+    let waits = Left::FaultIo as u32 + idle + 2 * outside;
+    stopped * Left::Stopped as u32 + (1 - stopped) * waits
+}
+
+const _: () = assert!(Left::Fault as u32 == Left::FaultIo as u32 + 1, "one that waits for no I/O");
+const _: () = assert!(Left::VmmIo as u32 == Left::FaultIo as u32 + 2, "one outside KVM_RUN");
+const _: () = assert!(Left::Vmm as u32 == Left::FaultIo as u32 + 3, "one that is both");
+
+/// 1 of any number but 0.
+#[inline(always)]
+const fn some(number: u64) -> u32 {
+    ((number | number.wrapping_neg()) >> 63) as u32
 }
 
 /// The moment at which a thread was seen, for its slot to begin with.
 pub(crate) struct Seen {
     /// The scheduler's clock, ns.
     pub(crate) sched_ns: u64,
-    /// How it left its CPU, where it was seen off it.
-    pub(crate) left: Left,
+    /// How it left its CPU, where it was seen off it, a [`Left`] as a number.
+    pub(crate) left: u32,
     /// How often it had been given a CPU.
     pub(crate) pcount: u64,
 }
@@ -106,7 +130,13 @@ pub(crate) fn announce<A: Access>(
 #[inline(always)]
 pub(crate) fn gone<A: Access>(ctx: &impl EbpfContext, task: Object, pid: u32) -> bool {
     debug!(ctx, "thread gone: tid {}", pid);
-    send::<A>(EventKind::ThreadGone, task, pid, 0, Seen { sched_ns: 0, left: Left::Unknown, pcount: 0 })
+    send::<A>(
+        EventKind::ThreadGone,
+        task,
+        pid,
+        0,
+        Seen { sched_ns: 0, left: Left::Unknown as u32, pcount: 0 },
+    )
 }
 
 /// Writes the event straight into the ring: put together on the stack it would be copied byte by byte.
@@ -135,7 +165,7 @@ fn send<A: Access>(kind: EventKind, task: Object, pid: u32, vcpu: u64, seen: See
         (&raw mut (*event).sched_ns).write(seen.sched_ns);
         (&raw mut (*event)._pad).write(0);
         probe_into(task as u64, offset(Member::TaskComm), &raw mut (*event).comm);
-        let (mut vcpu_id, mut kvm, mut left) = (0, 0, seen.left as u32);
+        let (mut vcpu_id, mut kvm, mut left) = (0, 0, seen.left);
         let mut pcount = 0;
         for_each_counter(|counter, member| {
             let value = if vcpu == 0 { 0 } else { A::u64(task, member) };

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use sampler_ebpf::abi::{Counter, Followed, Left, Member, Modes, NO_SLOT, SLOT_PENDING, VcpuSlot};
 
 use super::{
-    lifecycle::{Seen, announce, gone, halted, notifier, runs_another, runs_vcpu},
+    lifecycle::{Seen, announce, gone, how_asleep, notifier, runs_another, runs_vcpu},
     modes::{self, Switched},
     occupancy::{PATIENCE, charge, strangers, taken_away, vcpus},
     quota::{held_back, note_on, queue},
@@ -169,7 +169,7 @@ fn switch_out<A: Access>(leaving: &Leaving) -> Option<Shared<Modes>> {
         }
         return None;
     };
-    let left = how_left(preempted, state::<A>(task), task, notifier);
+    let left = how_left::<A>(preempted, state::<A>(task), task, notifier);
     let (slot, shares) = (field!(kept.slot), field!(kept.shares));
     let missed = leave::<A>(kept, task, Departure { index, cpu, left, now }, |late| {
         // It ended when the thread was given this CPU.
@@ -218,7 +218,7 @@ fn report<A: Access, C: EbpfContext>(ctx: &C, task: Object, preempted: u64, cpu:
     if index == SLOT_PENDING || notifier == 0 || !runs_unknown::<A>(index, task, notifier, now) {
         return;
     }
-    let left = how_left(preempted != 0, state, task, notifier);
+    let left = how_left::<A>(preempted != 0, state, task, notifier);
     let seen = Seen { sched_ns: now, left, pcount: A::u64(task, Member::TaskPcount) };
     let sent = announce::<A>(ctx, task, notifier, pid, entry, seen);
     if sent { field!(stats.announced) } else { field!(stats.events_lost) }.bump(1);
@@ -233,15 +233,14 @@ fn runs_unknown<A: Access>(index: u16, task: Object, notifier: u64, now: u64) ->
     }
 }
 
-/// A thread that is preempted stays on its queue whatever it was about to do.
+/// How a thread leaves its CPU, a [`Left`] as a number. One that is preempted stays on its queue whatever it
+/// was about to do.
 #[inline(always)]
-fn how_left(preempted: bool, state: u64, task: Object, notifier: u64) -> Left {
+fn how_left<A: Access>(preempted: bool, state: u64, task: Object, notifier: u64) -> u32 {
     if preempted || state == TASK_RUNNING {
-        Left::Runnable
-    } else if halted(task, notifier) {
-        Left::Halted
+        Left::Runnable as u32
     } else {
-        Left::Blocked
+        how_asleep::<A>(task, notifier, state)
     }
 }
 

@@ -39,8 +39,8 @@ pub(super) struct Departure {
     pub(super) index: u32,
     /// The CPU.
     pub(super) cpu: u32,
-    /// How it leaves.
-    pub(super) left: Left,
+    /// How it leaves, a [`Left`] as a number.
+    pub(super) left: u32,
     /// The scheduler's clock, ns.
     pub(super) now: u64,
 }
@@ -90,7 +90,7 @@ pub(super) fn leave<A: Access>(
         store!(slot.on_cpu, 0);
         store!(slot.cpu, cpu);
         store!(slot.fresh, 0);
-        store!(slot.left, left as u32);
+        store!(slot.left, left);
         store!(slot.left_ns, now);
         note::<A>(slot, task, now);
         counts.write(slot);
@@ -113,10 +113,11 @@ fn distribute(slot: Shared<VcpuSlot>, counts: &Counts, credited: bool) {
     }
     let waited = counts.since(slot, Counter::RunDelay);
     add(slot, Distribution::Steal, waited);
-    let Some(sleep) = Left::sleep(left) else { return };
-    add(slot, Distribution::WakeupLatency, waited);
-    let left_ns = load!(slot.left_ns);
-    bump!(slot.asleep_ns[sleep], asleep(left_ns, counts.arrived_ns, waited));
+    if Left::is_sleep(left) {
+        add(slot, Distribution::WakeupLatency, waited);
+        let left_ns = load!(slot.left_ns);
+        bump!(slot.asleep_ns[Left::place(left)], asleep(left_ns, counts.arrived_ns, waited));
+    }
 }
 
 /// What the kernel added to the run delay and nobody was charged with, ns: the wait before an arrival for

@@ -1,8 +1,8 @@
 //! From BTF to the offsets that the programs get.
 
-use sampler_ebpf::abi::{ABSENT, MEMBERS, Member, Offsets};
+use sampler_ebpf::abi::{ABSENT, BIT, MEMBERS, Member, MemberRow, Offsets};
 
-use crate::kernel::btf::{Btf, BtfError};
+use crate::kernel::btf::{Btf, BtfError, Field};
 
 /// Members that say nothing without others.
 const TOGETHER: &[(Member, &[Member])] = &[
@@ -63,9 +63,8 @@ pub enum ShapeError {
 pub fn resolve(btf: &Btf) -> Result<Offsets, ShapeError> {
     let mut offsets = Offsets::UNKNOWN;
     for (row, at) in MEMBERS.iter().zip(&mut offsets.at) {
-        let field = btf.field(row.container, row.path);
-        let elsewhere = || row.elsewhere.iter().find_map(|path| btf.field(row.container, path).ok());
-        match field.or_else(|error| elsewhere().ok_or(error)) {
+        let elsewhere = || row.elsewhere.iter().find_map(|path| find(btf, row, path).ok());
+        match find(btf, row, row.path).or_else(|error| elsewhere().ok_or(error)) {
             Ok(field) if row.sizes.contains(&field.size) => *at = field.offset,
             Ok(field) => {
                 return Err(ShapeError::Size {
@@ -89,6 +88,14 @@ pub fn resolve(btf: &Btf) -> Result<Offsets, ShapeError> {
         Ok(offsets)
     } else {
         Err(ShapeError::NoState)
+    }
+}
+
+/// A row's member by one of its paths. The offset of a single bit is in bits, and it has no bytes.
+fn find(btf: &Btf, row: &MemberRow, path: &str) -> Result<Field, BtfError> {
+    match btf.bit(row.container, path) {
+        Ok(offset) if row.sizes == BIT => Ok(Field { offset, size: 0 }),
+        _ => btf.field(row.container, path),
     }
 }
 

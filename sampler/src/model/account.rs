@@ -1,6 +1,7 @@
 //! Accounting of one vCPU thread: from readings to times by state that add up.
 
 use super::{
+    blocked::{BlockedTimes, MEASURED},
     counted::{Counter, Counters},
     on_cpu::{Clocks, ModeTimes, OnCpu},
     snapshot::{Interval, Totals},
@@ -26,8 +27,8 @@ pub struct Reading {
     pub throttled_ns: Option<u64>,
     /// Time asleep in a halt since the thread is followed, the sleep that goes on included, ns.
     pub halted_ns: u64,
-    /// Time asleep anywhere else since the thread is followed, ns.
-    pub blocked_ns: u64,
+    /// Time asleep anywhere else since the thread is followed, by why, ns.
+    pub blocked_ns: [u64; MEASURED],
     /// What the CPU time was for.
     pub modes: ModeTimes,
 }
@@ -66,7 +67,7 @@ pub struct Account {
     /// Throttled, beyond the run delay that was known by then: the next has it.
     throttled_early_ns: u64,
     halted_ns: u64,
-    blocked_ns: u64,
+    blocked: BlockedTimes,
     /// Time that the states were given beyond the wall time; the next remainders pay it back.
     debt_ns: u64,
     since: Since,
@@ -95,7 +96,7 @@ impl Account {
             throttled_ns: first.throttled_ns.map(|_| 0),
             throttled_early_ns: 0,
             halted_ns: 0,
-            blocked_ns: 0,
+            blocked: BlockedTimes::default(),
             debt_ns: 0,
             since: Since::FirstReading,
         }
@@ -127,9 +128,16 @@ impl Account {
     /// Wall time of the thread by state since it is followed.
     #[must_use]
     pub fn states(&self) -> StateTimes {
-        let mut times = off_cpu(self.delay_ns, self.throttled_ns, self.halted_ns, self.blocked_ns);
+        let blocked_ns = self.blocked.iter().sum();
+        let mut times = off_cpu(self.delay_ns, self.throttled_ns, self.halted_ns, blocked_ns);
         self.on_cpu.write_total(&mut times);
         times
+    }
+
+    /// Time in state blocked since it is followed, by why.
+    #[must_use]
+    pub const fn blocked(&self) -> &BlockedTimes {
+        &self.blocked
     }
 
     /// The kernel's times since the thread's creation.
@@ -167,7 +175,7 @@ impl Account {
     ///
     /// Sleep is what is left of the wall time: all three clocks are the same, so the sum is exact but for the
     /// uncertainty of the two readings. A remainder below zero is carried over, not hidden. How much of the
-    /// sleep was in a halt is measured; what is left of it is the time blocked.
+    /// sleep was in a halt is measured; what is left of it is the time blocked, and why is measured too.
     pub fn advance(&mut self, reading: Reading) -> (Interval, Faults) {
         let mut faults = Faults::default();
         let wall_ns = reading.sched_ns.saturating_sub(self.last.sched_ns);
@@ -202,7 +210,10 @@ impl Account {
         let halted_ns = measured_ns.min(asleep_ns);
         let blocked_ns = asleep_ns - halted_ns;
         self.halted_ns += halted_ns;
-        self.blocked_ns += blocked_ns;
+        let mut blocked_before = self.last.blocked_ns;
+        let why_ns = std::array::from_fn(|n| grow(reading.blocked_ns[n], &mut blocked_before[n]));
+        let blocked = BlockedTimes::of(blocked_ns, &why_ns);
+        self.blocked.add(&blocked);
         if let Since::Creation { is_first_step } = &mut self.since {
             *is_first_step = false;
         }
@@ -219,10 +230,15 @@ impl Account {
         });
         // Held where they were found lower: the same time is not to be added twice.
         let throttled_before = reading.throttled_ns.map(|_| throttled_before);
-        self.last = Reading { halted_ns: halted_before, throttled_ns: throttled_before, ..reading };
+        self.last = Reading {
+            halted_ns: halted_before,
+            blocked_ns: blocked_before,
+            throttled_ns: throttled_before,
+            ..reading
+        };
         let mut states = off_cpu(run_delay_ns, throttled_ns, halted_ns, blocked_ns);
         self.on_cpu.write_step(&mut states);
-        (Interval { wall_ns, run_ns, run_delay_ns, counters, states, kvm: None }, faults)
+        (Interval { wall_ns, run_ns, run_delay_ns, counters, states, blocked, kvm: None }, faults)
     }
 }
 
@@ -246,6 +262,7 @@ fn off_cpu(delay_ns: u64, throttled_ns: Option<u64>, halted_ns: u64, blocked_ns:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Blocked;
 
     /// Of a thread whose CPU time is not broken down.
     fn times(
@@ -272,7 +289,7 @@ mod tests {
             waiting_ns: waiting,
             throttled_ns: None,
             halted_ns: 0,
-            blocked_ns: 0,
+            blocked_ns: [0; MEASURED],
             modes: ModeTimes::default(),
         }
     }
@@ -364,14 +381,20 @@ mod tests {
 
     #[test]
     fn sleep_is_split_by_what_was_measured_in_a_halt() {
-        let first = Reading { halted_ns: 2_000, blocked_ns: 1_000, ..reading(10_000, 3_000, 0, 1_000, 0) };
+        let first = Reading {
+            halted_ns: 2_000,
+            blocked_ns: [1_000; MEASURED],
+            ..reading(10_000, 3_000, 0, 1_000, 0)
+        };
         let mut account = Account::follow(first);
         let (interval, faults) = account.advance(Reading {
             halted_ns: 302_000,
-            blocked_ns: 1_000,
+            blocked_ns: [1_000, 101_000, 1_000, 31_000, 1_000],
             ..reading(1_010_000, 503_000, 0, 1_000, 0)
         });
         assert_eq!(interval.states, times(500_000, 0, None, 300_000, 200_000), "blocked is the rest");
+        let why = [Blocked::Fault, Blocked::Vmm, Blocked::Other].map(|reason| interval.blocked.get(reason));
+        assert_eq!(why, [100_000, 30_000, 70_000]);
         assert_eq!(faults, Faults::default());
         assert_eq!(account.states().sum(), 1_000_000);
     }

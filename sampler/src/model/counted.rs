@@ -69,6 +69,10 @@ table! {
         "Times the vCPU thread was moved to another physical CPU.";
     Timeslices = "timeslices",
         "Times the vCPU thread was given a physical CPU.";
+    MinorFaults = "minor_faults",
+        "Page faults of the vCPU thread that were served from memory.";
+    MajorFaults = "major_faults",
+        "Page faults of the vCPU thread for which it had to wait.";
 }
 
 table! {

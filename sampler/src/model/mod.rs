@@ -4,6 +4,7 @@
 
 mod account;
 mod attribution;
+mod blocked;
 pub mod catalog;
 mod co_stop;
 mod counted;
@@ -25,6 +26,7 @@ pub mod view;
 
 pub use account::{Account, Faults, Reading};
 pub use attribution::{Attributed, AttributedVm, Ledger, OCCUPANT_KINDS, Occupant, OccupantKind, Share};
+pub use blocked::{BLOCKED, Blocked, BlockedTimes, MEASURED};
 pub use co_stop::CoStop;
 pub use counted::{
     COUNTERS, Counter, Counters, DISTRIBUTIONS, Distribution, Form, KVM_STATS, KvmRow, KvmStat, Row,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     attribution::{Attributed, Share},
+    blocked::BlockedTimes,
     co_stop::CoStop,
     counted::Counters,
     distribution::Distributions,
@@ -89,13 +90,17 @@ pub struct Vm {
     /// What KVM alone knows of it; absent where it is no guest of KVM.
     pub kvm: Option<KvmVm>,
     /// When the first of its vCPUs was seen running, Unix time in ns: the start of its distributions, of what
-    /// KVM counts, of `attributed`, of `co_stop` and of `helpers`.
+    /// KVM counts, of `attributed`, of `blocked`, of `counters`, of `co_stop` and of `helpers`.
     pub seen_unix_ns: u64,
     /// Who took its vCPUs' time; of vCPUs that ended, up to their last reading.
     pub attributed: Attributed,
     /// Who took how much of it in the interval, the one that took most first; sums to the steal of its vCPUs'
     /// intervals. Absent where no vCPU has an interval.
     pub shares: Option<Arc<[Share]>>,
+    /// Time in which its vCPUs were in state blocked, by why; of vCPUs that ended, up to their last reading.
+    pub blocked: BlockedTimes,
+    /// What the kernel counted of its vCPUs' threads, by [`super::Counter`]; as `blocked`.
+    pub counters: Counters,
     /// Time in which some of its vCPUs ran while others waited for a CPU.
     pub co_stop: CoStop,
     /// The threads that work for it and run no vCPU.
@@ -179,6 +184,8 @@ pub struct Vcpu {
     pub waiting_ns: u64,
     /// Wall time of the thread by state since `followed_unix_ns`.
     pub states: StateTimes,
+    /// Time in state blocked since then, by why.
+    pub blocked: BlockedTimes,
     /// What KVM alone knows of it; absent where it is no vCPU of KVM.
     pub kvm: Option<KvmVcpu>,
     /// Its distributions since it is followed. A stint and the wait before it are added when the stint ends.
@@ -230,6 +237,8 @@ pub struct Interval {
     pub counters: Counters,
     /// Wall time by state; the sum is `wall_ns`.
     pub states: StateTimes,
+    /// Time in state blocked, by why.
+    pub blocked: BlockedTimes,
     /// What KVM counted in the interval; absent where its counts were not known at both ends.
     pub kvm: Option<KvmCounts>,
 }

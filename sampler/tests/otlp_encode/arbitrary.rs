@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
+use hvsampler::model::{
+    BUCKETS, COUNTERS, Counters, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, MEASURED,
+};
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        Attributed, AttributedVm, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind,
-        HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, OccupantKind, Origin, SamplerStats,
-        Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+        Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits,
+        HelperKind, HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, OccupantKind, Origin,
+        SamplerStats, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -182,6 +184,8 @@ struct MomentVm {
     exits: Exits,
     helpers: Helpers,
     co_stop_ns: u64,
+    blocked: BlockedTimes,
+    counters: Counters,
     threads: Threads,
 }
 
@@ -189,9 +193,18 @@ fn moment() -> impl Strategy<Value = Moment> {
     let threads = collection::vec(option::of((states(), counters())), THREADS as usize);
     let platform = sample::select(vec!["qemu", "unknown"]);
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
-    let rest = (kvm(), attributed(), exits(), helpers(), number());
+    let blocked = (number(), collection::vec(0..u64::from(u32::MAX), MEASURED))
+        .prop_map(|(ns, parts)| BlockedTimes::of(ns, &parts.try_into().unwrap()));
+    let rest = (kvm(), attributed(), exits(), helpers(), number(), blocked, counters());
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
-        |(name, uuid, platform, distributions, (kvm, attributed, exits, helpers, co_stop_ns), threads)| {
+        |(
+            name,
+            uuid,
+            platform,
+            distributions,
+            (kvm, attributed, exits, helpers, co_stop_ns, blocked, counters),
+            threads,
+        )| {
             let facts = Facts::default().with(Fact::Platform, platform);
             let facts = facts.with(Fact::Name, name.unwrap_or_default());
             MomentVm {
@@ -202,6 +215,8 @@ fn moment() -> impl Strategy<Value = Moment> {
                 exits,
                 helpers,
                 co_stop_ns,
+                blocked,
+                counters,
                 threads,
             }
         },
@@ -259,6 +274,8 @@ impl Moment {
                 seen_unix_ns: u64::from(number) * 1_000_000_007,
                 attributed: vm.attributed,
                 shares: None,
+                blocked: vm.blocked,
+                counters: vm.counters,
                 co_stop: CoStop { ns: vm.co_stop_ns, ..CoStop::default() },
                 helpers: vm.helpers,
                 vcpus: vcpus.collect(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use hvsampler::model::{Counter, DISTRIBUTIONS, Histogram};
+use hvsampler::model::{BLOCKED, Counter, DISTRIBUTIONS, Histogram};
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
@@ -150,6 +150,17 @@ fn of_vm(vm: &Vm, to: &mut Numbers) {
         let mut attributes = id(&vm.id);
         attributes.push(string(attribute, key));
         to.put(name, attributes, vm.seen_unix_ns, value);
+    }
+    for (reason, ns) in BLOCKED.iter().zip(vm.blocked.iter()) {
+        let mut attributes = id(&vm.id);
+        attributes.push(string("hypervisor.blocked.reason", reason.key));
+        to.put("hypervisor.vcpu.blocked.time", attributes, vm.seen_unix_ns, double(ns));
+    }
+    for (of, counter) in [("minor", Counter::MinorFaults), ("major", Counter::MajorFaults)] {
+        let mut attributes = id(&vm.id);
+        attributes.push(string("hypervisor.page_fault.type", of));
+        let faults = integer(vm.counters[counter as usize]);
+        to.put("hypervisor.vcpu.page_faults", attributes, vm.seen_unix_ns, faults);
     }
     const STEAL: &str = "hypervisor.vm.steal.time";
     for (kind, ns) in OccupantKind::ALL.into_iter().zip(vm.attributed.kinds) {
@@ -333,6 +344,14 @@ fn named(snapshot: &Snapshot) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
             for kind in OccupantKind::ALL.into_iter().filter(|kind| *kind != OccupantKind::ForcedIdle) {
                 let attributes = steal_attributes(&ended.vm_id, kind, None);
                 series.push(("hypervisor.vm.steal.time", attributes, start));
+            }
+            for reason in BLOCKED {
+                let attributes = [id.clone(), vec![string("hypervisor.blocked.reason", reason.key)]].concat();
+                series.push(("hypervisor.vcpu.blocked.time", attributes, start));
+            }
+            for of in ["minor", "major"] {
+                let attributes = [id.clone(), vec![string("hypervisor.page_fault.type", of)]].concat();
+                series.push(("hypervisor.vcpu.page_faults", attributes, start));
             }
             series.push(("hypervisor.vm.co_stop.time", id.clone(), start));
             series.push(("hypervisor.vm.vcpu.count", id.clone(), start));

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind,
-    HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
+    Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits,
+    HelperKind, HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
     OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
-use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
+use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, MEASURED};
 use proptest::{collection, option, prelude::*, sample};
 
 pub(crate) fn text() -> impl Strategy<Value = String> {
@@ -85,6 +85,7 @@ fn interval() -> impl Strategy<Value = Interval> {
             run_delay_ns,
             counters,
             states,
+            blocked: BlockedTimes::default(),
             kvm,
         },
     )
@@ -114,6 +115,7 @@ fn vcpu() -> impl Strategy<Value = Vcpu> {
             held: Totals::default(),
             followed_unix_ns: start_unix_ns,
             states,
+            blocked: BlockedTimes::default(),
             kvm: (index % 5 > 0).then(|| KvmVcpu { counts: kvm, exits: exits.into() }),
             distributions: before.plus(&added).into(),
             distributions_before: before.into(),
@@ -159,6 +161,11 @@ fn helpers() -> impl Strategy<Value = Helpers> {
     })
 }
 
+fn blocked() -> impl Strategy<Value = BlockedTimes> {
+    let parts = collection::vec(0..u64::from(u32::MAX), MEASURED);
+    (number(), parts).prop_map(|(ns, parts)| BlockedTimes::of(ns, &parts.try_into().unwrap()))
+}
+
 fn co_stop() -> impl Strategy<Value = CoStop> {
     (number(), option::of(number()), 0..63_u32).prop_map(|(ns, interval_ns, shift)| CoStop {
         ns,
@@ -180,7 +187,18 @@ fn vm() -> impl Strategy<Value = Vm> {
         option::of(text()),
         option::of(text()),
         collection::vec(vcpu(), 0..4),
-        (distributions(), attributed(), shares(), kvm(), exits(), any::<bool>(), helpers(), co_stop()),
+        (
+            distributions(),
+            attributed(),
+            shares(),
+            kvm(),
+            exits(),
+            any::<bool>(),
+            helpers(),
+            co_stop(),
+            blocked(),
+            counters(),
+        ),
     )
         .prop_map(|(pid, [start_boottime_ns, start_unix_ns], id, name, uuid, vcpus, rest)| Vm {
             key: VmKey::new([pid.into(), start_boottime_ns]),
@@ -198,6 +216,8 @@ fn vm() -> impl Strategy<Value = Vm> {
             seen_unix_ns: start_unix_ns,
             attributed: rest.1,
             shares: rest.2,
+            blocked: rest.8,
+            counters: rest.9,
             co_stop: rest.7,
             helpers: rest.6,
             vcpus,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum,
-    HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant, OccupantKind, Origin,
-    SamplerStats, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind,
+    HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
+    OccupantKind, Origin, SamplerStats, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
     COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,
@@ -55,6 +55,11 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             vms: vec![AttributedVm { id: "77-5".into(), since_unix_ns: AT - 30 * SECOND, ns: 3 * SECOND }],
         },
         shares: occupants(&vcpus),
+        blocked: vcpus.iter().fold(BlockedTimes::default(), |mut sum, vcpu| {
+            sum.add(&vcpu.blocked);
+            sum
+        }),
+        counters: vcpus.first().map(|vcpu| vcpu.counters).unwrap_or_default(),
         co_stop: CoStop { ns: 7 * SECOND, interval_ns: co_stop(&vcpus), tick_ns: 1 << 20 },
         helpers: helpers(),
         vcpus,
@@ -126,7 +131,15 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         counters[Counter::RunDelay as usize] = steal * MS * factor;
         counters[Counter::InvoluntarySwitches as usize] = preemptions * factor;
         counters[Counter::VoluntarySwitches as usize] = 3 * factor;
+        counters[Counter::MajorFaults as usize] = 2 * factor;
         counters
+    };
+    // A third of it for pages from a disk.
+    let why = |factor: u64| {
+        BlockedTimes::of(
+            blocked * MS * factor,
+            &[blocked / 3 * MS * factor, 0, 0, blocked * MS * factor / 2, 0],
+        )
     };
     let kvm = |factor: u64| {
         let counts = std::array::from_fn(|n| n as u64 * factor);
@@ -151,6 +164,7 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
         followed_unix_ns: AT - 40 * SECOND,
         counters: counters(30),
         states: states(30),
+        blocked: why(30),
         kvm: Some(KvmVcpu { counts: Some(kvm(30)), exits: exits(30).into() }),
         interval: Some(Interval {
             wall_ns: (run + steal + blocked) * MS,
@@ -158,6 +172,7 @@ pub(crate) fn vcpu(index: u32, tid: u32, [run, steal, blocked]: [u64; 3], preemp
             run_delay_ns: steal * MS,
             counters: counters(1),
             states: states(1),
+            blocked: why(1),
             kvm: Some(kvm(1)),
         }),
         distributions: distributions(30).into(),

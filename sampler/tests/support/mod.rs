@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum,
-    HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Origin, Snapshot, State, StateTimes, Totals, Vcpu,
-    VcpuId, Vm, VmKey,
+    Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind,
+    HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Origin, Snapshot, State, StateTimes,
+    Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 
@@ -95,6 +95,8 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
                 .collect(),
         },
         shares: None,
+        blocked: BlockedTimes::of(u64::from(vm) + 10, &[1, 0, 2, 3, 0]),
+        counters: std::array::from_fn(|n| u64::from(vm) + n as u64),
         co_stop: CoStop { ns: u64::from(vm) * 1_000_003, ..CoStop::default() },
         helpers: helpers(u64::from(vm)),
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`Schedstat`] | `/proc/PID/task/TID/schedstat` | to the nanosecond, once the thread is off its CPU |
 //! | [`Switches`] | `/proc/PID/task/TID/status` | yes |
-//! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state and start; times in it are sampled and not used |
+//! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state, start, page faults; times in it are sampled and not used |
 //! | [`threads`] | `/proc/PID/task`: ids and names | of those that live through the look |
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |

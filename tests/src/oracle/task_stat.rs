@@ -1,4 +1,4 @@
-//! `/proc/PID/task/TID/stat`: state and start of a thread or process.
+//! `/proc/PID/task/TID/stat`: state, start and page faults of a thread or process.
 
 use std::path::Path;
 
@@ -22,6 +22,10 @@ pub enum TaskState {
 pub struct TaskStat {
     /// Its state.
     pub state: TaskState,
+    /// Page faults served from memory, so far.
+    pub minor_faults: u64,
+    /// Page faults for which it had to wait, so far.
+    pub major_faults: u64,
     /// Its nice value.
     pub nice: i32,
     /// Its creation, in clock ticks (100 a second) since boot.
@@ -32,6 +36,8 @@ pub struct TaskStat {
 
 // Positions after the name, which may hold any byte: field 3 of proc(5) is the first of them.
 const STATE: usize = 0;
+const MINOR_FAULTS: usize = 10 - 3;
+const MAJOR_FAULTS: usize = 12 - 3;
 const NICE: usize = 19 - 3;
 const START: usize = 22 - 3;
 const PROCESSOR: usize = 39 - 3;
@@ -64,6 +70,8 @@ impl TaskStat {
         let field = |index: usize| fields.get(index).copied().ok_or_else(|| error("too few fields"));
         Ok(Self {
             state: parse_state(field(STATE)?).ok_or_else(|| error("unknown state"))?,
+            minor_faults: field(MINOR_FAULTS)?.parse().map_err(|_not_a_number| error("minor faults"))?,
+            major_faults: field(MAJOR_FAULTS)?.parse().map_err(|_not_a_number| error("major faults"))?,
             nice: field(NICE)?.parse().map_err(|_not_a_number| error("nice value"))?,
             start_ticks: field(START)?.parse().map_err(|_not_a_number| error("start time"))?,
             cpu: field(PROCESSOR)?.parse().map_err(|_not_a_number| error("processor"))?,
@@ -85,14 +93,21 @@ fn parse_state(letter: &str) -> Option<TaskState> {
 mod tests {
     use super::*;
 
-    const TAIL: &str = "1 812 812 0 -1 1077936192 213 0 0 0 12 34 0 0 15 -5 3 0 987654 1234567 300 18446744073709551615 \
+    const TAIL: &str = "1 812 812 0 -1 1077936192 213 0 7 0 12 34 0 0 15 -5 3 0 987654 1234567 300 18446744073709551615 \
         1 1 0 0 0 0 0 4096 0 0 0 0 -1 3 0 0 0 0 0 0 0 0 0 0 0 0 0\n";
 
     #[test]
     fn hostile_names_do_not_move_the_fields() {
         for name in ["CPU 0/KVM", "a) R 1 2 3", "(((", "x)\n", ""] {
             let stat = TaskStat::parse(Path::new("stat"), &format!("815 ({name}) S {TAIL}")).unwrap();
-            let expected = TaskStat { state: TaskState::Asleep, nice: -5, start_ticks: 987_654, cpu: 3 };
+            let expected = TaskStat {
+                state: TaskState::Asleep,
+                minor_faults: 213,
+                major_faults: 7,
+                nice: -5,
+                start_ticks: 987_654,
+                cpu: 3,
+            };
             assert_eq!(stat, expected, "{name:?}");
         }
     }

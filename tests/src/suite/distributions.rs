@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use hvsampler::collect::Collector;
 use hvsampler::model::distribution::count;
-use sampler_ebpf::abi::{Counter, Distribution, Left, SlotShares, VcpuSlot};
+use sampler_ebpf::abi::{Counter, Distribution, SlotShares, VcpuSlot};
 
 use super::sampler::SlotReader;
 use crate::exactness::Thread;
@@ -137,7 +137,7 @@ impl Added {
             run: counter(Counter::Run),
             run_delay: counter(Counter::RunDelay),
             timeslices: counter(Counter::Timeslices),
-            asleep: (0..Left::SLEEPS).map(|sleep| after.asleep_ns[sleep] - before.asleep_ns[sleep]).sum(),
+            asleep: after.asleep_ns.iter().sum::<u64>() - before.asleep_ns.iter().sum::<u64>(),
             wall: after.left_ns - before.left_ns,
             charged: charged(after, occupants_after) - charged(before, occupants_before),
             unknown: occupants_after.table.unknown_ns() - occupants_before.table.unknown_ns(),

@@ -3,6 +3,7 @@
 mod attribution;
 mod audit;
 mod births;
+mod blocked;
 mod churn;
 mod classes;
 mod clock;
@@ -13,6 +14,7 @@ mod descriptors;
 mod distributions;
 mod exact;
 mod exits;
+mod faults;
 mod guest_steal;
 mod helpers;
 mod kvm_counts;
@@ -139,6 +141,35 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: exact::LIMIT,
         run: exact::fallback,
+    },
+    Test {
+        name: "blocked.by-why",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: blocked::LIMIT,
+        run: blocked::by_why,
+    },
+    Test {
+        name: "blocked.for-a-page-that-is-brought",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: blocked::LIMIT,
+        run: blocked::for_a_page_that_is_brought,
+    },
+    Test {
+        name: "blocked.for-a-page-on-a-disk",
+        // The lab's machines have no disk.
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: blocked::LIMIT,
+        run: blocked::for_a_page_on_a_disk,
+    },
+    Test {
+        name: "faults.as-the-kernel-counts",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: MINUTE,
+        run: faults::as_the_kernel_counts,
     },
     Test {
         name: "steal.as-the-guest-sees-it",

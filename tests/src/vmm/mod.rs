@@ -14,6 +14,7 @@
 mod config;
 mod error;
 mod load;
+mod page;
 mod program;
 mod relay;
 mod turns;
@@ -23,6 +24,8 @@ mod vm;
 pub use config::{HaltIn, VcpuConfig, VmConfig};
 pub use error::VmmError;
 pub use load::{Load, LoadError};
+pub use page::Page;
+pub use program::take_page_away;
 pub use relay::Relay;
 pub use turns::Turns;
 pub use vcpu::VcpuInfo;

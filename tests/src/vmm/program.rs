@@ -4,6 +4,8 @@
 //! The VMM sets DX to [`PORT`] before the first instruction; no program touches memory or other registers
 //! than EAX.
 
+use std::io;
+
 use super::load::Load;
 
 /// The I/O port that the programs talk to: one that no in-kernel device answers.
@@ -77,6 +79,17 @@ const fn placed(mut image: [u8; IMAGE_SIZE], at: usize, code: &[u8]) -> [u8; IMA
 /// The page in this process: it lives for ever and is never written.
 pub(super) fn image() -> &'static [u8; IMAGE_SIZE] {
     &IMAGE.0
+}
+
+/// Takes the page out of this process's memory, but not out of the page cache: each guest whose vCPU goes on
+/// faults it in again.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn take_page_away() -> io::Result<()> {
+    let page = (&raw const IMAGE).cast_mut().cast();
+    // SAFETY: the page is of the program's file and nobody writes it, so it comes back as it was.
+    Ok(unsafe { rustix::mm::madvise(page, IMAGE_SIZE, rustix::mm::Advice::LinuxDontNeed) }?)
 }
 
 /// Guest address of a load's first instruction.

@@ -2,6 +2,7 @@
 //! calls.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvError, Sender};
 use std::thread::{self, JoinHandle};
 
@@ -10,9 +11,10 @@ use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use super::config::{HaltIn, VcpuConfig};
 use super::error::VmmError;
 use super::load::Load;
+use super::page::Page;
 use super::program;
 use super::vcpu::{ioctl_error, reset};
-use super::vm::create;
+use super::vm::{create, create_from};
 
 /// Whichever vCPU it is.
 const VCPU: u32 = 0;
@@ -39,6 +41,20 @@ impl Turns {
     /// When KVM refuses, or no thread can be started.
     pub fn start(vms: usize) -> Result<Self, VmmError> {
         let vms = (0..vms).map(|_| vm().map(Some)).collect::<Result<Vec<_>, _>>()?;
+        Self::of(vms, None)
+    }
+
+    /// The same with one VM, which runs from a page of its own.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_from(page: &Arc<Page>) -> Result<Self, VmmError> {
+        // SAFETY: the thread that has the VM keeps the page.
+        let vm = unsafe { create_from(HaltIn::Kernel, page.address()) }?;
+        Self::of(vec![Some(with_vcpu(vm)?)], Some(Arc::clone(page)))
+    }
+
+    fn of(vms: Vec<Option<(VmFd, VcpuFd)>>, page: Option<Arc<Page>>) -> Result<Self, VmmError> {
         let (orders, inbox) = mpsc::channel();
         let (placed, is_placed) = mpsc::channel();
         let failed = |source| VmmError::Thread { vcpu: VCPU, what: "cannot be started", source };
@@ -47,7 +63,9 @@ impl Turns {
             .spawn(move || {
                 // The receiver waits for nothing else.
                 let _ = placed.send(rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs());
-                obey(vms, &inbox)
+                let outcome = obey(vms, &inbox);
+                drop(page);
+                outcome
             })
             .map_err(failed)?;
         let tid = is_placed.recv().map_err(|RecvError| failed(io::ErrorKind::BrokenPipe.into()))?;
@@ -100,7 +118,10 @@ impl Drop for Turns {
 }
 
 pub(super) fn vm() -> Result<(VmFd, VcpuFd), VmmError> {
-    let vm = create(HaltIn::Kernel)?;
+    with_vcpu(create(HaltIn::Kernel)?)
+}
+
+fn with_vcpu(vm: VmFd) -> Result<(VmFd, VcpuFd), VmmError> {
     let vcpu =
         vm.create_vcpu(u64::from(VCPU)).map_err(|error| ioctl_error(VCPU, "KVM_CREATE_VCPU", error))?;
     reset(&vcpu, &VcpuConfig::new(VCPU, Load::Io), HaltIn::Kernel)?;

@@ -197,6 +197,16 @@ fn wake_up_signal() -> Result<libc::c_int, VmmError> {
 }
 
 pub(super) fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
+    let image = program::image();
+    // SAFETY: the image is static, page-aligned and of this size, so it outlives the VM.
+    unsafe { create_from(halt_in, image.as_ptr().addr() as u64) }
+}
+
+/// A VM whose page is at this address of the process.
+///
+/// # Safety
+/// A page is there while the VM lives.
+pub(super) unsafe fn create_from(halt_in: HaltIn, page: u64) -> Result<VmFd, VmmError> {
     let failed = |call| {
         move |error: kvm_ioctls::Error| VmmError::Ioctl {
             call,
@@ -208,16 +218,15 @@ pub(super) fn create(halt_in: HaltIn) -> Result<VmFd, VmmError> {
     if halt_in == HaltIn::Kernel {
         vm.create_irq_chip().map_err(failed("KVM_CREATE_IRQCHIP"))?;
     }
-    let image = program::image();
     let region = kvm_userspace_memory_region {
         slot: 0,
         flags: KVM_MEM_READONLY,
         guest_phys_addr: program::LOAD_ADDRESS,
         memory_size: program::IMAGE_SIZE as u64,
-        userspace_addr: image.as_ptr().addr() as u64,
+        userspace_addr: page,
     };
-    // SAFETY: the image is static, page-aligned and of this size, so it outlives the VM; the slot is
-    // read-only, so no guest can write to what Rust holds immutable; it is the VM's only slot.
+    // SAFETY: the page outlives the VM; the slot is read-only, so no guest can write to what Rust holds
+    // immutable; it is the VM's only slot.
     unsafe { vm.set_user_memory_region(region) }.map_err(failed("KVM_SET_USER_MEMORY_REGION"))?;
     Ok(vm)
 }

@@ -14,4 +14,6 @@ counters! {
     InvoluntarySwitches = "involuntary_switches", TaskNivcsw;
     Migrations = "migrations", TaskNrMigrations;
     Timeslices = "timeslices", TaskPcount;
+    MinorFaults = "minor_faults", TaskMinFlt;
+    MajorFaults = "major_faults", TaskMajFlt;
 }

@@ -61,6 +61,10 @@ macro_rules! task_members {
             TaskNvcsw = "task_struct"."nvcsw", &[8], true;
             /// Involuntary context switches.
             TaskNivcsw = "task_struct"."nivcsw", &[8], true;
+            /// Page faults that were served from memory.
+            TaskMinFlt = "task_struct"."min_flt", &[8], true;
+            /// Page faults for which the thread had to wait: for a disk, or for whoever brings the page.
+            TaskMajFlt = "task_struct"."maj_flt", &[8], true;
             /// The `struct pid` of the thread.
             TaskThreadPid = "task_struct"."thread_pid", &[8], true;
             /// The process's address space.
@@ -81,6 +85,11 @@ macro_rules! task_members {
             SbMagic = "super_block"."s_magic", &[8], false;
             /// Name of a directory entry.
             DentryName = "dentry"."d_name.name", &[8], false;
+            /// The thread waits for I/O.
+            TaskInIowait = "task_struct"."in_iowait", BIT, false;
+            /// The thread is stopped: by a signal, a debugger, or the freezer of its control group. Needs
+            /// `CONFIG_CGROUPS`.
+            TaskFrozen = "task_struct"."frozen", BIT, false;
             /// State word up to 5.13, a signed long.
             TaskStateOld = "task_struct"."state", &[8], false;
             /// State word from 5.14 on.

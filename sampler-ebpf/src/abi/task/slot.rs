@@ -52,8 +52,8 @@ pub struct VcpuSlot {
     pub left: u32,
     /// 1 until the first switch after the slot was given out: switches before it may be missing.
     pub fresh: u32,
-    /// Time asleep since the slot was given out, by [`Left::sleep`]; without the sleep that goes on.
-    pub asleep_ns: [u64; Left::SLEEPS],
+    /// Time asleep since the slot was given out, by [`Left`]; without the sleep that goes on.
+    pub asleep_ns: [u64; Left::COUNT],
     /// Address of the run queue on which the thread waits or will wait: its group's on its CPU. 0 when it is
     /// not known, or no quota of a group is for the thread; [`VcpuSlot::NEXT_PERIOD`] of one of the deadline
     /// class that has used up its runtime.
@@ -88,7 +88,7 @@ impl VcpuSlot {
         left_ns: 0,
         left: Left::Unknown as u32,
         fresh: 0,
-        asleep_ns: [0; Left::SLEEPS],
+        asleep_ns: [0; Left::COUNT],
         quota_queue: 0,
         quota_clock_ns: 0,
         quota_noted_ns: 0,
@@ -108,26 +108,34 @@ pub enum Left {
     Runnable = 1,
     /// The guest halted, and KVM put the thread to sleep.
     Halted = 2,
-    /// It sleeps anywhere else: in the VMM, for a page, paused.
-    Blocked = 3,
+    /// It waits for I/O inside `KVM_RUN`: for a page.
+    FaultIo = 3,
+    /// It waits for anything else inside `KVM_RUN`: for a page that another process brings, for a lock.
+    Fault = 4,
+    /// It waits for I/O outside `KVM_RUN`.
+    VmmIo = 5,
+    /// It sleeps outside `KVM_RUN`.
+    Vmm = 6,
+    /// It was stopped.
+    Stopped = 7,
 }
 
 impl Left {
-    /// Kinds of sleep.
-    pub const SLEEPS: usize = 2;
+    /// Ways to leave a CPU: a power of two, so that programs need not compare a number with it.
+    pub const COUNT: usize = 8;
 
-    /// Index of the sleep that begins so; `None` for a number that begins no sleep.
+    /// Whether a thread that left so sleeps.
     #[must_use]
     #[inline(always)]
-    pub const fn sleep(left: u32) -> Option<usize> {
-        // Not by subtraction and comparison: the verifier would have to follow that.
-        if left == Self::Halted as u32 {
-            Some(0)
-        } else if left == Self::Blocked as u32 {
-            Some(1)
-        } else {
-            None
-        }
+    pub const fn is_sleep(left: u32) -> bool {
+        left >= Self::Halted as u32
+    }
+
+    /// Place of a number among the times of a slot.
+    #[must_use]
+    #[inline(always)]
+    pub const fn place(left: u32) -> usize {
+        left as usize % Self::COUNT
     }
 }
 

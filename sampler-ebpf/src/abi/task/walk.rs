@@ -5,7 +5,7 @@ use crate::abi::kvm::{KVM_STATS, MODES};
 
 /// One vCPU thread as a walk over all threads found it. Written by the walk alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(64))]
+#[repr(C)]
 pub struct WalkRecord {
     /// Number of the walk that wrote this.
     pub generation: u64,
@@ -29,8 +29,8 @@ pub struct WalkRecord {
     pub held_back_ns: u64,
     /// The same of all waits that ended since the thread has its slot, ns.
     pub throttled_ns: u64,
-    /// Time asleep since the thread has its slot, by [`Left::sleep`], the sleep that goes on included, ns.
-    pub asleep_ns: [u64; Left::SLEEPS],
+    /// Time asleep since the thread has its slot, by [`Left`], the sleep that goes on included, ns.
+    pub asleep_ns: [u64; Left::COUNT],
     /// 1 when the thread was on a CPU.
     pub on_cpu: u32,
     /// CPU that it is on, or on whose queue it waits; of one that sleeps the last.
@@ -69,7 +69,7 @@ impl WalkRecord {
         waiting_ns: 0,
         held_back_ns: 0,
         throttled_ns: 0,
-        asleep_ns: [0; Left::SLEEPS],
+        asleep_ns: [0; Left::COUNT],
         on_cpu: 0,
         cpu: 0,
         modes_ns: [0; MODES],

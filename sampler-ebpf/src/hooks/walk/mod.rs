@@ -25,11 +25,11 @@ use self::{
     kvm::read_kvm_stats,
     thread::{Known, is_read, read_thread},
 };
-use super::lifecycle::{Seen, announce, halted, notifier, runs_another, runs_vcpu};
+use super::lifecycle::{Seen, announce, how_asleep, notifier, runs_another, runs_vcpu};
 use crate::{
     maps::{control, kept, offset, pid_entry, walk_stats},
     shared::{Shared, bump, field, load, store},
-    task::{Access, Object, Typed, monotonic_ns, probe},
+    task::{Access, Object, Typed, monotonic_ns, probe, state},
 };
 
 /// `struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; }`, the task NULL at the
@@ -158,13 +158,11 @@ fn seen<A: Access>(control: Shared<Control>, task: Object, notifier: u64) -> See
     let pcount = A::u64(task, Member::TaskPcount);
     let off_cpu = A::u8(task, Member::TaskOnCpu) == 0;
     let left = if A::u64(task, Member::TaskLastQueued) != 0 {
-        Left::Runnable
-    } else if off_cpu && halted(task, notifier) {
-        Left::Halted
+        Left::Runnable as u32
     } else if off_cpu {
-        Left::Blocked
+        how_asleep::<A>(task, notifier, state::<A>(task))
     } else {
-        Left::Unknown
+        Left::Unknown as u32
     };
     Seen { sched_ns: sched_ns(control, monotonic_ns()), left, pcount }
 }

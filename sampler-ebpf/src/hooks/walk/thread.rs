@@ -179,23 +179,16 @@ fn seq_of(slot: Shared<VcpuSlot>) -> u64 {
 /// stint after it. That one ended when the thread was given its CPU, or goes on.
 #[inline(always)]
 fn write_sleep(slot: Shared<VcpuSlot>, record: Shared<WalkRecord>, stamp: &Stamp, now: &Now) {
-    let [mut halted, mut blocked] = load!(slot.asleep_ns);
+    store!(record.asleep_ns, load!(slot.asleep_ns));
     let left = load!(slot.left);
     let pcount = load!(slot.counters[Counter::Timeslices as usize]);
     let delay = load!(slot.counters[Counter::RunDelay as usize]);
     let stints = stamp.pcount.wrapping_sub(pcount);
-    if stints <= 1 && left > Left::Runnable as u32 {
+    if stints <= 1 && Left::is_sleep(left) {
         let until = if stints == 0 { now.sched_ns } else { stamp.last_arrival };
         let waited = stamp.run_delay.wrapping_sub(delay) + stamp.waiting(now);
-        let sleep = asleep(load!(slot.left_ns), until, waited);
-        if left == Left::Halted as u32 {
-            halted += sleep;
-        } else {
-            blocked += sleep;
-        }
+        bump!(record.asleep_ns[Left::place(left)], asleep(load!(slot.left_ns), until, waited));
     }
-    store!(record.asleep_ns[0], halted);
-    store!(record.asleep_ns[1], blocked);
 }
 
 /// What quotas held back: what the scheduler program has taken in, and what it will take in of the wait that

@@ -33,7 +33,8 @@ pub enum Parameter {
 struct Found {
     bits: u32,
     type_id: u32,
-    bit_field: bool,
+    /// Of a bit field, in bits; 0 of any other member.
+    width: u32,
 }
 
 impl Btf {
@@ -46,6 +47,16 @@ impl Btf {
         let missing = || BtfError::NoMember { container: container.into(), path: path.into() };
         let (bits, type_id) = self.locate(container, path)?;
         Ok(Field { offset: bits / 8, size: self.size(type_id, 0).ok_or_else(missing)? })
+    }
+
+    /// Finds a member that is a single bit of an outermost structure: how many bits from its start.
+    ///
+    /// # Errors
+    /// When the structure or the member does not exist, or the member is anything else.
+    pub fn bit(&self, container: &str, name: &str) -> Result<u32, BtfError> {
+        let missing = || BtfError::NoMember { container: container.into(), path: name.into() };
+        let found = self.member(self.outermost(container)?, name, 0).ok_or_else(missing)?;
+        if found.width == 1 { Ok(found.bits) } else { Err(missing()) }
     }
 
     /// Name of the structure that a member is, whatever typedefs it is declared by; empty where the structure
@@ -63,19 +74,22 @@ impl Btf {
     /// Where a member is, in bits, and its type.
     fn locate(&self, container: &str, path: &str) -> Result<(u32, u32), BtfError> {
         let missing = || BtfError::NoMember { container: container.into(), path: path.into() };
-        let mut type_id = self
-            .find(container, &[KIND_STRUCT, KIND_UNION])
-            .ok_or_else(|| BtfError::NoStruct(container.into()))?;
+        let mut type_id = self.outermost(container)?;
         let mut bits = 0u32;
         for name in path.split('.') {
             let found = self.member(type_id, name, 0).ok_or_else(missing)?;
-            if found.bit_field {
+            if found.width != 0 || found.bits % 8 != 0 {
                 return Err(BtfError::BitField { container: container.into(), path: path.into() });
             }
             bits = bits.checked_add(found.bits).ok_or_else(missing)?;
             type_id = self.strip(found.type_id).ok_or_else(missing)?;
         }
         Ok((bits, type_id))
+    }
+
+    fn outermost(&self, container: &str) -> Result<u32, BtfError> {
+        let found = self.find(container, &[KIND_STRUCT, KIND_UNION]);
+        found.ok_or_else(|| BtfError::NoStruct(container.into()))
     }
 
     /// The parameters of a tracepoint, without the leading `void *__data`.
@@ -120,7 +134,7 @@ impl Btf {
                 if record.kind_flag { (position & 0x00ff_ffff, position >> 24) } else { (position, 0) };
             let member_name = self.string(member_name);
             if member_name == name.as_bytes() {
-                return Some(Found { bits, type_id: member_type, bit_field: width != 0 || bits % 8 != 0 });
+                return Some(Found { bits, type_id: member_type, width });
             }
             if !member_name.is_empty() {
                 return None;

@@ -56,6 +56,9 @@ fn refuses_bit_fields() {
     let btf = task();
     assert!(matches!(btf.field("packed", "flag"), Err(BtfError::BitField { .. })));
     assert_eq!(btf.field("packed", "whole").unwrap(), Field { offset: 0, size: 8 });
+    assert_eq!(btf.bit("packed", "flag").unwrap(), 3);
+    assert!(matches!(btf.bit("packed", "whole"), Err(BtfError::NoMember { .. })));
+    assert!(matches!(btf.bit("packed", "none"), Err(BtfError::NoMember { .. })));
 }
 
 #[test]

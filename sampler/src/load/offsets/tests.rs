@@ -1,11 +1,11 @@
 use std::{collections::BTreeMap, path::Path};
 
-use sampler_ebpf::abi::{ABSENT, MEMBERS, Member, MemberRow};
+use sampler_ebpf::abi::{ABSENT, BIT, MEMBERS, Member, MemberRow};
 
 use super::{super::types::Types, resolve};
 use crate::kernel::btf::{
     Btf, VMLINUX,
-    fixture::{Builder, member},
+    fixture::{self, Builder, member},
 };
 
 /// A kernel with the members of these rows and sizes, in their order, after `gap` bytes of something else in
@@ -64,8 +64,10 @@ fn structure(btf: &mut Builder, name: &str, paths: &[(&'static str, u32)], gap: 
             nested.entry(outer).or_default().push((inner, *size));
         } else {
             let type_id = btf.int(*size);
-            members.push(member(path, type_id, offset));
-            offset += size.next_multiple_of(8);
+            // In the middle of its byte.
+            let bit = || fixture::Member { name: path, type_id, bit_offset: offset * 8 + 3, bits: 1 };
+            members.push(if [*size] == BIT { bit() } else { member(path, type_id, offset) });
+            offset += size.next_multiple_of(8).max(8);
         }
     }
     for (outer, inner) in nested {
@@ -87,7 +89,12 @@ fn members_that_move_are_followed() {
         let nested = row.path.matches('.').count() as u32;
         assert!(far.at[n] >= near.at[n] + 64 * (1 + nested), "{}.{} did not move", row.container, row.path);
         let btf = kernel(&rows(), 64);
-        assert_eq!(far.at[n], btf.field(row.container, row.path).unwrap().offset);
+        let expected = if row.sizes == BIT {
+            btf.bit(row.container, row.path).unwrap()
+        } else {
+            btf.field(row.container, row.path).unwrap().offset
+        };
+        assert_eq!(far.at[n], expected);
     }
 }
 

@@ -103,6 +103,22 @@ pub(super) const DETAILS: &[Series<Vcpu>] = &[
         start: Start::Created,
         values: Values::Numbers(|vcpu, to| kvm::times(counts(vcpu), to)),
     },
+    Series {
+        family: vm::BLOCKED_TIME,
+        attributes: &[vm::BLOCKED_REASON],
+        start: Start::Followed,
+        values: Values::Numbers(|vcpu, to| vm::blocked(&vcpu.blocked, to)),
+    },
+    Series {
+        family: vm::PAGE_FAULTS,
+        attributes: &[vm::FAULT_TYPE],
+        start: Start::Created,
+        values: Values::Numbers(|vcpu, to| {
+            if !vcpu.unused {
+                vm::page_faults(&vcpu.counters, to);
+            }
+        }),
+    },
 ];
 
 const fn distribution(family: Family, values: fn(&Vcpu, usize) -> Option<&Histogram>) -> Series<Vcpu> {

@@ -2,8 +2,8 @@
 
 use super::{Bound, Dimension, Family, Places, Series, Start, Unit, Values, kvm};
 use crate::model::{
-    AttributedVm, Distribution, ExitKind, ExitTotals, HELPER_KINDS, HelperSum, Histogram, KvmCounts, Label,
-    Level, OCCUPANT_KINDS, Vm,
+    AttributedVm, BLOCKED, BlockedTimes, Counter, Counters, Distribution, ExitKind, ExitTotals, HELPER_KINDS,
+    HelperSum, Histogram, KvmCounts, Label, Level, OCCUPANT_KINDS, Vm,
 };
 
 const EXITS: Unit = Unit::Count("{exit}");
@@ -63,6 +63,40 @@ pub(super) const KVM_TIME: Family = Family::counter(
     "Time that KVM has counted of the VM's vCPUs.",
 );
 
+pub(super) const BLOCKED_TIME: Family = Family::counter(
+    "hypervisor.vcpu.blocked.time",
+    Unit::Seconds,
+    Bound::By("the sum as state blocked. A single reason by 50 µs of a vCPU in an interval"),
+    "Time in state blocked, by why.",
+);
+pub(super) const PAGE_FAULTS: Family = Family::counter(
+    "hypervisor.vcpu.page_faults",
+    Unit::Count("{fault}"),
+    Bound::By("none up to the last reading of each thread. What one did between that and its end is missing"),
+    "Page faults of the vCPUs' threads, on the guest's memory and on the VMM's own.",
+);
+
+pub(super) const BLOCKED_REASON: Dimension = Dimension { key: "hypervisor.blocked.reason", values: BLOCKED };
+pub(super) const FAULT_TYPE: Dimension = Dimension {
+    key: "hypervisor.page_fault.type",
+    values: &[
+        Label { key: "minor", help: "Served from memory." },
+        Label { key: "major", help: "The thread had to wait for the page, and the guest stood still." },
+    ],
+};
+
+pub(super) fn blocked(times: &BlockedTimes, to: &mut Places<'_>) {
+    for (place, ns) in times.iter().enumerate() {
+        to.set(place, ns);
+    }
+}
+
+pub(super) fn page_faults(counters: &Counters, to: &mut Places<'_>) {
+    for (place, counter) in [Counter::MinorFaults, Counter::MajorFaults].into_iter().enumerate() {
+        to.set(place, counters[counter as usize]);
+    }
+}
+
 pub(super) const SERIES: &[Series<Vm>] = &[
     distribution(STEAL_DURATION, |vm, _| Some(vm.distributions.get(Distribution::Steal))),
     distribution(WAKEUP_LATENCY, |vm, _| Some(vm.distributions.get(Distribution::WakeupLatency))),
@@ -78,6 +112,18 @@ pub(super) const SERIES: &[Series<Vm>] = &[
         attributes: &[kvm::TIME],
         start: Start::Followed,
         values: Values::Numbers(|vm, to| kvm::times(counts(vm), to)),
+    },
+    Series {
+        family: BLOCKED_TIME,
+        attributes: &[BLOCKED_REASON],
+        start: Start::Followed,
+        values: Values::Numbers(|vm, to| blocked(&vm.blocked, to)),
+    },
+    Series {
+        family: PAGE_FAULTS,
+        attributes: &[FAULT_TYPE],
+        start: Start::Followed,
+        values: Values::Numbers(|vm, to| page_faults(&vm.counters, to)),
     },
     Series {
         family: STEAL,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     kernel::clock::Clock,
-    model::{Account, Counters, Distributions, Exits, Interval, KvmCounts, Reading, VcpuId},
+    model::{Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Reading, VcpuId},
 };
 
 /// The slots with the accounts of their threads.
@@ -227,6 +227,10 @@ pub struct VmAccount {
     pub exits: Exits,
     /// Who had the CPUs while they waited.
     pub attribution: VmAttribution,
+    /// Time in state blocked, by why.
+    pub blocked: BlockedTimes,
+    /// What the kernel counted of their threads.
+    pub counters: Counters,
     /// How far co-stop is summed up.
     pub co_stop: Progress,
     /// What the last pass read for it.
@@ -239,6 +243,15 @@ pub struct VmAccount {
     pub clock: Option<Clock>,
 }
 
+impl VmAccount {
+    /// Adds one vCPU's interval.
+    pub(super) fn add(&mut self, interval: &Interval) {
+        self.attribution.add(interval);
+        self.blocked.add(&interval.blocked);
+        self.counters.iter_mut().zip(interval.counters).for_each(|(count, added)| *count += added);
+    }
+}
+
 impl Open for VmAccount {
     fn open(event: &Event) -> Self {
         Self {
@@ -246,6 +259,8 @@ impl Open for VmAccount {
             kvm_counts: KvmCounts::default(),
             exits: Exits::default(),
             attribution: VmAttribution::default(),
+            blocked: BlockedTimes::default(),
+            counters: Counters::default(),
             co_stop: Progress::since(event.sched_ns),
             reads: Reads::default(),
             level: VmLevel::default(),

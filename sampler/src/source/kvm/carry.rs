@@ -2,15 +2,15 @@
 
 use std::array;
 
-use crate::model::{Counter, Counters, Distributions, ModeTimes, Reading};
+use crate::model::{Counter, Counters, Distributions, MEASURED, ModeTimes, Reading};
 
 /// The times of a thread that runs its vCPU no longer, as of its last switch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastTimes {
     pub(super) counters: Counters,
     pub(super) throttled_ns: u64,
-    /// In halts, and elsewhere.
-    pub(super) asleep_ns: [u64; 2],
+    pub(super) halted_ns: u64,
+    pub(super) blocked_ns: [u64; MEASURED],
     /// As [`modes_of`] has them; `None` where they could not be read.
     pub(super) modes_ns: Option<ModesNs>,
 }
@@ -22,7 +22,7 @@ pub struct Carry {
     counters: Counters,
     throttled_ns: u64,
     halted_ns: u64,
-    blocked_ns: u64,
+    blocked_ns: [u64; MEASURED],
     modes_ns: ModesNs,
     gaps: u64,
     distributions: Distributions,
@@ -69,7 +69,7 @@ impl Carry {
             counters: self.counters(of_thread.counters),
             throttled_ns: of_thread.throttled_ns.map(|ns| ns.wrapping_add(self.throttled_ns)),
             halted_ns: of_thread.halted_ns.wrapping_add(self.halted_ns),
-            blocked_ns: of_thread.blocked_ns.wrapping_add(self.blocked_ns),
+            blocked_ns: each(&of_thread.blocked_ns, &self.blocked_ns, u64::wrapping_add),
             modes: ModeTimes { gaps: modes.gaps.wrapping_add(self.gaps), ..modes },
             ..of_thread
         }
@@ -140,8 +140,8 @@ pub(super) fn closed(last: &Reading, carry: &Carry, left: Option<&LastTimes>) ->
     let of_thread = Reading {
         counters: left.counters,
         throttled_ns: last.throttled_ns.map(|_| left.throttled_ns),
-        halted_ns: left.asleep_ns[0],
-        blocked_ns: left.asleep_ns[1],
+        halted_ns: left.halted_ns,
+        blocked_ns: left.blocked_ns,
         modes: ModeTimes { gaps: last.modes.gaps.max(carry.gaps).wrapping_sub(carry.gaps), ..modes },
         ..known
     };
@@ -150,7 +150,7 @@ pub(super) fn closed(last: &Reading, carry: &Carry, left: Option<&LastTimes>) ->
         counters: each(&now.counters, &known.counters, u64::max),
         throttled_ns: now.throttled_ns.max(known.throttled_ns),
         halted_ns: now.halted_ns.max(known.halted_ns),
-        blocked_ns: now.blocked_ns.max(known.blocked_ns),
+        blocked_ns: each(&now.blocked_ns, &known.blocked_ns, u64::max),
         modes: with_modes(now.modes, each(&modes_of(&now.modes), &modes_of(&known.modes), u64::max)),
         ..known
     }
@@ -174,7 +174,7 @@ mod tests {
             counters: counters(run_ns, delay_ns),
             throttled_ns: Some(delay_ns / 2),
             halted_ns: asleep_ns[0],
-            blocked_ns: asleep_ns[1],
+            blocked_ns: [asleep_ns[1], 0, 0, 0, 0],
             modes: ModeTimes { guest_ns, observed: true, ..ModeTimes::default() },
             ..Reading::default()
         }
@@ -184,7 +184,8 @@ mod tests {
         LastTimes {
             counters: counters(run_ns, delay_ns),
             throttled_ns: delay_ns / 2,
-            asleep_ns,
+            halted_ns: asleep_ns[0],
+            blocked_ns: [asleep_ns[1], 0, 0, 0, 0],
             modes_ns: Some([guest_ns, 0, 0, 0, 0]),
         }
     }

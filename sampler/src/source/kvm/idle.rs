@@ -34,7 +34,7 @@ pub(super) fn rest_all(slots: &mut Slots, now: Moment, throttled: bool) {
         rest(&mut idle.account, now, throttled);
         vm.account.clock.get_or_insert(now.clock);
         if let Some(interval) = &idle.account.interval {
-            vm.account.attribution.add(interval);
+            vm.account.add(interval);
         }
     });
 }
@@ -70,6 +70,7 @@ pub(super) fn vcpu(idle: &Idle<VcpuAccount>, clock: Clock) -> Option<Vcpu> {
         totals: time.totals(),
         counters: time.last().counters,
         states: time.states(),
+        blocked: *time.blocked(),
         kvm: Some(KvmVcpu { exits: account.exits.clone(), ..KvmVcpu::default() }),
         distributions: account.distributions.clone(),
         distributions_before: account.distributions_before.clone(),

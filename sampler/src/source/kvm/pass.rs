@@ -208,7 +208,6 @@ impl<'a> Pass<'a> {
         let Some(time) = &thread.account.time else { return };
         let waits = time.last().waiting_ns > 0;
         let pending = thread.account.shares.as_ref().is_none_or(|shares| shares.is_pending());
-        let attribution = &mut vm.account.attribution;
         let Some(interval) = thread.account.interval else {
             // Where there are shares it could not be read: the next interval takes this one in.
             if thread.account.shares.is_none() {
@@ -217,7 +216,7 @@ impl<'a> Pass<'a> {
             }
             return;
         };
-        attribution.add(&interval);
+        vm.account.add(&interval);
         if interval.run_delay_ns == 0 && !waits && !pending {
             return;
         }
@@ -225,6 +224,7 @@ impl<'a> Pass<'a> {
         let is_young = time.is_all_in_last_step();
         let now = readings::shares(self.collector, &mut self.occupancies, thread, record);
         let Some(now) = now else { return };
+        let attribution = &mut vm.account.attribution;
         match &thread.account.shares {
             Some(before) => attribution.charge(before, &now),
             None if is_young => attribution.charge(&ThreadShares::NONE, &now),

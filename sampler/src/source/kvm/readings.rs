@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sampler_ebpf::abi::{Counter, KVM_STATS, KvmStat, Mode, SlotShares, WalkRecord};
+use sampler_ebpf::abi::{self, Counter, KVM_STATS, KvmStat, Mode, SlotShares, WalkRecord};
 
 use super::{
     accounts::{Left, Thread},
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     collect::{Collector, ExitsOf, Remembered},
-    model::{Counters, Distributions, Exits, KvmCounts, ModeTimes, Reading},
+    model::{Counters, Distributions, Exits, KvmCounts, MEASURED, ModeTimes, Reading},
 };
 
 /// What this kernel counts at all.
@@ -42,10 +42,23 @@ pub(super) fn reading(record: &WalkRecord, features: &Features, unentered: bool)
         running_ns: record.running_ns,
         waiting_ns: record.waiting_ns,
         throttled_ns: features.throttled.then_some(throttled_ns),
-        halted_ns: record.asleep_ns[0],
-        blocked_ns: record.asleep_ns[1],
+        halted_ns: halted(&record.asleep_ns),
+        blocked_ns: blocked(&record.asleep_ns),
         modes: mode_times(record, features, unentered),
     }
+}
+
+/// Time asleep by how the thread left its CPU.
+type Asleep = [u64; abi::Left::COUNT];
+
+const fn halted(asleep_ns: &Asleep) -> u64 {
+    asleep_ns[abi::Left::Halted as usize]
+}
+
+/// In the order of the model's reasons.
+fn blocked(asleep_ns: &Asleep) -> [u64; MEASURED] {
+    use abi::Left;
+    [Left::FaultIo, Left::Fault, Left::VmmIo, Left::Vmm, Left::Stopped].map(|left| asleep_ns[left as usize])
 }
 
 fn mode_times(record: &WalkRecord, features: &Features, unentered: bool) -> ModeTimes {
@@ -157,7 +170,8 @@ pub(super) fn left(collector: &Collector, kinds: &ExitKinds, thread: &Thread) ->
     let times = LastTimes {
         counters: counted::counters(&slot.counters),
         throttled_ns: slot.throttled_ns,
-        asleep_ns: slot.asleep_ns,
+        halted_ns: halted(&slot.asleep_ns),
+        blocked_ns: blocked(&slot.asleep_ns),
         modes_ns: modes,
     };
     Some(Left {

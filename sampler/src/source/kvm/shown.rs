@@ -33,6 +33,7 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
         running_ns: last.running_ns,
         waiting_ns: last.waiting_ns,
         states: account.states(),
+        blocked: *account.blocked(),
         kvm: Some(KvmVcpu {
             counts: thread.account.kvm.filter(|_| thread.account.is_kvm_read),
             exits: thread.account.exits.clone(),
@@ -66,6 +67,8 @@ pub(super) fn vm(
         kvm: Some(KvmVm { level, counts: entry.account.kvm_counts, exits: entry.account.exits.clone() }),
         attributed: entry.account.attribution.attributed().clone(),
         shares: entry.account.attribution.interval().cloned(),
+        blocked: entry.account.blocked,
+        counters: entry.account.counters,
         co_stop: entry.account.co_stop.sum(),
         helpers,
         seen_unix_ns: clock.unix_of_boottime(entry.seen_boottime_ns),

@@ -1,5 +1,6 @@
 //! The comparison catches each kind of deviation, from the texts of both sides on.
 
+use hvsampler::model::BLOCKED;
 use serde_json::{Value, json};
 
 use super::compare::{Deviation, compare, summary};
@@ -43,6 +44,8 @@ fn vm(run: u64) -> Value {
     let waits = json!({"count": 4, "sum_ns": 800_000_000, "zero_count": 1, "buckets": buckets});
     let occupants: serde_json::Map<_, _> =
         SHARES.iter().map(|kind| ((*kind).to_owned(), 250_000_000.into())).collect();
+    let blocked: serde_json::Map<_, _> =
+        BLOCKED.iter().map(|reason| (reason.key.to_owned(), 125_000_000.into())).collect();
     let vcpu = json!({
         "attributes": {"hypervisor.vcpu.id": 3},
         "tid": 71,
@@ -78,6 +81,8 @@ fn vm(run: u64) -> Value {
             "hypervisor.vcpu.run.duration": nothing,
             "hypervisor.vm.kvm.events": {"exits": 9},
             "hypervisor.vm.kvm.time": {"halt_wait": 250_000_000},
+            "hypervisor.vcpu.blocked.time": blocked,
+            "hypervisor.vcpu.page_faults": {"minor": 6, "major": 6},
             "hypervisor.vm.steal.time": occupants,
             "hypervisor.vm.co_stop.time": 125_000_000,
             "hypervisor.vm.helper.time": {"vhost": {"run": 500_000_000, "steal": 250_000_000}},
@@ -191,6 +196,14 @@ fn otlp() -> Value {
     let in_vmm = series(io(), Some("220"), "asDouble", [0.25.into(), 0.25.into()]);
     let halt_wait = vec![id(), text("hypervisor.kvm.time.kind", "halt_wait")];
     let halt_wait = series(halt_wait, Some("220"), "asDouble", [0.25.into(), 0.25.into()]);
+    let blocked = BLOCKED.iter().flat_map(|reason| {
+        let attributes = vec![id(), text("hypervisor.blocked.reason", reason.key)];
+        series(attributes, Some("220"), "asDouble", [0.125.into(), 0.125.into()])
+    });
+    let faults = ["minor", "major"].into_iter().flat_map(|of| {
+        let attributes = vec![id(), text("hypervisor.page_fault.type", of)];
+        series(attributes, Some("220"), "asInt", ["6".into(), "6".into()])
+    });
     let co_stop = series(vec![id()], Some("220"), "asDouble", [0.125.into(), 0.125.into()]);
     let helper = |state: &str, value: f64| {
         let attributes =
@@ -213,6 +226,8 @@ fn otlp() -> Value {
         distribution("hypervisor.vcpu.run.duration", vec![id()], json!({"sum": 0})),
         counter("hypervisor.vm.kvm.events", "{event}", passes),
         counter("hypervisor.vm.kvm.time", "s", halt_wait),
+        counter("hypervisor.vcpu.blocked.time", "s", blocked.collect()),
+        counter("hypervisor.vcpu.page_faults", "{fault}", faults.collect()),
         counter("hypervisor.vm.steal.time", "s", occupants),
         counter("hypervisor.vm.exits", "{exit}", exits),
         distribution("hypervisor.vm.exit.duration", io(), waits),
@@ -258,7 +273,7 @@ fn target(points: &mut [Point]) -> &mut Point {
 fn what_a_collector_writes_by_the_specification_is_equal() {
     let deviations = compare(&points(), &read(&otlp()));
     assert!(deviations.is_empty(), "{}", summary(&deviations));
-    assert_eq!(points().len(), 3 * 33, "3 states, 6 counters, 23 of the VM and 1 of the host");
+    assert_eq!(points().len(), 3 * 41, "3 states, 6 counters, 31 of the VM and 1 of the host");
 }
 
 #[test]
@@ -361,7 +376,7 @@ fn ends_follow_from_what_is_gone_and_from_what_is_named() {
     let named_only = &lines()[2..];
     assert_eq!(
         ends(named_only).len(),
-        3 + 6 + 6 + SHARES.len(),
+        3 + 6 + 6 + BLOCKED.len() + 2 + SHARES.len(),
         "it came and went between two snapshots; its info never was"
     );
 }

@@ -38,7 +38,7 @@ impl Thread {
             slot.counters[Counter::RunDelay as usize] += wait;
         }
         slot.left_ns = now;
-        slot.left = Left::Blocked as u32;
+        slot.left = Left::Vmm as u32;
         Self { slot, timeline, waits, runs }
     }
 
