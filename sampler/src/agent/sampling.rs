@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{Driver, Sinks, rhythm::Rhythm};
 use crate::{
     kernel::priority,
-    model::{GuestSelection, Levels},
+    model::{GuestSelection, Labelling, Levels},
     source::Settings,
 };
 
@@ -34,7 +34,7 @@ pub struct Schedule {
     pub discovery_interval: Duration,
     /// Nice value of the thread.
     pub nice: i32,
-    /// Which guests are shown.
+    /// Which guests are shown, and what is said of them.
     pub guests: Arc<GuestSelection>,
 }
 
@@ -71,6 +71,7 @@ impl Sampling {
             stop: Arc::clone(&stop),
             schedule: Arc::clone(&shared),
             applied: None,
+            labelling: Labelling::default(),
             _end: end,
         };
         let thread = Builder::new().name("sampling".into()).spawn(move || work.run())?;
@@ -125,6 +126,7 @@ struct Work {
     schedule: Arc<Mutex<Schedule>>,
     /// The schedule that the source and the thread follow.
     applied: Option<Schedule>,
+    labelling: Labelling,
     /// Dropped when the thread ends, however it does.
     _end: watch::Sender<()>,
 }
@@ -158,6 +160,7 @@ impl Work {
             return;
         }
         self.applied = Some(schedule.clone());
+        self.labelling = Labelling::new(schedule.guests.labels.clone());
         priority::try_set(schedule.nice);
         let settings = Settings { interval: schedule.interval, levels: schedule.levels };
         if let Err(error) = self.driver.configure(settings) {
@@ -180,6 +183,7 @@ impl Work {
         if let Some(schedule) = &self.applied {
             schedule.guests.apply(&mut snapshot);
         }
+        self.labelling.apply(&mut snapshot);
         self.sinks.deliver(snapshot);
     }
 }

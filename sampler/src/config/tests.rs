@@ -132,8 +132,9 @@ fn the_endpoint_flag_beats_what_would_silence_it() {
 #[test]
 fn attributes_are_in_the_order_of_the_table_and_each_is_once() {
     use crate::{export::settings::VmAttributes, model::Fact};
-    let wanted = load("export.vm_attributes = ['uuid', 'name', 'uuid', 'platform']").export.vm_attributes;
-    assert_eq!(wanted, VmAttributes(vec![Fact::Platform, Fact::Name, Fact::Uuid]));
+    let wanted =
+        load("export.vm_attributes = ['uuid', 'labels', 'name', 'uuid', 'platform']").export.vm_attributes;
+    assert_eq!(wanted, VmAttributes { facts: vec![Fact::Platform, Fact::Name, Fact::Uuid], labels: true });
 }
 
 #[test]
@@ -215,7 +216,7 @@ fn errors_name_key_and_line() {
     );
     assert_error(
         "[guests]\nonly = []",
-        "config.toml:2: guests.only: no such key; expected `allow` or `deny`",
+        "config.toml:2: guests.only: no such key; expected one of `allow`, `deny`, `labels`",
     );
     assert_error(
         "[export]\nvm_attributes = ['name', 'colour']",

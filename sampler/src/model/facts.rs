@@ -63,7 +63,11 @@ impl Fact {
 
 /// Facts of one guest. What is not known is absent, never empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts([Option<Arc<str>>; FACTS.len()]);
+pub struct Facts {
+    known: [Option<Arc<str>>; FACTS.len()],
+    /// What an operator's rules say of it: keys and values, in the order of the keys.
+    labels: Arc<[(&'static str, Arc<str>)]>,
+}
 
 impl Facts {
     /// The platform of a guest of which nobody knows who started it.
@@ -80,7 +84,7 @@ impl Facts {
     /// A fact's value, where it is known.
     #[must_use]
     pub const fn get(&self, fact: Fact) -> Option<&Arc<str>> {
-        self.0[fact as usize].as_ref()
+        self.known[fact as usize].as_ref()
     }
 
     /// These with one more, or with another value of it; an empty value says nothing.
@@ -88,25 +92,39 @@ impl Facts {
     pub fn with(mut self, fact: Fact, value: impl Into<Arc<str>>) -> Self {
         let value = value.into();
         if !value.is_empty() {
-            self.0[fact as usize] = Some(value);
+            self.known[fact as usize] = Some(value);
         }
         self
     }
 
+    /// These with labels, in the order of their keys.
+    #[must_use]
+    pub fn with_labels(mut self, labels: Vec<(&'static str, Arc<str>)>) -> Self {
+        self.labels = labels.into();
+        self
+    }
+
+    /// Keys and values of its labels.
+    #[must_use]
+    pub fn labels(&self) -> &[(&'static str, Arc<str>)] {
+        &self.labels
+    }
+
     /// Rows and values of what is known, in the order of the table.
     pub fn iter(&self) -> impl Iterator<Item = (&'static FactRow, &Arc<str>)> {
-        FACTS.iter().zip(&self.0).filter_map(|(row, value)| Some((row, value.as_ref()?)))
+        FACTS.iter().zip(&self.known).filter_map(|(row, value)| Some((row, value.as_ref()?)))
     }
 
     /// These, and what they lack of others. Where these name nobody, those others know the platform better.
     #[must_use]
     pub fn or(mut self, others: &Self) -> Self {
         const PLATFORM: usize = Fact::Platform as usize;
-        let others_know = others.0[PLATFORM].as_deref().is_some_and(|known| known != Self::UNKNOWN_PLATFORM);
+        let others_know =
+            others.known[PLATFORM].as_deref().is_some_and(|known| known != Self::UNKNOWN_PLATFORM);
         if self.names_nobody() && others_know {
-            self.0[PLATFORM] = None;
+            self.known[PLATFORM] = None;
         }
-        for (own, other) in self.0.iter_mut().zip(&others.0) {
+        for (own, other) in self.known.iter_mut().zip(&others.known) {
             if own.is_none() {
                 own.clone_from(other);
             }

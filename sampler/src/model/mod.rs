@@ -11,10 +11,12 @@ mod counted;
 pub mod distribution;
 mod exits;
 mod facts;
+mod guest_pattern;
 mod helper;
 mod identity;
 mod kvm;
 mod label;
+mod labels;
 mod level;
 mod on_cpu;
 mod pattern;
@@ -34,14 +36,16 @@ pub use counted::{
 pub use distribution::Distributions;
 pub use exits::{ExitKind, ExitTotals, Exits};
 pub use facts::{FACTS, Fact, FactRow, Facts};
+pub use guest_pattern::GuestPattern;
 pub use helper::{HELPER_KINDS, HelperKind, HelperSum, HelperTimes, Helpers};
 pub use identity::{Origin, VcpuId, VmKey};
 pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
 pub use label::Label;
+pub use labels::{LabelRule, LabelRules, Labelling};
 pub use level::{Level, Levels, SAMPLED};
 pub use on_cpu::ModeTimes;
 pub use pattern::Pattern;
-pub use selection::{GuestPattern, GuestSelection};
+pub use selection::GuestSelection;
 pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,
 };

@@ -2,42 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{FACTS, Fact, Facts, Pattern, Snapshot};
+use super::{Facts, GuestPattern, LabelRules, Snapshot};
 
-/// Guests by what is known of them, as in `name=web-*`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct GuestPattern {
-    /// Of which fact; of the guest's id where it is none.
-    fact: Option<Fact>,
-    pattern: Pattern,
-}
-
-impl TryFrom<String> for GuestPattern {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        const ID: &str = "id";
-        let known = || FACTS.iter().map(|row| row.key).chain([ID]).collect::<Vec<_>>().join(", ");
-        let (key, pattern) = text
-            .split_once('=')
-            .ok_or_else(|| format!("{text:?} has no =; write FACT=PATTERN, as in \"name=web-*\""))?;
-        let fact = Fact::of_key(key);
-        if fact.is_none() && key != ID {
-            return Err(format!("{key:?} is no fact about a guest; give one of {}", known()));
-        }
-        Ok(Self { fact, pattern: Pattern::new(pattern) })
-    }
-}
-
-impl GuestPattern {
-    fn matches(&self, id: &str, facts: &Facts) -> bool {
-        let value = self.fact.map_or(Some(id), |fact| facts.get(fact).map(|value| &**value));
-        value.is_some_and(|value| self.pattern.matches(value))
-    }
-}
-
-/// Which guests are shown.
+/// Which guests are shown, and what is said of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuestSelection {
@@ -45,6 +12,8 @@ pub struct GuestSelection {
     pub allow: Vec<GuestPattern>,
     /// But not those.
     pub deny: Vec<GuestPattern>,
+    /// Labels that guests get.
+    pub labels: LabelRules,
 }
 
 impl GuestSelection {
@@ -70,7 +39,7 @@ impl GuestSelection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Vm;
+    use crate::model::{Fact, Vm};
 
     fn patterns(texts: &[&str]) -> Vec<GuestPattern> {
         texts.iter().map(|text| GuestPattern::try_from((*text).to_owned()).unwrap()).collect()
@@ -80,7 +49,8 @@ mod tests {
     fn what_is_allowed_and_not_denied_is_shown() {
         let facts = Facts::default().with(Fact::Name, "web-1").with(Fact::Platform, "qemu");
         let has = |allow: &[&str], deny: &[&str]| {
-            GuestSelection { allow: patterns(allow), deny: patterns(deny) }.has("id-7", &facts)
+            GuestSelection { allow: patterns(allow), deny: patterns(deny), ..GuestSelection::default() }
+                .has("id-7", &facts)
         };
         assert!(has(&[], &[]) && has(&["name=web-*"], &[]) && has(&["name=db", "id=id-7"], &["uuid=*"]));
         assert!(!has(&["name=db"], &[]) && !has(&[], &["platform=qemu"]) && !has(&["name=web-1"], &["id=*"]));
@@ -91,7 +61,8 @@ mod tests {
     fn what_is_left_out_is_counted() {
         let vm = |name: &str| Vm { facts: Facts::default().with(Fact::Name, name).into(), ..Vm::default() };
         let mut snapshot = Snapshot { vms: vec![vm("web"), vm("db"), vm("ci")], ..Snapshot::default() };
-        GuestSelection { allow: Vec::new(), deny: patterns(&["name=db", "name=c*"]) }.apply(&mut snapshot);
+        GuestSelection { deny: patterns(&["name=db", "name=c*"]), ..GuestSelection::default() }
+            .apply(&mut snapshot);
         assert_eq!((snapshot.vms.len(), snapshot.sampler.vms_left_out), (1, 2));
     }
 }

@@ -381,7 +381,8 @@ fn a_rename_ends_the_series_of_a_guest_that_have_its_name() {
         ..config()
     };
     config.export.endpoint = Some(collector.url());
-    config.export.vm_attributes = VmAttributes(vec![Fact::Name]);
+    config.export.vm_attributes = VmAttributes { facts: vec![Fact::Name], labels: true };
+    config.guests = toml::from_str("labels = [{ match = ['name=guest-*'], set = { team = 'a' } }]").unwrap();
     config.export.compression = crate::export::settings::Compression::None;
     let service = Service::start(config, Vec::new());
     service.host.born(1);

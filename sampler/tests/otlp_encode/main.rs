@@ -15,7 +15,7 @@ use hvsampler::{
     export::{
         otlp::{Encoder, MAX_REQUEST_BYTES, Request, Selection},
         resource::Resource,
-        settings::{ExportSettings, Histograms},
+        settings::{ExportSettings, Histograms, VmAttributes},
     },
     model::{
         Ended, Fact, Facts, HelperKind, Helpers, Host, Pattern, Snapshot, State, StateTimes, VcpuId, VmKey,
@@ -269,9 +269,10 @@ fn all(requests: &[Request]) -> Vec<(String, String, u32)> {
 fn chosen_facts_are_on_every_point_of_a_guest_and_a_rename_begins_new_series() {
     let facts = |name: &str| {
         let facts = Facts::default().with(Fact::Name, name).with(Fact::Platform, "qemu");
-        Arc::new(facts.with(Fact::Project, "shop"))
+        Arc::new(facts.with(Fact::Project, "shop").with_labels(vec![("team", "storage".into())]))
     };
-    let vm_attributes = vec![Fact::Name, Fact::Project, Fact::Namespace];
+    let chosen = vec![Fact::Name, Fact::Project, Fact::Namespace];
+    let vm_attributes = VmAttributes { facts: chosen, labels: true };
     let mut encoder = encoder().selecting(Selection { vm_attributes, ..Selection::default() });
     let mut snapshot = snapshot_of(1, 2);
     snapshot.vms[0].facts = facts("old");
@@ -285,7 +286,9 @@ fn chosen_facts_are_on_every_point_of_a_guest_and_a_rename_begins_new_series() {
             "{metric} {attributes}"
         );
         let names = attributes.matches("hypervisor.vm.name").count();
-        assert_eq!((names, *flags), (usize::from(!is_of_host), 0), "{metric}: {attributes}");
+        let labels = attributes.matches("key: \"team\"").count();
+        let expected = usize::from(!is_of_host);
+        assert_eq!((names, labels, *flags), (expected, expected, 0), "{metric}: {attributes}");
         assert!(!attributes.contains("k8s"), "what is not known is absent");
     }
     // The same facts in another place are the same series.

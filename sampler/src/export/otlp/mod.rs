@@ -21,9 +21,12 @@ use self::{
     wire::AnyValue,
     writer::{Envelope, Writer},
 };
-use super::resource::{Resource, SCHEMA_URL, VERSION};
+use super::{
+    resource::{Resource, SCHEMA_URL, VERSION},
+    settings::VmAttributes,
+};
 use crate::model::{
-    Fact, Snapshot,
+    Snapshot,
     catalog::{
         Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity,
         for_each_entity,
@@ -57,8 +60,8 @@ macro_rules! tables {
                 Self { $($name: Table::new(metrics, began_unix_ns),)* }
             }
 
-            fn add_facts(&mut self, facts: &[Fact]) {
-                $(self.$name.add_facts(facts);)*
+            fn add(&mut self, attributes: &VmAttributes) {
+                $(self.$name.add(attributes);)*
             }
 
             fn update(&mut self, snapshot: &Snapshot) {
@@ -131,7 +134,7 @@ impl Encoder {
     /// Sends this of snapshots, and what it adds to points. To be called before the first one.
     #[must_use]
     pub fn selecting(mut self, selection: Selection) -> Self {
-        self.tables.add_facts(&selection.vm_attributes);
+        self.tables.add(&selection.vm_attributes);
         self.selection = selection;
         self
     }

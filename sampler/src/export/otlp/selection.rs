@@ -1,9 +1,9 @@
 //! What of snapshots is sent, and what points have beside it.
 
 use crate::{
-    export::settings::{ExportSettings, Histograms},
+    export::settings::{ExportSettings, Histograms, VmAttributes},
     model::{
-        Fact, Pattern,
+        Pattern,
         catalog::{Family, Instrument},
     },
 };
@@ -13,9 +13,8 @@ use crate::{
 pub struct Selection {
     /// In which form distributions are sent.
     pub histograms: Histograms,
-    /// Facts about a guest that all of its points have. A change of one of them ends the guest's series, and
-    /// others begin.
-    pub vm_attributes: Vec<Fact>,
+    /// What all points of a guest have. A change of one of them ends the guest's series, and others begin.
+    pub vm_attributes: VmAttributes,
     /// Names of families that are not sent.
     pub families_off: Vec<Pattern>,
 }
@@ -26,7 +25,7 @@ impl Selection {
     pub fn of(settings: &ExportSettings) -> Self {
         Self {
             histograms: settings.histograms,
-            vm_attributes: settings.vm_attributes.0.clone(),
+            vm_attributes: settings.vm_attributes.clone(),
             families_off: settings.families_off.clone(),
         }
     }

@@ -14,7 +14,7 @@ use super::{
     wire::{AnyValue, put_attribute},
 };
 use crate::{
-    export::resource::bounded,
+    export::{resource::bounded, settings::VmAttributes},
     model::{
         Fact, Facts, Histogram, Snapshot, Vm,
         catalog::{Attribute, Entity, Places, Series, Start, Unit, Values},
@@ -89,8 +89,8 @@ pub(super) struct Table<E: Entity> {
     /// Attributes of all entities, one after the other.
     attributes: Vec<u8>,
     ends: Vec<End>,
-    /// Facts about the VM that entities have beside their own attributes.
-    facts: Vec<Fact>,
+    /// What entities have of their VM beside their own attributes.
+    added: VmAttributes,
 }
 
 impl<E: Entity> Table<E> {
@@ -124,14 +124,17 @@ impl<E: Entity> Table<E> {
             values: Vec::new(),
             attributes: Vec::new(),
             ends: Vec::new(),
-            facts: Vec::new(),
+            added: VmAttributes::default(),
         }
     }
 
-    /// Entities have these facts about their VM as attributes, but those that have them already.
-    pub(super) fn add_facts(&mut self, facts: &[Fact]) {
-        let has = |fact: &&Fact| E::ATTRIBUTES.iter().any(|(key, _)| *key == fact.row().attribute);
-        self.facts = facts.iter().filter(|fact| !has(fact)).copied().collect();
+    /// Entities have this of their VM as attributes, but those that have it already.
+    pub(super) fn add(&mut self, attributes: &VmAttributes) {
+        let has = |fact: &Fact| E::ATTRIBUTES.iter().any(|(key, _)| *key == fact.row().attribute);
+        // What has all facts has the labels.
+        let labels = attributes.labels && !has(&Fact::Platform);
+        let facts = attributes.facts.iter().filter(|fact| !has(fact)).copied().collect();
+        self.added = VmAttributes { facts, labels };
     }
 
     /// Brings the table in line with a snapshot.
@@ -147,7 +150,7 @@ impl<E: Entity> Table<E> {
         let mut at = 0;
         for (vm, data) in E::each(snapshot) {
             let Some(stream) = self.streams.get_mut(at) else { return false };
-            if !E::has_key(vm, data, &stream.key) || !has_facts(&self.facts, vm, stream.facts.as_ref()) {
+            if !E::has_key(vm, data, &stream.key) || !is_as_known(&self.added, vm, stream.facts.as_ref()) {
                 return false;
             }
             let values = &mut self.values[at * self.width..(at + 1) * self.width];
@@ -173,12 +176,12 @@ impl<E: Entity> Table<E> {
             let identity = Identity {
                 attributes: Shape::ALL.map(|shape| {
                     let from = self.attributes.len();
-                    put_attributes::<E>(vm, data, &self.facts, shape, &mut self.attributes);
+                    put_attributes::<E>(vm, data, &self.added, shape, &mut self.attributes);
                     from..self.attributes.len()
                 }),
                 starts: starts::<E>(vm, data, self.began_unix_ns),
             };
-            let facts = vm.filter(|_| !self.facts.is_empty()).map(|vm| vm.facts.clone());
+            let facts = vm.filter(|_| self.added != VmAttributes::default()).map(|vm| vm.facts.clone());
             self.streams.push(Stream { key: E::key(vm, data), facts, identity, present });
         }
         let ends: Vec<_> = before
@@ -198,7 +201,7 @@ impl<E: Entity> Table<E> {
         let encoded = E::each(named).map(|(vm, data)| {
             Shape::ALL.map(|shape| {
                 let mut bytes = Vec::new();
-                put_attributes::<E>(vm, data, &self.facts, shape, &mut bytes);
+                put_attributes::<E>(vm, data, &self.added, shape, &mut bytes);
                 bytes
             })
         });
@@ -361,16 +364,18 @@ fn starts<E: Entity>(vm: Option<&Vm>, data: &E::Data, began_unix_ns: u64) -> [u6
     })
 }
 
-/// Whether these facts about a VM are as they were; most often that is the very same set.
-fn has_facts(facts: &[Fact], vm: Option<&Vm>, known: Option<&Arc<Facts>>) -> bool {
+/// Whether what is added of a VM is as it was; most often that is the very same set of facts.
+fn is_as_known(added: &VmAttributes, vm: Option<&Vm>, known: Option<&Arc<Facts>>) -> bool {
     let (Some(vm), Some(known)) = (vm, known) else { return true };
-    Arc::ptr_eq(&vm.facts, known) || facts.iter().all(|fact| vm.facts.get(*fact) == known.get(*fact))
+    let has_facts = || added.facts.iter().all(|fact| vm.facts.get(*fact) == known.get(*fact));
+    let has_labels = || !added.labels || vm.facts.labels() == known.labels();
+    Arc::ptr_eq(&vm.facts, known) || has_facts() && has_labels()
 }
 
 fn put_attributes<E: Entity>(
     vm: Option<&Vm>,
     data: &E::Data,
-    facts: &[Fact],
+    added: &VmAttributes,
     shape: Shape,
     to: &mut Vec<u8>,
 ) {
@@ -382,10 +387,14 @@ fn put_attributes<E: Entity>(
         put_attribute(to, shape.attributes_field(), key, value);
     };
     E::attributes(vm, data, &mut put);
-    for fact in facts {
-        if let Some(value) = vm.and_then(|vm| vm.facts.get(*fact)) {
+    let Some(facts) = vm.map(|vm| &vm.facts) else { return };
+    for fact in &added.facts {
+        if let Some(value) = facts.get(*fact) {
             put(fact.row().attribute, Attribute::Text(value));
         }
+    }
+    for (key, value) in facts.labels().iter().filter(|_| added.labels) {
+        put(key, Attribute::Text(value));
     }
 }
 

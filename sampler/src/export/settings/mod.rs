@@ -73,25 +73,35 @@ pub enum Histograms {
     None,
 }
 
-/// Facts about a guest that all of its points have, each once and in the order of the table: the order in
-/// which they are written makes no other series.
+/// What all points of a guest have as attributes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VmAttributes(pub Vec<Fact>);
+pub struct VmAttributes {
+    /// Facts about the guest, each once and in the order of the table: the order in which they are written
+    /// makes no other series.
+    pub facts: Vec<Fact>,
+    /// The labels that rules give it.
+    pub labels: bool,
+}
 
 impl<'de> Deserialize<'de> for VmAttributes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut wanted = Vec::new();
+        const LABELS: &str = "labels";
+        let (mut wanted, mut labels) = (Vec::new(), false);
         for key in Vec::<String>::deserialize(deserializer)? {
-            let fact = Fact::of_key(&key).ok_or_else(|| {
+            if key == LABELS {
+                labels = true;
+                continue;
+            }
+            wanted.push(Fact::of_key(&key).ok_or_else(|| {
                 let known: Vec<_> = FACTS.iter().map(|row| row.key).collect();
                 D::Error::custom(format!(
-                    "{key:?} is no fact about a guest; give some of {}",
+                    "{key:?} is no fact about a guest; give some of {}, {LABELS}",
                     known.join(", ")
                 ))
-            })?;
-            wanted.push(fact);
+            })?);
         }
-        Ok(Self(FACTS.iter().map(|row| row.fact).filter(|fact| wanted.contains(fact)).collect()))
+        let facts = FACTS.iter().map(|row| row.fact).filter(|fact| wanted.contains(fact)).collect();
+        Ok(Self { facts, labels })
     }
 }
 
@@ -324,7 +334,7 @@ mod tests {
             headers: Headers([("authorization".into(), "Bearer secret".into())].into()),
             compression: Compression::None,
             histograms: Histograms::None,
-            vm_attributes: VmAttributes(vec![Fact::Name, Fact::Uuid]),
+            vm_attributes: VmAttributes { facts: vec![Fact::Name, Fact::Uuid], labels: false },
             families_off: vec![Pattern::new("hypervisor.vm.exit*")],
             timeout: Duration::from_secs(3),
             queue_bytes: 1 << 20,

@@ -214,6 +214,9 @@ impl Entity for InfoEntity {
         for (row, known) in vm.facts.iter() {
             put(row.attribute, Attribute::Text(known));
         }
+        for (key, value) in vm.facts.labels() {
+            put(key, Attribute::Text(value));
+        }
         if let Some(known) = vm.origin.pid() {
             put(PID.0, Attribute::Number(known));
         }
