@@ -212,7 +212,7 @@ impl ForEachEntity for Count<'_> {
             first += series.places();
         }
         let mut values = vec![0; first];
-        for (_, data) in E::each(self.snapshot) {
+        for (_, data) in E::each(self.snapshot).filter(|(_, data)| E::is_new(data)) {
             self.points += u64::from((visit(E::SERIES, data, &mut values) & sent).count_ones());
         }
     }
