@@ -28,7 +28,7 @@ use super::{
 use crate::model::{
     Snapshot,
     catalog::{
-        Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity,
+        Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, MemoryEntity, StealByEntity, VcpuEntity, VmEntity,
         for_each_entity,
     },
 };
@@ -86,6 +86,7 @@ tables! {
     vms: VmEntity,
     exits: ExitEntity,
     steal_by: StealByEntity,
+    memory: MemoryEntity,
     infos: InfoEntity,
     host: HostEntity,
 }

@@ -47,7 +47,7 @@ use self::{
 use crate::{
     collect::{CollectError, Collector, procfs::ProcFs},
     kernel::clock::Clock,
-    model::{Ended, Fact, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+    model::{Ended, Fact, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{GuestFacts, TaskFacts},
 };
 
