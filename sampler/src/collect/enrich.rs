@@ -45,6 +45,8 @@ pub struct Enricher<Q, A> {
     /// Questions that had been taken at a look, and when that was another number.
     taken: (u64, Instant),
     hung: Duration,
+    /// All workers that there can be hang, and that was said.
+    is_exhausted: bool,
 }
 
 /// What the workers share.
@@ -74,6 +76,7 @@ impl<Q: Copy + Eq + Hash + Send + 'static, A: Send + 'static> Enricher<Q, A> {
             nice: priority::get().ok(),
             taken: (0, Instant::now()),
             hung: HUNG,
+            is_exhausted: false,
         };
         (0..WORKERS).try_for_each(|_| enricher.add_worker())?;
         Ok(enricher)
@@ -100,8 +103,13 @@ impl<Q: Copy + Eq + Hash + Send + 'static, A: Send + 'static> Enricher<Q, A> {
         let is_stuck = taken == self.taken.0 && self.waiting.len() > self.workers;
         if !is_stuck {
             self.taken = (taken, Instant::now());
-        } else if self.taken.1.elapsed() >= self.hung && self.workers < MAX_WORKERS {
+            self.is_exhausted = false;
+        } else if self.taken.1.elapsed() >= self.hung {
             self.taken.1 = Instant::now();
+            if self.workers == MAX_WORKERS {
+                self.report_exhausted();
+                return;
+            }
             tracing::warn!(
                 hung = self.workers,
                 waiting = self.waiting.len(),
@@ -110,6 +118,17 @@ impl<Q: Copy + Eq + Hash + Send + 'static, A: Send + 'static> Enricher<Q, A> {
             if let Err(error) = self.add_worker() {
                 tracing::warn!(%error, "no thread can be started that asks what guests are called");
             }
+        }
+    }
+
+    /// Says once that nobody is left who could answer.
+    fn report_exhausted(&mut self) {
+        if !std::mem::replace(&mut self.is_exhausted, true) {
+            tracing::error!(
+                hung = self.workers,
+                waiting = self.waiting.len(),
+                "so many VMMs do not answer that new guests are shown without names; end those that hang"
+            );
         }
     }
 

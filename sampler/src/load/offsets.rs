@@ -91,11 +91,13 @@ pub fn resolve(btf: &Btf) -> Result<Offsets, ShapeError> {
     }
 }
 
-/// A row's member by one of its paths. The offset of a single bit is in bits, and it has no bytes.
+/// A row's member by one of its paths. The offset of a single bit is in bits, and it has no bytes; a member
+/// that is no single bit is none of such a row.
 fn find(btf: &Btf, row: &MemberRow, path: &str) -> Result<Field, BtfError> {
-    match btf.bit(row.container, path) {
-        Ok(offset) if row.sizes == BIT => Ok(Field { offset, size: 0 }),
-        _ => btf.field(row.container, path),
+    if row.sizes == BIT {
+        btf.bit(row.container, path).map(|offset| Field { offset, size: 0 })
+    } else {
+        btf.field(row.container, path)
     }
 }
 

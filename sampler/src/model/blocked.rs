@@ -15,8 +15,8 @@ macro_rules! reasons {
 }
 
 reasons! {
-    FaultIo = "fault_io", "Inside KVM_RUN, waiting for I/O: for a page of the guest's that is swapped out, or in a file.";
-    Fault = "fault", "Inside KVM_RUN, waiting for anything else: for a page that another process brings, as in post-copy migration, or for a lock.";
+    FaultIo = "fault_io", "Inside KVM_RUN, waiting for I/O, or for the kernel to move a page: it is swapped out, in a file, or about to be in another place.";
+    Fault = "fault", "Inside KVM_RUN, waiting for anything else: for a page that another process brings, as in post-copy migration, for a lock, or because of memory.high.";
     VmmIo = "vmm_io", "Outside KVM_RUN, waiting for I/O.";
     Vmm = "vmm", "Outside KVM_RUN, waiting for anything else: for a thread of the VMM, or because the VMM has paused the guest.";
     Stopped = "stopped", "Stopped by a signal, a debugger, or the freezer of its control group.";
@@ -49,6 +49,13 @@ impl BlockedTimes {
             _ => rest[0] = left_ns,
         }
         Self(parts)
+    }
+
+    /// The same without what was not measured.
+    #[must_use]
+    pub const fn measured(mut self) -> Self {
+        self.0[Blocked::Other as usize] = 0;
+        self
     }
 
     /// Time for one reason, ns.

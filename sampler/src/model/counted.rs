@@ -70,9 +70,9 @@ table! {
     Timeslices = "timeslices",
         "Times the vCPU thread was given a physical CPU.";
     MinorFaults = "minor_faults",
-        "Page faults of the vCPU thread that were served from memory.";
+        "Page faults of the vCPU thread, but for the major ones.";
     MajorFaults = "major_faults",
-        "Page faults of the vCPU thread for which it had to wait.";
+        "Page faults of the vCPU thread whose page came from swap or a file, or had to be asked for once more.";
 }
 
 table! {

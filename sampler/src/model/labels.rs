@@ -7,12 +7,15 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{FACTS, Facts, GuestPattern, Snapshot, VmKey, catalog};
+use super::{FACTS, Facts, GuestPattern, Snapshot, VmKey};
 
 /// Characters of a label's key, and of its value.
 const LONGEST: usize = 255;
 /// Keys that all rules together may have: each may become a label of every series.
 const KEYS: usize = 32;
+
+/// Labels that back ends set themselves.
+const TAKEN: [&str; 6] = ["job", "instance", "le", "quantile", "otel_scope_name", "otel_scope_version"];
 
 /// Guests that match all patterns get these labels. Of two rules that set the same label the later one does.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -53,9 +56,16 @@ impl TryFrom<Vec<LabelRule>> for LabelRules {
     type Error = String;
 
     fn try_from(rules: Vec<LabelRule>) -> Result<Self, String> {
-        let keys: BTreeSet<_> = rules.iter().flat_map(|rule| rule.set.0.iter().map(|(key, _)| key)).collect();
+        let keys: BTreeSet<_> =
+            rules.iter().flat_map(|rule| rule.set.0.iter().map(|(key, _)| *key)).collect();
         if keys.len() > KEYS {
             return Err(format!("sets {} different labels; set {KEYS} at most", keys.len()));
+        }
+        let mut stored = BTreeMap::new();
+        for key in keys {
+            if let Some(other) = stored.insert(as_stored(key), key) {
+                return Err(format!("sets {other:?} and {key:?}, which are one label to many back ends"));
+            }
         }
         Ok(Self(rules))
     }
@@ -70,13 +80,23 @@ fn check(key: &str) -> Result<(), String> {
             "{key:?} is no name of a label; begin with a small letter, and go on with small letters, digits, '.', '_' and '-'"
         ));
     }
-    let is_ours = key.starts_with("hypervisor.") || FACTS.iter().any(|row| row.attribute == key);
-    if is_ours || catalog::is_number(key) {
+    let stored = as_stored(key);
+    let mut ours = FACTS.iter().map(|row| row.attribute).chain(["process.pid"]);
+    if stored.starts_with("hypervisor_") || ours.any(|ours| as_stored(ours) == stored) {
         return Err(format!(
             "{key:?} is an attribute that the sampler itself sets; call the label otherwise"
         ));
     }
+    if TAKEN.contains(&&*stored) {
+        return Err(format!("{key:?} is a label that back ends set themselves; call the label otherwise"));
+    }
     Ok(())
+}
+
+/// As Prometheus and others store a name: what differs in its other characters alone is one label there, and
+/// its values are put together.
+fn as_stored(key: &str) -> String {
+    key.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '_' }).collect()
 }
 
 /// A key that lives as long as the program, as those of all attributes do. Each is kept once, however often
@@ -206,6 +226,16 @@ mod tests {
                 "an attribute that the sampler itself sets",
             ),
             (r#"labels = [{ set = { "k8s.pod.name" = "x" } }]"#, "an attribute that the sampler itself sets"),
+            (r#"labels = [{ set = { k8s-pod_name = "x" } }]"#, "an attribute that the sampler itself sets"),
+            (
+                r#"labels = [{ set = { hypervisor_vm_id = "x" } }]"#,
+                "an attribute that the sampler itself sets",
+            ),
+            (r#"labels = [{ set = { instance = "x" } }]"#, "a label that back ends set themselves"),
+            (
+                r#"labels = [{ set = { "a.b" = "x" } }, { set = { a_b = "x" } }]"#,
+                "are one label to many back ends",
+            ),
             (r#"labels = [{ set = { team = "" } }]"#, "the value of \"team\" has 0 bytes"),
             (r#"labels = [{ match = ["colour=x"], set = { team = "x" } }]"#, "\"colour\" is no fact"),
         ] {

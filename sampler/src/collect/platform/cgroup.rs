@@ -1,21 +1,38 @@
 //! What the control group of a process says: who put it there.
 //!
-//! A user may make groups below the one that is theirs, and call them what they like. So nothing below
-//! `user.slice` is believed.
+//! A user may make groups below the one that is theirs, and call them what they like; so may whoever is root
+//! in a container. So nothing below `user.slice` is believed, nor what is below the group of a container.
 
 use std::borrow::Cow;
 
 use super::ProcessFacts;
+
+/// What container runtimes call the group of a container, or begin its name with.
+const CONTAINERS: [&str; 9] =
+    ["lxc", "docker", "libpod", "cri-containerd-", "crio-", "containerd-", "nerdctl-", "podman", "payload"];
 
 /// The components of the process's control groups, in each hierarchy, that a user could not have made.
 pub(super) fn components(facts: &ProcessFacts) -> impl Iterator<Item = &str> {
     paths(facts).flat_map(|path| path.split('/')).filter(|part| !part.is_empty())
 }
 
-/// The paths themselves.
+/// The paths, up to the group of a container.
 pub(super) fn paths(facts: &ProcessFacts) -> impl Iterator<Item = &str> {
     let is_of_user = |path: &str| path.split('/').any(|part| part == "user.slice");
-    facts.cgroups.iter().map(String::as_str).filter(move |path| !is_of_user(path))
+    facts.cgroups.iter().map(|path| outside(path)).filter(move |path| !is_of_user(path))
+}
+
+/// The part of a path that no container has made.
+fn outside(path: &str) -> &str {
+    let is_container = |part: &str| CONTAINERS.iter().any(|container| part.starts_with(container));
+    let mut at = 0;
+    for part in path.split('/') {
+        if is_container(part) {
+            return &path[..at];
+        }
+        at = (at + part.len() + 1).min(path.len());
+    }
+    path
 }
 
 /// A unit's name as it was before systemd escaped it: `\x2d` is a hyphen.
@@ -55,6 +72,21 @@ mod tests {
             ("\\x5cx2d", b"\\x2d"),
         ] {
             assert_eq!(&*unescape(unit), plain, "{unit}");
+        }
+    }
+
+    #[test]
+    fn what_is_below_a_container_is_not_believed() {
+        for (path, outside) in [
+            ("/system.slice/x.service", "/system.slice/x.service"),
+            ("/lxc/101/ns/qemu.slice/100.scope", "/"),
+            ("/lxc.payload.web/qemu.slice/100.scope", "/"),
+            ("/kubepods/podX/crio-1.scope/machine-qemu\\x2d1\\x2dweb.scope", "/kubepods/podX/"),
+            ("/machine.slice/machine-c.scope/payload/qemu.slice", "/machine.slice/machine-c.scope/"),
+            ("/", "/"),
+            ("", ""),
+        ] {
+            assert_eq!(super::outside(path), outside, "{path}");
         }
     }
 

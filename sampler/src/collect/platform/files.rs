@@ -15,9 +15,9 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
     },
     thread,
     time::Duration,
@@ -162,8 +162,8 @@ impl Files {
         let failed = |source| FileError::Read { path: path.to_owned(), source };
         // Held while waiting: one area is asked by one at a time, and nobody waits for long.
         let reader = self.readers[area as usize].lock();
-        let mut reader = reader.map_err(|_| failed(io::Error::other("a read has panicked before")))?;
-        let reader = match &mut *reader {
+        let mut place = reader.unwrap_or_else(PoisonError::into_inner);
+        let reader = match &mut *place {
             Some(reader) => reader,
             none => none.insert(Reader::start(area).map_err(failed)?),
         };
@@ -173,7 +173,11 @@ impl Files {
                 self.unanswered.fetch_add(1, Ordering::Relaxed);
                 Err(FileError::Unanswered { path: path.to_owned() })
             }
-            Err(error) => Err(failed(error)),
+            Err(error) => {
+                // The next one who asks starts another.
+                *place = None;
+                Err(failed(error))
+            }
         }
     }
 }
@@ -249,13 +253,14 @@ impl Reader {
 
     /// `None` where no answer came in time.
     fn ask(&mut self, question: Question, patience: Duration) -> io::Result<Option<Answer>> {
-        if self.is_behind {
-            self.is_behind = self.answers.try_recv().is_err();
-        }
-        if self.is_behind {
-            return Ok(None);
-        }
         let ended = || io::Error::other("the thread that reads has ended");
+        if self.is_behind {
+            match self.answers.try_recv() {
+                Ok(_) => self.is_behind = false,
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(ended()),
+            }
+        }
         self.questions.send(question).map_err(|_| ended())?;
         match self.answers.recv_timeout(patience) {
             Ok(answer) => Ok(Some(answer)),
@@ -353,6 +358,16 @@ mod tests {
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         assert!(setup.read("fifo").unwrap_err().ends_with("fifo: is no regular file"));
         assert_eq!(setup.files.unanswered(), 0, "a FIFO keeps nobody waiting");
+    }
+
+    #[test]
+    fn a_reader_that_has_ended_is_replaced() {
+        let setup = Setup::new();
+        fs::write(setup.path("file"), "text").unwrap();
+        let ask = |question| setup.files.ask(Area::Libvirt, &setup.path("file"), question);
+        let panics: Question = Box::new(|| panic!("as the test asks"));
+        assert!(ask(panics).is_err());
+        assert_eq!(setup.read("file").unwrap().unwrap(), b"text");
     }
 
     #[test]

@@ -2,13 +2,14 @@
 //!
 //! Each of them is given paths below a directory that has the sandbox's id for its name. The pod stands in
 //! the bundle of the sandbox, which the container runtime wrote: only by a setting of Kata's the VMM is in
-//! the pod's control group.
+//! the pod's control group. The bundle names no process; so only the paths of Kata's own sockets are
+//! believed, of programs that Kata starts, and no bundle of another pod than the control group's.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::{Area, FileError, GuestIdentity, Look, ProcessFacts, options, program_is};
+use super::{Area, FileError, GuestIdentity, Look, ProcessFacts, kubernetes, options, program_is};
 use crate::model::Fact;
 
 const PATH: &str = "command line, path of the sandbox";
@@ -17,6 +18,10 @@ const BUNDLE: &str = "bundle of the sandbox";
 
 /// Directories of Kata's that have one for each sandbox.
 const SANDBOXES: [&[u8]; 3] = [b"/run/vc/vm/", b"/run/vc/firecracker/", b"/run/kata/"];
+
+/// Options of its VMMs with the path of a socket of Kata's. Others, as the kernel's command line, have text
+/// that whoever owns the guest chose.
+const SOCKETS: [&[u8]; 4] = [b"-qmp", b"-chardev", b"--api-sock", b"--api-socket"];
 
 /// What the container runtimes call what a pod is called.
 const ANNOTATIONS: [(Fact, [&str; 2]); 3] = [
@@ -32,10 +37,11 @@ struct Bundle {
 }
 
 pub(super) fn identify(facts: &ProcessFacts, files: &Look<'_>) -> Option<GuestIdentity> {
-    let by_path = || Some((facts.args.iter().find_map(|arg| sandbox_of_path(arg))?, PATH));
+    let by_path = || Some((sandbox_of_socket(facts)?, PATH));
     let (sandbox, from) = sandbox_of_shim(facts).map(|id| (id, SHIM)).or_else(by_path)?;
     let identity = GuestIdentity::of("kata", from).with(Fact::Sandbox, Some(&sandbox), from);
     let identity = match annotations(files, &sandbox) {
+        Ok(Some(annotations)) if is_of_another_pod(&annotations, facts) => identity,
         Ok(Some(annotations)) => ANNOTATIONS.iter().fold(identity, |identity, (fact, keys)| {
             identity.with(*fact, keys.iter().find_map(|key| annotations.get(*key)), BUNDLE)
         }),
@@ -52,6 +58,25 @@ pub(super) fn identify(facts: &ProcessFacts, files: &Look<'_>) -> Option<GuestId
 fn sandbox_of_shim(facts: &ProcessFacts) -> Option<String> {
     program_is(facts, |program| program.starts_with(b"containerd-shim-kata"))?;
     plain(options::value(&facts.args, "-id")?)
+}
+
+/// Of a program that Kata starts.
+fn sandbox_of_socket(facts: &ProcessFacts) -> Option<String> {
+    let is_vmm = |program: &[u8]| {
+        program.starts_with(b"qemu-")
+            || [&b"cloud-hypervisor"[..], b"firecracker", b"stratovirt"].contains(&program)
+    };
+    program_is(facts, is_vmm)?;
+    let args = facts.args.iter().map(Vec::as_slice);
+    let mut values = args.clone().zip(args.skip(1)).filter(|(option, _)| SOCKETS.contains(option));
+    values.find_map(|(_, value)| sandbox_of_path(value))
+}
+
+/// Whether a bundle is of another pod than the one that kubelet has put the process into.
+fn is_of_another_pod(annotations: &BTreeMap<String, String>, facts: &ProcessFacts) -> bool {
+    let [.., (_, uids)] = ANNOTATIONS;
+    let said = uids.iter().find_map(|key| annotations.get(*key));
+    kubernetes::uid_of(facts).is_some_and(|own| said.is_none_or(|said| *said != own))
 }
 
 fn sandbox_of_path(arg: &[u8]) -> Option<String> {
@@ -150,6 +175,27 @@ mod tests {
         let args = ["containerd-shim-kata-v2", "-namespace", "k8s.io", "-id", ID];
         let identity = Host::new(5, "containerd-shim-kata-v2", &args).identify();
         assert_found(&identity, &[("platform", "kata", SHIM), ("name", ID, SHIM), ("sandbox", ID, SHIM)]);
+    }
+
+    #[test]
+    fn what_a_guests_owner_writes_makes_it_no_guest_of_kata() {
+        let append = format!("console=ttyS0 /run/vc/vm/{ID}/x");
+        let args = ["qemu-system-x86_64", "-name", "web", "-append", &append];
+        let platform = |host: Host| host.identify().get(Fact::Platform).unwrap().value.to_string();
+        assert_eq!(platform(Host::new(5, "qemu-system-x86_64", &args)), "qemu");
+        let qmp = format!("unix:/run/vc/vm/{ID}/qmp.sock");
+        assert_eq!(platform(Host::new(5, "my-vmm", &["my-vmm", "-qmp", &qmp])), "unknown");
+    }
+
+    #[test]
+    fn a_bundle_of_another_pod_than_the_control_groups_is_not_believed() {
+        let keys = ANNOTATIONS.map(|(_, keys)| keys[0]);
+        let containerd = format!("run/containerd/io.containerd.runtime.v2.task/k8s.io/{ID}/config.json");
+        let own = "5f0b2c1d-3a44-4f6e-8a5e-0d9c7b6a5e4f";
+        let host = qemu().without_cgroups().cgroup(&format!("/kubepods/besteffort/pod{own}/0a1b"));
+        let identity = host.file(&containerd, bundle(keys)).identify();
+        assert_eq!(&*identity.get(Fact::PodUid).unwrap().value, own);
+        assert_eq!(identity.get(Fact::Pod), None);
     }
 
     #[test]

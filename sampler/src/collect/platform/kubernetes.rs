@@ -7,10 +7,10 @@ use crate::model::Fact;
 pub(super) const GROUP: &str = "control group of kubelet";
 const LOGS: &str = "kubelet's directory of logs";
 
-/// The identity with the pod, where the process runs in one and nobody has said which.
+/// The identity with the pod, where the process runs in one and nobody has said which. Kubelet knows the
+/// namespace better than a command line.
 pub(super) fn add_pod(identity: GuestIdentity, facts: &ProcessFacts, files: &Look<'_>) -> GuestIdentity {
-    let Some(uid) = cgroup::paths(facts).find_map(pod_uid) else { return identity };
-    let uid = identity.get(Fact::PodUid).map_or(uid, |known| known.value.to_string());
+    let Some(uid) = uid_of(facts) else { return identity };
     let identity = identity.or(Fact::PodUid, Some(&uid), GROUP);
     if identity.get(Fact::Pod).is_some() {
         return identity;
@@ -20,16 +20,21 @@ pub(super) fn add_pod(identity: GuestIdentity, facts: &ProcessFacts, files: &Loo
             // Neither a namespace nor a pod may have an underscore.
             let mut parts = entry.splitn(3, |&byte| byte == b'_');
             let (namespace, pod) = (parts.next(), parts.next());
-            identity.or(Fact::Namespace, namespace, LOGS).or(Fact::Pod, pod, LOGS)
+            identity.with(Fact::Namespace, namespace, LOGS).with(Fact::Pod, pod, LOGS)
         }
-        Ok(None) => identity.with_trouble(format!("var/log/pods: has no directory of pod {uid}")),
-        Err(trouble) => identity.with_trouble(trouble.to_string()),
+        Ok(None) => identity.with_hint(format!("var/log/pods: has no directory of pod {uid}")),
+        Err(trouble) => identity.with_hint(trouble.to_string()),
     }
+}
+
+/// UID of the pod that kubelet has put the process into.
+pub(super) fn uid_of(facts: &ProcessFacts) -> Option<String> {
+    cgroup::paths(facts).find_map(pod_uid)
 }
 
 /// Whether kubelet started the process.
 pub(super) fn is_in_pod(facts: &ProcessFacts) -> bool {
-    cgroup::paths(facts).any(|path| pod_uid(path).is_some())
+    uid_of(facts).is_some()
 }
 
 /// The UID in `/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUID.slice/...`, where hyphens
@@ -85,6 +90,7 @@ mod tests {
         let in_pod = [("platform", "unknown", "program name"), ("pod_uid", UID, GROUP)];
         let identity = host.identify();
         assert_found(&identity, &in_pod);
+        assert!(!identity.is_partial(), "what its platform has is whole");
         assert_eq!(identity.trouble(), Some(&*format!("var/log/pods: has no directory of pod {UID}")));
         let host = host.dir(&format!("var/log/pods/shop_web-0_{UID}"));
         assert_found(

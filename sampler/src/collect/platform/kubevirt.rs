@@ -46,11 +46,17 @@ mod tests {
                 ("platform", "kubevirt", kubernetes::GROUP),
                 ("name", "web", FROM),
                 ("uuid", UUID, "command line, -uuid"),
-                ("namespace", "shop", FROM),
+                ("namespace", "shop", "kubelet's directory of logs"),
                 ("pod", "virt-launcher-web-x7k2p", "kubelet's directory of logs"),
                 ("pod_uid", POD, kubernetes::GROUP),
             ],
         );
+    }
+
+    #[test]
+    fn kubelet_knows_the_namespace_better_than_the_command_line() {
+        let identity = guest("billing_db").identify();
+        assert_eq!(&*identity.get(Fact::Namespace).unwrap().value, "shop");
     }
 
     #[test]

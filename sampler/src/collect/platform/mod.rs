@@ -48,6 +48,7 @@ pub struct Sourced {
 pub struct GuestIdentity {
     found: [Option<Sourced>; FACTS.len()],
     trouble: Option<String>,
+    is_partial: bool,
     seen: Vec<Seen>,
 }
 
@@ -55,7 +56,8 @@ impl GuestIdentity {
     /// A guest of a platform, of which no more is known yet.
     #[must_use]
     pub fn of(platform: &'static str, from: &'static str) -> Self {
-        let identity = Self { found: [const { None }; FACTS.len()], trouble: None, seen: Vec::new() };
+        let found = [const { None }; FACTS.len()];
+        let identity = Self { found, trouble: None, is_partial: false, seen: Vec::new() };
         identity.with(Fact::Platform, Some(platform), from)
     }
 
@@ -74,10 +76,17 @@ impl GuestIdentity {
         if self.get(fact).is_some() { self } else { self.with(fact, value, from) }
     }
 
-    /// The same, and why not all is known of it.
+    /// The same, and why not all of what its platform has could be read: more was known before, perhaps.
     #[must_use]
     fn with_trouble(mut self, trouble: String) -> Self {
-        self.trouble.get_or_insert(trouble);
+        self.is_partial = true;
+        self.with_hint(trouble)
+    }
+
+    /// The same, and why more is not known of it.
+    #[must_use]
+    fn with_hint(mut self, hint: String) -> Self {
+        self.trouble.get_or_insert(hint);
         self
     }
 
@@ -104,8 +113,13 @@ impl GuestIdentity {
         std::mem::take(&mut self.seen)
     }
 
-    /// Why what the platform has of the guest could not be read, where that is so: more was known before,
-    /// perhaps.
+    /// Whether not all of what the platform has of the guest could be read.
+    #[must_use]
+    pub const fn is_partial(&self) -> bool {
+        self.is_partial
+    }
+
+    /// Why not more is known of the guest, where that is so.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
@@ -115,13 +129,14 @@ impl GuestIdentity {
 /// Says who a process's guest is, or `None` where the process is of another platform.
 type Platform = fn(&ProcessFacts, &Look<'_>) -> Option<GuestIdentity>;
 
-/// In order of preference: the first that knows the process is believed. Those that start QEMU stand before
-/// it.
+/// In order of preference: the first that knows the process is believed. First those that files or control
+/// groups vouch for, for anybody may write what they like on a command line. Those that start QEMU stand
+/// before it.
 const PLATFORMS: &[Platform] = &[
-    kata::identify,
-    kubevirt::identify,
-    proxmox::identify,
     libvirt::identify,
+    proxmox::identify,
+    kubevirt::identify,
+    kata::identify,
     qemu::identify,
     firecracker::identify,
     cloud_hypervisor::identify,

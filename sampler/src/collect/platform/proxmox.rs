@@ -20,9 +20,10 @@ pub(super) fn identify(facts: &ProcessFacts, files: &Look<'_>) -> Option<GuestId
     Some(Options::parse(&facts.args).identity(identity))
 }
 
-/// The number in `/qemu.slice/100.scope`.
+/// The number in `/qemu.slice/100.scope`. The slice is the host's: whoever has a group may make one of that
+/// name below it. From inside of a group the host's paths begin with `/..`.
 fn vmid(path: &str) -> Option<&str> {
-    let (_, scope) = path.split_once("/qemu.slice/")?;
+    let scope = path.trim_start_matches("/..").strip_prefix("/qemu.slice/")?;
     let vmid = scope.split('/').next()?.strip_suffix(".scope")?;
     (!vmid.is_empty() && vmid.bytes().all(|byte| byte.is_ascii_digit())).then_some(vmid)
 }
@@ -89,10 +90,18 @@ mod tests {
 
     #[test]
     fn only_the_slice_of_the_system_is_believed() {
-        for path in ["/user.slice/qemu.slice/104.scope", "/qemu.slice/x.scope", "/qemu.slice", "/a/104.scope"]
-        {
+        for path in [
+            "/user.slice/qemu.slice/104.scope",
+            "/system.slice/a.service/qemu.slice/104.scope",
+            "/lxc/101/ns/qemu.slice/104.scope",
+            "/qemu.slice/x.scope",
+            "/qemu.slice",
+            "/a/104.scope",
+        ] {
             let identity = guest().without_cgroups().cgroup(path).identify();
             assert_eq!(&*identity.get(Fact::Platform).unwrap().value, "qemu", "{path}");
         }
+        let from_inside = guest().without_cgroups().cgroup("/../../qemu.slice/104.scope").identify();
+        assert_eq!(&*from_inside.get(Fact::Vmid).unwrap().value, "104");
     }
 }

@@ -80,8 +80,11 @@ pub(super) const BLOCKED_REASON: Dimension = Dimension { key: "hypervisor.blocke
 pub(super) const FAULT_TYPE: Dimension = Dimension {
     key: "hypervisor.page_fault.type",
     values: &[
-        Label { key: "minor", help: "Served from memory." },
-        Label { key: "major", help: "The thread had to wait for the page, and the guest stood still." },
+        Label { key: "minor", help: "All others." },
+        Label {
+            key: "major",
+            help: "The page came from swap or a file, or had to be asked for once more after a wait.",
+        },
     ],
 };
 

@@ -84,6 +84,8 @@ pub struct Left {
 pub struct VcpuAccount {
     /// What it is in exported series.
     pub stream: Stream,
+    /// What the kernel had counted of its first thread when that was seen.
+    pub seen_counters: Counters,
     /// What the vCPU has beside what is counted of its thread; absent where all of that is its own.
     pub carry: Option<Box<Carry>>,
     /// Where its counts stand while no thread runs it that was followed.
@@ -124,7 +126,8 @@ pub struct VcpuAccount {
 
 impl Open for VcpuAccount {
     fn open(event: &Event) -> Self {
-        Self { stream: Stream::of(event), ..Self::default() }
+        let seen_counters = counted::counters(&event.counters);
+        Self { stream: Stream::of(event), seen_counters, ..Self::default() }
     }
 }
 
@@ -244,11 +247,19 @@ pub struct VmAccount {
 }
 
 impl VmAccount {
-    /// Adds one vCPU's interval.
-    pub(super) fn add(&mut self, interval: &Interval) {
+    /// Adds one vCPU's interval. Where that has all since its thread's creation, only what was since it was
+    /// seen, with what the kernel had counted by then: the VM's sums begin there.
+    pub(super) fn add(&mut self, interval: &Interval, seen: Option<&Counters>) {
         self.attribution.add(interval);
-        self.blocked.add(&interval.blocked);
-        self.counters.iter_mut().zip(interval.counters).for_each(|(count, added)| *count += added);
+        match seen {
+            // What was measured was so since then.
+            Some(_) => self.blocked.add(&interval.blocked.measured()),
+            None => self.blocked.add(&interval.blocked),
+        }
+        let before = seen.copied().unwrap_or_default();
+        for ((count, added), before) in self.counters.iter_mut().zip(interval.counters).zip(before) {
+            *count += added.saturating_sub(before);
+        }
     }
 }
 

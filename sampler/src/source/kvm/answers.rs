@@ -74,7 +74,7 @@ impl Answers {
             seen.retain(|_, (asked, _)| now.duration_since(*asked) < FORGOTTEN);
             seen.insert(vm, (now, identity.take_seen()));
         });
-        Some(GuestFacts { facts: identity.facts(), is_partial: identity.trouble().is_some() })
+        Some(GuestFacts { facts: identity.facts(), is_partial: identity.is_partial() })
     }
 
     /// Of a guest that nobody answered for there is nothing that could change.

@@ -34,7 +34,7 @@ pub(super) fn rest_all(slots: &mut Slots, now: Moment, throttled: bool) {
         rest(&mut idle.account, now, throttled);
         vm.account.clock.get_or_insert(now.clock);
         if let Some(interval) = &idle.account.interval {
-            vm.account.add(interval);
+            vm.account.add(interval, None);
         }
     });
 }

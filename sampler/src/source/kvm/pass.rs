@@ -216,12 +216,12 @@ impl<'a> Pass<'a> {
             }
             return;
         };
-        vm.account.add(&interval);
+        // Of a thread that is younger than the interval all is new.
+        let is_young = time.is_all_in_last_step();
+        vm.account.add(&interval, is_young.then_some(&thread.account.seen_counters));
         if interval.run_delay_ns == 0 && !waits && !pending {
             return;
         }
-        // Of a thread that is younger than the interval all is new.
-        let is_young = time.is_all_in_last_step();
         let now = readings::shares(self.collector, &mut self.occupancies, thread, record);
         let Some(now) = now else { return };
         let attribution = &mut vm.account.attribution;
