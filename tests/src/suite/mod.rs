@@ -8,6 +8,7 @@ mod churn;
 mod classes;
 mod clock;
 mod co_stop;
+mod cpus;
 mod delivery;
 mod demo;
 mod descriptors;
@@ -413,6 +414,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: churn::LIMIT,
         run: churn::five_hundred_guests,
+    },
+    Test {
+        name: "cpus.beyond-what-the-kernel-said",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Cpus(2)],
+        limit: cpus::LIMIT,
+        run: cpus::beyond_what_the_kernel_said,
     },
     Test {
         name: "segments.grow-with-what-is-followed",

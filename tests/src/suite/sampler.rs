@@ -47,6 +47,11 @@ pub(super) fn start_reported_by_walks() -> anyhow::Result<Kvm> {
     source(load::load_reported_by_walks(options())?)
 }
 
+/// As [`start`], as if only CPUs with lower numbers could ever come online.
+pub(super) fn start_with_cpus(possible_cpus: u32) -> anyhow::Result<Kvm> {
+    source(load::load(Options { possible_cpus, ..options() })?)
+}
+
 /// What the programs are loaded with on this machine.
 pub(super) fn options() -> Options {
     limits::lift_memlock();
