@@ -280,3 +280,43 @@ impl Open for VmAccount {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sampler_ebpf::abi::Event;
+
+    use super::*;
+    use crate::model::{Blocked, StateTimes};
+
+    /// Ten milliseconds in which a vCPU was blocked, seven of them because its VMM had it sleep.
+    fn interval() -> Interval {
+        Interval {
+            wall_ns: 10_000_000,
+            run_ns: 0,
+            run_delay_ns: 0,
+            counters: [40; _],
+            states: StateTimes::default(),
+            blocked: BlockedTimes::of(10_000_000, &[0, 0, 0, 7_000_000, 0]),
+            kvm: None,
+        }
+    }
+
+    #[test]
+    fn a_vm_gets_all_of_an_interval() {
+        let mut vm = VmAccount::open(&Event::default());
+        vm.add(&interval(), None);
+        assert_eq!(vm.blocked, interval().blocked);
+        assert_eq!(vm.counters, [40; _]);
+    }
+
+    #[test]
+    fn of_a_first_interval_it_gets_what_was_observed_since_the_vcpu_was_seen() {
+        let mut vm = VmAccount::open(&Event::default());
+        vm.add(&interval(), Some(&[15; _]));
+        assert_eq!(vm.blocked.get(Blocked::Vmm), 7_000_000);
+        assert_eq!(vm.blocked.get(Blocked::Other), 0, "nobody knows how much of it was before");
+        assert_eq!(vm.counters, [25; _]);
+        vm.add(&interval(), Some(&[u64::MAX; _]));
+        assert_eq!(vm.counters, [25; _], "counts of another thread take nothing away");
+    }
+}
