@@ -14,11 +14,16 @@ const STEP: Duration = Duration::from_millis(10);
 /// Time between two looks at whether what is known of guests still is so. They cost some microseconds each.
 const CHECK: Duration = Duration::from_secs(10);
 
+/// Time between two readings of what changes slowly, where nothing else is set.
+const SLOW: Duration = Duration::from_secs(10);
+
 /// Drives a source: takes in births, deaths and answers as they come, and takes snapshots.
 pub struct Driver {
     source: Box<dyn Source>,
     enricher: Enricher<Question, Answer>,
     checked: Instant,
+    slow: Duration,
+    read_slowly: Instant,
 }
 
 impl Driver {
@@ -28,7 +33,8 @@ impl Driver {
     /// When no thread can be started.
     pub fn new(source: Box<dyn Source>) -> std::io::Result<Self> {
         let enricher = Enricher::start(source.answerer())?;
-        Ok(Self { source, enricher, checked: Instant::now() })
+        let now = Instant::now();
+        Ok(Self { source, enricher, checked: now, slow: SLOW, read_slowly: now })
     }
 
     /// Waits for so long, or until births or deaths come, and takes in what has come.
@@ -41,15 +47,29 @@ impl Driver {
         if self.checked.elapsed() >= CHECK {
             self.check();
         }
+        if self.read_slowly.elapsed() >= self.slow {
+            self.read_slowly = Instant::now();
+            self.ask(self.source.slow_questions());
+        }
         self.exchange();
     }
 
     /// Asks of every guest whether what is known of it still is so.
     fn check(&mut self) {
         self.checked = Instant::now();
-        for question in self.source.checks() {
+        self.ask(self.source.checks());
+    }
+
+    /// What finds no room is counted, and asked the next time.
+    fn ask(&mut self, questions: Vec<Question>) {
+        for question in questions {
             self.enricher.ask(question);
         }
+    }
+
+    /// Sets the time between two readings of what changes slowly.
+    pub fn read_slowly_each(&mut self, time: Duration) {
+        self.slow = time;
     }
 
     /// Takes in what comes until this moment.
@@ -87,9 +107,7 @@ impl Driver {
 
     /// Asks anew what every guest is called.
     pub fn rediscover(&mut self) {
-        for question in self.source.all_questions() {
-            self.enricher.ask(question);
-        }
+        self.ask(self.source.all_questions());
     }
 
     /// Reads every vCPU.
@@ -163,5 +181,24 @@ mod tests {
         driver.attend(STEP);
         driver.check();
         until_named(&mut driver, "renamed");
+    }
+
+    #[test]
+    fn what_changes_slowly_is_read_on_a_clock_of_its_own() {
+        let (host, source) = FakeHost::new();
+        let mut driver = Driver::new(Box::new(source)).unwrap();
+        driver.read_slowly_each(Duration::from_millis(50));
+        host.born(1);
+        let begin = Instant::now();
+        let mut read = Vec::new();
+        while read.len() < 3 && begin.elapsed() < Duration::from_secs(20) {
+            driver.attend(STEP);
+            read.extend(
+                driver.compose().vms.first().and_then(|vm| vm.memory).map(|memory| memory.at_unix_ns),
+            );
+            read.dedup();
+        }
+        assert_eq!(read, [1, 2, 3]);
+        assert!(begin.elapsed() >= 3 * Duration::from_millis(50), "{:?}", begin.elapsed());
     }
 }

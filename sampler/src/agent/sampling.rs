@@ -32,6 +32,8 @@ pub struct Schedule {
     pub levels: Levels,
     /// Time between full re-discoveries.
     pub discovery_interval: Duration,
+    /// Time between readings of what changes slowly.
+    pub slow_interval: Duration,
     /// Nice value of the thread.
     pub nice: i32,
     /// Which guests are shown, and what is said of them.
@@ -162,6 +164,7 @@ impl Work {
         self.applied = Some(schedule.clone());
         self.labelling = Labelling::new(schedule.guests.labels.clone());
         priority::try_set(schedule.nice);
+        self.driver.read_slowly_each(schedule.slow_interval);
         let settings = Settings { interval: schedule.interval, levels: schedule.levels };
         if let Err(error) = self.driver.configure(settings) {
             tracing::error!(%error, "the new interval and level hold only in part");

@@ -38,6 +38,9 @@ pub struct Config {
     /// Time between full discoveries of guests; births and deaths are seen as they happen in between.
     #[serde(deserialize_with = "values::deserialize_positive")]
     pub discovery_interval: Duration,
+    /// Time between readings of what changes slowly: a guest's memory.
+    #[serde(deserialize_with = "values::deserialize_positive")]
+    pub slow_interval: Duration,
     /// Bound of the final export when the service is stopped.
     #[serde(deserialize_with = "duration::deserialize")]
     pub shutdown_deadline: Duration,
@@ -83,6 +86,7 @@ impl Default for Config {
             interval: Duration::from_secs(10),
             start_delay: StartDelay::Random,
             discovery_interval: Duration::from_secs(10 * 60),
+            slow_interval: Duration::from_secs(10),
             shutdown_deadline: Duration::from_secs(5),
             level: Levels::default().most,
             max_exits_per_vcpu: Levels::default().max_exits,

@@ -57,6 +57,12 @@ impl Clock {
         unix_ns()
     }
 
+    /// The same for whoever has no clock.
+    #[must_use]
+    pub fn now_unix_ns() -> u64 {
+        unix_ns()
+    }
+
     /// Unix time of a moment of `CLOCK_BOOTTIME`, ns.
     #[must_use]
     pub const fn unix_of_boottime(self, boottime_ns: u64) -> u64 {

@@ -14,6 +14,7 @@ use super::{
     identity::{Origin, VcpuId, VmKey},
     kvm::{KvmCounts, KvmVcpu, KvmVm},
     level::Level,
+    memory::Memory,
     state::StateTimes,
 };
 
@@ -105,6 +106,8 @@ pub struct Vm {
     pub co_stop: CoStop,
     /// The threads that work for it and run no vCPU.
     pub helpers: Helpers,
+    /// The memory of its VMM's process, once that was read. Of several VMs of a process the first has it.
+    pub memory: Option<Memory>,
     /// Its vCPUs, ordered by index and thread.
     pub vcpus: Vec<Vcpu>,
 }

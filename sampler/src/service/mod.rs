@@ -265,6 +265,7 @@ fn schedule(config: &Config) -> Schedule {
         interval: config.interval,
         levels: config.levels(),
         discovery_interval: config.discovery_interval,
+        slow_interval: config.slow_interval,
         nice: config.nice,
         guests: Arc::new(config.guests.clone()),
     }

@@ -15,7 +15,7 @@ use std::{
 use super::{Answer, Answerer, GuestFacts, Question, Settings, Source, SourceError};
 use crate::{
     collect::{CollectError, MapError},
-    model::{Ended, Fact, Facts, Origin, Snapshot, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey},
+    model::{Ended, Fact, Facts, Memory, Origin, Snapshot, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey},
 };
 
 /// What the source does at a reading.
@@ -45,6 +45,7 @@ pub(crate) struct FakeHost {
 #[derive(Default)]
 struct Guest {
     facts: Option<Arc<Facts>>,
+    memory: Option<Memory>,
 }
 
 #[derive(Default)]
@@ -60,6 +61,7 @@ struct State {
     faults: Vec<Fault>,
     held: Vec<u32>,
     renamed: BTreeMap<u32, String>,
+    memory_read: u64,
     configured: Vec<Settings>,
     readings: u64,
 }
@@ -145,6 +147,15 @@ impl State {
     }
 }
 
+impl State {
+    /// What a guest has of the host's memory: more each time that it is read.
+    fn memory(&mut self, pid: u32) -> Memory {
+        self.memory_read += 1;
+        let resident = [Some(u64::from(pid) << 20), Some(4096), None, Some(0)];
+        Memory { at_unix_ns: self.memory_read, resident, swapped: Some(self.memory_read), is_new: true }
+    }
+}
+
 impl Drop for FakeHost {
     fn drop(&mut self) {
         self.release_names();
@@ -161,6 +172,7 @@ impl Shared {
         let vm = match question {
             Question::Guest(vm) => vm,
             Question::Changes(vm) => return Answer::Changes(vm, self.state().renamed.contains_key(&pid(vm))),
+            Question::Memory(vm) => return Answer::Memory(vm, Some(self.state().memory(pid(vm)))),
             Question::Process(_) => panic!("{question:?} was not asked"),
         };
         let pid = pid(vm);
@@ -237,12 +249,17 @@ impl Source for FakeSource {
             origin: Origin::Process { pid: pid(*key) },
             facts: guest.facts.clone().unwrap_or_else(Facts::unknown),
             id: id(*key).into(),
+            memory: guest.memory,
             vcpus: vec![Vcpu::default()],
             ..Vm::default()
         });
+        let vms = vms.collect();
+        for memory in self.guests.values_mut().filter_map(|guest| guest.memory.as_mut()) {
+            memory.is_new = false;
+        }
         Snapshot {
             at_unix_ns: self.readings,
-            vms: vms.collect(),
+            vms,
             ended: std::mem::take(&mut self.ended),
             ..Snapshot::default()
         }
@@ -254,6 +271,10 @@ impl Source for FakeSource {
 
     fn checks(&self) -> Vec<Question> {
         self.guests.keys().copied().map(Question::Changes).collect()
+    }
+
+    fn slow_questions(&self) -> Vec<Question> {
+        self.guests.keys().copied().map(Question::Memory).collect()
     }
 
     fn all_questions(&self) -> Vec<Question> {
@@ -273,6 +294,11 @@ impl Source for FakeSource {
             Answer::Guest(vm, facts) => {
                 if let Some(guest) = self.guests.get_mut(&vm) {
                     guest.facts = facts.map(|facts| Arc::new(facts.over(&Facts::default())));
+                }
+            }
+            Answer::Memory(vm, memory) => {
+                if let Some(guest) = self.guests.get_mut(&vm) {
+                    guest.memory = memory;
                 }
             }
             Answer::Changes(vm, true) => self.unasked.push(vm),

@@ -11,7 +11,7 @@ use std::{os::fd::BorrowedFd, time::Duration};
 
 use crate::{
     collect::CollectError,
-    model::{Facts, Snapshot, VmKey},
+    model::{Facts, Memory, Snapshot, VmKey},
 };
 
 pub use crate::model::Levels;
@@ -59,6 +59,9 @@ pub trait Source: Send {
     /// little where it is.
     fn checks(&self) -> Vec<Question>;
 
+    /// What is to be asked from time to time for it changes slowly, as a guest's memory does.
+    fn slow_questions(&self) -> Vec<Question>;
+
     /// What would be asked if every guest were new: for a full re-discovery.
     fn all_questions(&self) -> Vec<Question>;
 
@@ -91,6 +94,8 @@ pub enum Question {
     Guest(VmKey),
     /// Whether what its platform keeps of a guest has changed since that was asked.
     Changes(VmKey),
+    /// What a guest has of the host's memory.
+    Memory(VmKey),
     /// What a process of the host is called.
     Process(u32),
 }
@@ -102,6 +107,8 @@ pub enum Answer {
     Guest(VmKey, Option<GuestFacts>),
     /// Whether there are changes.
     Changes(VmKey, bool),
+    /// What it has.
+    Memory(VmKey, Option<Memory>),
     /// Of a process.
     Process(u32, Option<TaskFacts>),
 }

@@ -10,8 +10,8 @@ use hvsampler::{
     export::settings::ExportSettings,
     model::{
         Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits,
-        HelperKind, HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, OccupantKind, Origin,
-        SamplerStats, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+        HelperKind, HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Memory, OccupantKind,
+        Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -165,6 +165,19 @@ fn helpers() -> impl Strategy<Value = Helpers> {
     })
 }
 
+/// Some of it is not known, and some was sent before.
+fn memory() -> impl Strategy<Value = Option<Memory>> {
+    let bytes = || option::of(number());
+    let resident = [bytes(), bytes(), bytes(), bytes()];
+    let memory = (number(), resident, bytes(), any::<bool>());
+    option::of(memory.prop_map(|(at_unix_ns, resident, swapped, is_new)| Memory {
+        at_unix_ns,
+        resident,
+        swapped,
+        is_new,
+    }))
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -186,6 +199,7 @@ struct MomentVm {
     co_stop_ns: u64,
     blocked: BlockedTimes,
     counters: Counters,
+    memory: Option<Memory>,
     threads: Threads,
 }
 
@@ -195,14 +209,14 @@ fn moment() -> impl Strategy<Value = Moment> {
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
     let blocked = (number(), collection::vec(0..u64::from(u32::MAX), MEASURED))
         .prop_map(|(ns, parts)| BlockedTimes::of(ns, &parts.try_into().unwrap()));
-    let rest = (kvm(), attributed(), exits(), helpers(), number(), blocked, counters());
+    let rest = (kvm(), attributed(), exits(), helpers(), number(), blocked, counters(), memory());
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
         |(
             name,
             uuid,
             platform,
             distributions,
-            (kvm, attributed, exits, helpers, co_stop_ns, blocked, counters),
+            (kvm, attributed, exits, helpers, co_stop_ns, blocked, counters, memory),
             threads,
         )| {
             let facts = Facts::default().with(Fact::Platform, platform);
@@ -217,6 +231,7 @@ fn moment() -> impl Strategy<Value = Moment> {
                 co_stop_ns,
                 blocked,
                 counters,
+                memory,
                 threads,
             }
         },
@@ -276,6 +291,7 @@ impl Moment {
                 shares: None,
                 blocked: vm.blocked,
                 counters: vm.counters,
+                memory: vm.memory,
                 co_stop: CoStop { ns: vm.co_stop_ns, ..CoStop::default() },
                 helpers: vm.helpers,
                 vcpus: vcpus.collect(),

@@ -185,6 +185,12 @@ fn of_vm(vm: &Vm, to: &mut Numbers) {
             to.put("hypervisor.vm.helper.time", attributes, vm.seen_unix_ns, double(ns));
         }
     }
+    for (name, attributes, bytes) in of_memory(vm).into_iter().filter(|_| vm.memory.is_some_and(|m| m.is_new))
+    {
+        let at = std::mem::replace(&mut to.at, vm.memory.map_or(0, |memory| memory.at_unix_ns));
+        to.put(name, attributes, vm.start_unix_ns, integer(bytes));
+        to.at = at;
+    }
     to.put("hypervisor.vm.info", info_attributes(vm), 0, integer(1));
     let vcpus = integer(youngest(vm).len() as u64);
     to.put("hypervisor.vm.vcpu.count", id(&vm.id), vm.start_unix_ns, vcpus);
@@ -194,6 +200,18 @@ fn of_vm(vm: &Vm, to: &mut Numbers) {
         Some(Level::Basic) | None => {}
     }
     to.put("hypervisor.vm.uptime", id(&vm.id), 0, double(vm.uptime_ns));
+}
+
+/// Series that go on while the VM's memory is known, whether a reading is sent or was sent before.
+fn of_memory(vm: &Vm) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
+    let Some(memory) = &vm.memory else { return Vec::new() };
+    let parts = ["anonymous", "file", "shared", "huge"].into_iter().zip(memory.resident);
+    let resident = parts.filter_map(|(part, bytes)| {
+        let attributes = [id(&vm.id), vec![string("hypervisor.memory.kind", part)]].concat();
+        Some(("hypervisor.vm.memory.usage", attributes, bytes?))
+    });
+    let swapped = memory.swapped.map(|bytes| ("hypervisor.vm.memory.swap", id(&vm.id), bytes));
+    resident.chain(swapped).collect()
 }
 
 fn of_exits(vm: &Vm, to: &mut Numbers) {
@@ -308,6 +326,11 @@ impl Expected {
             let name = metric.name.clone();
             for (attributes, start) in points::series(metric) {
                 live.insert((name.clone(), key(&attributes)), (attributes, start));
+            }
+        }
+        for vm in &snapshot.vms {
+            for (name, attributes, _) in of_memory(vm) {
+                live.insert((name.to_owned(), key(&attributes)), (attributes, vm.start_unix_ns));
             }
         }
         let mut ends = std::mem::take(&mut self.open);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hvsampler::model::{
     Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits,
-    HelperKind, HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
-    OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+    HelperKind, HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory,
+    Occupant, OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, MEASURED};
 use proptest::{collection, option, prelude::*, sample};
@@ -218,6 +218,8 @@ fn vm() -> impl Strategy<Value = Vm> {
             shares: rest.2,
             blocked: rest.8,
             counters: rest.9,
+            memory: (pid % 3 == 0)
+                .then(|| Memory { resident: [Some(5), None, Some(7), None], ..Memory::default() }),
             co_stop: rest.7,
             helpers: rest.6,
             vcpus,

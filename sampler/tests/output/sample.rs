@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hvsampler::model::{
     Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind,
-    HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Occupant,
+    HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant,
     OccupantKind, Origin, SamplerStats, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
@@ -58,6 +58,12 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
         blocked: vcpus.iter().fold(BlockedTimes::default(), |mut sum, vcpu| {
             sum.add(&vcpu.blocked);
             sum
+        }),
+        memory: Some(Memory {
+            at_unix_ns: AT - 3 * SECOND,
+            resident: [Some(1 << 30), Some(7 << 20), None, Some(0)],
+            swapped: Some(4096),
+            is_new: true,
         }),
         counters: vcpus.first().map(|vcpu| vcpu.counters).unwrap_or_default(),
         co_stop: CoStop { ns: 7 * SECOND, interval_ns: co_stop(&vcpus), tick_ns: 1 << 20 },

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use hvsampler::model::{
     Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind,
-    HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Origin, Snapshot, State, StateTimes,
-    Totals, Vcpu, VcpuId, Vm, VmKey,
+    HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Memory, Origin, Snapshot, State,
+    StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 
@@ -97,6 +97,12 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         shares: None,
         blocked: BlockedTimes::of(u64::from(vm) + 10, &[1, 0, 2, 3, 0]),
         counters: std::array::from_fn(|n| u64::from(vm) + n as u64),
+        memory: Some(Memory {
+            at_unix_ns: START,
+            resident: [Some(u64::from(vm)); 4],
+            swapped: None,
+            is_new: true,
+        }),
         co_stop: CoStop { ns: u64::from(vm) * 1_000_003, ..CoStop::default() },
         helpers: helpers(u64::from(vm)),
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),

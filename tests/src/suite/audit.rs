@@ -122,6 +122,7 @@ impl Audited {
             interval: INTERVAL,
             levels: Levels::DEFAULT,
             discovery_interval: Duration::from_secs(600),
+            slow_interval: Duration::from_secs(600),
             nice: -10,
         };
         let sinks = Sinks::new(sinks, SinkCounts::default());

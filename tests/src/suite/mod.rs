@@ -22,6 +22,7 @@ mod kvm_counts;
 mod last_words;
 mod levels;
 mod linux_guest;
+mod memory;
 mod modes;
 mod oracle;
 mod programs;
@@ -171,6 +172,13 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: MINUTE,
         run: faults::as_the_kernel_counts,
+    },
+    Test {
+        name: "memory.as-the-kernel-counts",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: MINUTE,
+        run: memory::as_the_kernel_counts,
     },
     Test {
         name: "steal.as-the-guest-sees-it",

@@ -6,6 +6,7 @@
 //! locked. So names are asked for on a thread of their own and never on the sampling path.
 
 mod facts;
+mod memory;
 mod scan;
 mod schedstat;
 mod stat;
@@ -17,6 +18,7 @@ use std::{
 };
 
 pub use facts::{MAX_ARG, ProcessFacts};
+pub use memory::ProcessMemory;
 pub use scan::{GuestProcess, MAX_FDS, Scan};
 pub use schedstat::{Schedstat, SchedstatFile};
 pub use stat::TICK_NS;

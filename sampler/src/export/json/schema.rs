@@ -154,6 +154,7 @@ fn metric<D>(series: &Series<D>) -> Value {
     let unit = match (unit, &series.values) {
         (_, Values::Histograms(_)) => "",
         (Unit::Seconds, Values::Numbers(_)) => " Unit: ns.",
+        (Unit::Bytes, Values::Numbers(_)) => " Unit: bytes.",
         (Unit::Count(what), Values::Numbers(_)) => &format!(" Unit: {what}."),
     };
     let start = series.start.key().map_or(String::new(), |key| format!(" Start: {key}."));

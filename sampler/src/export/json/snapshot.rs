@@ -91,6 +91,9 @@ impl Serialize for VmObject<'_> {
             map.serialize_entry("level", level.key())?;
         }
         map.serialize_entry("co_stop_tick_ns", &vm.co_stop.tick_ns)?;
+        if let Some(memory) = &vm.memory {
+            map.serialize_entry("memory_read_unix_ns", &memory.at_unix_ns)?;
+        }
         map.serialize_entry("starts_unix_ns", &Starts::<VmEntity> { vm, data: vm, is_part: false })?;
         map.serialize_entry("metrics", &Metrics::Vm(vm))?;
         if let Some(before) = self.before {

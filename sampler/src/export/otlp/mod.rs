@@ -28,8 +28,8 @@ use super::{
 use crate::model::{
     Snapshot,
     catalog::{
-        Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity,
-        for_each_entity,
+        Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, MemoryEntity, StealByEntity, VcpuEntity,
+        VmEntity, for_each_entity,
     },
 };
 
@@ -86,6 +86,7 @@ tables! {
     vms: VmEntity,
     exits: ExitEntity,
     steal_by: StealByEntity,
+    memory: MemoryEntity,
     infos: InfoEntity,
     host: HostEntity,
 }
@@ -212,7 +213,7 @@ impl ForEachEntity for Count<'_> {
             first += series.places();
         }
         let mut values = vec![0; first];
-        for (_, data) in E::each(self.snapshot) {
+        for (_, data) in E::each(self.snapshot).filter(|(_, data)| E::is_new(data)) {
             self.points += u64::from((visit(E::SERIES, data, &mut values) & sent).count_ones());
         }
     }

@@ -49,6 +49,10 @@ struct Stream<K> {
     facts: Option<Arc<Facts>>,
     identity: Identity,
     present: u64,
+    /// When it was read, Unix time in ns; absent where that is when the snapshot was taken.
+    read_unix_ns: Option<u64>,
+    /// Its values are sent.
+    is_new: bool,
 }
 
 /// What an entity's series have in common.
@@ -159,6 +163,7 @@ impl<E: Entity> Table<E> {
                 return false;
             }
             stream.present = present;
+            (stream.read_unix_ns, stream.is_new) = (E::read_unix_ns(data), E::is_new(data));
             stream.identity.starts = starts::<E>(vm, data, self.began_unix_ns);
             at += 1;
         }
@@ -182,7 +187,15 @@ impl<E: Entity> Table<E> {
                 starts: starts::<E>(vm, data, self.began_unix_ns),
             };
             let facts = vm.filter(|_| self.added != VmAttributes::default()).map(|vm| vm.facts.clone());
-            self.streams.push(Stream { key: E::key(vm, data), facts, identity, present });
+            let (read_unix_ns, is_new) = (E::read_unix_ns(data), E::is_new(data));
+            self.streams.push(Stream {
+                key: E::key(vm, data),
+                facts,
+                identity,
+                present,
+                read_unix_ns,
+                is_new,
+            });
         }
         let ends: Vec<_> = before
             .iter()
@@ -271,9 +284,10 @@ impl<E: Entity> Table<E> {
         sink: &mut impl Sink<'a>,
     ) {
         for (stream, values) in self.streams.iter().zip(self.values.chunks_exact(self.width)) {
-            let present = column.of(stream.present);
+            let present = if stream.is_new { column.of(stream.present) } else { 0 };
             let attributes = self.attributes_of(stream, column.shape);
             let start_unix_ns = stream.identity.starts[column.start as usize];
+            let at_unix_ns = stream.read_unix_ns.unwrap_or(at_unix_ns);
             for (place, labels) in column.labels.iter().enumerate() {
                 if present >> place & 1 == 0 {
                     continue;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Of, Scope, Series, Start, host, vcpu, vm};
-use crate::model::{AttributedVm, ExitKind, ExitTotals, FACTS, Facts, Snapshot, Vcpu, VcpuId, Vm, VmKey};
+use super::{Of, Scope, Series, Start, host, memory, vcpu, vm};
+use crate::model::{
+    AttributedVm, ExitKind, ExitTotals, FACTS, Facts, Memory, Snapshot, Vcpu, VcpuId, Vm, VmKey,
+};
 
 /// Value of an entity's attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +62,17 @@ pub trait Entity: 'static {
 
     /// When values with this start were zero, Unix time in ns; 0 where that is not the entity's to say.
     fn start(vm: Of<'_>, data: &Self::Data, start: Start) -> u64;
+
+    /// When its values were read, Unix time in ns, where that was at another time than its snapshot was
+    /// taken.
+    fn read_unix_ns(_: &Self::Data) -> Option<u64> {
+        None
+    }
+
+    /// Whether its values are sent: each reading is sent once.
+    fn is_new(_: &Self::Data) -> bool {
+        true
+    }
 
     /// Hands its attributes over, in the order of the table.
     fn attributes(vm: Of<'_>, data: &Self::Data, put: &mut dyn FnMut(&'static str, Attribute<'_>));
@@ -176,6 +189,48 @@ impl Entity for VmEntity {
     }
 
     fn attributes(vm: Of<'_>, _: &Vm, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+        put_vm(vm, put);
+    }
+}
+
+/// The memory of the process that runs a VM.
+#[derive(Debug)]
+pub struct MemoryEntity;
+
+impl Entity for MemoryEntity {
+    type Data = Memory;
+    type Key = VmId;
+
+    const NAME: &'static str = "a VM's memory, which is read from time to time";
+    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[VM_ID];
+    const SERIES: &'static [Series<Memory>] = memory::SERIES;
+    const SCOPE: Scope = Scope::Vm;
+
+    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Memory> {
+        vm.memory.iter()
+    }
+
+    fn key(vm: Of<'_>, _: &Memory) -> VmId {
+        vm_id(vm)
+    }
+
+    fn has_key(vm: Of<'_>, _: &Memory, id: &VmId) -> bool {
+        is_vm(vm, id)
+    }
+
+    fn start(vm: Of<'_>, _: &Memory, start: Start) -> u64 {
+        start_of(vm, start)
+    }
+
+    fn read_unix_ns(memory: &Memory) -> Option<u64> {
+        Some(memory.at_unix_ns)
+    }
+
+    fn is_new(memory: &Memory) -> bool {
+        memory.is_new
+    }
+
+    fn attributes(vm: Of<'_>, _: &Memory, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         put_vm(vm, put);
     }
 }

@@ -15,11 +15,13 @@
 mod entities;
 mod host;
 mod kvm;
+mod memory;
 mod vcpu;
 mod vm;
 
 pub use entities::{
-    Attribute, Entity, ExitEntity, HostEntity, InfoEntity, StealByEntity, VcpuEntity, VmEntity, is_number,
+    Attribute, Entity, ExitEntity, HostEntity, InfoEntity, MemoryEntity, StealByEntity, VcpuEntity, VmEntity,
+    is_number,
 };
 
 use super::{Histogram, label::Label, level::Level, snapshot::Vm};
@@ -116,6 +118,8 @@ impl Bound {
 pub enum Unit {
     /// Seconds; the model and JSON have nanoseconds.
     Seconds,
+    /// Bytes.
+    Bytes,
     /// A number of things; the text is its UCUM annotation.
     Count(&'static str),
 }
@@ -126,6 +130,7 @@ impl Unit {
     pub const fn ucum(self) -> &'static str {
         match self {
             Self::Seconds => "s",
+            Self::Bytes => "By",
             Self::Count(annotation) => annotation,
         }
     }
@@ -329,6 +334,7 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<VmEntity>();
     visitor.entity::<ExitEntity>();
     visitor.entity::<StealByEntity>();
+    visitor.entity::<MemoryEntity>();
     visitor.entity::<InfoEntity>();
     visitor.entity::<HostEntity>();
 }
@@ -377,7 +383,10 @@ mod tests {
                 let bound = series.family.bound.text();
                 assert!(!bound.is_empty() && !bound.ends_with('.'), "{name}: the page ends the sentence");
                 let ucum = unit.ucum();
-                assert!(ucum == "s" || (ucum.starts_with('{') && ucum.ends_with('}')), "{name}: {ucum}");
+                assert!(
+                    ["s", "By"].contains(&ucum) || (ucum.starts_with('{') && ucum.ends_with('}')),
+                    "{name}: {ucum}"
+                );
                 let is_histogram = matches!(series.values, Values::Histograms(_));
                 assert_eq!(is_histogram, instrument == Instrument::Histogram, "{name}");
                 assert_eq!(series.start == Start::None, instrument == Instrument::Gauge, "{name}");

@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     kernel::clock::Clock,
-    model::{Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Reading, VcpuId},
+    model::{
+        Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Memory, Reading, VcpuId,
+    },
 };
 
 /// The slots with the accounts of their threads.
@@ -234,6 +236,8 @@ pub struct VmAccount {
     pub blocked: BlockedTimes,
     /// What the kernel counted of their threads.
     pub counters: Counters,
+    /// The memory of its process, once that was read.
+    pub memory: Option<Memory>,
     /// How far co-stop is summed up.
     pub co_stop: Progress,
     /// What the last pass read for it.
@@ -272,6 +276,7 @@ impl Open for VmAccount {
             attribution: VmAttribution::default(),
             blocked: BlockedTimes::default(),
             counters: Counters::default(),
+            memory: None,
             co_stop: Progress::since(event.sched_ns),
             reads: Reads::default(),
             level: VmLevel::default(),

@@ -11,10 +11,10 @@ use super::identity::KvmGuest;
 use crate::{
     collect::{
         platform::{self, Files, Seen},
-        procfs::ProcFs,
+        procfs::{ProcFs, ProcessMemory},
     },
-    kernel::Root,
-    model::VmKey,
+    kernel::{Root, clock::Clock},
+    model::{Memory, VmKey},
     source::{Answer, GuestFacts, Question, TaskFacts, unit_of},
 };
 
@@ -46,6 +46,7 @@ impl Answers {
         match question {
             Question::Guest(vm) => Answer::Guest(vm, self.guest(vm)),
             Question::Changes(vm) => Answer::Changes(vm, self.has_changed(vm)),
+            Question::Memory(vm) => Answer::Memory(vm, self.memory(vm)),
             Question::Process(pid) => Answer::Process(pid, self.process(pid)),
         }
     }
@@ -75,6 +76,22 @@ impl Answers {
             seen.insert(vm, (now, identity.take_seen()));
         });
         Some(GuestFacts { facts: identity.facts(), is_partial: identity.is_partial() })
+    }
+
+    fn memory(&self, vm: VmKey) -> Option<Memory> {
+        let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
+        match self.proc.memory(pid, start_boottime_ns) {
+            Ok(ProcessMemory { anonymous, file, shared, huge, swapped }) => Some(Memory {
+                at_unix_ns: Clock::now_unix_ns(),
+                resident: [anonymous, file, shared, huge],
+                swapped,
+                is_new: true,
+            }),
+            Err(error) => {
+                tracing::debug!(%error, pid, "the memory of a guest's process is not known");
+                None
+            }
+        }
     }
 
     /// Of a guest that nobody answered for there is nothing that could change.

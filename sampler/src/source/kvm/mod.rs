@@ -47,7 +47,7 @@ use self::{
 use crate::{
     collect::{CollectError, Collector, procfs::ProcFs},
     kernel::clock::Clock,
-    model::{Ended, Fact, Host, Level, Levels, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+    model::{Ended, Fact, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{GuestFacts, TaskFacts},
 };
 
@@ -232,6 +232,13 @@ impl Kvm {
         self.slots.identify(KvmGuest::of(key), facts);
     }
 
+    /// What a VM has of the host's memory.
+    pub fn take_memory(&mut self, key: VmKey, memory: Memory) {
+        if let Some(vm) = self.slots.vm_mut(KvmGuest::of(key)) {
+            vm.account.memory = Some(memory);
+        }
+    }
+
     /// The platform of a VM is to be asked once more: what it keeps of it has changed.
     pub fn ask_again(&mut self, key: VmKey) {
         self.slots.ask_again(KvmGuest::of(key));
@@ -309,12 +316,19 @@ impl Kvm {
         let departed = self.slots.take_departed();
         self.share_out(&departed);
         let ended = self.ended(departed);
+        let vms = self.shown_vms();
+        for vm in &vms {
+            let entry = self.slots.vm_mut(KvmGuest::of(vm.key));
+            if let Some(memory) = entry.and_then(|entry| entry.account.memory.as_mut()) {
+                memory.is_new = false;
+            }
+        }
         Snapshot {
             at_unix_ns: self.at_unix_ns,
             interval_ns: self.interval_ns,
             read_boottime_ns: self.read_boottime_ns,
             host: Arc::clone(&self.host),
-            vms: self.shown_vms(),
+            vms,
             ended,
             sampler: self.sampler_stats(),
         }

@@ -69,6 +69,7 @@ pub(super) fn vm(
         shares: entry.account.attribution.interval().cloned(),
         blocked: entry.account.blocked,
         counters: entry.account.counters,
+        memory: entry.account.memory,
         co_stop: entry.account.co_stop.sum(),
         helpers,
         seen_unix_ns: clock.unix_of_boottime(entry.seen_boottime_ns),

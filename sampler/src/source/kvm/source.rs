@@ -5,11 +5,16 @@ use std::{
     sync::Arc,
 };
 
-use super::Kvm;
+use super::{Kvm, identity::KvmGuest};
 use crate::{
-    model::Snapshot,
+    model::{Snapshot, VmKey},
     source::{Answer, Answerer, GuestFacts, Question, Settings, Source, SourceError},
 };
+
+/// Whether a VM is shown with the memory of its process: of several the first is.
+const fn has_memory(vm: VmKey) -> bool {
+    KvmGuest::of(vm).nth == 0
+}
 
 impl Source for Kvm {
     fn configure(&mut self, settings: Settings) -> Result<(), SourceError> {
@@ -42,12 +47,18 @@ impl Source for Kvm {
     }
 
     fn questions(&mut self) -> Vec<Question> {
-        let guests = self.take_unidentified().into_iter().map(Question::Guest);
+        let new = self.take_unidentified();
+        let memory = new.iter().copied().filter(|vm| has_memory(*vm)).map(Question::Memory);
+        let guests = new.iter().copied().map(Question::Guest).chain(memory);
         guests.chain(self.take_unnamed().into_iter().map(Question::Process)).collect()
     }
 
     fn checks(&self) -> Vec<Question> {
         self.vms().into_iter().map(Question::Changes).collect()
+    }
+
+    fn slow_questions(&self) -> Vec<Question> {
+        self.vms().into_iter().filter(|vm| has_memory(*vm)).map(Question::Memory).collect()
     }
 
     fn all_questions(&self) -> Vec<Question> {
@@ -61,7 +72,7 @@ impl Source for Kvm {
     fn not_asked(&mut self, question: Question) {
         match question {
             // The next full discovery asks again, or the next check.
-            Question::Guest(_) | Question::Changes(_) => {}
+            Question::Guest(_) | Question::Changes(_) | Question::Memory(_) => {}
             Question::Process(pid) => self.unnamed_still(pid),
         }
     }
@@ -74,6 +85,9 @@ impl Source for Kvm {
             Answer::Guest(vm, None) => self.identify(vm, GuestFacts::default()),
             Answer::Changes(vm, true) => self.ask_again(vm),
             Answer::Changes(_, false) => {}
+            Answer::Memory(vm, Some(memory)) => self.take_memory(vm, memory),
+            // Its process has ended, which a switch or a walk will report, or nobody knows.
+            Answer::Memory(_, None) => {}
             Answer::Process(pid, facts) => self.name_task(pid, facts),
         }
     }

@@ -109,6 +109,10 @@ impl Source for Falsified {
         self.source.checks()
     }
 
+    fn slow_questions(&self) -> Vec<Question> {
+        self.source.slow_questions()
+    }
+
     fn all_questions(&self) -> Vec<Question> {
         self.source.all_questions()
     }

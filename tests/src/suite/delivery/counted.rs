@@ -4,14 +4,15 @@
 //! are those of the lines. How points begin, go on and end is written from the documentation and not from the
 //! encoder, so that both are not wrong in the same way.
 
-use std::collections::BTreeMap;
+use std::any::TypeId;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
 use hvsampler::export::resource::bounded;
 use hvsampler::model::Vm;
 use hvsampler::model::catalog::{
-    Dimension, Entity, Family, ForEachEntity, Instrument, Places, Scope, Start, Unit, Values, VcpuEntity,
-    VmEntity, for_each_entity,
+    Dimension, Entity, Family, ForEachEntity, Instrument, MemoryEntity, Places, Scope, Start, Unit, Values,
+    VcpuEntity, VmEntity, for_each_entity,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -102,6 +103,7 @@ pub(super) fn read(text: &str) -> anyhow::Result<Vec<Snapshot>> {
 pub(super) fn points(snapshots: &[Snapshot], host_start_unix_ns: u64) -> anyhow::Result<Vec<Point>> {
     let mut all = Vec::new();
     let mut before = BTreeMap::new();
+    let mut sent = BTreeSet::new();
     for snapshot in snapshots {
         let Snapshot { at_unix_ns, .. } = *snapshot;
         let values = values(snapshot, host_start_unix_ns)?;
@@ -114,7 +116,8 @@ pub(super) fn points(snapshots: &[Snapshot], host_start_unix_ns: u64) -> anyhow:
             });
         }
         ends.retain(|series, _| !before.contains_key(series));
-        all.extend(values);
+        // What is read at times of its own is in each line, and each reading is sent once.
+        all.extend(values.into_iter().filter(|point| sent.insert((point.at_unix_ns, point.series.clone()))));
         all.extend(ends.into_iter().map(|(series, start_unix_ns)| Point {
             series,
             at_unix_ns,
@@ -186,6 +189,17 @@ impl Points {
     /// The points of an entity's object. What it does not say the objects say in which it is.
     fn put_all<E: Entity>(&mut self, objects: &[&Object]) -> anyhow::Result<()> {
         let attributes = attributes(E::ATTRIBUTES, objects)?;
+        let at_unix_ns = match TypeId::of::<E>() == TypeId::of::<MemoryEntity>() {
+            true => objects[0].rest.get("memory_read_unix_ns").and_then(Value::as_u64).unwrap_or_default(),
+            false => self.at_unix_ns,
+        };
+        let at_unix_ns = std::mem::replace(&mut self.at_unix_ns, at_unix_ns);
+        let all = self.put_rows::<E>(objects, &attributes);
+        self.at_unix_ns = at_unix_ns;
+        all
+    }
+
+    fn put_rows<E: Entity>(&mut self, objects: &[&Object], attributes: &Attributes) -> anyhow::Result<()> {
         for row in E::SERIES {
             let Family { name, .. } = row.family;
             let Some(value) = objects[0].metrics.get(name) else { continue };
@@ -276,7 +290,7 @@ fn point_value(family: Family, value: &Value) -> anyhow::Result<PointValue> {
     Ok(match (family.instrument, family.unit) {
         (Instrument::Histogram, _) => distribution(&Histogram::deserialize(value)?),
         (_, Unit::Seconds) => PointValue::Double(number()? as f64 / 1e9),
-        (_, Unit::Count(_)) => PointValue::Int(i64::try_from(number()?).unwrap_or(i64::MAX)),
+        (_, Unit::Count(_) | Unit::Bytes) => PointValue::Int(i64::try_from(number()?).unwrap_or(i64::MAX)),
     })
 }
 

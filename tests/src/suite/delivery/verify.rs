@@ -46,7 +46,7 @@ impl Delivery {
             first.at_unix_ns
         );
         ensure!(
-            received.is_sorted_by_key(|point| point.at_unix_ns),
+            received.iter().filter(|point| !has_own_time(point)).is_sorted_by_key(|point| point.at_unix_ns),
             "points did not arrive in the order of their times"
         );
         all_states(&received)?;
@@ -189,6 +189,11 @@ fn resource(host: &Host) -> Attributes {
     ];
     let text = |value: &str| Attribute::Text(value.to_owned());
     known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), text(value?)))).collect()
+}
+
+/// What is read at times of its own comes later than it says.
+fn has_own_time(point: &Point) -> bool {
+    point.series.metric.starts_with("hypervisor.vm.memory.")
 }
 
 fn host_start(received: &[Point]) -> anyhow::Result<u64> {
