@@ -8,6 +8,11 @@
 //! update fell into, and [`quota`] says how much of a wait is a quota's. The library has no dependencies, so
 //! that the host binary can link it without pulling in `aya-ebpf`. `fixture`, behind a feature, is for tests.
 
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unstable_features, reason = "inline assembly for eBPF is one, and atomic additions take it"),
+    feature(asm_experimental_arch)
+)]
 #![no_std]
 
 #[cfg(feature = "fixtures")]

@@ -1,15 +1,16 @@
 //! Every map of the programs, once, with its flags and why.
 
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     btf_maps,
     macros::{btf_map, map},
-    maps::{Array, RingBuf},
+    maps::{Array, HashMap, RingBuf},
 };
 use sampler_ebpf::abi::{
-    CHECKPOINTS, Control, ExitOffsets, FILTER_BITS, Filter, Followed, HelperRecord, HookStats, MAX_HELPERS,
-    MAX_PIDS, MAX_VCPU_FILES, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares,
-    VMMS_PER_WORD, VcpuFile, VcpuFiles, WalkStats,
+    BlockStats, CHECKPOINTS, Control, DiskCounts, DiskKey, ExitOffsets, FILTER_BITS, Filter, Followed,
+    HelperRecord, HookStats, IoGroup, MAX_DISKS, MAX_HELPERS, MAX_IO_GROUPS, MAX_PIDS, MAX_VCPU_FILES,
+    Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares, VMMS_PER_WORD, VcpuFile,
+    VcpuFiles, WalkStats,
 };
 use sampler_ebpf::{
     occupancy::place,
@@ -118,6 +119,30 @@ static UNKNOWN_CPUS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// One entry: a walk runs on one CPU at a time.
 #[map]
 static WALK_STATS: Array<WalkStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Whose the requests of a control group are, by its number in the io controller. User space alone writes
+/// this.
+#[map]
+static IO_GROUPS: Array<IoGroup> = Array::with_max_entries(MAX_IO_GROUPS, BPF_F_MMAPABLE);
+
+/// What was counted of each disk of each guest. A hash and no table: who gives out places in a table would
+/// have to add to a count and see what was there, which kernels before 5.12 have no operation for. Its memory
+/// is there from the start, for what asks may be an interrupt.
+#[map]
+static DISKS: HashMap<DiskKey, DiskCounts> = HashMap::with_max_entries(MAX_DISKS, 0);
+
+/// One entry, which nobody writes: what a disk's counts begin with. They would not fit on the stack.
+#[map]
+static NO_COUNTS: Array<DiskCounts> = Array::with_max_entries(1, 0);
+
+/// One entry, written with atomic operations.
+#[map]
+static BLOCK_STATS: Array<BlockStats> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// The flag of a request that is in the middle of a sequence with flushes, and goes on when it has ended.
+/// Frozen as the offsets.
+#[unsafe(no_mangle)]
+static FLUSH_SEQUENCE: u32 = 0;
 
 /// Lifecycle events: 80 bytes each with their header, so some 3,200 births or deaths may wait.
 #[map]
@@ -274,6 +299,44 @@ pub(crate) fn on_unknown_cpu() {
 #[inline(always)]
 pub(crate) fn walk_stats() -> Option<Shared<WalkStats>> {
     value(&WALK_STATS, 0)
+}
+
+/// Whose the requests of a control group are; `None` beyond the table's end.
+#[inline(always)]
+pub(crate) fn io_group(number: u32) -> Option<Shared<IoGroup>> {
+    value(&IO_GROUPS, number)
+}
+
+/// The counts of a guest's disk; `None` where there is no room for one more.
+#[inline(always)]
+pub(crate) fn disk_counts(key: &DiskKey) -> Option<Shared<DiskCounts>> {
+    let known = || {
+        // SAFETY: the pointer comes from the look-up.
+        DISKS.get_ptr_mut(key).map(|counts| unsafe { Shared::new(counts) })
+    };
+    if let Some(counts) = known() {
+        return Some(counts);
+    }
+    let none = NO_COUNTS.get_ptr(0)?;
+    // SAFETY: the pointer comes from the look-up, and nobody writes there. Another CPU may be faster, which
+    // does no harm.
+    let _ = DISKS.insert(key, unsafe { &*none }, BPF_NOEXIST.into());
+    known()
+}
+
+/// Counts a request of a guest for whose disk there is no room.
+#[inline(always)]
+pub(crate) fn on_untracked_request() {
+    if let Some(stats) = value(&BLOCK_STATS, 0) {
+        field!(stats.untracked).add(1);
+    }
+}
+
+/// See [`FLUSH_SEQUENCE`].
+#[inline(always)]
+pub(crate) fn flush_sequence() -> u32 {
+    // SAFETY: as for the offsets.
+    unsafe { Shared::new((&raw const FLUSH_SEQUENCE).cast_mut()) }.load()
 }
 
 /// The ring of lifecycle events.

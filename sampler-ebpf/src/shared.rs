@@ -13,7 +13,8 @@
 //! - **There is one writer.** A slot and what belongs to it is written with its thread's run queue locked, or
 //!   by the thread itself; a CPU's memory and totals with its run queue locked; a block of statistics by its
 //!   CPU; a walk's records by the one walk. Readers use the sequence number, or the count of what was
-//!   written. For how long a CPU remembers has several writers, of which any may win.
+//!   written. For how long a CPU remembers has several writers, of which any may win. Counts of disks have
+//!   several, which add to them with atomic operations.
 
 use core::ptr::NonNull;
 
@@ -81,6 +82,26 @@ impl Shared<u64> {
     #[inline(always)]
     pub fn bump(self, by: u64) {
         self.store(self.load().wrapping_add(by));
+    }
+}
+
+#[cfg(target_arch = "bpf")]
+impl Shared<u64> {
+    /// Adds to it with an atomic operation: where there are several writers.
+    ///
+    /// By the instruction itself (`BPF_XADD`): the target has no atomic operations to Rust, for kernels
+    /// before 5.12 have none that return what was there.
+    #[inline(always)]
+    pub fn add(self, by: u64) {
+        // SAFETY: the verifier checks the access, as any other; by the contract of `new` it is shared memory.
+        unsafe {
+            core::arch::asm!(
+                "lock *(u64 *)({at} + 0) += {by}",
+                at = in(reg) self.as_ptr(),
+                by = in(reg) by,
+                options(nostack, preserves_flags),
+            );
+        }
     }
 }
 

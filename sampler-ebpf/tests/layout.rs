@@ -5,10 +5,10 @@
 use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 
 use sampler_ebpf::abi::{
-    COUNTERS, Control, DISTRIBUTIONS, Event, ExitCounts, ExitOffsets, Followed, HelperRecord, HookStats,
-    KVM_STATS, MAX_HELPERS, MAX_PIDS, MAX_SLOTS, MAX_VCPU_FILES, MEMBERS, Modes, Occupancy, Offsets,
-    PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares, SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord,
-    WalkStats,
+    BlockStats, COUNTERS, Control, DISTRIBUTIONS, DiskCounts, DiskKey, Event, ExitCounts, ExitOffsets,
+    Followed, HelperRecord, HookStats, IoGroup, KVM_STATS, MAX_HELPERS, MAX_PIDS, MAX_SLOTS, MAX_VCPU_FILES,
+    MEMBERS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares, SlotShares,
+    Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
 
@@ -40,14 +40,18 @@ fn layout_is_as_recorded() {
         }
         ExitCounts { count, user_count, ns, user_ns, counts }
         ExitOffsets { vmx_reason, svm_vmcb, svm_code }
-        Followed { modes, slot, timeline, shares, record, room }
+        Followed { modes, slot, timeline, shares, record }
         Occupancy { written, who, forced_idles, checkpoints_ns, stretches }
         Stretch { start_ns, who }
         WalkRecord {
             generation, visited, monotonic_ns, sched_ns, counters, running_ns, arrived_ns, waiting_ns,
             held_back_ns, throttled_ns, asleep_ns, on_cpu, cpu, modes_ns, modes_gaps, unpaired, stands_ns,
-            modes_observed, kvm_generation, kvm
+            modes_observed, io_group, io_serial, io_cgroup, kvm_generation, kvm
         }
+        DiskKey { owner, device }
+        DiskCounts { operations, bytes, errors, durations, queued, served }
+        IoGroup { serial, owner }
+        BlockStats { untracked }
         HelperRecord {
             generation, start_boottime_ns, leader_start_boottime_ns, run_ns, run_delay_ns, running_ns,
             waiting_ns, tid, tgid, kernel, read, comm

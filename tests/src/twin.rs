@@ -11,9 +11,16 @@ const EMPTY: &[Hook] = &[hook(
     &[Attach::BtfTracepoint { program: "empty_switch_btf", tracepoint: "sched_switch" }],
 )];
 
+/// That of the program on the block layer, attached by [`load_empty_request`].
+const EMPTY_REQUEST: &[Hook] = &[hook(
+    "empty request",
+    &[Attach::BtfTracepoint { program: "empty_request_btf", tracepoint: "block_rq_complete" }],
+)];
+
 /// All that the product does not have.
 pub const TWINS: &[Hook] = &[
     EMPTY[0],
+    EMPTY_REQUEST[0],
     hook(
         "empty entry",
         &[Attach::RawTracepoint { program: "empty_kvm_raw", tracepoint: "kvm_entry", reads: 0 }],
@@ -30,6 +37,14 @@ const fn hook(name: &'static str, ways: &'static [Attach]) -> Hook {
 /// As [`load::load`].
 pub fn load_empty(options: Options) -> Result<Loaded, LoadError> {
     load::load_others(OBJECT, EMPTY, options)
+}
+
+/// Attaches an empty program where the block layer ends requests.
+///
+/// # Errors
+/// As [`load::load`].
+pub fn load_empty_request(options: Options) -> Result<Loaded, LoadError> {
+    load::load_others(OBJECT, EMPTY_REQUEST, options)
 }
 
 #[cfg(test)]

@@ -35,8 +35,6 @@ pub struct Followed {
     pub shares: SlotShares,
     /// What the last walk found. It begins in a cache line of `shares`: a walk writes once an interval.
     pub record: WalkRecord,
-    /// So that no byte is padding.
-    pub room: [u64; 2],
 }
 
 const _: () = assert!(
@@ -45,7 +43,6 @@ const _: () = assert!(
             + size_of::<VcpuSlot>()
             + size_of::<Timeline>()
             + size_of::<SlotShares>()
-            + size_of::<WalkRecord>()
-            + size_of::<[u64; 2]>(),
+            + size_of::<WalkRecord>(),
     "no part needs padding"
 );

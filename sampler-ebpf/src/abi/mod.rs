@@ -2,6 +2,7 @@
 //! and the forms that their tables have in common.
 
 mod attribution;
+mod block;
 mod counters;
 mod followed;
 mod kvm;
@@ -12,6 +13,10 @@ pub use attribution::{
     APART, CHECKPOINTS, MARK_SHIFT, MARKS, Occupancy, SHARES, STRETCHES, Shares, SlotShares, Split, Stretch,
     WHO_FORCED_IDLE, WHO_IDLE, WHO_KERNEL, WHO_OTHERS, WHO_PID, WHO_UNKNOWN, WHO_VCPU, Who, entry_at,
     is_stale, mark_of, who_of,
+};
+pub use block::{
+    BlockStats, DiskCounts, DiskKey, DiskOperation, FIRST_COMMAND, IoGroup, MAX_DISKS, MAX_IO_GROUPS,
+    device_of, numbers_of,
 };
 pub use counters::CounterRow;
 pub use followed::{Followed, MAX_SLOTS, SEGMENT, SEGMENTS};

@@ -5,7 +5,7 @@
 //! verifier treats loads from that frozen section as constants, which makes
 //! `task + offset` a typed load that it can check.
 
-use super::{kvm::kvm_members, task::task_members};
+use super::{block::block_members, kvm::kvm_members, task::task_members};
 
 /// The offset of a member that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
@@ -54,7 +54,7 @@ macro_rules! members {
     };
 }
 
-members! { [task_members kvm_members] }
+members! { [task_members kvm_members block_members] }
 
 /// What the programs get of the running kernel's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

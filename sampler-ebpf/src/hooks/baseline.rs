@@ -17,3 +17,9 @@ fn empty_switch_btf(_ctx: BtfTracePointContext) -> i32 {
 fn empty_kvm_raw(_ctx: RawTracePointContext) -> i32 {
     0
 }
+
+/// The same for the program on the block layer.
+#[btf_tracepoint(function = "block_rq_complete")]
+fn empty_request_btf(_ctx: BtfTracePointContext) -> i32 {
+    0
+}

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "bench-programs")]
 mod baseline;
+mod block;
 mod core_scheduling;
 mod counts;
 mod kvm;

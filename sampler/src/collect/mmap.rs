@@ -15,8 +15,8 @@ use aya::{
     maps::{Map, MapData},
 };
 use sampler_ebpf::abi::{
-    Control, Event, ExitCounts, Followed, HelperRecord, HookStats, Modes, Occupancy, Shares, SlotShares,
-    Timeline, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
+    BlockStats, Control, DiskCounts, DiskKey, Event, ExitCounts, Followed, HelperRecord, HookStats, IoGroup,
+    Modes, Occupancy, Shares, SlotShares, Timeline, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
 
@@ -96,6 +96,14 @@ unsafe impl Plain for VcpuFiles {}
 unsafe impl Plain for Histogram {}
 // SAFETY: as above.
 unsafe impl Plain for ExitCounts {}
+// SAFETY: as above.
+unsafe impl Plain for DiskKey {}
+// SAFETY: as above.
+unsafe impl Plain for DiskCounts {}
+// SAFETY: as above.
+unsafe impl Plain for IoGroup {}
+// SAFETY: as above.
+unsafe impl Plain for BlockStats {}
 // SAFETY: integers.
 unsafe impl Plain for u8 {}
 // SAFETY: as above.

@@ -3,10 +3,14 @@
 //! [`Collector`] owns the loaded programs and everything that is shared with them. It keeps no history: what
 //! a reading means is decided by the source that asks.
 
+mod batch;
+pub mod devices;
+mod disks;
 pub mod enrich;
 mod filter;
 mod misses;
 mod mmap;
+pub mod network;
 mod parts;
 pub mod platform;
 pub mod procfs;
@@ -26,19 +30,21 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::{
     abi::{
-        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, Followed, HelperRecord, HookStats,
-        KVM_STATS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
-        SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord,
+        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, DiskCounts, DiskKey, Event, Followed,
+        HelperRecord, HookStats, IoGroup, KVM_STATS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK,
+        PidBlock, STRETCHES, Shares, SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord,
     },
     histogram::Histogram,
     occupancy,
 };
 
+use disks::DiskTables;
 use filter::FilterBits;
 use misses::Misses;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
 use segments::Segments;
+pub use statistics::SkippedRuns;
 pub use walk::{Listed, Reach, WalkError, Whose};
 use walk::{VcpuList, Walker};
 
@@ -77,6 +83,7 @@ pub struct Collector {
     walker: Walker,
     vcpu_list: VcpuList,
     misses: Misses,
+    disks: DiskTables,
 }
 
 impl Collector {
@@ -97,6 +104,7 @@ impl Collector {
             events: ring::open(ebpf, "EVENTS")?,
             walker: Walker::open(ebpf)?,
             vcpu_list: VcpuList::open(ebpf)?,
+            disks: DiskTables::open(ebpf)?,
             loaded,
             filter: FilterBits::default(),
             misses: Misses::default(),
@@ -327,6 +335,26 @@ impl Collector {
             let word = self.vmms.read(at);
             self.vmms.write(at, if is_vmm { word | bit } else { word & !bit });
         }
+    }
+
+    /// Hands what was counted of each disk of each guest to `each`. Any CPU may add to it meanwhile: the
+    /// parts of a disk's counts may be apart by what ends while they are read.
+    ///
+    /// # Errors
+    /// When the kernel does not let the map be read.
+    pub fn disks(&mut self, each: impl FnMut(&DiskKey, &DiskCounts)) -> Result<(), CollectError> {
+        Ok(self.disks.read(each)?)
+    }
+
+    /// Forgets a disk of a guest that has ended.
+    pub fn forget_disk(&mut self, key: DiskKey) {
+        self.disks.forget(key);
+    }
+
+    /// Says whose the requests are that are charged to the control group of this number in the io controller.
+    /// Returns whether there is room for that.
+    pub fn set_io_owner(&mut self, group: u32, owner: IoGroup) -> bool {
+        self.disks.set_owner(group, owner)
     }
 
     /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner

@@ -200,12 +200,5 @@ const fn new_slot(event: &Event) -> Followed {
     let mut modes = Modes::new(event.tgid, event.tid);
     // No guest is to know which of its exits are timed.
     modes.dice = (event.task >> 4 ^ event.sched_ns) as u32;
-    Followed {
-        modes,
-        slot,
-        timeline: Timeline::EMPTY,
-        shares: SlotShares::NONE,
-        record: WalkRecord::EMPTY,
-        room: [0; _],
-    }
+    Followed { modes, slot, timeline: Timeline::EMPTY, shares: SlotShares::NONE, record: WalkRecord::EMPTY }
 }

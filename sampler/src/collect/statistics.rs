@@ -7,6 +7,17 @@ use sampler_ebpf::abi::{HookStats, VcpuFiles, WalkStats};
 use super::Collector;
 use crate::load;
 
+/// Runs of programs that the kernel skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SkippedRuns {
+    /// Of programs that nothing interrupts and nothing preempts.
+    pub nested: u64,
+    /// Of those that a thread can be preempted in.
+    pub preempted: u64,
+    /// Of those that an interrupt can come into which calls them again.
+    pub interrupted: u64,
+}
+
 impl Collector {
     /// What the looks at descriptors have come to so far.
     #[must_use]
@@ -51,15 +62,25 @@ impl Collector {
         self.walker.passes()
     }
 
-    /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
-    /// 5.12 on, and 0 before, where nothing is skipped. First of those that nothing preempts, then of the
-    /// others.
+    /// Requests of guests for whose disk there was no room.
     #[must_use]
-    pub fn recursion_misses(&mut self) -> [u64; 2] {
-        let mut all = [0, 0];
+    pub fn requests_untracked(&self) -> u64 {
+        self.disks.untracked()
+    }
+
+    /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
+    /// 5.12 on, and 0 before, where nothing is skipped.
+    #[must_use]
+    pub fn skipped_runs(&mut self) -> SkippedRuns {
+        let mut all = SkippedRuns::default();
         for (name, program) in self.loaded.ebpf.programs() {
-            let missed = program.fd().map_or(0, |fd| self.misses.of(name, fd.as_fd()));
-            all[usize::from(load::MAY_BE_PREEMPTED.contains(&name))] += missed;
+            let skipped = program.fd().map_or(0, |fd| self.misses.of(name, fd.as_fd()));
+            let of = match name {
+                _ if load::MAY_BE_PREEMPTED.contains(&name) => &mut all.preempted,
+                _ if load::MAY_BE_INTERRUPTED.contains(&name) => &mut all.interrupted,
+                _ => &mut all.nested,
+            };
+            *of += skipped;
         }
         all
     }

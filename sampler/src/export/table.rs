@@ -32,6 +32,8 @@ const LOSSES: &[Loss] = &[
     ("switches of a stale slot", |stats| stats.stale_slots),
     ("program runs skipped", |stats| stats.recursion_misses),
     ("helper threads without room", |stats| stats.helpers_dropped),
+    ("disk requests without room", |stats| stats.requests_untracked),
+    ("disk requests that were not reported", |stats| stats.requests_missed),
     ("negative remainders", |stats| stats.negative_remainders),
     ("counters found lower", |stats| stats.counter_regressions),
     ("exits or entries without the other", |stats| stats.unpaired),

@@ -120,6 +120,21 @@ pub const HOOKS: &[Hook] = &[
         needed: false,
         shape: |_| Ok(()),
     },
+    Hook {
+        name: "block_rq_complete",
+        gives: "what guests ask of disks, and how long it takes",
+        ways: &[
+            Attach::BtfTracepoint { program: "block_rq_complete_btf", tracepoint: "block_rq_complete" },
+            Attach::RawTracepoint {
+                program: "block_rq_complete_raw",
+                tracepoint: "block_rq_complete",
+                reads: 3,
+            },
+        ],
+        when: When::Start,
+        needed: false,
+        shape: block_rq_complete_shape,
+    },
     kvm_hook(
         "kvm_entry",
         "the guest's own time",
@@ -164,6 +179,10 @@ pub(super) const READS_REASONS: &str = "kvm_exit";
 /// threads of that CPU.
 pub const MAY_BE_PREEMPTED: &[&str] = &["kvm_userspace_exit", "kvm_fpu"];
 
+/// Programs that an interrupt can come into which calls them again: a request ends while the end of another
+/// is reported. The kernel skips the second then, and its request is not counted.
+pub const MAY_BE_INTERRUPTED: &[&str] = &["block_rq_complete_btf", "block_rq_complete_raw"];
+
 /// Raw tracepoints, for aya cannot attach typed ones of modules. The programs distinguish what these pass.
 const fn kvm_hook(name: &'static str, gives: &'static str, ways: &'static [Attach], needed: bool) -> Hook {
     Hook { name, gives, ways, when: When::Guests, needed, shape: |_| Ok(()) }
@@ -177,6 +196,14 @@ fn sched_migrate_shape(btf: &Btf) -> Result<(), TracepointError> {
         "(task_struct, int)",
         |parameters, task| matches!(parameters, [first, Parameter::Other, ..] if first == task),
     )
+}
+
+/// `(request *rq, blk_status_t or int error, unsigned int nr_bytes)`
+fn block_rq_complete_shape(btf: &Btf) -> Result<(), TracepointError> {
+    passes(btf, "block_rq_complete", "(request, int, int)", |parameters, _| match parameters {
+        [Parameter::Struct(first), Parameter::Other, Parameter::Other] => first == "request",
+        _ => false,
+    })
 }
 
 /// `(bool preempt, task_struct *prev, task_struct *next, ...)`: what follows is not used.

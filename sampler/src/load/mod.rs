@@ -6,6 +6,7 @@ mod error;
 mod exits;
 mod hooks;
 mod offsets;
+mod requests;
 mod section;
 mod types;
 
@@ -18,7 +19,7 @@ pub(crate) use causes::Causes;
 pub use error::{AttachError, HookError, LoadError, ObjectError, Refusal, WayError};
 pub use exits::Processor;
 use hooks::READS_REASONS;
-pub use hooks::{Attach, HOOKS, Hook, KVM_EXIT, MAY_BE_PREEMPTED, TracepointError, When};
+pub use hooks::{Attach, HOOKS, Hook, KVM_EXIT, MAY_BE_INTERRUPTED, MAY_BE_PREEMPTED, TracepointError, When};
 pub use offsets::{ShapeError, resolve};
 pub use section::SectionError;
 pub(crate) use section::publish;
@@ -152,7 +153,7 @@ fn load_hooks(
     let Prepared { types, constants, mut ebpf } = prepare(object, options, target)?;
     let kernel_types = KernelTypes::default();
     let attached = attach::attach_all(&mut ebpf, types.all(), &kernel_types, (hooks, When::Start), ways)?;
-    let Constants { offsets, switches_report, obstacle } = constants;
+    let Constants { offsets, switches_report, obstacle, .. } = constants;
     if let Some(obstacle) = obstacle {
         tracing::warn!(
             "births and deaths of vCPUs are found by the walk of each snapshot alone: {obstacle}; no scheduler's \
@@ -248,6 +249,8 @@ fn prepare(object: &[u8], options: Options, target: Target) -> Result<Prepared, 
 struct Constants {
     offsets: Offsets,
     switches_report: bool,
+    /// Flag of requests that are in the middle of a sequence with flushes.
+    flush_sequence: u32,
     /// Why the kernel's types do not let the scheduler's hooks report births and deaths.
     obstacle: Option<String>,
 }
@@ -263,7 +266,8 @@ impl Constants {
                 *at = types.all().field(container, path)?.offset;
             }
         }
-        Ok(Self { offsets, switches_report, obstacle })
+        let flush_sequence = requests::flush_sequence(types.all());
+        Ok(Self { offsets, switches_report, flush_sequence, obstacle })
     }
 }
 
@@ -272,6 +276,7 @@ fn load_object(object: &[u8], constants: &Constants, options: Options) -> Result
     Ok(EbpfLoader::new()
         .override_global("OFFSETS", &constants.offsets.at[..], true)
         .override_global("SWITCHES_REPORT", &u32::from(constants.switches_report), true)
+        .override_global("FLUSH_SEQUENCE", &constants.flush_sequence, true)
         .override_global(aya_log::LEVEL, &options.log_level, true)
         .map_max_entries("HOOK_STATS", cpus)
         .map_max_entries("ARMED", cpus)

@@ -7,11 +7,13 @@ use super::{
     blocked::BlockedTimes,
     co_stop::CoStop,
     counted::Counters,
+    disk::Disk,
     distribution::Distributions,
     exits::Exits,
     facts::{Fact, Facts},
     helper::Helpers,
     identity::{Origin, VcpuId, VmKey},
+    interface::Interface,
     kvm::{KvmCounts, KvmVcpu, KvmVm},
     level::Level,
     memory::Memory,
@@ -108,6 +110,11 @@ pub struct Vm {
     pub helpers: Helpers,
     /// The memory of its VMM's process, once that was read. Of several VMs of a process the first has it.
     pub memory: Option<Memory>,
+    /// The disks that have served it, ordered by device. Of several VMs of a process, and where its control
+    /// group is not its own, none.
+    pub disks: Vec<Disk>,
+    /// The network interfaces that serve it, ordered. Of several VMs of a process the first has them.
+    pub interfaces: Vec<Interface>,
     /// Its vCPUs, ordered by index and thread.
     pub vcpus: Vec<Vcpu>,
 }
@@ -416,6 +423,13 @@ sampler_stats! {
     /// program on the same CPU, as can happen from Linux 7.0 on: until the next hook the time was taken for
     /// what came before.
     Counter preemption_misses, "{run}";
+    /// Ends of disk requests, of guests and of others, that the kernel did not report, because they came in
+    /// an interrupt while another was being reported on the same CPU.
+    Counter requests_missed, "{request}";
+    /// VMs whose disk requests are not counted: no control group of the io controller is theirs alone.
+    UpDown disks_uncounted, "{vm}";
+    /// Disk requests of guests that were not counted: there was no room for one more disk of a guest.
+    Counter requests_untracked, "{request}";
     /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or
     /// estimated.
     Counter unpaired, "{event}";

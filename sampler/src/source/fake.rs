@@ -173,7 +173,11 @@ impl Shared {
             Question::Guest(vm) => vm,
             Question::Changes(vm) => return Answer::Changes(vm, self.state().renamed.contains_key(&pid(vm))),
             Question::Memory(vm) => return Answer::Memory(vm, Some(self.state().memory(pid(vm)))),
-            Question::Process(_) => panic!("{question:?} was not asked"),
+            Question::Process(_)
+            | Question::IoGroup(..)
+            | Question::Disk(_)
+            | Question::Interfaces(_)
+            | Question::Links => panic!("{question:?} was not asked"),
         };
         let pid = pid(vm);
         let held = |state: &mut State| state.held.contains(&pid);
@@ -303,7 +307,11 @@ impl Source for FakeSource {
             }
             Answer::Changes(vm, true) => self.unasked.push(vm),
             Answer::Changes(_, false) => {}
-            Answer::Process(..) => panic!("{answer:?} was not asked for"),
+            Answer::Process(..)
+            | Answer::IoGroup(..)
+            | Answer::Disk(..)
+            | Answer::Interfaces(..)
+            | Answer::Links(..) => panic!("{answer:?} was not asked for"),
         }
     }
 

@@ -5,13 +5,17 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod io;
 mod kvm;
 
-use std::{os::fd::BorrowedFd, time::Duration};
+use std::{collections::BTreeMap, os::fd::BorrowedFd, time::Duration};
 
 use crate::{
-    collect::CollectError,
-    model::{Facts, Memory, Snapshot, VmKey},
+    collect::{
+        CollectError,
+        network::{FoundInterface, InterfaceId, LinkCounts},
+    },
+    model::{Device, Facts, Memory, Snapshot, VmKey},
 };
 
 pub use crate::model::Levels;
@@ -96,6 +100,15 @@ pub enum Question {
     Changes(VmKey),
     /// What a guest has of the host's memory.
     Memory(VmKey),
+    /// Whether the control group that a guest's disk requests are charged to, with this inode, was made for
+    /// it.
+    IoGroup(VmKey, u64),
+    /// What the kernel calls a disk.
+    Disk(Device),
+    /// The network interfaces of a guest.
+    Interfaces(VmKey),
+    /// What the kernel counts of the interfaces of all guests.
+    Links,
     /// What a process of the host is called.
     Process(u32),
 }
@@ -109,6 +122,14 @@ pub enum Answer {
     Changes(VmKey, bool),
     /// What it has.
     Memory(VmKey, Option<Memory>),
+    /// Whether it was.
+    IoGroup(VmKey, u64, Option<bool>),
+    /// What it calls it.
+    Disk(Device, Option<String>),
+    /// Those that it has.
+    Interfaces(VmKey, Option<Vec<FoundInterface>>),
+    /// What it counts, and when that was read, Unix time in ns.
+    Links(BTreeMap<InterfaceId, LinkCounts>, u64),
     /// Of a process.
     Process(u32, Option<TaskFacts>),
 }

@@ -9,9 +9,10 @@ use hvsampler::model::{
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits,
-        HelperKind, HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Memory, OccupantKind,
-        Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+        Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, Ended,
+        ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface,
+        InterfaceCounts, KvmCounts, KvmVm, Level, Memory, OccupantKind, Origin, SamplerStats, Snapshot,
+        State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -178,6 +179,64 @@ fn memory() -> impl Strategy<Value = Option<Memory>> {
     }))
 }
 
+/// Disks come and go, and the kernel does not keep all times of each.
+fn disks() -> impl Strategy<Value = Vec<Disk>> {
+    let counts = (collection::vec(number(), 12), collection::vec(distributions(), 4));
+    let disk =
+        (0_u64..3, sample::select(vec!["sda", "dm-3"]), counts).prop_map(|(since, name, (counts, times))| {
+            let counts = |from| std::array::from_fn(|n| counts[from + n]);
+            let of = |n: usize| *times[n % 4].at(n / 4);
+            Disk {
+                device: Device::default(),
+                name: name.into(),
+                since_unix_ns: since * 1_000,
+                counts: Arc::new(DiskCounts {
+                    operations: counts(0),
+                    bytes: counts(4),
+                    errors: counts(8),
+                    durations: std::array::from_fn(of),
+                    queued: std::array::from_fn(|n| of(4 + n)),
+                    served: std::array::from_fn(|n| of(8 + n)),
+                }),
+            }
+        });
+    collection::vec(option::of(disk), 2).prop_map(|disks| {
+        let numbered = (0..).zip(disks).filter_map(|(minor, disk)| Some((minor, disk?)));
+        let disks = numbered.map(|(minor, disk)| {
+            let name = format!("{}{minor}", disk.name).into();
+            Disk { device: Device { major: 8, minor }, name, ..disk }
+        });
+        disks.collect()
+    })
+}
+
+/// Interfaces come and go, and some were sent before.
+fn interfaces() -> impl Strategy<Value = Vec<Interface>> {
+    let interface = (0_u64..3, number(), any::<bool>(), collection::vec(number(), 8)).prop_map(
+        |(since, at_unix_ns, is_new, counts)| Interface {
+            since_unix_ns: since * 1_000,
+            at_unix_ns,
+            is_new,
+            counts: InterfaceCounts {
+                bytes: [counts[0], counts[1]],
+                packets: [counts[2], counts[3]],
+                dropped: [counts[4], counts[5]],
+                errors: [counts[6], counts[7]],
+            },
+            ..Interface::default()
+        },
+    );
+    collection::vec(option::of(interface), 2).prop_map(|interfaces| {
+        let numbered = (0..).zip(interfaces).filter_map(|(index, interface)| Some((index, interface?)));
+        let named = numbered.map(|(index, interface)| Interface {
+            id: (7, index),
+            name: format!("tap{index}").into(),
+            ..interface
+        });
+        named.collect()
+    })
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -200,6 +259,8 @@ struct MomentVm {
     blocked: BlockedTimes,
     counters: Counters,
     memory: Option<Memory>,
+    disks: Vec<Disk>,
+    interfaces: Vec<Interface>,
     threads: Threads,
 }
 
@@ -209,14 +270,25 @@ fn moment() -> impl Strategy<Value = Moment> {
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
     let blocked = (number(), collection::vec(0..u64::from(u32::MAX), MEASURED))
         .prop_map(|(ns, parts)| BlockedTimes::of(ns, &parts.try_into().unwrap()));
-    let rest = (kvm(), attributed(), exits(), helpers(), number(), blocked, counters(), memory());
+    let rest = (
+        kvm(),
+        attributed(),
+        exits(),
+        helpers(),
+        number(),
+        blocked,
+        counters(),
+        memory(),
+        disks(),
+        interfaces(),
+    );
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
         |(
             name,
             uuid,
             platform,
             distributions,
-            (kvm, attributed, exits, helpers, co_stop_ns, blocked, counters, memory),
+            (kvm, attributed, exits, helpers, co_stop_ns, blocked, counters, memory, disks, interfaces),
             threads,
         )| {
             let facts = Facts::default().with(Fact::Platform, platform);
@@ -232,6 +304,8 @@ fn moment() -> impl Strategy<Value = Moment> {
                 blocked,
                 counters,
                 memory,
+                disks,
+                interfaces,
                 threads,
             }
         },
@@ -292,6 +366,8 @@ impl Moment {
                 blocked: vm.blocked,
                 counters: vm.counters,
                 memory: vm.memory,
+                disks: vm.disks,
+                interfaces: vm.interfaces,
                 co_stop: CoStop { ns: vm.co_stop_ns, ..CoStop::default() },
                 helpers: vm.helpers,
                 vcpus: vcpus.collect(),

@@ -21,7 +21,10 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message as _;
 
-use super::points;
+use super::{
+    devices::{of_disks, of_interfaces, of_memory, times_of_disks},
+    points,
+};
 
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.44.0";
 
@@ -51,7 +54,7 @@ fn attribute(key: &str, value: any_value::Value) -> KeyValue {
     KeyValue { key: cut(key), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }
 
-fn string(key: &str, value: &str) -> KeyValue {
+pub(super) fn string(key: &str, value: &str) -> KeyValue {
     attribute(key, any_value::Value::StringValue(cut(value)))
 }
 
@@ -63,7 +66,7 @@ fn double(ns: u64) -> Option<number_data_point::Value> {
     Some(number_data_point::Value::AsDouble(ns as f64 / 1e9))
 }
 
-fn integer(count: u64) -> Option<number_data_point::Value> {
+pub(super) fn integer(count: u64) -> Option<number_data_point::Value> {
     Some(number_data_point::Value::AsInt(count.min(i64::MAX as u64) as i64))
 }
 
@@ -86,13 +89,13 @@ fn families() -> Vec<(Family, String)> {
 }
 
 /// Points of sums and gauges, by metric.
-struct Numbers {
-    at: u64,
+pub(super) struct Numbers {
+    pub(super) at: u64,
     points: HashMap<&'static str, Vec<NumberDataPoint>>,
 }
 
 impl Numbers {
-    fn put(
+    pub(super) fn put(
         &mut self,
         name: &'static str,
         attributes: Vec<KeyValue>,
@@ -202,18 +205,6 @@ fn of_vm(vm: &Vm, to: &mut Numbers) {
     to.put("hypervisor.vm.uptime", id(&vm.id), 0, double(vm.uptime_ns));
 }
 
-/// Series that go on while the VM's memory is known, whether a reading is sent or was sent before.
-fn of_memory(vm: &Vm) -> Vec<(&'static str, Vec<KeyValue>, u64)> {
-    let Some(memory) = &vm.memory else { return Vec::new() };
-    let parts = ["anonymous", "file", "shared", "huge"].into_iter().zip(memory.resident);
-    let resident = parts.filter_map(|(part, bytes)| {
-        let attributes = [id(&vm.id), vec![string("hypervisor.memory.kind", part)]].concat();
-        Some(("hypervisor.vm.memory.usage", attributes, bytes?))
-    });
-    let swapped = memory.swapped.map(|bytes| ("hypervisor.vm.memory.swap", id(&vm.id), bytes));
-    resident.chain(swapped).collect()
-}
-
 fn of_exits(vm: &Vm, to: &mut Numbers) {
     for (kind, totals) in vm.exits().iter() {
         let attributes = || exit_attributes(&vm.id, kind);
@@ -222,7 +213,7 @@ fn of_exits(vm: &Vm, to: &mut Numbers) {
     }
 }
 
-fn id(vm_id: &str) -> Vec<KeyValue> {
+pub(super) fn id(vm_id: &str) -> Vec<KeyValue> {
     vec![string("hypervisor.vm.id", vm_id)]
 }
 
@@ -276,6 +267,18 @@ impl Expected {
             }
             of_vm(vm, &mut numbers);
             of_exits(vm, &mut numbers);
+            of_disks(vm, &mut numbers);
+            for (name, attributes, interface, count) in of_interfaces(vm) {
+                if interface.is_new {
+                    let at = std::mem::replace(&mut numbers.at, interface.at_unix_ns);
+                    numbers.put(name, attributes, interface.since_unix_ns, integer(count));
+                    numbers.at = at;
+                }
+            }
+            for (name, attributes, since, times) in times_of_disks(vm) {
+                let point = distribution(attributes, since, snapshot.at_unix_ns, &times);
+                histograms.entry(name).or_default().push(point);
+            }
             for (name, histogram) in WAITS.iter().zip(vm.distributions.iter().map(|(_, histogram)| histogram))
             {
                 let point = distribution(id(&vm.id), vm.seen_unix_ns, snapshot.at_unix_ns, histogram);
@@ -331,6 +334,9 @@ impl Expected {
         for vm in &snapshot.vms {
             for (name, attributes, _) in of_memory(vm) {
                 live.insert((name.to_owned(), key(&attributes)), (attributes, vm.start_unix_ns));
+            }
+            for (name, attributes, interface, _) in of_interfaces(vm) {
+                live.insert((name.to_owned(), key(&attributes)), (attributes, interface.since_unix_ns));
             }
         }
         let mut ends = std::mem::take(&mut self.open);

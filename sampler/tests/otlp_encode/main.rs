@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in a test a panic is the failure")]
 
 mod arbitrary;
+mod devices;
 mod expected;
 mod points;
 #[path = "../support/mod.rs"]
@@ -155,12 +156,14 @@ fn a_receiver_that_cannot_store_histograms_gets_none() {
         let metrics = merged(requests).resource_metrics.remove(0).scope_metrics.remove(0).metrics;
         metrics.into_iter().map(|metric| metric.name).collect()
     };
-    let is_histogram =
-        |name: &String| name == "hypervisor.vm.exit.duration" || expected::WAITS.contains(&name.as_str());
+    let of_disks = |name: &str| name.starts_with("hypervisor.vm.disk.") && name.ends_with(".duration");
+    let is_histogram = |name: &String| {
+        name == "hypervisor.vm.exit.duration" || of_disks(name) || expected::WAITS.contains(&name.as_str())
+    };
     let kept: Vec<String> = names(&with).into_iter().filter(|name| !is_histogram(name)).collect();
     assert_eq!(names(&without), kept);
     let kinds = snapshot.vms[0].exits().iter().len();
-    assert_eq!(with[0].points - without[0].points, 3 * (DISTRIBUTIONS.len() + kinds) as u64);
+    assert_eq!(with[0].points - without[0].points, 3 * (DISTRIBUTIONS.len() + kinds + 8) as u64);
 }
 
 #[test]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, Ended, ExitKind, ExitTotals, Exits,
-    HelperKind, HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory,
-    Occupant, OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+    Attributed, AttributedVm, BlockedTimes, CoStop, Disk, Distributions, Ended, ExitKind, ExitTotals, Exits,
+    HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, Interval, KvmCounts, KvmVcpu, KvmVm, Level,
+    Memory, Occupant, OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm,
+    VmKey,
 };
 use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, MEASURED};
 use proptest::{collection, option, prelude::*, sample};
@@ -218,6 +219,14 @@ fn vm() -> impl Strategy<Value = Vm> {
             shares: rest.2,
             blocked: rest.8,
             counters: rest.9,
+            interfaces: (pid % 7 == 0)
+                .then(|| Interface { name: "tap0".into(), ..Interface::default() })
+                .into_iter()
+                .collect(),
+            disks: (pid % 5 == 0)
+                .then(|| Disk { name: "sda".into(), ..Disk::default() })
+                .into_iter()
+                .collect(),
             memory: (pid % 3 == 0)
                 .then(|| Memory { resident: [Some(5), None, Some(7), None], ..Memory::default() }),
             co_stop: rest.7,

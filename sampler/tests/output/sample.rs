@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind,
-    HelperSum, HelperTimes, Helpers, Host, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant,
-    OccupantKind, Origin, SamplerStats, Share, Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, ExitKind,
+    ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, InterfaceCounts,
+    Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant, OccupantKind, Origin, SamplerStats, Share,
+    Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
     COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,
@@ -30,6 +31,28 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
         vms,
         ended: Vec::new(),
         sampler: SamplerStats::default(),
+    }
+}
+
+/// Three reads of 3 ms, and a flush of which the kernel keeps no time.
+fn disk() -> Disk {
+    let mut durations = [Histogram::default(); 4];
+    durations[0].sum_ns = 9_000_000;
+    durations[0].counts[bucket_of(3_000_000)] = 3;
+    let mut half = Histogram { sum_ns: 4_500_000, ..Histogram::default() };
+    half.counts[bucket_of(1_500_000)] = 3;
+    Disk {
+        device: Device { major: 8, minor: 16 },
+        name: "sdb".into(),
+        since_unix_ns: AT - 40 * SECOND,
+        counts: Arc::new(DiskCounts {
+            operations: [3, 0, 1, 0],
+            bytes: [12_288, 0, 0, 0],
+            errors: [0, 1, 0, 0],
+            durations,
+            queued: [half, Histogram::default()],
+            served: [half, Histogram::default()],
+        }),
     }
 }
 
@@ -59,6 +82,15 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             sum.add(&vcpu.blocked);
             sum
         }),
+        disks: vec![disk()],
+        interfaces: vec![Interface {
+            id: (4_026_531_840, 7),
+            name: "vnet0".into(),
+            since_unix_ns: AT - 30 * SECOND,
+            counts: InterfaceCounts { bytes: [1_500, 60], packets: [1, 1], ..InterfaceCounts::default() },
+            at_unix_ns: AT - SECOND,
+            is_new: true,
+        }],
         memory: Some(Memory {
             at_unix_ns: AT - 3 * SECOND,
             resident: [Some(1 << 30), Some(7 << 20), None, Some(0)],

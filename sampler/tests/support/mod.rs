@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Distributions, ExitKind, ExitTotals, Exits, HelperKind,
-    HelperSum, HelperTimes, Helpers, Host, KvmCounts, KvmVm, Level, Memory, Origin, Snapshot, State,
-    StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+    Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, ExitKind,
+    ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, InterfaceCounts,
+    KvmCounts, KvmVm, Level, Memory, Origin, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 
@@ -97,6 +97,26 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         shares: None,
         blocked: BlockedTimes::of(u64::from(vm) + 10, &[1, 0, 2, 3, 0]),
         counters: std::array::from_fn(|n| u64::from(vm) + n as u64),
+        interfaces: vec![Interface {
+            id: (1, vm),
+            name: format!("tap{vm}").into(),
+            since_unix_ns: START,
+            counts: InterfaceCounts { bytes: [u64::from(vm); 2], ..InterfaceCounts::default() },
+            at_unix_ns: START + 1,
+            is_new: true,
+        }],
+        disks: vec![Disk {
+            device: Device { major: 8, minor: vm },
+            name: format!("sd{vm}").into(),
+            since_unix_ns: START,
+            counts: Arc::new(DiskCounts {
+                operations: [u64::from(vm); 4],
+                durations: [busy(vm); 4],
+                queued: [busy(vm); 2],
+                served: [busy(vm); 2],
+                ..DiskCounts::default()
+            }),
+        }],
         memory: Some(Memory {
             at_unix_ns: START,
             resident: [Some(u64::from(vm)); 4],

@@ -12,6 +12,7 @@ use sampler_ebpf::abi::Event;
 use super::{
     exits, machine, median,
     pingpong::{Pair, Strangers},
+    requests,
 };
 use crate::twin;
 
@@ -75,7 +76,8 @@ pub fn run() -> Result<()> {
     pair.end()?;
     stage.strangers.end()?;
     print(&samples);
-    exits::run(options)
+    exits::run(options)?;
+    requests::run(options)
 }
 
 /// Lets the sampler see both threads inside their guests, and returns their ids and `task_struct`s.

@@ -66,11 +66,11 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let Arguments { set, filter, except, .. } = arguments.clone();
     let selection = Selection { set, filter, except };
-    if selection.of(TESTS).next().is_none() && selection.except.is_empty() {
+    if selection.of(&TESTS).next().is_none() && selection.except.is_empty() {
         anyhow::bail!("no test is selected, so nothing was tested");
     }
     if arguments.list {
-        selection.of(TESTS).for_each(|test| println!("{}", test.name));
+        selection.of(&TESTS).for_each(|test| println!("{}", test.name));
         return Ok(ExitCode::SUCCESS);
     }
     let itself = std::env::current_exe().context("the path of the running binary cannot be read")?;
@@ -80,6 +80,6 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         command.arg("--parent-pid").arg(std::process::id().to_string());
         command
     };
-    let tally = run(TESTS, &selection, &command, &mut std::io::stdout())?;
+    let tally = run(&TESTS, &selection, &command, &mut std::io::stdout())?;
     Ok(if tally.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

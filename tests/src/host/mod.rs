@@ -1,12 +1,17 @@
 //! What the harness asks of the host: CPUs, priorities, signals, the life of its processes.
 
 mod cpus;
+mod disk;
 mod hog;
 mod lifetime;
+mod tap;
 
 pub use cpus::{CpuList, CpuListError, deadline, pin, real_time, real_time_at, renice};
+pub(crate) use disk::{Disk, dd};
 pub use hog::Hog;
 pub use lifetime::{StopSignals, end_with_parent, ends_within};
+
+pub(crate) use tap::{LinkStats, Tap};
 
 use std::io;
 use std::path::PathBuf;

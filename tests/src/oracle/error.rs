@@ -34,9 +34,16 @@ pub enum OracleError {
         /// The text, its first 200 characters.
         text: String,
     },
-    /// No cgroup hierarchy offers the cpu controller.
-    #[error("no cgroup hierarchy here has the cpu controller; mount cgroup2, or cgroup with `-o cpu`")]
-    NoCpuController,
+    /// No cgroup hierarchy offers a controller.
+    #[error(
+        "no cgroup hierarchy here has the {name} controller; mount cgroup2, or cgroup with `-o {option}`"
+    )]
+    NoController {
+        /// Its name in version 2.
+        name: &'static str,
+        /// Its name as an option of mounts of version 1.
+        option: &'static str,
+    },
 }
 
 impl OracleError {
@@ -55,7 +62,7 @@ impl OracleError {
         };
         match self {
             Self::Read { source, .. } | Self::Change { source, .. } => gone(source),
-            Self::Format { .. } | Self::NoCpuController => false,
+            Self::Format { .. } | Self::NoController { .. } => false,
         }
     }
 }

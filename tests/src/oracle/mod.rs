@@ -7,12 +7,15 @@
 //! | [`TaskStat`] | `/proc/PID/task/TID/stat` | state, start, page faults; times in it are sampled and not used |
 //! | [`threads`] | `/proc/PID/task`: ids and names | of those that live through the look |
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
+//! | [`Diskstats`] | `/proc/diskstats` | counts yes, times to a millisecond |
+//! | [`io_counts`] | `io.stat` of a cgroup, v2 | yes |
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
 //! | [`KvmTrace`] | tracefs: the events `kvm_entry` and `kvm_exit`, in a buffer of its own | counts yes, times to a microsecond for each |
 //! | [`SchedTrace`] | tracefs: the events `sched_switch` and `sched_wakeup`, in a buffer of its own | to a microsecond for each |
 //! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
 
 mod cgroup;
+mod diskstats;
 mod error;
 mod guest_stat;
 mod kvm_debugfs;
@@ -25,7 +28,10 @@ mod task_status;
 mod tasks;
 mod trace;
 
-pub use cgroup::{CpuGroup, CpuQuota, Hierarchy, Throttling, sweep as sweep_groups};
+pub use cgroup::{
+    Controller, CpuGroup, CpuQuota, Group, Hierarchy, IoCounts, Throttling, io_counts, sweep as sweep_groups,
+};
+pub use diskstats::{Diskstats, Served};
 pub use error::OracleError;
 pub use guest_stat::{CpuTicks, GuestStat};
 pub use kvm_debugfs::KvmDebugfs;

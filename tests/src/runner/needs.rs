@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use crate::host::CpuList;
-use crate::oracle::Hierarchy;
+use crate::oracle::{Controller, Hierarchy};
 use crate::vmm;
 
 /// Where the lab's machine has the files of KVM's modules.
@@ -28,10 +28,16 @@ pub enum Need {
     Bpf,
     /// A cgroup hierarchy with the cpu controller; a lab kernel can mount one.
     CpuQuota,
+    /// A cgroup hierarchy with the io controller, and a disk: the lab's, or a loop device.
+    Disk,
+    /// The lab's disks.
+    LabDisks,
     /// At least so many CPUs.
     Cpus(usize),
     /// QEMU: named by `HVS_QEMU`, or `qemu-system-x86_64` on the path.
     Qemu,
+    /// `/dev/net/tun`.
+    Tun,
     /// `/dev/vhost-net` and `/dev/net/tun`.
     VhostNet,
     /// The lab's Linux guest: its kernel and initial file system, named by `HVS_INNER_KERNEL` and
@@ -57,8 +63,11 @@ impl Need {
             Self::NoOwnVm => None,
             Self::Bpf => Self::Root.missing().or_else(|| absent(Path::new("/sys/kernel/btf/vmlinux"))),
             Self::CpuQuota => Self::Root.missing().or_else(missing_quota),
+            Self::Disk => Self::Root.missing().or_else(missing_disk),
+            Self::LabDisks => (!is_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
+            Self::Tun => Self::Root.missing().or_else(|| absent(Path::new("/dev/net/tun"))),
             Self::VhostNet => {
                 ["/dev/vhost-net", "/dev/net/tun"].iter().find_map(|path| absent(Path::new(path)))
             }
@@ -95,8 +104,20 @@ fn absent(path: &Path) -> Option<String> {
 }
 
 fn missing_quota() -> Option<String> {
-    let lab = env::var_os("HVS_LAB").is_some();
-    if lab { None } else { Hierarchy::find().err().map(|error| error.to_string()) }
+    if is_lab() { None } else { missing_controller(Controller::Cpu) }
+}
+
+fn is_lab() -> bool {
+    env::var_os("HVS_LAB").is_some()
+}
+
+fn missing_controller(controller: Controller) -> Option<String> {
+    Hierarchy::find(controller).err().map(|error| error.to_string())
+}
+
+fn missing_disk() -> Option<String> {
+    let has_none = if is_lab() { None } else { absent(Path::new("/dev/loop-control")) };
+    has_none.or_else(|| missing_controller(Controller::Io))
 }
 
 fn missing_cpus(needed: usize) -> Option<String> {

@@ -18,11 +18,11 @@ mod exits;
 mod faults;
 mod guest_steal;
 mod helpers;
+mod io;
 mod kvm_counts;
 mod last_words;
 mod levels;
 mod linux_guest;
-mod memory;
 mod modes;
 mod oracle;
 mod programs;
@@ -38,6 +38,7 @@ mod throttled;
 mod vmm;
 mod walk;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::runner::{Need, Set, Test};
@@ -45,7 +46,9 @@ use crate::runner::{Need, Set, Test};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
-pub static TESTS: &[Test] = &[
+pub static TESTS: LazyLock<Vec<Test>> = LazyLock::new(|| [GENERAL, io::TESTS].concat());
+
+const GENERAL: &[Test] = &[
     Test {
         name: "vmm.loads-behave",
         sets: &[Set::Native, Set::Lab],
@@ -172,13 +175,6 @@ pub static TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: MINUTE,
         run: faults::as_the_kernel_counts,
-    },
-    Test {
-        name: "memory.as-the-kernel-counts",
-        sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: MINUTE,
-        run: memory::as_the_kernel_counts,
     },
     Test {
         name: "steal.as-the-guest-sees-it",

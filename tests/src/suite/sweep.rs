@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
-use crate::oracle::{Hierarchy, sweep_groups};
+use crate::oracle::{Controller, Hierarchy, sweep_groups};
 use crate::runner::{Context, Outcome, Selection, Set, Test, run};
 
 /// Time of a test that never ends: it makes its groups in a hundredth of it.
@@ -20,7 +20,7 @@ const STAYS: &str = r#"mkdir -p "$1/hvsampler-tests-$$-0/hvsampler-tests-$$-1" &
 /// A test whose time is over is killed, and then its groups are removed. A group with somebody in it stays,
 /// and so does one with another name.
 pub(super) fn of_what_was_killed(context: &Context) -> anyhow::Result<Outcome> {
-    let hierarchy = Hierarchy::find()?;
+    let hierarchy = Hierarchy::find(Controller::Cpu)?;
     let root = hierarchy.root();
     let foreign = Foreign::create(root.join(format!("hvsampler-foreign-{}-0", std::process::id())))?;
     let occupied = Occupied::create(root)?;

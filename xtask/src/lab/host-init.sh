@@ -54,6 +54,7 @@ done &
 # first CPU without a lock, among which are the global interrupt flag and the nested paging of SVM. What VMRUN
 # or VMEXIT did to them there at that moment is undone, an interrupt comes where none may, and a guest or the
 # kernel goes on with the state of the other.
+echo 'lab begins' > /dev/ttyS1
 taskset -c 1,2 chroot /root /bin/sh /run/lab-command < /dev/null > /dev/ttyS1 2>&1
 status=$?
 # A command may end in the middle of a line.

@@ -27,6 +27,24 @@ const CPU: &str = "EPYC,+svm,+npt,-smap";
 /// claim what it does not emulate of this model.
 const CPU_RT: &str = "+invtsc,x-force-features=on,-xsavec,-misalignsse,-osvw,-topoext,-fxsr-opt,-nrip-save";
 
+/// Disks of the machine, which keep nothing: one that is fast, one that takes 30 ms for each request, and one
+/// of which all reads fail. Tests know them by their serial numbers.
+const DISKS: [&str; 12] = [
+    "-blockdev",
+    "driver=null-co,node-name=fast,size=268435456,read-zeroes=on",
+    "-device",
+    "virtio-blk-pci,drive=fast,serial=hvs-fast",
+    "-blockdev",
+    "driver=null-co,node-name=slow,size=268435456,read-zeroes=on,latency-ns=30000000",
+    "-device",
+    "virtio-blk-pci,drive=slow,serial=hvs-slow",
+    "-blockdev",
+    "driver=blkdebug,node-name=broken,image.driver=null-co,image.size=268435456,image.read-zeroes=on,\
+     inject-error.0.event=none,inject-error.0.iotype=read,inject-error.0.errno=5",
+    "-device",
+    "virtio-blk-pci,drive=broken,serial=hvs-broken",
+];
+
 /// What a boot came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -78,6 +96,7 @@ impl Machine<'_> {
             .arg("-initrd")
             .arg(self.initramfs)
             .args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"])
+            .args(DISKS)
             .args(["-append", "console=ttyS0 panic=-1 loglevel=7"])
             .arg("-serial")
             .arg(format!("file:{}", self.console.display()))
@@ -93,12 +112,17 @@ impl Machine<'_> {
             File::create(&self.output).with_context(|| format!("creating {}", self.output.display()))?;
         let begun = Instant::now();
         let mut console = Console::new(&self.console);
+        let mut has_begun = false;
         loop {
             match lines.recv_timeout(POLL) {
                 Ok(line) => {
                     if let Some(end) = parse_end(&line) {
                         wait_for_power_off(child)?;
                         return Ok(end);
+                    }
+                    if line == BEGINS {
+                        has_begun = true;
+                        continue;
                     }
                     // The line that ends the output begins with a line feed of its own.
                     if !line.is_empty() {
@@ -109,11 +133,11 @@ impl Machine<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Ok(console
-                        .verdict()
+                        .verdict(has_begun)
                         .unwrap_or_else(|| End::Stall("it went off without a result".into())));
                 }
             }
-            if let Some(end) = console.verdict() {
+            if let Some(end) = console.verdict(has_begun) {
                 return Ok(end);
             }
             if begun.elapsed() > self.limit {
@@ -138,6 +162,9 @@ fn reader(child: &mut Child) -> Result<Receiver<String>> {
     });
     Ok(lines)
 }
+
+/// The line by which it says that the command begins.
+const BEGINS: &str = "lab begins";
 
 /// The lines by which the init of the machine says how it went.
 fn parse_end(line: &str) -> Option<End> {
@@ -168,7 +195,7 @@ impl<'a> Console<'a> {
     }
 
     /// What the console says about the machine, when that is the end of it.
-    fn verdict(&mut self) -> Option<End> {
+    fn verdict(&mut self, has_begun: bool) -> Option<End> {
         let size = fs::metadata(self.path).map_or(0, |file| file.len());
         if size == self.size {
             let silent = self.grown.elapsed();
@@ -177,13 +204,14 @@ impl<'a> Console<'a> {
         }
         (self.size, self.grown) = (size, Instant::now());
         let said = fs::read(self.path).ok()?;
-        judge_console(&String::from_utf8_lossy(&said))
+        judge_console(&String::from_utf8_lossy(&said), has_begun)
     }
 }
 
-/// A lock-up is what TCG's nested virtualisation does now and then; a panic or an oops can be
-/// the doing of a program that we loaded, and is never tried again.
-fn judge_console(said: &str) -> Option<End> {
+/// A lock-up is what TCG's nested virtualisation does now and then; a panic or an oops can be the doing of a
+/// program that we loaded, and is never tried again. Before the command has begun nothing of ours is there
+/// that could.
+fn judge_console(said: &str, has_begun: bool) -> Option<End> {
     let find = |marks: &[&str]| said.lines().find(|line| marks.iter().any(|mark| line.contains(mark)));
     if let Some(line) =
         find(&["soft lockup", "hard LOCKUP", "rcu_preempt detected stalls", "self-detected stall"])
@@ -192,7 +220,11 @@ fn judge_console(said: &str) -> Option<End> {
     }
     let line =
         find(&["Kernel panic", "Oops:", "kernel BUG at", "BUG: unable to handle", "BUG: kernel NULL"])?;
-    Some(End::Fault(line.trim().to_owned()))
+    let line = line.trim();
+    Some(match has_begun {
+        true => End::Fault(line.to_owned()),
+        false => End::Stall(format!("before the command: {line}")),
+    })
 }
 
 #[cfg(test)]
@@ -202,13 +234,15 @@ mod tests {
     #[test]
     fn a_lock_up_is_tried_again_and_an_oops_is_not() {
         let lockup = "[   61.2] watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [qemu-system-x86:412]\n";
-        assert!(matches!(judge_console(lockup), Some(End::Stall(_))));
+        assert!(matches!(judge_console(lockup, true), Some(End::Stall(_))));
         for fatal in
             ["[ 1.0] Kernel panic - not syncing: x", "BUG: unable to handle page fault", "Oops: 0002 [#1]"]
         {
-            assert!(matches!(judge_console(fatal), Some(End::Fault(_))), "{fatal}");
+            assert!(matches!(judge_console(fatal, true), Some(End::Fault(_))), "{fatal}");
+            let before = Some(End::Stall(format!("before the command: {fatal}")));
+            assert_eq!(judge_console(fatal, false), before, "nothing of ours was there");
         }
-        assert_eq!(judge_console("lab alive 5.01\n"), None);
+        assert_eq!(judge_console("lab alive 5.01\n", true), None);
     }
 
     #[test]

@@ -47,8 +47,12 @@ pub struct WalkRecord {
     /// 1 while the modes are observed, 0 while they are not; [`WalkRecord::MODES_TORN`] where they changed at
     /// each attempt to read them: then what the record has of them is the walk's before.
     pub modes_observed: u32,
-    /// Keeps the layout explicit.
-    pub _pad: u32,
+    /// Number of the thread's control group in the io controller; 0 where this kernel has none.
+    pub io_group: u32,
+    /// Serial number of that, which no other control group will ever have.
+    pub io_serial: u64,
+    /// The control group itself: its inode in the file system of control groups.
+    pub io_cgroup: u64,
     /// Number of the last walk if it read what KVM counts of the vCPU; 0 when it did not, because the vCPU is
     /// no longer the thread's: `kvm` says nothing then.
     pub kvm_generation: u64,
@@ -77,7 +81,9 @@ impl WalkRecord {
         unpaired: 0,
         stands_ns: 0,
         modes_observed: 0,
-        _pad: 0,
+        io_group: 0,
+        io_serial: 0,
+        io_cgroup: 0,
         kvm_generation: 0,
         kvm: [0; KVM_STATS.len()],
     };

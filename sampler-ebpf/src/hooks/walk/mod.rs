@@ -8,6 +8,7 @@
 
 mod files;
 mod helper;
+mod io_group;
 mod kvm;
 mod modes;
 mod thread;
@@ -22,6 +23,7 @@ use sampler_ebpf::{
 
 use self::{
     helper::list_helper,
+    io_group::read_io_group,
     kvm::read_kvm_stats,
     thread::{Known, is_read, read_thread},
 };
@@ -81,6 +83,7 @@ fn visit(ctx: &impl EbpfContext, task: Object) {
             if !is_read(control, record) {
                 read_thread(control, stats, Known { slot, modes }, record, task);
                 read_kvm_stats(control, slot, record, task);
+                read_io_group(record, task);
             }
             let notifier = notifier::<Typed>(task);
             let now = sched_ns(control, monotonic_ns());

@@ -6,6 +6,7 @@
 //! locked. So names are asked for on a thread of their own and never on the sampling path.
 
 mod facts;
+mod io_group;
 mod memory;
 mod scan;
 mod schedstat;
@@ -18,6 +19,7 @@ use std::{
 };
 
 pub use facts::{MAX_ARG, ProcessFacts};
+pub use io_group::is_login;
 pub use memory::ProcessMemory;
 pub use scan::{GuestProcess, MAX_FDS, Scan};
 pub use schedstat::{Schedstat, SchedstatFile};
@@ -98,6 +100,13 @@ impl ProcFs {
     #[must_use]
     pub fn has_thread(&self, pid: u32, tid: u32) -> bool {
         self.process(pid).join("task").join(tid.to_string()).exists()
+    }
+
+    /// Whether the process that has this pid was created at this time, `CLOCK_BOOTTIME` in ns, exact or
+    /// rounded down to [`TICK_NS`].
+    #[must_use]
+    pub fn is_process(&self, pid: u32, start_boottime_ns: u64) -> bool {
+        self.start_boottime_ns(pid).is_ok_and(|start| start / TICK_NS == start_boottime_ns / TICK_NS)
     }
 
     fn process(&self, pid: u32) -> PathBuf {

@@ -180,6 +180,9 @@ impl<E: Entity> Serialize for Part<'_, E> {
             put_thread(&mut map, vcpu)?;
             map.serialize_entry("scheduler", &Scheduler::of(vcpu))?;
         }
+        if let (Some(key), Some(at_unix_ns)) = (E::OWN_TIME, E::read_unix_ns(data)) {
+            map.serialize_entry(key, &at_unix_ns)?;
+        }
         map.serialize_entry("starts_unix_ns", &Starts::<E> { vm, data, is_part: true })?;
         map.serialize_entry("metrics", &Values::<E> { data, details: E::DETAILS })?;
         if let Some(before) = before {

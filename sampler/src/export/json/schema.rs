@@ -82,6 +82,8 @@ struct Object {
     /// Names of those that an interval adds to.
     monotonic: Vec<&'static str>,
     is_vcpu: bool,
+    /// What the time is called at which its values were read, where that is its own.
+    own_time: Option<&'static str>,
 }
 
 impl Object {
@@ -100,6 +102,7 @@ impl Object {
                 self.starts.push(series.start);
             }
         }
+        self.own_time = self.own_time.or(E::OWN_TIME);
         self.is_vcpu |= TypeId::of::<E::Data>() == TypeId::of::<Vcpu>();
     }
 }
@@ -199,6 +202,9 @@ fn object(name: &str, object: &Object, more: Fields) -> Value {
     let mut properties = Map::new();
     properties.insert("attributes".to_owned(), attributes);
     properties.insert("starts_unix_ns".to_owned(), starts);
+    if let Some(key) = object.own_time {
+        properties.insert(key.to_owned(), count(OWN_TIME_HELP));
+    }
     properties.insert("metrics".to_owned(), reference(&format!("{name}.metrics"), "Values of now."));
     let interval =
         "What the interval added to those that never fall; absent where the line before did not have it.";
@@ -208,6 +214,9 @@ fn object(name: &str, object: &Object, more: Fields) -> Value {
     properties.extend(more.all);
     json!({ "type": "object", "required": required, "properties": properties })
 }
+
+const OWN_TIME_HELP: &str =
+    "When what is read at times of its own was read, Unix time in ns: the memory of a VM, an interface.";
 
 fn start_help(start: Start) -> &'static str {
     match start {

@@ -14,7 +14,9 @@ use super::{
 };
 use crate::model::{
     Ended, Share, Snapshot, Vcpu, Vm,
-    catalog::{Entity, ForEachEntity, InfoEntity, Scope, VcpuEntity, VmEntity, for_each_entity},
+    catalog::{
+        Entity, ForEachEntity, InfoEntity, MemoryEntity, Scope, VcpuEntity, VmEntity, for_each_entity,
+    },
 };
 
 /// A snapshot with the one that was written before it.
@@ -92,7 +94,8 @@ impl Serialize for VmObject<'_> {
         }
         map.serialize_entry("co_stop_tick_ns", &vm.co_stop.tick_ns)?;
         if let Some(memory) = &vm.memory {
-            map.serialize_entry("memory_read_unix_ns", &memory.at_unix_ns)?;
+            let key = MemoryEntity::OWN_TIME.unwrap_or_default();
+            map.serialize_entry(key, &memory.at_unix_ns)?;
         }
         map.serialize_entry("starts_unix_ns", &Starts::<VmEntity> { vm, data: vm, is_part: false })?;
         map.serialize_entry("metrics", &Metrics::Vm(vm))?;

@@ -28,8 +28,8 @@ use super::{
 use crate::model::{
     Snapshot,
     catalog::{
-        Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, MemoryEntity, StealByEntity, VcpuEntity,
-        VmEntity, for_each_entity,
+        DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, InterfaceEntity, MemoryEntity,
+        StealByEntity, VcpuEntity, VmEntity, for_each_entity,
     },
 };
 
@@ -87,6 +87,8 @@ tables! {
     exits: ExitEntity,
     steal_by: StealByEntity,
     memory: MemoryEntity,
+    disks: DiskEntity,
+    interfaces: InterfaceEntity,
     infos: InfoEntity,
     host: HostEntity,
 }

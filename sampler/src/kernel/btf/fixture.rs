@@ -4,8 +4,10 @@ use super::Btf;
 
 const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
+const KIND_ENUM: u32 = 6;
 const KIND_TYPEDEF: u32 = 8;
 const KIND_FUNC_PROTO: u32 = 13;
 
@@ -52,6 +54,18 @@ impl Builder {
 
     pub(crate) fn typedef(&mut self, name: &str, to: u32) -> u32 {
         self.push(name, KIND_TYPEDEF, 0, false, to, &[])
+    }
+
+    pub(crate) fn array(&mut self, of: u32, length: u32) -> u32 {
+        let index = self.int(4);
+        self.push("", KIND_ARRAY, 0, false, 0, &[of, index, length])
+    }
+
+    /// Enumerators count from `first`.
+    pub(crate) fn enumeration(&mut self, first: u32, names: &[&str]) -> u32 {
+        let tail: Vec<u32> =
+            (first..).zip(names).flat_map(|(value, name)| [self.string(name), value]).collect();
+        self.push("", KIND_ENUM, names.len(), false, 4, &tail)
     }
 
     pub(crate) fn prototype(&mut self, parameters: &[u32]) -> u32 {

@@ -93,6 +93,11 @@ impl Btf {
         record_at(&self.data, offset as usize).ok()
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = Record> + '_ {
+        self.records.iter().filter_map(|offset| record_at(&self.data, *offset as usize).ok())
+    }
+
     pub(super) fn string(&self, offset: u32) -> &[u8] {
         let mut offset = offset as usize;
         for strings in &self.strings {

@@ -39,7 +39,7 @@ struct Found {
 
 impl Btf {
     /// Finds a member by its path, dots between nested structures; anonymous structures and unions are
-    /// looked into, as C does.
+    /// looked into, as C does. An element of an array is `member[ENUMERATOR]`.
     ///
     /// # Errors
     /// When the structure or the member does not exist, or the member is a bit field.
@@ -77,14 +77,41 @@ impl Btf {
         let mut type_id = self.outermost(container)?;
         let mut bits = 0u32;
         for name in path.split('.') {
+            let (name, index) = match name.strip_suffix(']').and_then(|name| name.split_once('[')) {
+                Some((name, enumerator)) => (name, Some(enumerator)),
+                None => (name, None),
+            };
             let found = self.member(type_id, name, 0).ok_or_else(missing)?;
             if found.width != 0 || found.bits % 8 != 0 {
                 return Err(BtfError::BitField { container: container.into(), path: path.into() });
             }
             bits = bits.checked_add(found.bits).ok_or_else(missing)?;
             type_id = self.strip(found.type_id).ok_or_else(missing)?;
+            if let Some(enumerator) = index {
+                let element = self.element(type_id, enumerator).ok_or_else(missing)?;
+                bits = bits.checked_add(element.bits).ok_or_else(missing)?;
+                type_id = element.type_id;
+            }
         }
         Ok((bits, type_id))
+    }
+
+    /// Where the element of an array is whose index an enumerator is.
+    fn element(&self, array: u32, enumerator: &str) -> Option<Found> {
+        let record = self.record(array).filter(|record| record.kind == KIND_ARRAY)?;
+        let type_id = self.strip(self.word(record.tail))?;
+        let index = self.enumerator(enumerator).filter(|index| *index < self.word(record.tail + 8))?;
+        let bits = self.size(type_id, 0)?.checked_mul(8)?.checked_mul(index)?;
+        Some(Found { bits, type_id, width: 0 })
+    }
+
+    /// Value of an enumerator of any enumeration of 32 bits: the first of that name.
+    #[must_use]
+    pub fn enumerator(&self, name: &str) -> Option<u32> {
+        let enumerations = self.all().filter(|record| record.kind == KIND_ENUM);
+        let mut enumerators =
+            enumerations.flat_map(|record| (0..record.vlen as usize).map(move |n| record.tail + n * 8));
+        enumerators.find(|at| self.string(self.word(*at)) == name.as_bytes()).map(|at| self.word(at + 4))
     }
 
     fn outermost(&self, container: &str) -> Result<u32, BtfError> {

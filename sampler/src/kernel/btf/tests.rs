@@ -143,3 +143,28 @@ fn a_module_goes_on_where_the_kernel_ends() {
         let _ = kernel.build().extended(&module.bytes()[..cut]).and_then(|btf| btf.field("vcpu_svm", "vmcb"));
     }
 }
+
+#[test]
+fn elements_of_arrays_are_found_by_enumerators() {
+    let mut btf = Builder::new();
+    btf.enumeration(0, &["cpu_id", "io_id", "COUNT"]);
+    let u64_type = btf.int(8);
+    let pointer = btf.pointer(0);
+    let array = btf.array(pointer, 2);
+    let inner = btf.structure("inner", 16, &[member("first", u64_type, 0), member("second", u64_type, 8)]);
+    let structures = btf.array(inner, 4);
+    btf.structure(
+        "set",
+        96,
+        &[member("subsys", array, 16), member("all", structures, 32), member("one", u64_type, 0)],
+    );
+    let btf = btf.build();
+    assert_eq!(btf.field("set", "subsys[io_id]").unwrap(), Field { offset: 24, size: 8 });
+    assert_eq!(btf.field("set", "all[COUNT].second").unwrap(), Field { offset: 72, size: 8 });
+    for path in
+        ["subsys[COUNT]", "subsys[missing]", "one[io_id]", "missing[io_id]", "subsys[io_id", "subsys]"]
+    {
+        assert!(matches!(btf.field("set", path), Err(BtfError::NoMember { .. })), "{path}");
+    }
+    assert_eq!((btf.enumerator("io_id"), btf.enumerator("io")), (Some(1), None));
+}

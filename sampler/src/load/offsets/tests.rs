@@ -60,7 +60,13 @@ fn structure(btf: &mut Builder, name: &str, paths: &[(&'static str, u32)], gap: 
     let mut nested: BTreeMap<&'static str, Vec<(&'static str, u32)>> = BTreeMap::new();
     let (mut members, mut offset) = (Vec::new(), gap);
     for (path, size) in paths {
-        if let Some((outer, inner)) = path.split_once('.') {
+        if let Some((array, enumerator)) = path.strip_suffix(']').and_then(|path| path.split_once('[')) {
+            btf.enumeration(1, &[enumerator]);
+            let element = btf.int(*size);
+            let type_id = btf.array(element, 3);
+            members.push(member(array, type_id, offset));
+            offset += 3 * size;
+        } else if let Some((outer, inner)) = path.split_once('.') {
             nested.entry(outer).or_default().push((inner, *size));
         } else {
             let type_id = btf.int(*size);

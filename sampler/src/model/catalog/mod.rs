@@ -12,16 +12,18 @@
 //! Every writer walks these tables: OTLP, JSON, the reference page, the registry file, and the tests'
 //! expectations.
 
+mod disk;
 mod entities;
 mod host;
 mod kvm;
 mod memory;
+mod network;
 mod vcpu;
 mod vm;
 
 pub use entities::{
-    Attribute, Entity, ExitEntity, HostEntity, InfoEntity, MemoryEntity, StealByEntity, VcpuEntity, VmEntity,
-    is_number,
+    Attribute, DiskEntity, Entity, ExitEntity, HostEntity, InfoEntity, InterfaceEntity, MemoryEntity,
+    StealByEntity, VcpuEntity, VmEntity, is_number,
 };
 
 use super::{Histogram, label::Label, level::Level, snapshot::Vm};
@@ -335,6 +337,8 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<ExitEntity>();
     visitor.entity::<StealByEntity>();
     visitor.entity::<MemoryEntity>();
+    visitor.entity::<DiskEntity>();
+    visitor.entity::<InterfaceEntity>();
     visitor.entity::<InfoEntity>();
     visitor.entity::<HostEntity>();
 }

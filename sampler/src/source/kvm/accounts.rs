@@ -19,6 +19,7 @@ use crate::{
     model::{
         Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Memory, Reading, VcpuId,
     },
+    source::io::Group,
 };
 
 /// The slots with the accounts of their threads.
@@ -236,6 +237,8 @@ pub struct VmAccount {
     pub blocked: BlockedTimes,
     /// What the kernel counted of their threads.
     pub counters: Counters,
+    /// The control group that its disk requests are charged to, where the last pass read it.
+    pub(in crate::source) io_group: Option<Group>,
     /// The memory of its process, once that was read.
     pub memory: Option<Memory>,
     /// How far co-stop is summed up.
@@ -276,6 +279,7 @@ impl Open for VmAccount {
             attribution: VmAttribution::default(),
             blocked: BlockedTimes::default(),
             counters: Counters::default(),
+            io_group: None,
             memory: None,
             co_stop: Progress::since(event.sched_ns),
             reads: Reads::default(),

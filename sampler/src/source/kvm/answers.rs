@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -10,6 +11,8 @@ use std::{
 use super::identity::KvmGuest;
 use crate::{
     collect::{
+        devices::disk_name,
+        network::{FoundInterface, Network},
         platform::{self, Files, Seen},
         procfs::{ProcFs, ProcessMemory},
     },
@@ -21,17 +24,26 @@ use crate::{
 /// What is not asked about for so long has ended. Guests that live are asked about some times a minute.
 const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 
+/// Where the kernel shows its devices.
+const SYSFS: &str = "/sys";
+
 /// What those who answer share.
 pub(super) struct Answers {
     proc: ProcFs,
     files: Files,
+    pub(super) network: Network,
     /// The files that the last answer about a guest came from, and when it was asked about last.
     seen: Mutex<HashMap<VmKey, (Instant, Vec<Seen>)>>,
 }
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { proc: ProcFs::system(), files: Files::below(Root::system()), seen: Mutex::default() }
+        Self {
+            proc: ProcFs::system(),
+            files: Files::below(Root::system()),
+            network: Network::default(),
+            seen: Mutex::default(),
+        }
     }
 }
 
@@ -47,6 +59,17 @@ impl Answers {
             Question::Guest(vm) => Answer::Guest(vm, self.guest(vm)),
             Question::Changes(vm) => Answer::Changes(vm, self.has_changed(vm)),
             Question::Memory(vm) => Answer::Memory(vm, self.memory(vm)),
+            Question::IoGroup(vm, inode) => {
+                Answer::IoGroup(vm, inode, self.proc.has_own_io_group(KvmGuest::of(vm).pid, inode))
+            }
+            Question::Interfaces(vm) => Answer::Interfaces(vm, self.interfaces(vm)),
+            Question::Links => {
+                let counts = self.network.counts();
+                Answer::Links(counts, Clock::now_unix_ns())
+            }
+            Question::Disk(device) => {
+                Answer::Disk(device, disk_name(Path::new(SYSFS), device.major, device.minor))
+            }
             Question::Process(pid) => Answer::Process(pid, self.process(pid)),
         }
     }
@@ -94,6 +117,13 @@ impl Answers {
         }
     }
 
+    fn interfaces(&self, vm: VmKey) -> Option<Vec<FoundInterface>> {
+        let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
+        let found = self.network.interfaces(pid);
+        // Those of the process that has its id now.
+        if self.proc.is_process(pid, start_boottime_ns) { found.ok() } else { None }
+    }
+
     /// Of a guest that nobody answered for there is nothing that could change.
     fn has_changed(&self, vm: VmKey) -> bool {
         let seen = self.seen(|seen| {
@@ -130,6 +160,7 @@ mod tests {
         let answers = Answers {
             proc: ProcFs::at(root.path().join("proc")),
             files: Files::below(Root::at(root.path())),
+            network: Network::default(),
             seen: Mutex::default(),
         };
         (root, answers, KvmGuest { pid: 9, start_boottime_ns: 50_000_000, nth: 0 }.key())

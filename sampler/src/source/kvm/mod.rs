@@ -1,11 +1,13 @@
 //! KVM: vCPU threads of this host's kernel, from the collector's readings to snapshots.
 
 mod accounts;
+mod actions;
 mod answers;
 mod attribution;
 mod carry;
 mod co_stop;
 mod counted;
+mod devices;
 mod entries;
 mod exits;
 mod guests;
@@ -30,14 +32,14 @@ use std::{
     time::Duration,
 };
 
-use sampler_ebpf::abi::{Event, EventKind};
+use sampler_ebpf::abi::Event;
 
 use self::{
     accounts::{Departed, VmEntry},
+    actions::{apply_all, dispatch, lives},
     answers::Answers,
     attribution::names::{KnownVm, TaskNames, by_pid, name},
     entries::Entries,
-    exits::ExitKinds,
     helpers::HelperSums,
     hooks::KvmHooks,
     pass::{GivenUp, Pass},
@@ -45,10 +47,13 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector, procfs::ProcFs},
+    collect::{CollectError, Collector},
     kernel::clock::Clock,
     model::{Ended, Fact, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
-    source::{GuestFacts, TaskFacts},
+    source::{
+        GuestFacts, TaskFacts,
+        io::{Disks, Interfaces},
+    },
 };
 
 pub use self::{
@@ -84,6 +89,10 @@ pub struct Kvm {
     /// What those who answer questions share.
     answers: Arc<Answers>,
     helpers: HelperSums,
+    disks: Disks,
+    interfaces: Interfaces,
+    /// A reading was begun, and what the kernel counts of interfaces belongs to it.
+    wants_links: bool,
     host_walks: HostWalks,
     looks: Looks,
     /// When the last reading was taken, Unix time in ns.
@@ -119,6 +128,9 @@ impl Kvm {
             names: TaskNames::default(),
             answers: Arc::default(),
             helpers: HelperSums::default(),
+            disks: Disks::default(),
+            interfaces: Interfaces::default(),
+            wants_links: false,
             host_walks: HostWalks::default(),
             looks: Looks::default(),
             at_unix_ns: clock.unix_ns(),
@@ -265,6 +277,11 @@ impl Kvm {
         &self.collector
     }
 
+    /// The same, for those who read maps.
+    pub const fn collector_mut(&mut self) -> &mut Collector {
+        &mut self.collector
+    }
+
     /// The slots and whose they are, for those who compare.
     #[must_use]
     pub const fn slots(&self) -> &Slots {
@@ -300,6 +317,8 @@ impl Kvm {
         guests::adjust_levels(&mut self.slots, Levels { most, ..self.levels }, &mut self.stats);
         self.sync_levels();
         self.read_helpers(began);
+        self.read_disks()?;
+        self.want_links();
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
         self.last_monotonic_ns = Some(monotonic_ns);
@@ -317,6 +336,7 @@ impl Kvm {
         self.share_out(&departed);
         let ended = self.ended(departed);
         let vms = self.shown_vms();
+        self.interfaces.are_shown();
         for vm in &vms {
             let entry = self.slots.vm_mut(KvmGuest::of(vm.key));
             if let Some(memory) = entry.and_then(|entry| entry.account.memory.as_mut()) {
@@ -401,7 +421,8 @@ impl Kvm {
         }
     }
 
-    fn shown_vms(&self) -> Vec<Vm> {
+    fn shown_vms(&mut self) -> Vec<Vm> {
+        let mut disks = self.disks.shown();
         let room = |vm: &VmEntry| Vec::with_capacity((vm.threads + vm.idle) as usize);
         let mut vcpus: BTreeMap<KvmGuest, Vec<Vcpu>> =
             self.slots.vms().map(|(guest, vm)| (*guest, room(vm))).collect();
@@ -419,7 +440,15 @@ impl Kvm {
             let entry = self.slots.vm(guest)?;
             let level =
                 if self.hooks.are_attached() { entry.account.level.level(self.levels) } else { Level::Basic };
-            shown::vm(guest, entry, level, self.helpers.of(guest), vcpus, (self.clock, self.at_boottime_ns))
+            let disks = disks.remove(&guest.key()).unwrap_or_default();
+            shown::vm(
+                guest,
+                entry,
+                level,
+                (self.helpers.of(guest), disks, self.interfaces.shown(guest.key())),
+                vcpus,
+                (self.clock, self.at_boottime_ns),
+            )
         });
         shown.collect()
     }
@@ -447,43 +476,6 @@ impl AsFd for Kvm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.collector.as_fd()
     }
-}
-
-fn dispatch(collector: &Collector, kinds: &ExitKinds, slots: &mut Slots, event: &Event) {
-    if event.kind == EventKind::VcpuSeen as u32 {
-        slots.seen(event, |thread| readings::left(collector, kinds, thread));
-    } else if event.kind == EventKind::ThreadGone as u32 {
-        slots.gone(event, |slot, task| readings::last_counts(collector, slot, task));
-    }
-}
-
-fn apply(collector: &mut Collector, action: Action) {
-    match action {
-        Action::Assign { slot, event } => collector.assign(slot, &event),
-        Action::Restore { slot, tid } => collector.restore(slot, tid),
-        Action::Release { slot, tid } => collector.release(slot, tid),
-        Action::Forget { tid } => collector.forget(tid),
-        Action::Watch { tid, .. } => collector.watch(tid),
-        Action::Unwatch { tid } => collector.unwatch(tid),
-    }
-}
-
-/// Does to the shared tables what the slots ask for. A thread that has ended before its end could be reported
-/// would keep its id from the next one that has it.
-fn apply_all(collector: &mut Collector, slots: &mut Slots) {
-    for action in slots.take_actions() {
-        apply(collector, action);
-        if let Action::Watch { pid, tid } = action
-            && !lives(pid, tid)
-        {
-            slots.dead(tid);
-            slots.take_actions().into_iter().for_each(|action| apply(collector, action));
-        }
-    }
-}
-
-fn lives(pid: u32, tid: u32) -> bool {
-    ProcFs::system().has_thread(pid, tid)
 }
 
 fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {

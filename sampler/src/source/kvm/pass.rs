@@ -17,6 +17,7 @@ use crate::{
     collect::Collector,
     kernel::clock::Clock,
     model::{Account, Exits, Faults, KvmCounts, KvmStat, SamplerStats},
+    source::io::Group,
 };
 
 /// Walks in a row that may miss a thread before it is given up: one may fall between a thread's leaving the
@@ -83,6 +84,7 @@ impl<'a> Pass<'a> {
         for (_, vm) in slots.vms_mut() {
             vm.account.reads.clear();
             vm.account.busiest = Busiest::default();
+            vm.account.io_group = None;
         }
         slots.for_each(|thread, vm| {
             let record = self.collector.record(thread.slot);
@@ -123,6 +125,10 @@ impl<'a> Pass<'a> {
             return (thread.missed >= MISSES).then_some(GivenUp::Lost);
         }
         thread.missed = 0;
+        if record.io_group != 0 {
+            let WalkRecord { io_group: id, io_serial: serial, io_cgroup: inode, .. } = *record;
+            vm.account.io_group.get_or_insert(Group { id, serial, inode });
+        }
         let kvm_counts = readings::kvm_counts(record, self.features);
         if is_made_anew(thread, kvm_counts.as_ref()) {
             thread.account.interval = None;

@@ -10,7 +10,8 @@ use super::{
 use crate::{
     kernel::clock::Clock,
     model::{
-        Account, Counter, Counters, Ended, Helpers, KvmVcpu, KvmVm, Level, StateTimes, Totals, Vcpu, Vm,
+        Account, Counter, Counters, Disk, Ended, Helpers, Interface, KvmVcpu, KvmVm, Level, StateTimes,
+        Totals, Vcpu, Vm,
     },
 };
 
@@ -50,7 +51,7 @@ pub(super) fn vm(
     guest: KvmGuest,
     entry: &VmEntry,
     level: Level,
-    helpers: Helpers,
+    (helpers, disks, interfaces): (Helpers, Vec<Disk>, Vec<Interface>),
     mut vcpus: Vec<Vcpu>,
     (clock, now_boottime_ns): (Clock, u64),
 ) -> Option<Vm> {
@@ -70,6 +71,8 @@ pub(super) fn vm(
         blocked: entry.account.blocked,
         counters: entry.account.counters,
         memory: entry.account.memory,
+        disks,
+        interfaces,
         co_stop: entry.account.co_stop.sum(),
         helpers,
         seen_unix_ns: clock.unix_of_boottime(entry.seen_boottime_ns),

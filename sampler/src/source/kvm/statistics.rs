@@ -29,7 +29,12 @@ impl Kvm {
         self.stats.slots_capped = self.slots.slots_capped();
         self.stats.threads_replaced = self.slots.threads_replaced();
         self.stats.threads_turned = self.slots.threads_turned();
-        [self.stats.recursion_misses, self.stats.preemption_misses] = self.collector.recursion_misses();
+        let skipped = self.collector.skipped_runs();
+        self.stats.recursion_misses = skipped.nested;
+        self.stats.preemption_misses = skipped.preempted;
+        self.stats.requests_missed = skipped.interrupted;
+        self.stats.disks_uncounted = self.disks.owners.uncounted();
+        self.stats.requests_untracked = self.collector.requests_untracked();
         self.stats
     }
 }

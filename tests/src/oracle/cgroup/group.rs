@@ -1,4 +1,4 @@
-//! A cgroup of our own with a CPU quota.
+//! Groups of our own.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,31 +32,20 @@ pub struct Throttling {
 
 /// A cgroup that lives as long as this value. What is still in it then moves to the hierarchy's root.
 #[derive(Debug)]
-pub struct CpuGroup {
+pub struct Group {
     hierarchy: Hierarchy,
     path: PathBuf,
 }
 
-impl CpuGroup {
+impl Group {
     /// Makes an empty group.
     ///
     /// # Errors
     /// When the caller may not.
     pub fn create(hierarchy: Hierarchy) -> Result<Self, OracleError> {
-        hierarchy.enable_cpu()?;
+        hierarchy.enable_in(&hierarchy.root)?;
         let root = hierarchy.root.clone();
         Self::make(hierarchy, &root)
-    }
-
-    /// Makes an empty group inside this one, which then must have no process itself and outlive it.
-    ///
-    /// # Errors
-    /// When the caller may not.
-    pub fn create_inside(&self) -> Result<Self, OracleError> {
-        if self.hierarchy.unified {
-            write(&self.path.join("cgroup.subtree_control"), "+cpu")?;
-        }
-        Self::make(self.hierarchy.clone(), &self.path)
     }
 
     fn make(hierarchy: Hierarchy, parent: &Path) -> Result<Self, OracleError> {
@@ -69,15 +58,16 @@ impl CpuGroup {
         }
     }
 
-    /// Gives the group a quota, or takes it away with `None`.
-    ///
-    /// # Errors
-    /// When the kernel refuses the lengths.
-    pub fn set_quota(&self, quota: Option<CpuQuota>) -> Result<(), OracleError> {
-        for (file, text) in quota_files(self.hierarchy.unified, quota) {
-            write(&self.path.join(file), &text)?;
-        }
-        Ok(())
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether it is one of version 2.
+    #[must_use]
+    pub const fn is_unified(&self) -> bool {
+        self.hierarchy.unified
     }
 
     /// Moves a process with all its threads into the group.
@@ -86,15 +76,6 @@ impl CpuGroup {
     /// When the process is gone ([`OracleError::is_gone`]).
     pub fn add_process(&self, pid: u32) -> Result<(), OracleError> {
         write(&self.path.join("cgroup.procs"), &pid.to_string())
-    }
-
-    /// Reads how the group was throttled.
-    ///
-    /// # Errors
-    /// When `cpu.stat` cannot be read or understood.
-    pub fn throttling(&self) -> Result<Throttling, OracleError> {
-        let path = self.path.join("cpu.stat");
-        Throttling::parse(&path, &read(&path)?)
     }
 
     fn remove(&self) -> Result<(), OracleError> {
@@ -113,7 +94,7 @@ impl CpuGroup {
     }
 }
 
-impl Drop for CpuGroup {
+impl Drop for Group {
     fn drop(&mut self) {
         // A process that is just ending keeps its group busy until the kernel has let go of it.
         const ATTEMPTS: u32 = 100;
@@ -128,6 +109,58 @@ impl Drop for CpuGroup {
         if let Err(error) = outcome {
             eprintln!("a cgroup is left over: {error}");
         }
+    }
+}
+
+/// A group with a quota of CPU time.
+#[derive(Debug)]
+pub struct CpuGroup(Group);
+
+impl CpuGroup {
+    /// Makes an empty group in a hierarchy with the cpu controller.
+    ///
+    /// # Errors
+    /// When the caller may not.
+    pub fn create(hierarchy: Hierarchy) -> Result<Self, OracleError> {
+        Group::create(hierarchy).map(Self)
+    }
+
+    /// Makes an empty group inside this one, which then must have no process itself and outlive it.
+    ///
+    /// # Errors
+    /// When the caller may not.
+    pub fn create_inside(&self) -> Result<Self, OracleError> {
+        let Group { hierarchy, path } = &self.0;
+        hierarchy.enable_in(path)?;
+        Group::make(hierarchy.clone(), path).map(Self)
+    }
+
+    /// Gives the group a quota, or takes it away with `None`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the lengths.
+    pub fn set_quota(&self, quota: Option<CpuQuota>) -> Result<(), OracleError> {
+        for (file, text) in quota_files(self.0.is_unified(), quota) {
+            write(&self.0.path.join(file), &text)?;
+        }
+        Ok(())
+    }
+
+    /// As [`Group::add_process`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_process(&self, pid: u32) -> Result<(), OracleError> {
+        self.0.add_process(pid)
+    }
+
+    /// Reads how the group was throttled.
+    ///
+    /// # Errors
+    /// When `cpu.stat` cannot be read or understood.
+    pub fn throttling(&self) -> Result<Throttling, OracleError> {
+        let path = self.0.path.join("cpu.stat");
+        Throttling::parse(&path, &read(&path)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Finding the hierarchy that has the cpu controller.
+//! Finding the hierarchy that has a controller.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,11 +10,31 @@ use super::super::{
 
 const MOUNTS: &str = "/proc/self/mounts";
 
-/// A mounted cgroup hierarchy with the cpu controller.
+/// A controller that groups of ours need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Controller {
+    /// CPU time.
+    Cpu,
+    /// Block devices.
+    Io,
+}
+
+impl Controller {
+    /// Its name in version 2, and as an option of mounts of version 1.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Cpu => ("cpu", "cpu"),
+            Self::Io => ("io", "blkio"),
+        }
+    }
+}
+
+/// A mounted cgroup hierarchy with a controller.
 #[derive(Debug, Clone)]
 pub struct Hierarchy {
     pub(super) root: PathBuf,
     pub(super) unified: bool,
+    controller: Controller,
     // Unmounts when the last is dropped, where it was mounted by us.
     _mounted: Option<Arc<OwnMount>>,
 }
@@ -23,24 +43,25 @@ impl Hierarchy {
     /// Finds the hierarchy that this system uses.
     ///
     /// # Errors
-    /// [`OracleError::NoCpuController`] when none has the cpu controller.
-    pub fn find() -> Result<Self, OracleError> {
-        let candidates = parse_mounts(&read(Path::new(MOUNTS))?);
+    /// [`OracleError::NoController`] when none has the controller.
+    pub fn find(controller: Controller) -> Result<Self, OracleError> {
+        let candidates = parse_mounts(&read(Path::new(MOUNTS))?, controller);
         for (root, unified) in candidates {
-            if !unified || has_cpu_controller(&root) {
-                return Ok(Self { root, unified, _mounted: None });
+            if !unified || has_controller(&root, controller) {
+                return Ok(Self { root, unified, controller, _mounted: None });
             }
         }
-        Err(OracleError::NoCpuController)
+        Err(missing(controller))
     }
 
-    /// Finds the hierarchy, or mounts cgroup2 on a directory of ours: a lab kernel may boot without any.
+    /// Finds that of the cpu controller, or mounts cgroup2 on a directory of ours: a lab kernel may boot
+    /// without any.
     ///
     /// # Errors
     /// When there is none and mounting does not give one with the cpu controller.
     pub fn find_or_mount(directory: &Path) -> Result<Self, OracleError> {
-        match Self::find() {
-            Err(OracleError::NoCpuController) => Self::mount(directory),
+        match Self::find(Controller::Cpu) {
+            Err(OracleError::NoController { .. }) => Self::mount(directory),
             other => other,
         }
     }
@@ -53,32 +74,44 @@ impl Hierarchy {
 
     fn mount(directory: &Path) -> Result<Self, OracleError> {
         let mounted = OwnMount::of("cgroup2", directory)?;
-        if !has_cpu_controller(directory) {
-            return Err(OracleError::NoCpuController);
+        let controller = Controller::Cpu;
+        if !has_controller(directory, controller) {
+            return Err(missing(controller));
         }
-        Ok(Self { root: directory.to_path_buf(), unified: true, _mounted: Some(Arc::new(mounted)) })
+        Ok(Self {
+            root: directory.to_path_buf(),
+            unified: true,
+            controller,
+            _mounted: Some(Arc::new(mounted)),
+        })
     }
 
-    /// Lets groups under the root have quotas: version 2 wants that said, version 1 does not.
-    pub(super) fn enable_cpu(&self) -> Result<(), OracleError> {
-        if self.unified { write(&self.root.join("cgroup.subtree_control"), "+cpu") } else { Ok(()) }
+    /// Lets groups under one use the controller: version 2 wants that said, version 1 does not.
+    pub(super) fn enable_in(&self, group: &Path) -> Result<(), OracleError> {
+        let (name, _) = self.controller.names();
+        if self.unified { write(&group.join("cgroup.subtree_control"), &format!("+{name}")) } else { Ok(()) }
     }
 }
 
-fn has_cpu_controller(root: &Path) -> bool {
+const fn missing(controller: Controller) -> OracleError {
+    let (name, option) = controller.names();
+    OracleError::NoController { name, option }
+}
+
+fn has_controller(root: &Path, controller: Controller) -> bool {
     let controllers = read(&root.join("cgroup.controllers")).unwrap_or_default();
-    controllers.split_ascii_whitespace().any(|controller| controller == "cpu")
+    controllers.split_ascii_whitespace().any(|name| name == controller.names().0)
 }
 
 /// Mount points that may have the controller, and whether they are of version 2.
-fn parse_mounts(text: &str) -> Vec<(PathBuf, bool)> {
+fn parse_mounts(text: &str, controller: Controller) -> Vec<(PathBuf, bool)> {
     let candidate = |line: &str| {
         let mut fields = line.split(' ').skip(1);
         let (root, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
-        let has_cpu = options.split(',').any(|option| option == "cpu");
+        let has_it = options.split(',').any(|option| option == controller.names().1);
         match kind {
             "cgroup2" => Some((PathBuf::from(root), true)),
-            "cgroup" if has_cpu => Some((PathBuf::from(root), false)),
+            "cgroup" if has_it => Some((PathBuf::from(root), false)),
             _ => None,
         }
     };
@@ -99,13 +132,15 @@ mod tests {
             (PathBuf::from("/sys/fs/cgroup/cpu,cpuacct"), false),
             (PathBuf::from("/sys/fs/cgroup/unified"), true),
         ];
-        assert_eq!(parse_mounts(hybrid), expected);
+        assert_eq!(parse_mounts(hybrid, Controller::Cpu), expected);
+        assert_eq!(parse_mounts(hybrid, Controller::Io), expected[1..]);
         let unified = "cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
-        assert_eq!(parse_mounts(unified), [(PathBuf::from("/sys/fs/cgroup"), true)]);
+        assert_eq!(parse_mounts(unified, Controller::Io), [(PathBuf::from("/sys/fs/cgroup"), true)]);
     }
 
     #[test]
     fn other_mounts_are_no_hierarchies() {
-        assert_eq!(parse_mounts("proc /proc proc rw 0 0\ncgroup /x cgroup rw,cpuset 0 0\nshort\n"), []);
+        let others = "proc /proc proc rw 0 0\ncgroup /x cgroup rw,cpuset 0 0\nshort\n";
+        assert_eq!(parse_mounts(others, Controller::Cpu), []);
     }
 }

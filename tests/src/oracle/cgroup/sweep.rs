@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::super::error::{OracleError, read};
-use super::hierarchy::Hierarchy;
+use super::hierarchy::{Controller, Hierarchy};
 
 /// What the names of our groups begin with; the id of the process that made the group follows, and a number.
 pub(super) const PREFIX: &str = "hvsampler-tests-";
@@ -18,13 +18,16 @@ pub(super) const PREFIX: &str = "hvsampler-tests-";
 /// # Errors
 /// When the hierarchy cannot be read, or a group without any process cannot be removed.
 pub fn sweep() -> Result<Vec<PathBuf>, OracleError> {
-    let root = match Hierarchy::find() {
-        Ok(hierarchy) => hierarchy.root,
-        Err(OracleError::NoCpuController) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
     let is_there = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
-    sweep_in(&root, &is_there)
+    let mut swept = Vec::new();
+    for controller in [Controller::Cpu, Controller::Io] {
+        match Hierarchy::find(controller) {
+            Ok(hierarchy) => swept.extend(sweep_in(&hierarchy.root, &is_there)?),
+            Err(OracleError::NoController { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(swept)
 }
 
 fn sweep_in(parent: &Path, is_there: &dyn Fn(u32) -> bool) -> Result<Vec<PathBuf>, OracleError> {

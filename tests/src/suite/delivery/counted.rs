@@ -4,15 +4,14 @@
 //! are those of the lines. How points begin, go on and end is written from the documentation and not from the
 //! encoder, so that both are not wrong in the same way.
 
-use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, ensure};
 use hvsampler::export::resource::bounded;
 use hvsampler::model::Vm;
 use hvsampler::model::catalog::{
-    Dimension, Entity, Family, ForEachEntity, Instrument, MemoryEntity, Places, Scope, Start, Unit, Values,
-    VcpuEntity, VmEntity, for_each_entity,
+    Dimension, Entity, Family, ForEachEntity, Instrument, Places, Scope, Start, Unit, Values, VcpuEntity,
+    VmEntity, for_each_entity,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -189,9 +188,9 @@ impl Points {
     /// The points of an entity's object. What it does not say the objects say in which it is.
     fn put_all<E: Entity>(&mut self, objects: &[&Object]) -> anyhow::Result<()> {
         let attributes = attributes(E::ATTRIBUTES, objects)?;
-        let at_unix_ns = match TypeId::of::<E>() == TypeId::of::<MemoryEntity>() {
-            true => objects[0].rest.get("memory_read_unix_ns").and_then(Value::as_u64).unwrap_or_default(),
-            false => self.at_unix_ns,
+        let at_unix_ns = match E::OWN_TIME {
+            Some(key) => objects[0].rest.get(key).and_then(Value::as_u64).unwrap_or_default(),
+            None => self.at_unix_ns,
         };
         let at_unix_ns = std::mem::replace(&mut self.at_unix_ns, at_unix_ns);
         let all = self.put_rows::<E>(objects, &attributes);

@@ -193,7 +193,9 @@ fn resource(host: &Host) -> Attributes {
 
 /// What is read at times of its own comes later than it says.
 fn has_own_time(point: &Point) -> bool {
-    point.series.metric.starts_with("hypervisor.vm.memory.")
+    ["hypervisor.vm.memory.", "hypervisor.vm.network."]
+        .iter()
+        .any(|family| point.series.metric.starts_with(family))
 }
 
 fn host_start(received: &[Point]) -> anyhow::Result<u64> {

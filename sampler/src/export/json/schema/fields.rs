@@ -54,7 +54,6 @@ pub(super) fn vm_fields(several: &[(&'static str, &'static str)]) -> Fields {
     let all = [
         ("level", json!({ "enum": levels, "description": "How much KVM's hooks observe of it now." })),
         ("co_stop_tick_ns", count("Resolution of hypervisor.vm.co_stop.time, ns.")),
-        ("memory_read_unix_ns", count("When hypervisor.vm.memory.* was read, Unix time in ns.")),
         ("occupants", reference("occupants", occupants)),
     ];
     Fields::new(all, &["co_stop_tick_ns"]).with_lists(several)

@@ -14,6 +14,7 @@ use super::{
     table::RawOccupant,
 };
 use crate::{
+    collect::procfs::is_login,
     model::{Occupant, OccupantKind},
     source::TaskFacts,
 };
@@ -196,8 +197,7 @@ pub fn unit_of(cgroup: &str) -> Option<String> {
     let parts: Vec<&str> = cgroup.split('/').filter(|part| !part.is_empty()).collect();
     let at = parts.iter().rposition(is_unit)?;
     let unit = parts[at];
-    let is_login = unit.starts_with("session-") || unit.starts_with("user@") || unit == "init.scope";
-    if is_login {
+    if is_login(unit) {
         return None;
     }
     let is_in = |part: &&&str| !part.ends_with(".slice");

@@ -6,8 +6,8 @@ use anyhow::{Context as _, ensure};
 use hvsampler::model::{Memory, Resident};
 use hvsampler::source::{Question, Source as _};
 
-use super::sampler;
-use super::states::threads_of;
+use super::super::sampler;
+use super::super::states::threads_of;
 use crate::guest::{Guest, GuestConfig};
 use crate::runner::{Context, Outcome};
 use crate::vmm::Load;

@@ -1,0 +1,196 @@
+//! From what the kernel counts of interfaces to those of guests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    collect::network::{FoundInterface, InterfaceId, LinkCounts, TapKind},
+    model::{Interface, InterfaceCounts, VmKey},
+};
+
+/// An interface of a guest.
+#[derive(Debug)]
+struct Known {
+    found: FoundInterface,
+    /// Absent before the first reading.
+    reading: Option<Reading>,
+}
+
+#[derive(Debug)]
+struct Reading {
+    /// What had been counted when the counts began.
+    before: InterfaceCounts,
+    /// What has been counted now.
+    now: InterfaceCounts,
+    shown: Interface,
+}
+
+/// The interfaces of all guests.
+#[derive(Debug, Default)]
+pub(in crate::source) struct Interfaces {
+    guests: BTreeMap<VmKey, Vec<Known>>,
+}
+
+impl Interfaces {
+    /// The interfaces that a guest has now. One that is known goes on, unless it has another name.
+    pub(in crate::source) fn found(&mut self, guest: VmKey, found: Vec<FoundInterface>) {
+        let known = self.guests.entry(guest).or_default();
+        let mut before = std::mem::take(known);
+        known.extend(found.into_iter().map(|found| {
+            let same = before.iter().position(|known| known.found == found);
+            same.map_or(Known { found, reading: None }, |at| before.swap_remove(at))
+        }));
+    }
+
+    /// Forgets guests that have ended.
+    pub(in crate::source) fn retain(&mut self, mut lives: impl FnMut(VmKey) -> bool) {
+        self.guests.retain(|guest, _| lives(*guest));
+    }
+
+    /// The network namespaces that they are in.
+    #[must_use]
+    pub(in crate::source) fn namespaces(&self) -> BTreeSet<u64> {
+        self.guests.values().flatten().map(|known| known.found.id.namespace).collect()
+    }
+
+    /// Takes in what the kernel has counted, as of a Unix time in ns. The counts of an interface begin when
+    /// it is read first; one whose counts fall counts anew.
+    pub(in crate::source) fn read(&mut self, counts: &BTreeMap<InterfaceId, LinkCounts>, at_unix_ns: u64) {
+        for known in self.guests.values_mut().flatten() {
+            if let Some(counts) = counts.get(&known.found.id) {
+                known.read(of_guest(counts, known.found.kind), at_unix_ns);
+            }
+        }
+    }
+
+    /// Those of a guest that were read.
+    #[must_use]
+    pub(in crate::source) fn shown(&self, guest: VmKey) -> Vec<Interface> {
+        let known = self.guests.get(&guest).into_iter().flatten();
+        known.filter_map(|known| Some(known.reading.as_ref()?.shown.clone())).collect()
+    }
+
+    /// What was shown is not new any more.
+    pub(in crate::source) fn are_shown(&mut self) {
+        for reading in self.guests.values_mut().flatten().filter_map(|known| known.reading.as_mut()) {
+            reading.shown.is_new = false;
+        }
+    }
+}
+
+impl Known {
+    fn read(&mut self, now: InterfaceCounts, at_unix_ns: u64) {
+        if let Some(reading) = &mut self.reading
+            && now.since(&reading.now).is_some()
+            && let Some(counts) = now.since(&reading.before)
+        {
+            reading.now = now;
+            reading.shown = Interface { counts, at_unix_ns, is_new: true, ..reading.shown.clone() };
+            return;
+        }
+        let FoundInterface { id, name, .. } = &self.found;
+        let shown = Interface {
+            id: (id.namespace, id.index),
+            name: name.as_str().into(),
+            since_unix_ns: at_unix_ns,
+            counts: InterfaceCounts::default(),
+            at_unix_ns,
+            is_new: true,
+        };
+        self.reading = Some(Reading { before: now, now, shown });
+    }
+}
+
+/// What the host counts, as the guest sees it.
+const fn of_guest(counts: &LinkCounts, kind: TapKind) -> InterfaceCounts {
+    let received =
+        [counts.received_bytes, counts.received_packets, counts.receive_dropped, counts.receive_errors];
+    let sent = [counts.sent_bytes, counts.sent_packets, counts.send_dropped, counts.send_errors];
+    let (into, out) = match kind {
+        TapKind::Tap => (sent, received),
+        TapKind::Macvtap => (received, sent),
+    };
+    InterfaceCounts {
+        bytes: [into[0], out[0]],
+        packets: [into[1], out[1]],
+        dropped: [into[2], out[2]],
+        errors: [into[3], out[3]],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GUEST: VmKey = VmKey::new([1, 1]);
+    const ID: InterfaceId = InterfaceId { namespace: 9, index: 4 };
+
+    fn tap(name: &str) -> FoundInterface {
+        FoundInterface { id: ID, name: name.into(), kind: TapKind::Tap }
+    }
+
+    fn sent(bytes: u64) -> BTreeMap<InterfaceId, LinkCounts> {
+        BTreeMap::from([(ID, LinkCounts { sent_bytes: bytes, received_bytes: 7, ..LinkCounts::default() })])
+    }
+
+    fn shown(interfaces: &Interfaces) -> (u64, u64, u64, bool) {
+        let [interface] = interfaces.shown(GUEST).try_into().unwrap();
+        (interface.since_unix_ns, interface.at_unix_ns, interface.counts.bytes[0], interface.is_new)
+    }
+
+    #[test]
+    fn counts_begin_with_the_first_reading_and_each_is_new_once() {
+        let mut interfaces = Interfaces::default();
+        interfaces.found(GUEST, vec![tap("tap0")]);
+        assert!(interfaces.shown(GUEST).is_empty(), "nothing was read");
+        interfaces.read(&sent(100), 50);
+        assert_eq!(shown(&interfaces), (50, 50, 0, true));
+        interfaces.are_shown();
+        interfaces.found(GUEST, vec![tap("tap0")]);
+        assert_eq!(shown(&interfaces), (50, 50, 0, false));
+        interfaces.read(&BTreeMap::new(), 55);
+        assert_eq!(shown(&interfaces), (50, 50, 0, false), "it was not among them");
+        interfaces.read(&sent(130), 60);
+        assert_eq!(shown(&interfaces), (50, 60, 30, true));
+    }
+
+    #[test]
+    fn counts_that_fall_begin_anew() {
+        let mut interfaces = Interfaces::default();
+        interfaces.found(GUEST, vec![tap("tap0")]);
+        interfaces.read(&sent(100), 50);
+        interfaces.read(&sent(150), 60);
+        interfaces.read(&sent(120), 70);
+        assert_eq!(shown(&interfaces), (70, 70, 0, true));
+    }
+
+    #[test]
+    fn another_name_or_place_is_another_interface() {
+        let mut interfaces = Interfaces::default();
+        interfaces.found(GUEST, vec![tap("tap0")]);
+        interfaces.read(&sent(100), 50);
+        interfaces.found(GUEST, vec![tap("web")]);
+        interfaces.read(&sent(130), 60);
+        assert_eq!(shown(&interfaces), (60, 60, 0, true));
+        assert_eq!(&*interfaces.shown(GUEST)[0].name, "web");
+        assert_eq!(interfaces.namespaces(), BTreeSet::from([9]));
+        interfaces.found(GUEST, Vec::new());
+        assert!(interfaces.shown(GUEST).is_empty() && interfaces.namespaces().is_empty());
+    }
+
+    #[test]
+    fn what_a_tap_sends_the_guest_receives_and_what_a_macvtap_receives() {
+        let counts =
+            LinkCounts { received_packets: 1, sent_packets: 2, send_dropped: 3, ..LinkCounts::default() };
+        let of = |kind| of_guest(&counts, kind);
+        assert_eq!((of(TapKind::Tap).packets, of(TapKind::Tap).dropped), ([2, 1], [3, 0]));
+        assert_eq!((of(TapKind::Macvtap).packets, of(TapKind::Macvtap).dropped), ([1, 2], [0, 3]));
+    }
+
+    #[test]
+    fn guests_that_have_ended_are_forgotten() {
+        let mut interfaces = Interfaces::default();
+        interfaces.found(GUEST, vec![tap("tap0")]);
+        interfaces.retain(|_| false);
+        assert!(interfaces.namespaces().is_empty());
+    }
+}

@@ -1,0 +1,273 @@
+//! What guests ask of disks is what the kernel counts.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hvsampler::model::{self, DiskCounts, DiskOperation, bucket_of, distribution};
+use hvsampler::source::{Kvm, Source as _};
+
+use super::super::linux_guest::{LinuxGuest, LinuxGuestConfig};
+use super::super::sampler;
+use super::super::states::threads_of;
+use crate::guest::{Ending, Guest, GuestConfig};
+use crate::host::{Disk, dd};
+use crate::oracle::{Controller, Diskstats, Group, Hierarchy, Served, io_counts};
+use crate::runner::{Context, Outcome};
+use crate::vmm::Load;
+
+/// Time for one of these tests.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+/// Time for one with a Linux guest.
+pub(super) const LIMIT_LINUX: Duration = Duration::from_secs(240);
+/// Time for what the source asks about to be answered.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What the lab's slow disk takes for a request, and the latest bucket that is too early for it.
+const SLOW: Duration = Duration::from_millis(30);
+/// What waking up who waits for a request may take on an emulated machine: the disk's time has it.
+const WAKE_UP_MS: f64 = 0.05;
+const READ: usize = DiskOperation::Read as usize;
+const WRITE: usize = DiskOperation::Write as usize;
+const FLUSH: usize = DiskOperation::Flush as usize;
+
+/// A guest whose VMM has a control group of the io controller to itself.
+struct Grouped {
+    guest: Guest,
+    group: Group,
+}
+
+impl Grouped {
+    fn start(context: &Context, name: &str) -> anyhow::Result<Self> {
+        let guest = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new(name, 1, Load::Halt))?;
+        let group = Group::create(Hierarchy::find(Controller::Io)?)?;
+        group.add_process(guest.pid())?;
+        Ok(Self { guest, group })
+    }
+}
+
+/// Two guests and a stranger use a disk. Each guest has what it asked for, to the request and to the byte,
+/// and all together come to what the disk has served.
+pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome> {
+    let disk = Disk::fast(context.directory())?;
+    let (one, other) = (Grouped::start(context, "reads")?, Grouped::start(context, "writes")?);
+    let outside = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new("outside", 1, Load::Halt))?;
+    let mut source = sampler::start()?;
+    let guests = [&one.guest, &other.guest, &outside];
+    sampler::follow(&mut source, &guests.into_iter().flat_map(threads_of).collect::<Vec<_>>())?;
+    settle(&mut source)?;
+
+    let before = Diskstats::of(disk.name())?;
+    dd(
+        Some(&one.group),
+        &format!("if={} of=/dev/null bs=64k count=100 iflag=direct", disk.path().display()),
+    )?;
+    let read = Diskstats::of(disk.name())?.since(&before).reads;
+    dd(
+        Some(&other.group),
+        &format!("if=/dev/zero of={} bs=4k count=50 oflag=direct conv=fsync,notrunc", disk.path().display()),
+    )?;
+    dd(None, &format!("if={} of=/dev/null bs=8k count=30 iflag=direct", disk.path().display()))?;
+    let all = Diskstats::of(disk.name())?.since(&before);
+
+    let of_one = counts(&mut source, one.guest.pid(), &disk)?.context("the one that reads has no disk")?;
+    let of_other =
+        counts(&mut source, other.guest.pid(), &disk)?.context("the one that writes has no disk")?;
+    ensure!(of_one.bytes == [100 << 16, 0, 0, 0], "{:?}", of_one.bytes);
+    ensure!(of_other.bytes == [0, 50 << 12, 0, 0], "{:?}", of_other.bytes);
+    ensure!(of_one.operations[READ] == read.operations, "{:?}, {read:?}", of_one.operations);
+    let strangers = Served { operations: 30, bytes: 30 << 13, ms: 0 };
+    ensure!(all.reads.operations == of_one.operations[READ] + strangers.operations, "{all:?}");
+    ensure!(all.reads.bytes == of_one.bytes[READ] + strangers.bytes, "{all:?}");
+    let flushes = of_other.operations[FLUSH];
+    // A flush by itself is one of the disk's writes.
+    let writes = of_other.operations[WRITE] + flushes;
+    ensure!(all.writes.operations == writes, "{all:?}, {:?}", of_other.operations);
+    let caches = disk.attribute("queue/write_cache")?.trim() == "write back";
+    ensure!((flushes > 0) == caches, "{flushes} flushes; the disk caches: {caches}");
+    timed(&of_one, &[READ], read)?;
+    timed(&of_other, &[WRITE, FLUSH], all.writes)?;
+    ensure!(counts(&mut source, outside.pid(), &disk)?.is_none(), "a guest among others has no disks");
+    of_groups(&disk, [(&one.group, &of_one), (&other.group, &of_other)])?;
+    let snapshot = source.snapshot()?;
+    ensure!(snapshot.sampler.requests_untracked == 0, "{:?}", snapshot.sampler);
+    let pids = [one.guest.pid(), other.guest.pid()];
+    for grouped in [one, other] {
+        grouped.guest.end(Ending::Killed)?;
+    }
+    outside.end(Ending::Killed)?;
+    ended(&mut source, &pids)?;
+    Ok(Outcome::Passed(format!(
+        "{} reads in {:.3} ms, the disk says {} in {} ms; {} writes, {flushes} flushes; queue and disk apart: {}",
+        of_one.operations[READ],
+        of_one.durations[READ].sum_ns as f64 / 1e6,
+        read.operations,
+        read.ms,
+        of_other.operations[WRITE],
+        distribution::count(&of_one.queued[READ]) > 0,
+    )))
+}
+
+/// A slow disk is slow in the right guest and in the right bucket; one whose reads fail has errors.
+pub(super) fn slow_and_broken(context: &Context) -> anyhow::Result<Outcome> {
+    const READS: u64 = 20;
+    let (slow, broken) = (Disk::of_lab("hvs-slow")?, Disk::of_lab("hvs-broken")?);
+    let fast = Disk::of_lab("hvs-fast")?;
+    let (one, other) = (Grouped::start(context, "slow")?, Grouped::start(context, "fast")?);
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &[threads_of(&one.guest), threads_of(&other.guest)].concat())?;
+    settle(&mut source)?;
+    let read = |disk: &Disk, count| {
+        format!("if={} of=/dev/null bs=4k count={count} iflag=direct", disk.path().display())
+    };
+    dd(Some(&other.group), &read(&fast, READS))?;
+    let before = Diskstats::of(slow.name())?;
+    dd(Some(&one.group), &read(&slow, READS))?;
+    let served = Diskstats::of(slow.name())?.since(&before).reads;
+    ensure!(dd(Some(&one.group), &read(&broken, 1)).is_err(), "a read of the broken disk succeeds");
+
+    let of_slow = counts(&mut source, one.guest.pid(), &slow)?.context("no slow disk")?;
+    let durations = &of_slow.durations[READ];
+    let early: u64 = durations.counts[..bucket_of(SLOW.as_nanos() as u64)].iter().sum();
+    ensure!(of_slow.operations[READ] == READS && early == 0, "{early} of {of_slow:?} are early");
+    timed(&of_slow, &[READ], served)?;
+    let apart = distribution::count(&of_slow.queued[READ]) > 0;
+    if apart {
+        let (queued, served) = (of_slow.queued[READ].sum_ns, of_slow.served[READ].sum_ns);
+        ensure!(queued + served == durations.sum_ns, "{queued} and {served} of {}", durations.sum_ns);
+        ensure!(served > 9 * queued, "the disk is slow and not its queue: {served} and {queued} ns");
+    }
+    let of_broken = counts(&mut source, one.guest.pid(), &broken)?.context("no broken disk")?;
+    ensure!(
+        of_broken.errors[READ] == of_broken.operations[READ] && of_broken.errors[READ] > 0,
+        "{of_broken:?}"
+    );
+    let of_fast = counts(&mut source, other.guest.pid(), &fast)?.context("no fast disk")?;
+    let late: u64 = of_fast.durations[READ].counts[bucket_of(SLOW.as_nanos() as u64) + 1..].iter().sum();
+    ensure!(late < READS / 2, "{late} of {READS} reads of a fast disk are late");
+    ensure!(counts(&mut source, other.guest.pid(), &slow)?.is_none(), "the slow disk is not the other's");
+    Ok(Outcome::Passed(format!(
+        "{READS} reads in {:.1} ms, {} failed; queue and disk apart: {apart}",
+        durations.sum_ns as f64 / 1e6,
+        of_broken.errors[READ]
+    )))
+}
+
+/// A Linux guest in QEMU reads its disk, which is one of the host's.
+pub(super) fn of_a_linux_guest(_: &Context) -> anyhow::Result<Outcome> {
+    let disk = Disk::of_lab("hvs-fast")?;
+    ensure!(disk.name() == "vda", "the guest's QEMU is told of vda, the disk is {}", disk.name());
+    let config = LinuxGuestConfig {
+        name: "reads".into(),
+        uuid: None,
+        vcpus: 1,
+        does: "load=io stat=0 for=100000",
+        devices: &["-drive", "file=/dev/vda,format=raw,if=virtio,cache=none,readonly=on"],
+    };
+    let mut guests = LinuxGuest::start(&[config])?;
+    let guest = guests.pop().context("no guest")?;
+    let group = Group::create(Hierarchy::find(Controller::Io)?)?;
+    group.add_process(guest.pid())?;
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &guest.threads())?;
+    settle(&mut source)?;
+    // What was under way before is nobody's: both begin when the guest stands still.
+    let rest = |source: &mut Kvm| -> anyhow::Result<(DiskCounts, Diskstats)> {
+        guest.set_stopped(true)?;
+        still(&disk)?;
+        let counts = counts(source, guest.pid(), &disk)?.unwrap_or_default();
+        Ok((counts, Diskstats::of(disk.name())?))
+    };
+    let (before, served_before) = rest(&mut source)?;
+    guest.set_stopped(false)?;
+    thread::sleep(Duration::from_secs(3));
+    let (after, served) = rest(&mut source)?;
+    let (counted, served) = (after.since(&before), served.since(&served_before));
+    guest.set_stopped(false)?;
+    ensure!(counted.operations[READ] > 0, "the guest reads nothing: {counted:?}");
+    ensure!(
+        (counted.operations[READ], counted.bytes[READ]) == (served.reads.operations, served.reads.bytes),
+        "{counted:?}, the disk has served {served:?}"
+    );
+    Ok(Outcome::Passed(format!(
+        "{} reads of {} bytes, as the disk has served",
+        counted.operations[READ], counted.bytes[READ]
+    )))
+}
+
+/// Durations are of all operations, and sum to what the disk says: that is in whole milliseconds. The disk's
+/// have the wake-up of whoever waited, too.
+fn timed(counts: &DiskCounts, places: &[usize], served: Served) -> anyhow::Result<()> {
+    let mut sum_ns = 0;
+    for &place in places {
+        let durations = &counts.durations[place];
+        let (count, operations) = (distribution::count(durations), counts.operations[place]);
+        ensure!(count == operations, "{count} durations of {operations} operations");
+        sum_ns += durations.sum_ns;
+    }
+    let (ours, theirs) = (sum_ns as f64 / 1e6, served.ms as f64);
+    let bound = theirs * 0.05 + 1.0 + served.operations as f64 * WAKE_UP_MS;
+    ensure!((ours - theirs).abs() <= bound, "{ours} ms, the disk says {theirs} ms");
+    Ok(())
+}
+
+/// What groups of version 2 count of themselves.
+fn of_groups(disk: &Disk, groups: [(&Group, &DiskCounts); 2]) -> anyhow::Result<()> {
+    for (group, counts) in groups {
+        if group.is_unified() {
+            let theirs = io_counts(group, &disk.numbers()?)?;
+            let ours = (counts.bytes[READ], counts.bytes[WRITE]);
+            ensure!(ours == (theirs.read_bytes, theirs.written_bytes), "{ours:?}, io.stat has {theirs:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Answers all that the source asks, as long as that brings up more.
+fn settle(source: &mut Kvm) -> anyhow::Result<()> {
+    let ask = source.answerer();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        source.snapshot()?;
+        let questions = source.questions();
+        if questions.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "the source asks for ever: {questions:?}");
+        questions.into_iter().for_each(|question| source.answer(ask(question)));
+    }
+}
+
+/// What was counted of a guest's disk; `None` where it has no such disk.
+fn counts(source: &mut Kvm, pid: u32, disk: &Disk) -> anyhow::Result<Option<DiskCounts>> {
+    settle(source)?;
+    let snapshot = source.snapshot()?;
+    let vm = snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(pid)).context("the guest is missing")?;
+    let found = vm.disks.iter().find(|of_vm: &&model::Disk| *of_vm.name == *disk.name());
+    Ok(found.map(|disk| *disk.counts))
+}
+
+/// Disks of guests that have ended are forgotten, in the programs' table as well.
+fn ended(source: &mut Kvm, pids: &[u32]) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let snapshot = source.snapshot()?;
+        let mut left = 0;
+        source.collector_mut().disks(|_, _| left += 1)?;
+        let lives = |pid| snapshot.vms.iter().any(|vm| vm.origin.pid() == Some(pid));
+        if left == 0 && !pids.iter().any(|pid| lives(*pid)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "{left} disks of guests that have ended are left");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until a disk has nothing to do.
+fn still(disk: &Disk) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while disk.attribute("inflight")?.split_ascii_whitespace().any(|count| count != "0") {
+        ensure!(Instant::now() < end, "{} goes on", disk.name());
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! What guests do with devices and memory.
+
+mod disks;
+mod memory;
+mod network;
+
+use super::MINUTE;
+use crate::runner::{Need, Set, Test};
+
+/// The tests of it.
+pub(super) const TESTS: &[Test] = &[
+    Test {
+        name: "memory.as-the-kernel-counts",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: MINUTE,
+        run: memory::as_the_kernel_counts,
+    },
+    Test {
+        name: "disks.as-the-kernel-counts",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Disk],
+        limit: disks::LIMIT,
+        run: disks::as_the_kernel_counts,
+    },
+    Test {
+        name: "disks.slow-and-broken",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Disk, Need::LabDisks],
+        limit: disks::LIMIT,
+        run: disks::slow_and_broken,
+    },
+    Test {
+        name: "disks.of-a-linux-guest",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::Disk, Need::LabDisks],
+        limit: disks::LIMIT_LINUX,
+        run: disks::of_a_linux_guest,
+    },
+    Test {
+        name: "network.as-the-kernel-counts",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Tun],
+        limit: network::LIMIT,
+        run: network::as_the_kernel_counts,
+    },
+    Test {
+        name: "network.of-a-linux-guest",
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::VhostNet],
+        limit: network::LIMIT_LINUX,
+        run: network::of_a_linux_guest,
+    },
+];
