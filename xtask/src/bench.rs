@@ -25,6 +25,8 @@ enum Name {
     Hooks,
     /// The part of `hooks` that is of an exit from the guest and the entry after it, alone.
     Exits,
+    /// The part of `hooks` that is of disk requests, alone.
+    Requests,
     /// CPU, memory and start-up time of the whole service on a host with 200 guests.
     Agent,
     /// CPU time of the eBPF programs of a host whose 1,600 vCPUs switch all the time, as the kernel measures
@@ -44,6 +46,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     match args.name {
         Name::Hooks => kernel(workspace, "hooks", args)?,
         Name::Exits => kernel(workspace, "exits", args)?,
+        Name::Requests => kernel(workspace, "requests", args)?,
         Name::Agent => kernel(workspace, "agent", args)?,
         Name::Host => kernel(workspace, "host", args)?,
         Name::Walk => kernel(workspace, "walk", args)?,

@@ -6,7 +6,7 @@ mod fleet;
 pub mod hooks;
 pub mod host;
 mod pingpong;
-mod requests;
+pub mod requests;
 mod service;
 mod sink;
 pub mod start;

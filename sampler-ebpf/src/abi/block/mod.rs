@@ -7,7 +7,7 @@ pub(in crate::abi) use members::block_members;
 use crate::histogram::Histogram;
 
 /// Disks of guests that there is room for: each pair of a guest and a disk that has served it.
-pub const MAX_DISKS: u32 = 4096;
+pub const MAX_DISKS: u32 = 2048;
 
 /// Numbers of control groups in the io controller that there is room for. The kernel gives out the lowest
 /// that is free.
