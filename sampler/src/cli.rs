@@ -162,6 +162,10 @@ pub struct OnceArgs {
     #[arg(long)]
     pub vcpu: bool,
 
+    /// The disks and network interfaces of the guests below them (JSON always has them)
+    #[arg(long)]
+    pub device: bool,
+
     /// The most that is observed of guests: "full", or "basic" without KVM's hooks, which costs less
     ///
     /// At level basic CPU time is not broken down, and exits have no reasons. At level sampled one exit in 16
@@ -316,8 +320,8 @@ mod tests {
     fn once_has_its_defaults() {
         let once = Once::try_parse_from(["once"]).unwrap().args;
         assert_eq!(
-            (once.interval, once.format, once.vcpu, once.level),
-            (Duration::from_secs(2), OnceFormat::Table, false, Level::Full)
+            (once.interval, once.format, once.vcpu, once.device, once.level),
+            (Duration::from_secs(2), OnceFormat::Table, false, false, Level::Full)
         );
     }
 }

@@ -16,7 +16,7 @@ pub use attribution::{
 };
 pub use block::{
     BlockStats, DiskCounts, DiskKey, DiskOperation, FIRST_COMMAND, IoGroup, MAX_DISKS, MAX_IO_GROUPS,
-    device_of, numbers_of,
+    PLAIN_WRITE, device_of, numbers_of,
 };
 pub use counters::CounterRow;
 pub use followed::{Followed, MAX_SLOTS, SEGMENT, SEGMENTS};

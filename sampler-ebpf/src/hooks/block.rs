@@ -9,7 +9,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use sampler_ebpf::{
-    abi::{ABSENT, DiskCounts, DiskKey, DiskOperation, FIRST_COMMAND, Member, device_of},
+    abi::{ABSENT, DiskCounts, DiskKey, DiskOperation, FIRST_COMMAND, Member, PLAIN_WRITE, device_of},
     histogram::{Histogram, bucket_of},
 };
 
@@ -50,17 +50,18 @@ fn ended<A: Access>(request: Object, error: u64, bytes: u64) {
         return on_untracked_request();
     };
     let bytes = u64::from(bytes as u32);
-    let is_last = bytes >= u64::from(A::u32(request, Member::RequestLength))
-        && A::u32(request, Member::RequestFlags) & flush_sequence() == 0;
-    let operation = match DiskOperation::of(operation) {
-        DiskOperation::Write if bytes == 0 && !has_data(bio) => DiskOperation::Flush,
-        other => other,
+    // A write that goes on with a flush ends once more, with the error of its data if that failed.
+    let goes_on = A::u32(request, Member::RequestFlags) & flush_sequence() != 0;
+    let is_last = bytes >= u64::from(A::u32(request, Member::RequestLength)) && !goes_on;
+    let operation = match operation {
+        PLAIN_WRITE if bytes == 0 && !has_data(bio) => DiskOperation::Flush,
+        other => DiskOperation::of(other),
     };
     let place = operation as usize;
     if bytes != 0 {
         field!(counts.bytes).element(place).add(bytes);
     }
-    if error as u32 != 0 {
+    if error as u32 != 0 && !goes_on {
         field!(counts.errors).element(place).add(1);
     }
     if is_last {

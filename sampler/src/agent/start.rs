@@ -74,6 +74,7 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
     obstacles()?;
     let root = Root::system();
     limits::lift_memlock();
+    limits::lift_descriptors();
     let programs = self::options(options.bpf_log_level);
     let mut loaded =
         priority::with(options.nice, || load::load(programs)).context("starting the eBPF half")?;

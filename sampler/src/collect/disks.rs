@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    mem::offset_of,
     os::fd::{AsFd as _, OwnedFd},
 };
 
@@ -63,16 +64,26 @@ impl DiskTables {
         let _ = self.disks.remove(&[owner, device]);
     }
 
-    /// Says whose the requests are that are charged to the control group of this number. Returns whether
-    /// there is room for that.
-    pub(super) fn set_owner(&mut self, group: u32, owner: IoGroup) -> bool {
-        let has_room = (group as usize) < self.groups.len();
-        if has_room {
-            // The programs must not find the new owner beside the old serial number.
-            self.groups.write(group as usize, IoGroup { owner: 0, ..owner });
-            self.groups.write(group as usize, owner);
+    /// Says whose the requests are that are charged to the control group of this number; 0 of nobody. Returns
+    /// whether there is room for that.
+    pub(super) fn set_owner(&mut self, group: u32, IoGroup { serial, owner, .. }: IoGroup) -> bool {
+        let at = group as usize;
+        if at >= self.groups.len() {
+            return false;
         }
-        has_room
+        let known = self.groups.read(at);
+        if owner == 0 {
+            // Another control group that has the number now keeps its owner.
+            if known.serial == serial {
+                self.groups.write_part(at, offset_of!(IoGroup, owner), 0_u32);
+            }
+            return true;
+        }
+        // The programs must not find an owner beside another's serial number.
+        self.groups.write_part(at, offset_of!(IoGroup, owner), 0_u32);
+        self.groups.write_part(at, offset_of!(IoGroup, serial), serial);
+        self.groups.write_part(at, offset_of!(IoGroup, owner), owner);
+        true
     }
 
     /// Requests of guests for whose disk there was no room.

@@ -36,9 +36,10 @@ pub fn run(args: &OnceArgs) -> Result<String> {
         Ok((before, driver.snapshot_after(NAMES)?))
     })?;
     Ok(match args.format {
-        OnceFormat::Table => {
-            table::render(&snapshot, table::TableOptions { vcpus: args.vcpu, max_guests: None })
-        }
+        OnceFormat::Table => table::render(
+            &snapshot,
+            table::TableOptions { vcpus: args.vcpu, devices: args.device, max_guests: None },
+        ),
         OnceFormat::Json => {
             let mut lines = json::Lines::since(Arc::new(before));
             String::from_utf8(lines.next(Arc::new(snapshot))?.to_vec())?

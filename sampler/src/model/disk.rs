@@ -94,4 +94,14 @@ pub struct Disk {
     pub since_unix_ns: u64,
     /// What was counted since then.
     pub counts: Arc<DiskCounts>,
+    /// The same where the interval began; absent of one that had served nothing before.
+    pub before: Option<Arc<DiskCounts>>,
+}
+
+impl Disk {
+    /// What the interval added.
+    #[must_use]
+    pub fn added(&self) -> DiskCounts {
+        self.before.as_ref().map_or(*self.counts, |before| self.counts.since(before))
+    }
 }

@@ -8,6 +8,7 @@ mod blocked;
 pub mod catalog;
 mod co_stop;
 mod counted;
+mod device_rates;
 mod disk;
 pub mod distribution;
 mod exits;

@@ -426,6 +426,9 @@ sampler_stats! {
     /// Ends of disk requests, of guests and of others, that the kernel did not report, because they came in
     /// an interrupt while another was being reported on the same CPU.
     Counter requests_missed, "{request}";
+    /// Interfaces of guests that could not be looked at, and network namespaces of which they could not be
+    /// read.
+    Counter interfaces_unread, "{reading}";
     /// VMs whose disk requests are not counted: no control group of the io controller is theirs alone.
     UpDown disks_uncounted, "{vm}";
     /// Disk requests of guests that were not counted: there was no room for one more disk of a guest.

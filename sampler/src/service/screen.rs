@@ -24,7 +24,7 @@ fn draw(queue: Receiver<Arc<Snapshot>>) {
     let mut out = io::stdout();
     let home = if out.is_terminal() { HOME } else { "" };
     for snapshot in queue {
-        let text = table::render(&snapshot, TableOptions { vcpus: true, max_guests: None });
+        let text = table::render(&snapshot, TableOptions { vcpus: true, devices: true, max_guests: None });
         // A reader that went away does not end the service.
         if writeln!(out, "{home}{text}").and_then(|()| out.flush()).is_err() {
             return;

@@ -277,7 +277,7 @@ impl Source for FakeSource {
         self.guests.keys().copied().map(Question::Changes).collect()
     }
 
-    fn slow_questions(&self) -> Vec<Question> {
+    fn slow_questions(&mut self) -> Vec<Question> {
         self.guests.keys().copied().map(Question::Memory).collect()
     }
 

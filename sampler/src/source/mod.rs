@@ -8,12 +8,12 @@ pub(crate) mod fake;
 mod io;
 mod kvm;
 
-use std::{collections::BTreeMap, os::fd::BorrowedFd, time::Duration};
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use crate::{
     collect::{
         CollectError,
-        network::{FoundInterface, InterfaceId, LinkCounts},
+        network::{FoundInterfaces, Links},
     },
     model::{Device, Facts, Memory, Snapshot, VmKey},
 };
@@ -64,7 +64,7 @@ pub trait Source: Send {
     fn checks(&self) -> Vec<Question>;
 
     /// What is to be asked from time to time for it changes slowly, as a guest's memory does.
-    fn slow_questions(&self) -> Vec<Question>;
+    fn slow_questions(&mut self) -> Vec<Question>;
 
     /// What would be asked if every guest were new: for a full re-discovery.
     fn all_questions(&self) -> Vec<Question>;
@@ -127,9 +127,9 @@ pub enum Answer {
     /// What it calls it.
     Disk(Device, Option<String>),
     /// Those that it has.
-    Interfaces(VmKey, Option<Vec<FoundInterface>>),
-    /// What it counts, and when that was read, Unix time in ns.
-    Links(BTreeMap<InterfaceId, LinkCounts>, u64),
+    Interfaces(VmKey, Option<FoundInterfaces>),
+    /// What it counts.
+    Links(Option<Links>),
     /// Of a process.
     Process(u32, Option<TaskFacts>),
 }

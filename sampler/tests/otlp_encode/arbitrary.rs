@@ -190,6 +190,7 @@ fn disks() -> impl Strategy<Value = Vec<Disk>> {
                 device: Device::default(),
                 name: name.into(),
                 since_unix_ns: since * 1_000,
+                before: None,
                 counts: Arc::new(DiskCounts {
                     operations: counts(0),
                     bytes: counts(4),

@@ -45,6 +45,7 @@ fn disk() -> Disk {
         device: Device { major: 8, minor: 16 },
         name: "sdb".into(),
         since_unix_ns: AT - 40 * SECOND,
+        before: None,
         counts: Arc::new(DiskCounts {
             operations: [3, 0, 1, 0],
             bytes: [12_288, 0, 0, 0],
@@ -87,6 +88,10 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             id: (4_026_531_840, 7),
             name: "vnet0".into(),
             since_unix_ns: AT - 30 * SECOND,
+            added: Some((
+                InterfaceCounts { bytes: [1_000, 40], packets: [1, 1], ..InterfaceCounts::default() },
+                2 * SECOND,
+            )),
             counts: InterfaceCounts { bytes: [1_500, 60], packets: [1, 1], ..InterfaceCounts::default() },
             at_unix_ns: AT - SECOND,
             is_new: true,

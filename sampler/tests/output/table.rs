@@ -31,13 +31,25 @@ fn the_most_starved_guest_comes_first() {
 
 #[test]
 fn vcpus_are_shown_below_their_guest() {
-    let options = TableOptions { vcpus: true, max_guests: None };
+    let options = TableOptions { vcpus: true, ..TableOptions::default() };
     assert_file("tests/golden/table-vcpus.txt", &render(&hosts_of_all_kinds(), options));
 }
 
 #[test]
+fn devices_are_shown_below_the_guests() {
+    let options = TableOptions { devices: true, ..TableOptions::default() };
+    assert_file("tests/golden/table-devices.txt", &render(&hosts_of_all_kinds(), options));
+    let mut none = hosts_of_all_kinds();
+    for vm in &mut none.vms {
+        (vm.disks, vm.interfaces) = (Vec::new(), Vec::new());
+    }
+    let text = render(&none, options);
+    assert!(text.contains("No disk request") && text.contains("No network interface"), "{text}");
+}
+
+#[test]
 fn a_short_terminal_shows_the_worst() {
-    let options = TableOptions { vcpus: false, max_guests: Some(2) };
+    let options = TableOptions { max_guests: Some(2), ..TableOptions::default() };
     assert_file("tests/golden/table-short.txt", &render(&hosts_of_all_kinds(), options));
 }
 
@@ -77,7 +89,7 @@ fn cpu_time_that_is_broken_down_has_a_column_for_each_part() {
     }
     // And a guest that is at level basic.
     snapshot.sampler.vms_lowered = 1;
-    let options = TableOptions { vcpus: true, max_guests: None };
+    let options = TableOptions { vcpus: true, ..TableOptions::default() };
     assert_file("tests/golden/table-told.txt", &render(&snapshot, options));
 }
 
@@ -114,7 +126,7 @@ fn columns_line_up_whatever_is_in_them() {
         vm(4_194_303, Some("東京"), vec![vcpu(0, 4_194_302, [1000, 500, 500], 3)]),
     ];
     for vcpus in [false, true] {
-        let text = render(&snapshot(wide.clone()), TableOptions { vcpus, max_guests: None });
+        let text = render(&snapshot(wide.clone()), TableOptions { vcpus, ..TableOptions::default() });
         // The last column is as wide as it likes, and only guests have it.
         let fixed = |line: &str| match line.rfind("  ").filter(|_| !line.starts_with("  vcpu")) {
             Some(end) => terminal::columns_of(&line[..end]),
@@ -159,7 +171,7 @@ fn hostile_names_stay_in_their_cell() {
     ]);
     assert_file(
         "tests/golden/table-hostile.txt",
-        &render(&hostile, TableOptions { vcpus: true, max_guests: None }),
+        &render(&hostile, TableOptions { vcpus: true, ..TableOptions::default() }),
     );
 }
 
@@ -168,9 +180,10 @@ proptest! {
     fn any_snapshot_is_safe_and_lines_up(
         snapshot in arbitrary::snapshot(),
         vcpus: bool,
+        devices: bool,
         max in proptest::option::of(0..4_usize),
     ) {
-        let text = render(&snapshot, TableOptions { vcpus, max_guests: max });
+        let text = render(&snapshot, TableOptions { vcpus, devices, max_guests: max });
         prop_assert!(text.ends_with('\n'));
         prop_assert!(text.lines().all(|line| line.chars().all(terminal::is_plain)));
         prop_assert!(!text.contains("NaN") && !text.contains("inf"), "{}", text);

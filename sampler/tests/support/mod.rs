@@ -101,6 +101,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             id: (1, vm),
             name: format!("tap{vm}").into(),
             since_unix_ns: START,
+            added: None,
             counts: InterfaceCounts { bytes: [u64::from(vm); 2], ..InterfaceCounts::default() },
             at_unix_ns: START + 1,
             is_new: true,
@@ -109,6 +110,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             device: Device { major: 8, minor: vm },
             name: format!("sd{vm}").into(),
             since_unix_ns: START,
+            before: None,
             counts: Arc::new(DiskCounts {
                 operations: [u64::from(vm); 4],
                 durations: [busy(vm); 4],

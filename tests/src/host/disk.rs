@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-use crate::oracle::Group;
+use crate::oracle::{Controller, Group, Hierarchy};
 
 /// Size of a loop device.
 const SIZE: u64 = 64 << 20;
@@ -17,6 +17,8 @@ pub(crate) struct Disk {
     name: String,
     /// The file behind a loop device.
     file: Option<PathBuf>,
+    /// Held while the disk is used: udev leaves a disk alone that somebody has locked.
+    _lock: File,
 }
 
 impl Disk {
@@ -26,7 +28,7 @@ impl Disk {
             let disk = disk?;
             let found = fs::read_to_string(disk.path().join("serial")).unwrap_or_default();
             if found.trim() == serial {
-                return Ok(Self { name: disk.file_name().to_string_lossy().into_owned(), file: None });
+                return Self::of(disk.file_name().to_string_lossy().into_owned(), None);
             }
         }
         anyhow::bail!("the lab's disk {serial} is missing")
@@ -49,7 +51,13 @@ impl Disk {
         ensure!(made.status.success(), "losetup: {}", String::from_utf8_lossy(&made.stderr));
         let path = String::from_utf8(made.stdout)?;
         let name = path.trim().strip_prefix("/dev/").context("losetup names no device")?;
-        Ok(Self { name: name.to_owned(), file: Some(file) })
+        Self::of(name.to_owned(), Some(file))
+    }
+
+    fn of(name: String, file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let lock = File::open(Path::new("/dev").join(&name))?;
+        lock.lock()?;
+        Ok(Self { name, file, _lock: lock })
     }
 
     /// What the kernel calls it.
@@ -85,10 +93,13 @@ impl Drop for Disk {
     }
 }
 
-/// Runs `dd`, in a group if one is named.
+/// Runs `dd` in a group; with none in the root of the io controller, wherever this process is.
 pub(crate) fn dd(group: Option<&Group>, arguments: &str) -> anyhow::Result<()> {
-    let join = group.map(|group| format!("echo $$ > {}/cgroup.procs && ", group.path().display()));
-    let command = format!("{}exec dd {arguments} 2>&1", join.unwrap_or_default());
+    let group = match group {
+        Some(group) => group.path().to_owned(),
+        None => Hierarchy::find(Controller::Io)?.root().to_owned(),
+    };
+    let command = format!("echo $$ > {}/cgroup.procs && exec dd {arguments} 2>&1", group.display());
     let done = Command::new("sh").arg("-c").arg(&command).output()?;
     ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stdout));
     Ok(())

@@ -73,7 +73,9 @@ impl DiskOperation {
     }
 }
 
-/// `REQ_OP_FLUSH` and `REQ_OP_DISCARD`, the same from 5.10 to 7.2.
+/// `REQ_OP_WRITE`: a plain write. What else is odd writes in other ways, as zeroes, or resets a zone.
+pub const PLAIN_WRITE: u32 = 1;
+/// `REQ_OP_FLUSH` and `REQ_OP_DISCARD`; all of these the same from 5.10 to 7.2.
 const FLUSH: u32 = 2;
 const DISCARD: u32 = 3;
 /// Operations from this on are the drivers' own commands (`REQ_OP_SCSI_IN`, `REQ_OP_DRV_IN`), which no

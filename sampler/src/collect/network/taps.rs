@@ -55,10 +55,19 @@ pub(super) struct Tap {
     pub(super) namespace: Namespace,
 }
 
-/// The interfaces of a process, by its descriptors. Several may be of the same interface: a queue each.
-pub(super) fn of(pid: u32) -> io::Result<Vec<Tap>> {
+/// What was found of a process.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Several may be of the same interface: a queue each.
+    pub(super) taps: Vec<Tap>,
+    /// Descriptors of interfaces that could not be looked at.
+    pub(super) failures: u64,
+}
+
+/// The interfaces of a process, by its descriptors.
+pub(super) fn of(pid: u32) -> io::Result<Found> {
     let process = Path::new("/proc").join(pid.to_string());
-    let mut taps = Vec::new();
+    let mut found = Found::default();
     let mut pidfd = None;
     for entry in fs::read_dir(process.join("fd"))?.take(MAX_FDS) {
         let entry = entry?;
@@ -66,23 +75,33 @@ pub(super) fn of(pid: u32) -> io::Result<Vec<Tap>> {
             continue;
         };
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if pidfd.is_none() {
-            pidfd = Some(open_process(pid)?);
+        let pidfd = match &pidfd {
+            Some(pidfd) => pidfd,
+            None => pidfd.insert(open_process(pid)?),
+        };
+        match tap(&process, pidfd, number, kind) {
+            Ok(tap) => found.taps.push(tap),
+            // It was closed meanwhile, or is attached to no interface.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EBADF | libc::EBADFD)) => {}
+            Err(error) => {
+                found.failures += 1;
+                tracing::debug!(%error, pid, number, "a descriptor of an interface cannot be looked at");
+            }
         }
-        let Some(descriptor) = pidfd.as_ref().and_then(|pidfd| descriptor(pidfd, number).ok()) else {
-            continue;
-        };
-        // One that was opened and is not attached to an interface has no name.
-        let Ok(name) = name_of(&descriptor) else { continue };
-        let namespace = match namespace_of(&descriptor) {
-            Ok(namespace) => namespace,
-            // A macvtap does not say, nor a tap to one without CAP_NET_ADMIN. It is in the process's own as a
-            // rule.
-            Err(_) => File::open(process.join("ns/net"))?,
-        };
-        taps.push(Tap { name, kind, namespace: Namespace::of(namespace)? });
     }
-    Ok(taps)
+    Ok(found)
+}
+
+fn tap(process: &Path, pidfd: &OwnedFd, number: i32, kind: TapKind) -> io::Result<Tap> {
+    let descriptor = descriptor(pidfd, number)?;
+    let name = name_of(&descriptor)?;
+    let namespace = match namespace_of(&descriptor) {
+        Ok(namespace) => namespace,
+        // A macvtap does not say, nor a tap to one without CAP_NET_ADMIN. It is in the process's own as a
+        // rule.
+        Err(_) => File::open(process.join("ns/net"))?,
+    };
+    Ok(Tap { name, kind, namespace: Namespace::of(namespace)? })
 }
 
 /// What a descriptor's file is, by its path: in a jail another one may stand before it.
@@ -152,6 +171,7 @@ mod tests {
     #[test]
     fn a_process_that_has_ended_has_none_and_says_so() {
         assert!(of(u32::MAX).is_err());
-        assert!(of(std::process::id()).unwrap().is_empty());
+        let own = of(std::process::id()).unwrap();
+        assert!(own.taps.is_empty() && own.failures == 0);
     }
 }

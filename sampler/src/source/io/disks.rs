@@ -16,6 +16,10 @@ struct Known {
     counts: DiskCounts,
     /// What had been counted when the disk got its name: of another that had the device's numbers before.
     before: DiskCounts,
+    /// What was shown of the reading before.
+    previous: Option<Arc<DiskCounts>>,
+    /// Nothing was added since then.
+    is_same: bool,
     shown: Option<Disk>,
 }
 
@@ -37,7 +41,16 @@ pub(in crate::source) struct Disks {
     /// When the counts of a guest's disks were zero, Unix time in ns, by its number.
     since: BTreeMap<u32, u64>,
     names: BTreeMap<u32, Name>,
+    /// Disks of guests that have ended, which the shared table still has.
+    ended: BTreeSet<DiskKey>,
     unasked: BTreeSet<u32>,
+}
+
+impl Known {
+    /// What was counted so far is another's.
+    fn restart(&mut self) {
+        (self.before, self.previous, self.shown) = (self.counts, None, None);
+    }
 }
 
 impl Disks {
@@ -46,8 +59,14 @@ impl Disks {
     pub(in crate::source) fn take_changes(&mut self, at_unix_ns: u64) -> Vec<Change> {
         let changes = self.owners.take_changes();
         for change in &changes {
-            if let Change::Owns(_, number) = change {
-                self.since.entry(*number).or_insert(at_unix_ns);
+            if let Change::Owns(_, number) = change
+                && self.since.insert(*number, at_unix_ns).is_some()
+            {
+                // It was not counted for a while: its disks begin anew.
+                self.disks
+                    .iter_mut()
+                    .filter(|(key, _)| key.owner == *number)
+                    .for_each(|(_, disk)| disk.restart());
             }
         }
         changes
@@ -58,31 +77,36 @@ impl Disks {
         let known = self.disks.entry(*key).or_insert_with(|| Known {
             counts: DiskCounts::default(),
             before: DiskCounts::default(),
+            previous: None,
+            is_same: false,
             shown: None,
         });
         let now = model(counts);
-        if known.counts != now {
-            known.counts = now;
-            known.shown = None;
-        }
+        known.previous = known.shown.take().map(|disk| disk.counts);
+        known.is_same = known.counts == now;
+        known.counts = now;
         if let std::collections::btree_map::Entry::Vacant(name) = self.names.entry(key.device) {
             name.insert(Name::default());
             self.unasked.insert(key.device);
         }
     }
 
-    /// Forgets the disks of guests that have ended; returns which the shared table is to forget.
+    /// Forgets the disks of guests that have ended; returns which the shared table is to forget: those that
+    /// had ended at the call before, for a program may just be adding to one.
     pub(in crate::source) fn forget_ended(&mut self) -> Vec<DiskKey> {
         let living: BTreeSet<u32> = self.owners.numbers().map(|(number, ..)| number).collect();
         self.since.retain(|number, _| living.contains(number));
-        let ended: Vec<_> = self.disks.keys().filter(|key| !living.contains(&key.owner)).copied().collect();
-        for key in &ended {
+        let ended: BTreeSet<DiskKey> =
+            self.disks.keys().filter(|key| !living.contains(&key.owner)).copied().collect();
+        let (forgotten, ended): (Vec<_>, _) = ended.into_iter().partition(|key| self.ended.contains(key));
+        self.ended = ended.into_iter().collect();
+        for key in &forgotten {
             self.disks.remove(key);
         }
         let used: BTreeSet<u32> = self.disks.keys().map(|key| key.device).collect();
         self.names.retain(|device, _| used.contains(device));
         self.unasked.retain(|device| used.contains(device));
-        ended
+        forgotten
     }
 
     /// Devices whose names are to be asked.
@@ -114,21 +138,26 @@ impl Disks {
         if known.name.as_deref() == Some(&name) {
             return;
         }
-        let is_another = known.name.replace(name.into()).is_some();
+        let is_another = known.name.replace(name.as_str().into()).is_some();
         for disk in self.disks.iter_mut().filter(|(key, _)| key.device == device).map(|(_, disk)| disk) {
             disk.shown = None;
             if is_another {
-                disk.before = disk.counts;
+                disk.restart();
             }
         }
         if is_another {
             known.since_unix_ns = at_unix_ns;
         }
+        // A disk that had the name, and is gone from sysfs while somebody holds it, has it no more.
+        let mut others = self.names.iter().filter(|(other, _)| **other != device);
+        if let Some((&other, _)) = others.find(|(_, known)| known.name.as_deref() == Some(&name)) {
+            self.name(numbers(other), Some(&numbers(other).to_string()), at_unix_ns);
+        }
     }
 
     /// The disks of each guest, ordered by device. One whose name is still to come is not among them.
     pub(in crate::source) fn shown(&mut self) -> BTreeMap<VmKey, Vec<Disk>> {
-        let guests: BTreeMap<u32, VmKey> = self.owners.numbers().collect();
+        let guests: BTreeMap<u32, VmKey> = self.owners.counted().collect();
         let mut shown: BTreeMap<VmKey, Vec<Disk>> = BTreeMap::new();
         for (key, known) in &mut self.disks {
             let Some(guest) = guests.get(&key.owner) else { continue };
@@ -142,7 +171,11 @@ impl Disks {
                 device: numbers(key.device),
                 name,
                 since_unix_ns,
-                counts: Arc::new(known.counts.since(&known.before)),
+                counts: match known.previous.as_ref().filter(|_| known.is_same) {
+                    Some(previous) => Arc::clone(previous),
+                    None => Arc::new(known.counts.since(&known.before)),
+                },
+                before: known.previous.clone(),
             });
             shown.entry(*guest).or_default().push(disk.clone());
         }
@@ -195,6 +228,10 @@ mod tests {
         Some((disk.name.to_string(), disk.since_unix_ns, disk.counts.operations[0]))
     }
 
+    fn added(disks: &mut Disks) -> u64 {
+        disks.shown()[&GUEST][0].added().operations[0]
+    }
+
     #[test]
     fn a_disk_is_shown_once_it_has_a_name() {
         let mut disks = disks();
@@ -204,6 +241,9 @@ mod tests {
         assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 7)));
         disks.read(&key(1), &counts(9));
         assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 9)));
+        assert_eq!(added(&mut disks), 2);
+        disks.read(&key(1), &counts(9));
+        assert_eq!((shown(&mut disks).unwrap().2, added(&mut disks)), (9, 0));
         disks.name(DEVICE, None, 70);
         assert_eq!(shown(&mut disks).unwrap().0, "sdb", "no answer is no knowledge");
         assert_eq!(disks.take_unasked(), [], "it is asked about once");
@@ -225,6 +265,35 @@ mod tests {
         disks.name(DEVICE, Some("sdc"), 80);
         disks.read(&key(1), &counts(10));
         assert_eq!(shown(&mut disks), Some(("sdc".into(), 80, 3)));
+        assert_eq!(added(&mut disks), 3);
+    }
+
+    #[test]
+    fn a_guest_that_was_not_counted_for_a_while_begins_anew() {
+        let mut disks = disks();
+        disks.read(&key(1), &counts(7));
+        disks.name(DEVICE, Some("sdb"), 60);
+        let group = Group { id: 8, serial: 8, inode: 8 };
+        disks.owners.observe([(GUEST, Some(group))].into_iter());
+        disks.take_changes(70);
+        assert_eq!(shown(&mut disks), None, "nothing is counted: that is not zero");
+        disks.owners.answer(GUEST, 8, Some(true));
+        disks.take_changes(90);
+        disks.read(&key(1), &counts(9));
+        assert_eq!(shown(&mut disks), Some(("sdb".into(), 90, 2)));
+    }
+
+    #[test]
+    fn two_disks_never_have_one_name() {
+        let mut disks = disks();
+        let other = DiskKey { owner: 1, device: device_of(8, 32) };
+        disks.read(&key(1), &counts(7));
+        disks.read(&other, &counts(1));
+        disks.name(DEVICE, Some("nvme1n1"), 60);
+        disks.name(Device { major: 8, minor: 32 }, Some("nvme1n1"), 80);
+        let shown = disks.shown().remove(&GUEST).unwrap();
+        let names: Vec<_> = shown.iter().map(|disk| (&*disk.name, disk.since_unix_ns)).collect();
+        assert_eq!(names, [("8:16", 80), ("nvme1n1", 50)]);
     }
 
     #[test]
@@ -232,8 +301,10 @@ mod tests {
         let mut disks = disks();
         disks.read(&key(1), &counts(7));
         disks.read(&key(99), &counts(1));
+        assert_eq!(disks.forget_ended(), [], "a program may just be adding to it");
         assert_eq!(disks.forget_ended(), [key(99)]);
         disks.owners.observe(std::iter::empty());
+        assert_eq!(disks.forget_ended(), []);
         assert_eq!(disks.forget_ended(), [key(1)]);
         assert_eq!((disks.devices().count(), disks.shown().len()), (0, 0));
     }

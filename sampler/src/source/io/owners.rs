@@ -111,9 +111,22 @@ impl Owners {
         std::mem::take(&mut self.changes)
     }
 
+    /// The guest of each number whose requests are counted.
+    pub(in crate::source) fn counted(&self) -> impl Iterator<Item = (u32, VmKey)> + '_ {
+        let counted = self.guests.iter().filter(|(_, owner)| owner.is_set);
+        counted.map(|(guest, owner)| (owner.number, *guest))
+    }
+
     /// The guest of each number.
     pub(in crate::source) fn numbers(&self) -> impl Iterator<Item = (u32, VmKey)> + '_ {
         self.guests.iter().map(|(guest, owner)| (owner.number, *guest))
+    }
+
+    /// There is no room for this control group in the shared table: it is nobody's.
+    pub(in crate::source) fn without_room(&mut self, group: Group) {
+        for owner in self.guests.values_mut().filter(|owner| owner.group == Some(group)) {
+            (owner.is_own, owner.is_set) = (Some(false), false);
+        }
     }
 
     /// Guests without a control group to themselves.

@@ -12,7 +12,7 @@ use super::identity::KvmGuest;
 use crate::{
     collect::{
         devices::disk_name,
-        network::{FoundInterface, Network},
+        network::{FoundInterfaces, Network},
         platform::{self, Files, Seen},
         procfs::{ProcFs, ProcessMemory},
     },
@@ -23,9 +23,6 @@ use crate::{
 
 /// What is not asked about for so long has ended. Guests that live are asked about some times a minute.
 const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
-
-/// Where the kernel shows its devices.
-const SYSFS: &str = "/sys";
 
 /// What those who answer share.
 pub(super) struct Answers {
@@ -63,12 +60,9 @@ impl Answers {
                 Answer::IoGroup(vm, inode, self.proc.has_own_io_group(KvmGuest::of(vm).pid, inode))
             }
             Question::Interfaces(vm) => Answer::Interfaces(vm, self.interfaces(vm)),
-            Question::Links => {
-                let counts = self.network.counts();
-                Answer::Links(counts, Clock::now_unix_ns())
-            }
+            Question::Links => Answer::Links(self.network.counts()),
             Question::Disk(device) => {
-                Answer::Disk(device, disk_name(Path::new(SYSFS), device.major, device.minor))
+                Answer::Disk(device, disk_name(Path::new("/"), device.major, device.minor))
             }
             Question::Process(pid) => Answer::Process(pid, self.process(pid)),
         }
@@ -117,11 +111,11 @@ impl Answers {
         }
     }
 
-    fn interfaces(&self, vm: VmKey) -> Option<Vec<FoundInterface>> {
+    fn interfaces(&self, vm: VmKey) -> Option<FoundInterfaces> {
         let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
         let found = self.network.interfaces(pid);
-        // Those of the process that has its id now.
-        if self.proc.is_process(pid, start_boottime_ns) { found.ok() } else { None }
+        // They may be those of the process that has its id now.
+        found.filter(|_| self.proc.is_process(pid, start_boottime_ns))
     }
 
     /// Of a guest that nobody answered for there is nothing that could change.

@@ -3,18 +3,21 @@
 use sampler_ebpf::abi::IoGroup;
 
 use super::{Kvm, identity::KvmGuest};
-use crate::{collect::CollectError, model::Device, source::io::Change};
+use crate::{model::Device, source::io::Change};
 
 impl Kvm {
     /// Reads what was counted of disks, and lets the programs count for guests that have a control group to
     /// themselves.
-    pub(super) fn read_disks(&mut self) -> Result<(), CollectError> {
+    pub(super) fn read_disks(&mut self) {
         let Self { collector, slots, disks, .. } = self;
-        collector.disks(|key, counts| disks.read(key, counts))?;
+        if let Err(error) = collector.disks(|key, counts| disks.read(key, counts)) {
+            // The counts go on, and the next reading has them.
+            tracing::warn!(%error, "disks of guests cannot be read now");
+        }
         disks.owners.observe(slots.vms().map(|(guest, vm)| (guest.key(), vm.account.io_group)));
-        disks.forget_ended().into_iter().for_each(|key| collector.forget_disk(key));
+        let ended = disks.forget_ended();
         self.publish_io_owners();
-        Ok(())
+        ended.into_iter().for_each(|key| self.collector.forget_disk(key));
     }
 
     /// Has interfaces read, where guests have some.
@@ -23,12 +26,13 @@ impl Kvm {
         interfaces.retain(|guest| slots.vm(KvmGuest::of(guest)).is_some());
         let namespaces = interfaces.namespaces();
         self.wants_links = !namespaces.is_empty();
-        answers.network.want(namespaces);
+        answers.network.want(&namespaces);
     }
 
     /// What the kernel calls a disk.
     pub(super) fn name_disk(&mut self, device: Device, name: Option<&str>) {
-        self.disks.name(device, name, self.clock.unix_ns());
+        // What was counted since the last reading is the new one's, where there is one.
+        self.disks.name(device, name, self.at_unix_ns);
     }
 
     /// Brings the shared table up to date.
@@ -40,6 +44,7 @@ impl Kvm {
             };
             let row = IoGroup { serial: group.serial, owner, _pad: 0 };
             if !self.collector.set_io_owner(group.id, row) {
+                self.disks.owners.without_room(group);
                 tracing::warn!(
                     group = group.id,
                     "a guest's control group has too high a number: its disks are not counted"

@@ -93,6 +93,8 @@ pub struct Kvm {
     interfaces: Interfaces,
     /// A reading was begun, and what the kernel counts of interfaces belongs to it.
     wants_links: bool,
+    /// How often what changes slowly was asked.
+    slow_rounds: usize,
     host_walks: HostWalks,
     looks: Looks,
     /// When the last reading was taken, Unix time in ns.
@@ -131,6 +133,7 @@ impl Kvm {
             disks: Disks::default(),
             interfaces: Interfaces::default(),
             wants_links: false,
+            slow_rounds: 0,
             host_walks: HostWalks::default(),
             looks: Looks::default(),
             at_unix_ns: clock.unix_ns(),
@@ -317,7 +320,7 @@ impl Kvm {
         guests::adjust_levels(&mut self.slots, Levels { most, ..self.levels }, &mut self.stats);
         self.sync_levels();
         self.read_helpers(began);
-        self.read_disks()?;
+        self.read_disks();
         self.want_links();
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));

@@ -16,6 +16,9 @@ const fn has_process(vm: VmKey) -> bool {
     KvmGuest::of(vm).nth == 0
 }
 
+/// Slow rounds until each guest's interfaces were looked for once: that reads all descriptors of a VMM.
+const INTERFACE_ROUNDS: usize = 6;
+
 impl Source for Kvm {
     fn configure(&mut self, settings: Settings) -> Result<(), SourceError> {
         self.set_levels(settings.levels);
@@ -67,12 +70,18 @@ impl Source for Kvm {
         self.vms().into_iter().map(Question::Changes).collect()
     }
 
-    fn slow_questions(&self) -> Vec<Question> {
-        let of_process = self.vms().into_iter().filter(|vm| has_process(*vm));
-        let of_process = of_process.flat_map(|vm| [Question::Memory(vm), Question::Interfaces(vm)]);
-        let io_groups = self.disks.owners.unanswered();
-        let io_groups = io_groups.into_iter().map(|(vm, inode)| Question::IoGroup(vm, inode));
-        of_process.chain(io_groups).chain(self.disks.devices().map(Question::Disk)).collect()
+    fn slow_questions(&mut self) -> Vec<Question> {
+        self.slow_rounds += 1;
+        let vms: Vec<_> = self.vms().into_iter().filter(|vm| has_process(*vm)).collect();
+        let round = self.slow_rounds % INTERFACE_ROUNDS;
+        let unseen = self.interfaces.take_unseen();
+        let is_due = |(n, vm): &(usize, &VmKey)| n % INTERFACE_ROUNDS == round || unseen.contains(vm);
+        let looked_at = vms.iter().enumerate().filter(is_due).map(|(_, vm)| *vm);
+        let memory = vms.iter().copied().map(Question::Memory);
+        let io_groups = self.disks.owners.unanswered().into_iter();
+        let io_groups = io_groups.map(|(vm, inode)| Question::IoGroup(vm, inode));
+        let interfaces = looked_at.map(Question::Interfaces);
+        memory.chain(interfaces).chain(io_groups).chain(self.disks.devices().map(Question::Disk)).collect()
     }
 
     fn all_questions(&self) -> Vec<Question> {
@@ -113,8 +122,11 @@ impl Source for Kvm {
                 self.publish_io_owners();
             }
             Answer::Interfaces(vm, Some(found)) => self.interfaces.found(vm, found),
-            Answer::Interfaces(_, None) => {}
-            Answer::Links(counts, at_unix_ns) => self.interfaces.read(&counts, at_unix_ns),
+            // Nobody could look: what is known stays, and is looked for again.
+            Answer::Interfaces(vm, None) => self.interfaces.unseen(vm),
+            Answer::Links(Some(links)) => self.interfaces.read(&links),
+            // Somebody else asks for too long: the next reading asks again.
+            Answer::Links(None) => {}
             Answer::Disk(device, name) => self.name_disk(device, name.as_deref()),
             Answer::Process(pid, facts) => self.name_task(pid, facts),
         }

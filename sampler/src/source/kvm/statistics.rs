@@ -33,6 +33,7 @@ impl Kvm {
         self.stats.recursion_misses = skipped.nested;
         self.stats.preemption_misses = skipped.preempted;
         self.stats.requests_missed = skipped.interrupted;
+        self.stats.interfaces_unread = self.answers.network.failures();
         self.stats.disks_uncounted = self.disks.owners.uncounted();
         self.stats.requests_untracked = self.collector.requests_untracked();
         self.stats

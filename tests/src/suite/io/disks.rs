@@ -1,11 +1,12 @@
 //! What guests ask of disks is what the kernel counts.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hvsampler::model::{self, DiskCounts, DiskOperation, bucket_of, distribution};
-use hvsampler::source::{Kvm, Source as _};
+use hvsampler::source::{Kvm, Question, Source as _};
 
 use super::super::linux_guest::{LinuxGuest, LinuxGuestConfig};
 use super::super::sampler;
@@ -51,6 +52,9 @@ pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome>
     let disk = Disk::fast(context.directory())?;
     let (one, other) = (Grouped::start(context, "reads")?, Grouped::start(context, "writes")?);
     let outside = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new("outside", 1, Load::Halt))?;
+    // Wherever this process is: in the root of the io controller nothing is anybody's.
+    let root = Hierarchy::find(Controller::Io)?.root().join("cgroup.procs");
+    fs::write(root, outside.pid().to_string())?;
     let mut source = sampler::start()?;
     let guests = [&one.guest, &other.guest, &outside];
     sampler::follow(&mut source, &guests.into_iter().flat_map(threads_of).collect::<Vec<_>>())?;
@@ -222,18 +226,20 @@ fn of_groups(disk: &Disk, groups: [(&Group, &DiskCounts); 2]) -> anyhow::Result<
     Ok(())
 }
 
-/// Answers all that the source asks, as long as that brings up more.
+/// Answers all that the source asks, as long as that brings up more about disks.
 fn settle(source: &mut Kvm) -> anyhow::Result<()> {
     let ask = source.answerer();
     let end = Instant::now() + PATIENCE;
     loop {
         source.snapshot()?;
         let questions = source.questions();
-        if questions.is_empty() {
-            return Ok(());
-        }
+        let is_of_disks = |question: &Question| matches!(question, Question::IoGroup(..) | Question::Disk(_));
+        let is_settled = !questions.iter().any(is_of_disks);
         ensure!(Instant::now() < end, "the source asks for ever: {questions:?}");
         questions.into_iter().for_each(|question| source.answer(ask(question)));
+        if is_settled {
+            return Ok(());
+        }
     }
 }
 

@@ -121,9 +121,7 @@ fn read(source: &mut Kvm, pid: u32) -> anyhow::Result<Option<Interface>> {
     }
     // The first reading wants to know what the kernel counts.
     source.snapshot()?;
-    for question in source.questions() {
-        source.answer(ask(question));
-    }
+    source.questions().into_iter().for_each(|question| source.answer(ask(question)));
     let snapshot = source.snapshot()?;
     let vm =
         snapshot.vms.into_iter().find(|vm| vm.origin.pid() == Some(pid)).context("the guest is missing")?;

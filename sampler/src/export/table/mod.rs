@@ -1,5 +1,7 @@
 //! A snapshot as text for people: one row for each guest, the most starved first.
 
+mod devices;
+
 use std::fmt::Write as _;
 
 use super::terminal;
@@ -16,6 +18,8 @@ const MAX_NAME_COLUMNS: usize = 32;
 pub struct TableOptions {
     /// A row for each vCPU below its guest.
     pub vcpus: bool,
+    /// The disks and network interfaces of the guests, below them.
+    pub devices: bool,
     /// At most so many guests; a line says how many were left out.
     pub max_guests: Option<usize>,
 }
@@ -34,6 +38,7 @@ const LOSSES: &[Loss] = &[
     ("helper threads without room", |stats| stats.helpers_dropped),
     ("disk requests without room", |stats| stats.requests_untracked),
     ("disk requests that were not reported", |stats| stats.requests_missed),
+    ("interfaces that could not be read", |stats| stats.interfaces_unread),
     ("negative remainders", |stats| stats.negative_remainders),
     ("counters found lower", |stats| stats.counter_regressions),
     ("exits or entries without the other", |stats| stats.unpaired),
@@ -56,7 +61,11 @@ pub fn render(snapshot: &Snapshot, options: TableOptions) -> String {
     if snapshot.vms.is_empty() {
         text.push_str("No KVM guest runs on this host.\n");
     } else {
-        Table::of(snapshot, options).write(&mut text);
+        let table = Table::of(snapshot, options);
+        table.write(&mut text);
+        if options.devices {
+            devices::write(&table.rows, snapshot.interval_ns, &mut text);
+        }
     }
     losses(&snapshot.sampler, &mut text);
     text
