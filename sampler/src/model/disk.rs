@@ -2,26 +2,17 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Histogram, distribution, label::Label};
-
-macro_rules! operations {
-    ($($name:ident = $key:literal, $help:literal;)*) => {
-        /// What a request does; the discriminant is the index in [`DISK_OPERATIONS`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum DiskOperation { $(#[doc = $help] $name,)* }
-
-        /// One row for each [`DiskOperation`], in the order of its discriminants.
-        pub const DISK_OPERATIONS: &[Label] = &[$(Label { key: $key, help: $help },)*];
-    };
-}
+use super::{Histogram, distribution};
 
 // Those with data first.
-operations! {
-    Read = "read", "Reads.";
-    Write = "write", "Writes, zeroes included.";
-    Flush = "flush", "Has the disk write what it keeps in a cache of its own.";
-    Discard = "discard", "Says which parts are not needed any more.";
+labels! {
+    /// What a request does; the discriminant is the index in [`DISK_OPERATIONS`].
+    DiskOperation in DISK_OPERATIONS {
+        Read = "read", "Reads.";
+        Write = "write", "Writes, zeroes included.";
+        Flush = "flush", "Has the disk write what it keeps in a cache of its own.";
+        Discard = "discard", "Says which parts are not needed any more.";
+    }
 }
 
 impl DiskOperation {

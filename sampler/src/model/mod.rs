@@ -2,6 +2,10 @@
 //!
 //! Pure: nothing here makes a system call, reads a clock or knows which source or exporter speaks.
 
+// First: its macro makes the tables of the others.
+#[macro_use]
+mod label;
+
 mod account;
 mod attribution;
 mod blocked;
@@ -18,7 +22,6 @@ mod helper;
 mod identity;
 mod interface;
 mod kvm;
-mod label;
 mod labels;
 mod level;
 mod memory;

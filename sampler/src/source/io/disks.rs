@@ -183,6 +183,18 @@ impl Disks {
     }
 }
 
+/// The counts of both sides have the same order.
+const _: () = {
+    use crate::model::DiskOperation as Model;
+    use abi::DiskOperation as Abi;
+    assert!(
+        Abi::Read as usize == Model::Read as usize
+            && Abi::Write as usize == Model::Write as usize
+            && Abi::Flush as usize == Model::Flush as usize
+            && Abi::Discard as usize == Model::Discard as usize,
+    );
+};
+
 fn numbers(device: u32) -> Device {
     let (major, minor) = abi::numbers_of(device);
     Device { major, minor }
