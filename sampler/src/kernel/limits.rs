@@ -34,20 +34,21 @@ pub fn lift_memlock() {
 /// Descriptors that this process may have open.
 #[must_use]
 pub fn descriptors() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is valid for the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 { limit.rlim_cur } else { 0 }
+    descriptor_limit().map_or(0, |limit| limit.rlim_cur)
 }
 
 /// Lets this process have as many descriptors as it may: the usual limit is for programs that use `select`.
 pub fn lift_descriptors() {
+    let Some(limit) = descriptor_limit() else { return };
+    let lifted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the pointer is valid for the call. Where it is refused the limit stays what it was.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const lifted) };
+}
+
+fn descriptor_limit() -> Option<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the pointer is valid for the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
-        limit.rlim_cur = limit.rlim_max;
-        // SAFETY: as above. Where it is refused the limit stays what it was.
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
-    }
+    (unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0).then_some(limit)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{
     io,
     os::{
         fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
     path::Path,
 };
@@ -15,6 +15,9 @@ use super::{super::procfs::MAX_FDS, netlink::Netlink};
 /// Of `linux/if_tun.h`; the second since 5.2.
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNGETDEVNETNS: libc::c_ulong = 0x54e3;
+
+/// What a descriptor without an interface answers.
+const NO_INTERFACE: [i32; 3] = [libc::EBADF, libc::EBADFD, libc::ENOTTY];
 
 /// How an interface reaches the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,8 +84,8 @@ pub(super) fn of(pid: u32) -> io::Result<Found> {
         };
         match tap(&process, pidfd, number, kind) {
             Ok(tap) => found.taps.push(tap),
-            // It was closed meanwhile, or is attached to no interface.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EBADF | libc::EBADFD)) => {}
+            // It was closed meanwhile, is attached to no interface, or is something else.
+            Err(error) if error.raw_os_error().is_some_and(|error| NO_INTERFACE.contains(&error)) => {}
             Err(error) => {
                 found.failures += 1;
                 tracing::debug!(%error, pid, number, "a descriptor of an interface cannot be looked at");
@@ -93,7 +96,11 @@ pub(super) fn of(pid: u32) -> io::Result<Found> {
 }
 
 fn tap(process: &Path, pidfd: &OwnedFd, number: i32, kind: TapKind) -> io::Result<Tap> {
-    let descriptor = descriptor(pidfd, number)?;
+    let descriptor = File::from(descriptor(pidfd, number)?);
+    // Anything may have such a name.
+    if !descriptor.metadata()?.file_type().is_char_device() {
+        return Err(io::Error::from_raw_os_error(libc::ENOTTY));
+    }
     let name = name_of(&descriptor)?;
     let namespace = match namespace_of(&descriptor) {
         Ok(namespace) => namespace,
@@ -126,7 +133,7 @@ fn descriptor(process: &OwnedFd, number: i32) -> io::Result<OwnedFd> {
     made(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
 }
 
-fn name_of(tap: &OwnedFd) -> io::Result<String> {
+fn name_of(tap: &File) -> io::Result<String> {
     // SAFETY: all bytes zero are such a structure.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes such a structure.
@@ -139,7 +146,7 @@ fn name_of(tap: &OwnedFd) -> io::Result<String> {
 }
 
 /// The namespace that a tap is in, whichever the process is in, or the descriptor was opened in.
-fn namespace_of(tap: &OwnedFd) -> io::Result<File> {
+fn namespace_of(tap: &File) -> io::Result<File> {
     // SAFETY: takes no argument, makes a descriptor.
     made(unsafe { libc::ioctl(tap.as_raw_fd(), TUNGETDEVNETNS) }.into()).map(File::from)
 }
@@ -166,6 +173,14 @@ mod tests {
         for path in ["/dev/tap", "/dev/tapx", "/dev/tape1", "/dev/tun", "socket:[7]", "/", "/x/nettun"] {
             assert_eq!(kind(path), None, "{path}");
         }
+    }
+
+    #[test]
+    fn a_file_with_the_name_of_an_interface_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let _file = File::create(directory.path().join("tap7")).unwrap();
+        let found = of(std::process::id()).unwrap();
+        assert!(found.taps.is_empty() && found.failures == 0, "{found:?}");
     }
 
     #[test]
