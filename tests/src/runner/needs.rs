@@ -116,7 +116,8 @@ fn missing_controller(controller: Controller) -> Option<String> {
 }
 
 fn missing_disk() -> Option<String> {
-    let has_none = if is_lab() { None } else { absent(Path::new("/dev/loop-control")) };
+    let has_none = || absent(Path::new("/dev/loop-control")).or_else(|| missing_program("losetup"));
+    let has_none = if is_lab() { None } else { has_none() };
     has_none.or_else(|| missing_controller(Controller::Io))
 }
 
@@ -129,9 +130,13 @@ fn missing_qemu() -> Option<String> {
     if file_of_variable("HVS_QEMU").is_some() {
         return missing_file_of_variable("HVS_QEMU");
     }
+    missing_program("qemu-system-x86_64")
+}
+
+fn missing_program(name: &str) -> Option<String> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|directory| directory.join("qemu-system-x86_64").is_file());
-    (!found).then(|| "qemu-system-x86_64 is not installed".to_owned())
+    let found = env::split_paths(&path).any(|directory| directory.join(name).is_file());
+    (!found).then(|| format!("{name} is not installed"))
 }
 
 fn missing_file_of_variable(variable: &str) -> Option<String> {

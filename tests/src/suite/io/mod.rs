@@ -24,6 +24,13 @@ pub(super) const TESTS: &[Test] = &[
         run: disks::as_the_kernel_counts,
     },
     Test {
+        name: "disks.of-many-guests",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::Disk],
+        limit: disks::LIMIT_MANY,
+        run: disks::of_many_guests,
+    },
+    Test {
         name: "disks.slow-and-broken",
         sets: &[Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Disk, Need::LabDisks],
