@@ -3,9 +3,11 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, ensure};
 
+use super::in_lab;
 use crate::oracle::{Controller, Group, Hierarchy};
 
 /// Size of a loop device.
@@ -36,15 +38,13 @@ impl Disk {
 
     /// One that is fast: the lab's, or a loop device over a file in this directory.
     pub(crate) fn fast(directory: &Path) -> anyhow::Result<Self> {
-        if std::env::var_os("HVS_LAB").is_some() {
-            Self::of_lab("hvs-fast")
-        } else {
-            Self::over_file(directory)
-        }
+        if in_lab() { Self::of_lab("hvs-fast") } else { Self::over_file(directory) }
     }
 
     fn over_file(directory: &Path) -> anyhow::Result<Self> {
-        let file = directory.join(format!("hvsampler-disk-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = directory.join(format!("hvsampler-disk-{}-{number}", std::process::id()));
         File::create(&file)?.set_len(SIZE)?;
         let made =
             Command::new("losetup").args(["--find", "--show", "--direct-io=on"]).arg(&file).output()?;

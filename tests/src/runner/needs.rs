@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::host::CpuList;
+use crate::host::{CpuList, in_lab};
 use crate::oracle::{Controller, Hierarchy};
 use crate::vmm;
 
@@ -64,7 +64,7 @@ impl Need {
             Self::Bpf => Self::Root.missing().or_else(|| absent(Path::new("/sys/kernel/btf/vmlinux"))),
             Self::CpuQuota => Self::Root.missing().or_else(missing_quota),
             Self::Disk => Self::Root.missing().or_else(missing_disk),
-            Self::LabDisks => (!is_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
+            Self::LabDisks => (!in_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
             Self::Tun => Self::Root.missing().or_else(|| absent(Path::new("/dev/net/tun"))),
@@ -104,11 +104,7 @@ fn absent(path: &Path) -> Option<String> {
 }
 
 fn missing_quota() -> Option<String> {
-    if is_lab() { None } else { missing_controller(Controller::Cpu) }
-}
-
-fn is_lab() -> bool {
-    env::var_os("HVS_LAB").is_some()
+    if in_lab() { None } else { missing_controller(Controller::Cpu) }
 }
 
 fn missing_controller(controller: Controller) -> Option<String> {
@@ -117,7 +113,7 @@ fn missing_controller(controller: Controller) -> Option<String> {
 
 fn missing_disk() -> Option<String> {
     let has_none = || absent(Path::new("/dev/loop-control")).or_else(|| missing_program("losetup"));
-    let has_none = if is_lab() { None } else { has_none() };
+    let has_none = if in_lab() { None } else { has_none() };
     has_none.or_else(|| missing_controller(Controller::Io))
 }
 

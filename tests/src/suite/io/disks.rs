@@ -5,14 +5,18 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hvsampler::model::{self, DiskCounts, DiskOperation, bucket_of, distribution};
+use hvsampler::command::list::Listing;
+use hvsampler::kernel::Root;
+use hvsampler::model::{
+    Attached, AttachedKind, DiskCounts, DiskOperation, Snapshot, bucket_of, distribution,
+};
 use hvsampler::source::{Kvm, Question, Source as _};
 
 use super::super::linux_guest::{LinuxGuest, LinuxGuestConfig};
 use super::super::sampler;
 use super::super::states::threads_of;
 use crate::guest::{Ending, Guest, GuestConfig};
-use crate::host::{Disk, dd};
+use crate::host::{Disk, dd, in_lab};
 use crate::oracle::{Controller, Diskstats, Group, Hierarchy, Served, io_counts};
 use crate::runner::{Context, Outcome};
 use crate::vmm::Load;
@@ -27,8 +31,10 @@ pub(super) const LIMIT_LINUX: Duration = Duration::from_secs(240);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What the lab's slow disk takes for a request, and the latest bucket that is too early for it.
 const SLOW: Duration = Duration::from_millis(30);
-/// What waking up who waits for a request may take on an emulated machine: the disk's time has it.
+/// What waking up who waits for a request may take, natively and on an emulated machine, whose CPUs others of
+/// the host may have: the disk's time has it.
 const WAKE_UP_MS: f64 = 0.05;
+const WAKE_UP_IN_LAB_MS: f64 = 0.5;
 const READ: usize = DiskOperation::Read as usize;
 const WRITE: usize = DiskOperation::Write as usize;
 const FLUSH: usize = DiskOperation::Flush as usize;
@@ -61,6 +67,8 @@ pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome>
     let guests = [&one.guest, &other.guest, &outside];
     sampler::follow(&mut source, &guests.into_iter().flat_map(threads_of).collect::<Vec<_>>())?;
     settle(&mut source)?;
+    let began_one = begin(&mut source, &one, &disk)?;
+    let began_other = begin(&mut source, &other, &disk)?;
 
     let before = Diskstats::of(disk.name())?;
     dd(
@@ -75,9 +83,10 @@ pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome>
     dd(None, &format!("if={} of=/dev/null bs=8k count=30 iflag=direct", disk.path().display()))?;
     let all = Diskstats::of(disk.name())?.since(&before);
 
-    let of_one = counts(&mut source, one.guest.pid(), &disk)?.context("the one that reads has no disk")?;
-    let of_other =
+    let whole_one = counts(&mut source, one.guest.pid(), &disk)?.context("the one that reads has no disk")?;
+    let whole_other =
         counts(&mut source, other.guest.pid(), &disk)?.context("the one that writes has no disk")?;
+    let (of_one, of_other) = (whole_one.since(&began_one), whole_other.since(&began_other));
     ensure!(of_one.bytes == [100 << 16, 0, 0, 0], "{:?}", of_one.bytes);
     ensure!(of_other.bytes == [0, 50 << 12, 0, 0], "{:?}", of_other.bytes);
     ensure!(of_one.operations[READ] == read.operations, "{:?}, {read:?}", of_one.operations);
@@ -93,7 +102,7 @@ pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome>
     timed(&of_one, &[READ], read)?;
     timed(&of_other, &[WRITE, FLUSH], all.writes)?;
     ensure!(counts(&mut source, outside.pid(), &disk)?.is_none(), "a guest among others has no disks");
-    of_groups(&disk, [(&one.group, &of_one), (&other.group, &of_other)])?;
+    of_groups(&disk, [(&one.group, &whole_one), (&other.group, &whole_other)])?;
     let snapshot = source.snapshot()?;
     ensure!(snapshot.sampler.requests_untracked == 0, "{:?}", snapshot.sampler);
     let pids = [one.guest.pid(), other.guest.pid()];
@@ -123,6 +132,7 @@ pub(super) fn of_many_guests(context: &Context) -> anyhow::Result<Outcome> {
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &guests.iter().flat_map(|one| threads_of(&one.guest)).collect::<Vec<_>>())?;
     settle(&mut source)?;
+    let began = begin_all(&mut source, &guests, &disk)?;
     for (n, one) in (1..).zip(&guests) {
         let arguments = format!("if={} of=/dev/null bs=4k count={n} iflag=direct", disk.path().display());
         dd(Some(&one.group), &arguments)?;
@@ -130,10 +140,10 @@ pub(super) fn of_many_guests(context: &Context) -> anyhow::Result<Outcome> {
     settle(&mut source)?;
     let snapshot = source.snapshot()?;
     let mut missing = 0;
-    for (n, one) in (1_u64..).zip(&guests) {
-        let vm = snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(one.guest.pid()));
-        let found = vm.and_then(|vm| vm.disks.iter().find(|of_vm| *of_vm.name == *disk.name()));
-        let counts = found.with_context(|| format!("guest {n} has no disk"))?.counts.clone();
+    for ((n, one), began) in (1_u64..).zip(&guests).zip(&began) {
+        let counts =
+            of_disk(&snapshot, one.guest.pid(), &disk).with_context(|| format!("guest {n} has no disk"))?;
+        let counts = counts.since(began);
         let (reads, bytes) = (counts.operations[READ], counts.bytes[READ]);
         ensure!(
             reads <= n && bytes == reads << 12,
@@ -162,13 +172,15 @@ pub(super) fn slow_and_broken(context: &Context) -> anyhow::Result<Outcome> {
     let read = |disk: &Disk, count| {
         format!("if={} of=/dev/null bs=4k count={count} iflag=direct", disk.path().display())
     };
+    let (began_slow, began_fast) = (begin(&mut source, &one, &slow)?, begin(&mut source, &other, &fast)?);
+    begin(&mut source, &one, &broken)?;
     dd(Some(&other.group), &read(&fast, READS))?;
     let before = Diskstats::of(slow.name())?;
     dd(Some(&one.group), &read(&slow, READS))?;
     let served = Diskstats::of(slow.name())?.since(&before).reads;
     ensure!(dd(Some(&one.group), &read(&broken, 1)).is_err(), "a read of the broken disk succeeds");
 
-    let of_slow = counts(&mut source, one.guest.pid(), &slow)?.context("no slow disk")?;
+    let of_slow = counts(&mut source, one.guest.pid(), &slow)?.context("no slow disk")?.since(&began_slow);
     let durations = &of_slow.durations[READ];
     let early: u64 = durations.counts[..bucket_of(SLOW.as_nanos() as u64)].iter().sum();
     ensure!(of_slow.operations[READ] == READS && early == 0, "{early} of {of_slow:?} are early");
@@ -184,7 +196,7 @@ pub(super) fn slow_and_broken(context: &Context) -> anyhow::Result<Outcome> {
         of_broken.errors[READ] == of_broken.operations[READ] && of_broken.errors[READ] > 0,
         "{of_broken:?}"
     );
-    let of_fast = counts(&mut source, other.guest.pid(), &fast)?.context("no fast disk")?;
+    let of_fast = counts(&mut source, other.guest.pid(), &fast)?.context("no fast disk")?.since(&began_fast);
     let late: u64 = of_fast.durations[READ].counts[bucket_of(SLOW.as_nanos() as u64) + 1..].iter().sum();
     ensure!(late < READS / 2, "{late} of {READS} reads of a fast disk are late");
     ensure!(counts(&mut source, other.guest.pid(), &slow)?.is_none(), "the slow disk is not the other's");
@@ -210,6 +222,15 @@ pub(super) fn of_a_linux_guest(_: &Context) -> anyhow::Result<Outcome> {
     let guest = guests.pop().context("no guest")?;
     let group = Group::create(Hierarchy::find(Controller::Io)?)?;
     group.add_process(guest.pid())?;
+    is_listed(
+        guest.pid(),
+        &Attached {
+            kind: AttachedKind::Disk,
+            path: "/dev/vda".into(),
+            seen_at: vec!["vda".into()],
+            unseen: None,
+        },
+    )?;
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &guest.threads())?;
     settle(&mut source)?;
@@ -237,6 +258,16 @@ pub(super) fn of_a_linux_guest(_: &Context) -> anyhow::Result<Outcome> {
     )))
 }
 
+/// Whether the list has this device for a guest, among others of its own.
+pub(super) fn is_listed(pid: u32, device: &Attached) -> anyhow::Result<()> {
+    let listing = Listing::of(&Root::system())?;
+    let guest = listing.guests.iter().find(|guest| guest.process.pid == pid).context("it is not listed")?;
+    match &guest.devices {
+        Ok(devices) if devices.all.contains(device) => Ok(()),
+        devices => anyhow::bail!("{device:?} is not among {devices:?}"),
+    }
+}
+
 /// Durations are of all operations, and sum to what the disk says: that is in whole milliseconds. The disk's
 /// have the wake-up of whoever waited, too.
 fn timed(counts: &DiskCounts, places: &[usize], served: Served) -> anyhow::Result<()> {
@@ -249,7 +280,8 @@ fn timed(counts: &DiskCounts, places: &[usize], served: Served) -> anyhow::Resul
     }
     // Theirs is cut to a whole number, and ends later: by the wake-up of who waited.
     let (ours, theirs) = (sum_ns as f64 / 1e6, served.ms as f64);
-    let least = theirs * 0.95 - served.operations as f64 * WAKE_UP_MS;
+    let wake_up_ms = if in_lab() { WAKE_UP_IN_LAB_MS } else { WAKE_UP_MS };
+    let least = theirs * 0.95 - served.operations as f64 * wake_up_ms;
     ensure!(ours > 0.0 && ours < theirs + 1.0 && ours >= least, "{ours} ms, the disk says {theirs} ms");
     Ok(())
 }
@@ -283,13 +315,48 @@ fn settle(source: &mut Kvm) -> anyhow::Result<()> {
     }
 }
 
+/// Lets guests read from a disk until each has requests of its own there; returns what was counted then.
+///
+/// The kernel keeps something of each control group at each disk, which it makes with the first request.
+/// Where it has no memory at hand for that, the request is charged to the group around
+/// (`blkg_tryget_closest()`).
+fn begin_all(source: &mut Kvm, guests: &[Grouped], disk: &Disk) -> anyhow::Result<Vec<DiskCounts>> {
+    let read = format!("if={} of=/dev/null bs=4k count=1 iflag=direct", disk.path().display());
+    let mut left: Vec<&Grouped> = guests.iter().collect();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        for one in left {
+            // One of a disk that is broken fails.
+            let _ = dd(Some(&one.group), &read);
+        }
+        settle(source)?;
+        let snapshot = source.snapshot()?;
+        let of = |one: &Grouped| of_disk(&snapshot, one.guest.pid(), disk);
+        left = guests.iter().filter(|one| of(one).is_none()).collect();
+        if left.is_empty() {
+            return Ok(guests.iter().filter_map(of).collect());
+        }
+        ensure!(Instant::now() < end, "{} guests have no request of their own at the disk", left.len());
+    }
+}
+
+/// The same of one guest.
+fn begin(source: &mut Kvm, guest: &Grouped, disk: &Disk) -> anyhow::Result<DiskCounts> {
+    begin_all(source, std::slice::from_ref(guest), disk)?.pop().context("there is one")
+}
+
+fn of_disk(snapshot: &Snapshot, pid: u32, disk: &Disk) -> Option<DiskCounts> {
+    let vm = snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(pid))?;
+    let found = vm.disks.iter().find(|of_vm| *of_vm.name == *disk.name());
+    found.map(|disk| *disk.counts)
+}
+
 /// What was counted of a guest's disk; `None` where it has no such disk.
 fn counts(source: &mut Kvm, pid: u32, disk: &Disk) -> anyhow::Result<Option<DiskCounts>> {
     settle(source)?;
     let snapshot = source.snapshot()?;
-    let vm = snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(pid)).context("the guest is missing")?;
-    let found = vm.disks.iter().find(|of_vm: &&model::Disk| *of_vm.name == *disk.name());
-    Ok(found.map(|disk| *disk.counts))
+    ensure!(snapshot.vms.iter().any(|vm| vm.origin.pid() == Some(pid)), "the guest is missing");
+    Ok(of_disk(&snapshot, pid, disk))
 }
 
 /// Disks of guests that have ended are forgotten, in the programs' table as well.
@@ -298,7 +365,7 @@ fn ended(source: &mut Kvm, pids: &[u32]) -> anyhow::Result<()> {
     loop {
         let snapshot = source.snapshot()?;
         let mut left = 0;
-        source.collector_mut().disks(|_, _| left += 1)?;
+        source.collector_mut().disks().read(|_, _| left += 1)?;
         let lives = |pid| snapshot.vms.iter().any(|vm| vm.origin.pid() == Some(pid));
         if left == 0 && !pids.iter().any(|pid| lives(*pid)) {
             return Ok(());
