@@ -10,7 +10,10 @@ use clap::{
 use crate::{
     config::{self, LogLevel, Overrides, StartDelay},
     duration,
-    export::settings::Protocol,
+    export::{
+        settings::Protocol,
+        table::{COLUMNS, Column},
+    },
     model::Level,
     service::Output,
 };
@@ -62,8 +65,10 @@ pub enum Command {
     Check(CheckArgs),
     /// List the KVM guests of this host, with where each fact comes from.
     ///
-    /// Reads /proc only, so it works without eBPF; guests that other users run are found with CAP_SYS_PTRACE
-    /// and CAP_DAC_READ_SEARCH.
+    /// Below each guest are the devices that its VMM holds: where each is counted, or why it is not.
+    ///
+    /// Reads /proc and /sys only, so it works without eBPF; guests that other users run are found with
+    /// CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
     #[command(
         after_help = "Exit status: 0 when the list is printed, also when it is empty; 1 when /proc cannot be read; \
                             2 when the command line is wrong."
@@ -113,6 +118,10 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "json")]
     pub table: bool,
 
+    /// What the table shows of a guest, in this order [default: what fits into 120 columns of text]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = column(), requires = "table")]
+    pub columns: Vec<&'static Column>,
+
     /// Print every snapshot as a line of JSON on standard output, by schema/snapshot-1.schema.json
     ///
     /// The lines are what is exported, value for value. Where their reader falls behind by more than 64
@@ -138,9 +147,9 @@ impl RunArgs {
 
     /// What standard output is for.
     #[must_use]
-    pub const fn output(&self) -> Output {
+    pub fn output(&self) -> Output {
         match (self.table, self.json) {
-            (true, _) => Output::Table,
+            (true, _) => Output::Table(self.columns.clone()),
             (false, true) => Output::Json,
             (false, false) => Output::None,
         }
@@ -157,6 +166,12 @@ pub struct OnceArgs {
     /// What to print: a table for people, or JSON by schema/snapshot-1.schema.json
     #[arg(long, value_enum, default_value_t = OnceFormat::Table)]
     pub format: OnceFormat,
+
+    /// What the table shows of a guest, in this order [default: what fits into 120 columns of text]
+    ///
+    /// The guest's name is always first. JSON always has everything.
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = column())]
+    pub columns: Vec<&'static Column>,
 
     /// A row for each vCPU below its guest (JSON always has them)
     #[arg(long)]
@@ -219,6 +234,11 @@ fn protocol() -> impl clap::builder::TypedValueParser<Value = Protocol> {
     })
 }
 
+fn column() -> impl clap::builder::TypedValueParser<Value = &'static Column> {
+    PossibleValuesParser::new(COLUMNS.iter().map(|column| column.key))
+        .try_map(|key| Column::called(&key).ok_or("there is no such column"))
+}
+
 fn level() -> impl clap::builder::TypedValueParser<Value = Level> {
     // The most first: the default.
     let [basic, sampled, full] = Level::ALL.map(Level::key);
@@ -274,7 +294,7 @@ mod tests {
             "--table",
         ])
         .unwrap();
-        assert_eq!(run.args.output(), Output::Table);
+        assert_eq!(run.args.output(), Output::Table(Vec::new()));
         assert_eq!(run.args.config, Some(PathBuf::from("/c.toml")));
         assert_eq!(
             run.args.overrides(),
@@ -323,5 +343,21 @@ mod tests {
             (once.interval, once.format, once.vcpu, once.device, once.level),
             (Duration::from_secs(2), OnceFormat::Table, false, false, Level::Full)
         );
+        assert_eq!(once.columns, Vec::<&Column>::new());
+    }
+
+    #[test]
+    fn columns_are_shown_in_the_order_in_which_they_are_named() {
+        let keys = |args: Vec<&'static Column>| args.iter().map(|column| column.key).collect::<Vec<_>>();
+        let once = Once::try_parse_from(["once", "--columns", "steal,read", "--columns", "pid"]).unwrap();
+        assert_eq!(keys(once.args.columns), ["steal", "read", "pid"]);
+        let run = Run::try_parse_from(["run", "--table", "--columns", "in,out"]).unwrap();
+        let Output::Table(columns) = run.args.output() else { panic!("a table was asked for") };
+        assert_eq!(keys(columns), ["in", "out"]);
+        let unknown = Once::try_parse_from(["once", "--columns", "cpu"]).unwrap_err();
+        assert_eq!(unknown.exit_code(), 2);
+        assert!(unknown.to_string().contains("[possible values: pid, vcpus, guest,"), "{unknown}");
+        let alone = Run::try_parse_from(["run", "--columns", "in"]).unwrap_err();
+        assert_eq!(alone.kind(), clap::error::ErrorKind::MissingRequiredArgument);
     }
 }

@@ -38,7 +38,12 @@ pub fn run(args: &OnceArgs) -> Result<String> {
     Ok(match args.format {
         OnceFormat::Table => table::render(
             &snapshot,
-            table::TableOptions { vcpus: args.vcpu, devices: args.device, max_guests: None },
+            &table::TableOptions {
+                columns: args.columns.clone(),
+                vcpus: args.vcpu,
+                devices: args.device,
+                max_guests: None,
+            },
         ),
         OnceFormat::Json => {
             let mut lines = json::Lines::since(Arc::new(before));

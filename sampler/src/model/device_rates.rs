@@ -1,8 +1,9 @@
 //! What an interval came to for a guest's disks and interfaces.
 
 use super::{
-    Disk, DiskOperation, Histogram, Interface, InterfaceCounts,
+    Direction, Disk, DiskOperation, Histogram, Interface, InterfaceCounts,
     disk::{DISK_OPERATIONS, DiskCounts},
+    snapshot::Vm,
 };
 
 /// Of a disk.
@@ -63,6 +64,45 @@ impl InterfaceRates {
     }
 }
 
+/// Of all disks and interfaces of a guest together, in a second; absent where it has none with an interval.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IoRates {
+    /// Bytes read.
+    pub read: Option<f64>,
+    /// Bytes written.
+    pub written: Option<f64>,
+    /// Reads that ended.
+    pub reads: Option<f64>,
+    /// Writes that ended.
+    pub writes: Option<f64>,
+    /// Bytes that the guest received.
+    pub received: Option<f64>,
+    /// Bytes that the guest sent.
+    pub sent: Option<f64>,
+}
+
+impl IoRates {
+    /// Of a guest.
+    #[must_use]
+    pub fn of(vm: &Vm, interval_ns: u64) -> Self {
+        const READ: usize = DiskOperation::Read as usize;
+        const WRITE: usize = DiskOperation::Write as usize;
+        let mut sum = Self::default();
+        let add = |sum: &mut Option<f64>, rate: f64| *sum.get_or_insert(0.0) += rate;
+        for disk in vm.disks.iter().filter_map(|disk| DiskRates::of(disk, interval_ns)) {
+            add(&mut sum.read, disk.bytes[READ]);
+            add(&mut sum.written, disk.bytes[WRITE]);
+            add(&mut sum.reads, disk.operations[READ]);
+            add(&mut sum.writes, disk.operations[WRITE]);
+        }
+        for interface in vm.interfaces.iter().filter_map(InterfaceRates::of) {
+            add(&mut sum.received, interface.bytes[Direction::Receive as usize]);
+            add(&mut sum.sent, interface.bytes[Direction::Transmit as usize]);
+        }
+        sum
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -97,5 +137,23 @@ mod tests {
         let interface = Interface { added: Some((added, 500_000_000)), ..Interface::default() };
         assert_eq!(InterfaceRates::of(&interface).unwrap().packets, [12.0, 8.0]);
         assert!(InterfaceRates::of(&Interface::default()).is_none());
+    }
+
+    #[test]
+    fn a_guest_has_the_sum_of_its_devices() {
+        let counts =
+            DiskCounts { operations: [4, 2, 9, 9], bytes: [4096, 512, 0, 7], ..DiskCounts::default() };
+        let disk = || Disk { counts: Arc::new(counts), ..Disk::default() };
+        let added = InterfaceCounts { bytes: [600, 20], ..InterfaceCounts::default() };
+        let read_once = Interface::default();
+        let interface = Interface { added: Some((added, 1_000_000_000)), ..Interface::default() };
+        let vm = Vm { disks: vec![disk(), disk()], interfaces: vec![interface, read_once], ..Vm::default() };
+        let rates = IoRates::of(&vm, 2_000_000_000);
+        assert_eq!(
+            [rates.read, rates.written, rates.reads, rates.writes, rates.received, rates.sent],
+            [4096.0, 512.0, 4.0, 2.0, 600.0, 20.0].map(Some)
+        );
+        let none = IoRates::of(&Vm::default(), 2_000_000_000);
+        assert_eq!((none.read, none.received), (None, None), "absent is not zero");
     }
 }

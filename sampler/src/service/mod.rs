@@ -27,7 +27,7 @@ use crate::{
     agent::{self, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
     audit::Audit,
     config::{Config, ConfigError},
-    export::selfmetrics::SelfStats,
+    export::{selfmetrics::SelfStats, table::Column},
     kernel::{Root, host},
 };
 
@@ -54,13 +54,14 @@ pub struct Steering<S, H, A> {
 }
 
 /// What the service prints on standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Output {
     /// Nothing.
     #[default]
     None,
-    /// Each snapshot as a table, unless the one before is still being drawn.
-    Table,
+    /// Each snapshot as a table with these columns, unless the one before is still being drawn. None: those
+    /// that fit.
+    Table(Vec<&'static Column>),
     /// Every snapshot as a line of JSON.
     Json,
 }
@@ -107,6 +108,7 @@ where
     let exports = Exports::start(&config, host::read(&Root::system())?, own.clone())?;
     let options = options(&config);
     let (driver, _bpf_log) = agent::settle(open(&options)?, options.nice)?;
+    let prints = output != Output::None;
     let (printer, mut unwritten) = printer(output)?;
     let sinks = printer.into_iter().chain(sinks).collect();
     let unread = log.lines().dropped();
@@ -120,7 +122,7 @@ where
         }
     });
     let delay = config.start_delay.draw(config.interval);
-    say_what_begins(&config, delay, &exports, output);
+    say_what_begins(&config, delay, &exports, prints);
     let sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;
     let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
     let steering = Steering { shutdown: end, hang_up: steering.hang_up, ask: steering.ask };
@@ -141,7 +143,7 @@ type Printer = (Option<Box<dyn Sink>>, Option<Unwritten>);
 fn printer(output: Output) -> Result<Printer> {
     Ok(match output {
         Output::None => (None, None),
-        Output::Table => (Some(Box::new(screen::start()?)), None),
+        Output::Table(columns) => (Some(Box::new(screen::start(columns)?)), None),
         Output::Json => {
             let (lines, unwritten) = lines::start()?;
             (Some(Box::new(lines)), Some(unwritten))
@@ -164,7 +166,7 @@ fn with_standard_sinks(
     Ok(sinks)
 }
 
-fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, output: Output) {
+fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, prints: bool) {
     let target = exports.target();
     tracing::info!(
         interval = ?config.interval,
@@ -172,7 +174,7 @@ fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, output: 
         export = target.as_deref().unwrap_or("none"),
         "sampling"
     );
-    if target.is_none() && output == Output::None {
+    if target.is_none() && !prints {
         tracing::warn!("nothing is exported: set export.endpoint, OTEL_EXPORTER_OTLP_ENDPOINT or --endpoint");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Row, bound, dash, number};
+use super::{
+    cells::{self, ABSENT, bound},
+    guests::Table,
+};
 use crate::{
     export::terminal,
     model::{
@@ -21,20 +24,20 @@ const OUT: usize = Direction::Transmit as usize;
 const MAX_DEVICE_COLUMNS: usize = 31;
 
 /// Writes the devices of these guests, in their order.
-pub(super) fn write(rows: &[Row<'_>], interval_ns: u64, text: &mut String) {
-    let disks = rows.iter().flat_map(|row| row.vm.disks.iter().map(move |disk| (row, disk)));
+pub(super) fn write(table: &Table<'_>, interval_ns: u64, text: &mut String) {
+    let disks = table.guests().flat_map(|(vm, guest)| vm.disks.iter().map(move |disk| (guest, disk)));
     write_disks(&disks.collect::<Vec<_>>(), interval_ns, text);
     let interfaces =
-        rows.iter().flat_map(|row| row.vm.interfaces.iter().map(move |interface| (row, interface)));
+        table.guests().flat_map(|(vm, guest)| vm.interfaces.iter().map(move |interface| (guest, interface)));
     write_interfaces(&interfaces.collect::<Vec<_>>(), text);
 }
 
-fn write_disks(disks: &[(&Row<'_>, &Disk)], interval_ns: u64, text: &mut String) {
+fn write_disks(disks: &[(&str, &Disk)], interval_ns: u64, text: &mut String) {
     if disks.is_empty() {
         text.push_str("\nNo disk request of a guest was counted; docs/meaning.md says which are.\n");
         return;
     }
-    let names = Names::of(disks.iter().map(|(row, disk)| (&*row.name, &*disk.name)), "DISK");
+    let names = Names::of(disks.iter().map(|(guest, disk)| (*guest, &*disk.name)), "DISK");
     text.push('\n');
     names.write(text, "GUEST", "DISK");
     let _ = writeln!(
@@ -42,38 +45,38 @@ fn write_disks(disks: &[(&Row<'_>, &Disk)], interval_ns: u64, text: &mut String)
         " {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}",
         "READS/s", "WRITES/s", "READ/s", "WRITTEN/s", "P99 READ", "P99 WRITE", "FLUSHES/s", "ERRORS/s"
     );
-    for (row, disk) in disks {
-        names.write(text, &row.name, &disk.name);
+    for (guest, disk) in disks {
+        names.write(text, guest, &disk.name);
         let rates = DiskRates::of(disk, interval_ns);
         let of = |value: fn(&DiskRates) -> f64| rates.as_ref().map(value);
         let p99 = |operation: usize| {
             let durations = rates.as_ref().map(|rates| &rates.durations[operation]);
             durations
                 .and_then(|durations| distribution::quantile_bound(durations, 0.99))
-                .map_or_else(dash, bound)
+                .map_or_else(|| ABSENT.to_owned(), bound)
         };
         let _ = writeln!(
             text,
             " {:>8} {:>8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8}",
-            number(of(|rates| rates.operations[READ]), 0),
-            number(of(|rates| rates.operations[WRITE]), 0),
+            number(of(|rates| rates.operations[READ])),
+            number(of(|rates| rates.operations[WRITE])),
             bytes(of(|rates| rates.bytes[READ])),
             bytes(of(|rates| rates.bytes[WRITE])),
             p99(READ),
             p99(WRITE),
-            number(of(|rates| rates.operations[FLUSH]), 0),
-            number(of(|rates| rates.errors), 0),
+            number(of(|rates| rates.operations[FLUSH])),
+            number(of(|rates| rates.errors)),
         );
     }
 }
 
-fn write_interfaces(interfaces: &[(&Row<'_>, &Interface)], text: &mut String) {
+fn write_interfaces(interfaces: &[(&str, &Interface)], text: &mut String) {
     if interfaces.is_empty() {
         text.push_str("\nNo network interface of a guest was found; docs/meaning.md says which are.\n");
         return;
     }
     let names =
-        Names::of(interfaces.iter().map(|(row, interface)| (&*row.name, &*interface.name)), "INTERFACE");
+        Names::of(interfaces.iter().map(|(guest, interface)| (*guest, &*interface.name)), "INTERFACE");
     text.push('\n');
     names.write(text, "GUEST", "INTERFACE");
     let _ = writeln!(
@@ -81,8 +84,8 @@ fn write_interfaces(interfaces: &[(&Row<'_>, &Interface)], text: &mut String) {
         " {:>9} {:>9} {:>10} {:>11} {:>12} {:>8}",
         "IN/s", "OUT/s", "PACKETS IN", "PACKETS OUT", "DROPPED IN/s", "ERRORS/s"
     );
-    for (row, interface) in interfaces {
-        names.write(text, &row.name, &interface.name);
+    for (guest, interface) in interfaces {
+        names.write(text, guest, &interface.name);
         let rates = InterfaceRates::of(interface);
         let of = |value: fn(&InterfaceRates) -> f64| rates.as_ref().map(value);
         let _ = writeln!(
@@ -90,10 +93,10 @@ fn write_interfaces(interfaces: &[(&Row<'_>, &Interface)], text: &mut String) {
             " {:>9} {:>9} {:>10} {:>11} {:>12} {:>8}",
             bytes(of(|rates| rates.bytes[IN])),
             bytes(of(|rates| rates.bytes[OUT])),
-            number(of(|rates| rates.packets[IN]), 0),
-            number(of(|rates| rates.packets[OUT]), 0),
-            number(of(|rates| rates.dropped[IN]), 0),
-            number(of(|rates| rates.errors[IN] + rates.errors[OUT]), 0),
+            number(of(|rates| rates.packets[IN])),
+            number(of(|rates| rates.packets[OUT])),
+            number(of(|rates| rates.dropped[IN])),
+            number(of(|rates| rates.errors[IN] + rates.errors[OUT])),
         );
     }
 }
@@ -121,27 +124,10 @@ impl Names {
     }
 }
 
-/// Bytes in the unit that leaves one to three digits before the point.
-fn bytes(value: Option<f64>) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let Some(mut value) = value else { return dash() };
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{value:.0} B") } else { format!("{value:.1} {}", UNITS[unit]) }
+fn number(value: Option<f64>) -> String {
+    cells::number(value, 0).unwrap_or_else(|| ABSENT.to_owned())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_have_the_unit_that_is_read_at_once() {
-        let shown =
-            [0.0, 999.0, 999.6, 1536.0, 999_949.0, 3e6, 7.25e12, 2e18].map(|value| bytes(Some(value)));
-        assert_eq!(shown, ["0 B", "999 B", "1.0 kB", "1.5 kB", "1.0 MB", "3.0 MB", "7.2 TB", "2000000.0 TB"]);
-        assert_eq!(bytes(None), "-");
-    }
+fn bytes(value: Option<f64>) -> String {
+    value.map_or_else(|| ABSENT.to_owned(), cells::bytes)
 }
