@@ -53,6 +53,19 @@ pub struct DiskCounts {
 }
 
 impl DiskCounts {
+    /// This and more, of the same disk.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            operations: sums(&self.operations, &other.operations),
+            bytes: sums(&self.bytes, &other.bytes),
+            errors: sums(&self.errors, &other.errors),
+            durations: all_plus(&self.durations, &other.durations),
+            queued: all_plus(&self.queued, &other.queued),
+            served: all_plus(&self.served, &other.served),
+        }
+    }
+
     /// What was added since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -68,6 +81,14 @@ impl DiskCounts {
             served: histograms(&self.served, &earlier.served),
         }
     }
+}
+
+fn sums<const N: usize>(one: &[u64; N], other: &[u64; N]) -> [u64; N] {
+    std::array::from_fn(|n| one[n] + other[n])
+}
+
+fn all_plus<const N: usize>(one: &[Histogram; N], other: &[Histogram; N]) -> [Histogram; N] {
+    std::array::from_fn(|n| distribution::plus(&one[n], &other[n]))
 }
 
 fn histograms<const N: usize>(now: &[Histogram; N], earlier: &[Histogram; N]) -> [Histogram; N] {

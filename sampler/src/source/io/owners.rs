@@ -111,6 +111,12 @@ impl Owners {
         std::mem::take(&mut self.changes)
     }
 
+    /// The control group of the guest of this number, where its requests are counted.
+    pub(in crate::source) fn group_of(&self, number: u32) -> Option<Group> {
+        let mut owners = self.guests.values();
+        owners.find(|owner| owner.is_set && owner.number == number)?.group
+    }
+
     /// The guest of each number whose requests are counted.
     pub(in crate::source) fn counted(&self) -> impl Iterator<Item = (u32, VmKey)> + '_ {
         let counted = self.guests.iter().filter(|(_, owner)| owner.is_set);
