@@ -7,6 +7,7 @@
 mod label;
 
 mod account;
+mod attached;
 mod attribution;
 mod blocked;
 pub mod catalog;
@@ -34,6 +35,7 @@ mod tolerance;
 pub mod view;
 
 pub use account::{Account, Faults, Reading};
+pub use attached::{ATTACHED_KINDS, Attached, AttachedKind, UNSEEN, Unseen};
 pub use attribution::{Attributed, AttributedVm, Ledger, OCCUPANT_KINDS, Occupant, OccupantKind, Share};
 pub use blocked::{BLOCKED, Blocked, BlockedTimes, MEASURED};
 pub use co_stop::CoStop;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    attached::Attached,
     attribution::{Attributed, Share},
     blocked::BlockedTimes,
     co_stop::CoStop,
@@ -115,6 +116,9 @@ pub struct Vm {
     pub disks: Vec<Disk>,
     /// The network interfaces that serve it, ordered. Of several VMs of a process the first has them.
     pub interfaces: Vec<Interface>,
+    /// The devices that its VMM holds for it, and where they are seen; ordered. Of several VMs of a process
+    /// the first has them.
+    pub attached: Arc<[Attached]>,
     /// Its vCPUs, ordered by index and thread.
     pub vcpus: Vec<Vcpu>,
 }
@@ -440,6 +444,8 @@ sampler_stats! {
     Counter levels_lowered, "{vm}";
     /// VMs that are at level sampled because they left their guests too often.
     UpDown vms_lowered, "{vm}";
+    /// Devices that VMMs hold beyond the first 128 of each, which are not named.
+    UpDown devices_left_out, "{device}";
     /// VMs that are followed and not shown, because the settings leave them out.
     UpDown vms_left_out, "{vm}";
     /// vCPU threads that another thread replaced in running the same vCPU.

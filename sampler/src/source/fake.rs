@@ -176,7 +176,7 @@ impl Shared {
             Question::Process(_)
             | Question::IoGroup(..)
             | Question::Disk(_)
-            | Question::Interfaces(_)
+            | Question::Devices(_)
             | Question::Links => panic!("{question:?} was not asked"),
         };
         let pid = pid(vm);
@@ -310,7 +310,7 @@ impl Source for FakeSource {
             Answer::Process(..)
             | Answer::IoGroup(..)
             | Answer::Disk(..)
-            | Answer::Interfaces(..)
+            | Answer::Devices(..)
             | Answer::Links(..) => panic!("{answer:?} was not asked for"),
         }
     }

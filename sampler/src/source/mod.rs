@@ -13,6 +13,7 @@ use std::{os::fd::BorrowedFd, time::Duration};
 use crate::{
     collect::{
         CollectError,
+        attached::FoundDevices,
         network::{FoundInterfaces, Links},
     },
     model::{Device, Facts, Memory, Snapshot, VmKey},
@@ -105,8 +106,8 @@ pub enum Question {
     IoGroup(VmKey, u64),
     /// What the kernel calls a disk.
     Disk(Device),
-    /// The network interfaces of a guest.
-    Interfaces(VmKey),
+    /// The devices of a guest, and its network interfaces.
+    Devices(VmKey),
     /// What the kernel counts of the interfaces of all guests.
     Links,
     /// What a process of the host is called.
@@ -126,8 +127,8 @@ pub enum Answer {
     IoGroup(VmKey, u64, Option<bool>),
     /// What it calls it.
     Disk(Device, Option<String>),
-    /// Those that it has.
-    Interfaces(VmKey, Option<FoundInterfaces>),
+    /// Those that it has; the interfaces may not be known now.
+    Devices(VmKey, Option<(FoundDevices, Option<FoundInterfaces>)>),
     /// What it counts.
     Links(Option<Links>),
     /// Of a process.

@@ -9,10 +9,10 @@ use hvsampler::model::{
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, Ended,
-        ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface,
-        InterfaceCounts, KvmCounts, KvmVm, Level, Memory, OccupantKind, Origin, SamplerStats, Snapshot,
-        State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+        Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts,
+        Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
+        Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, OccupantKind, Origin, SamplerStats,
+        Snapshot, State, StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -238,6 +238,21 @@ fn interfaces() -> impl Strategy<Value = Vec<Interface>> {
     })
 }
 
+/// Devices come and go, and are seen at other disks.
+fn attached() -> impl Strategy<Value = Arc<[Attached]>> {
+    let device =
+        (any::<bool>(), 0..3_usize, any::<bool>()).prop_map(|(is_disk, disks, is_unseen)| Attached {
+            kind: if is_disk { AttachedKind::Disk } else { AttachedKind::Network },
+            path: String::new(),
+            seen_at: ["sda", "sdb"][..disks.min(2)].iter().map(ToString::to_string).collect(),
+            unseen: is_unseen.then_some(Unseen::NoRequests),
+        });
+    collection::vec(option::of(device), 2).prop_map(|devices| {
+        let numbered = (0..).zip(devices).filter_map(|(n, device)| Some((n, device?)));
+        numbered.map(|(n, device): (u32, Attached)| Attached { path: format!("/{n}"), ..device }).collect()
+    })
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -262,6 +277,7 @@ struct MomentVm {
     memory: Option<Memory>,
     disks: Vec<Disk>,
     interfaces: Vec<Interface>,
+    attached: Arc<[Attached]>,
     threads: Threads,
 }
 
@@ -281,7 +297,7 @@ fn moment() -> impl Strategy<Value = Moment> {
         counters(),
         memory(),
         disks(),
-        interfaces(),
+        (interfaces(), attached()),
     );
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
         |(
@@ -289,7 +305,18 @@ fn moment() -> impl Strategy<Value = Moment> {
             uuid,
             platform,
             distributions,
-            (kvm, attributed, exits, helpers, co_stop_ns, blocked, counters, memory, disks, interfaces),
+            (
+                kvm,
+                attributed,
+                exits,
+                helpers,
+                co_stop_ns,
+                blocked,
+                counters,
+                memory,
+                disks,
+                (interfaces, attached),
+            ),
             threads,
         )| {
             let facts = Facts::default().with(Fact::Platform, platform);
@@ -307,6 +334,7 @@ fn moment() -> impl Strategy<Value = Moment> {
                 memory,
                 disks,
                 interfaces,
+                attached,
                 threads,
             }
         },
@@ -369,6 +397,7 @@ impl Moment {
                 memory: vm.memory,
                 disks: vm.disks,
                 interfaces: vm.interfaces,
+                attached: vm.attached,
                 co_stop: CoStop { ns: vm.co_stop_ns, ..CoStop::default() },
                 helpers: vm.helpers,
                 vcpus: vcpus.collect(),

@@ -22,7 +22,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 
 use super::{
-    devices::{of_disks, of_interfaces, of_memory, times_of_disks},
+    devices::{of_attached, of_disks, of_interfaces, of_memory, times_of_disks},
     points,
 };
 
@@ -268,6 +268,7 @@ impl Expected {
             of_vm(vm, &mut numbers);
             of_exits(vm, &mut numbers);
             of_disks(vm, &mut numbers);
+            of_attached(vm, &mut numbers);
             for (name, attributes, interface, count) in of_interfaces(vm) {
                 if interface.is_new {
                     let at = std::mem::replace(&mut numbers.at, interface.at_unix_ns);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Disk, Distributions, Ended, ExitKind, ExitTotals, Exits,
-    HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, Interval, KvmCounts, KvmVcpu, KvmVm, Level,
-    Memory, Occupant, OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm,
-    VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Disk, Distributions, Ended,
+    ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, Interval,
+    KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant, OccupantKind, Origin, Share, Snapshot, State,
+    StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, MEASURED};
 use proptest::{collection, option, prelude::*, sample};
@@ -226,6 +226,14 @@ fn vm() -> impl Strategy<Value = Vm> {
             disks: (pid % 5 == 0)
                 .then(|| Disk { name: "sda".into(), ..Disk::default() })
                 .into_iter()
+                .collect(),
+            attached: (0..pid % 3)
+                .map(|n| Attached {
+                    kind: AttachedKind::Disk,
+                    path: format!("/{n}"),
+                    seen_at: Vec::new(),
+                    unseen: Some(Unseen::Unknown),
+                })
                 .collect(),
             memory: (pid % 3 == 0)
                 .then(|| Memory { resident: [Some(5), None, Some(7), None], ..Memory::default() }),

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, ExitKind,
-    ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, InterfaceCounts,
-    Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant, OccupantKind, Origin, SamplerStats, Share,
-    Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts,
+    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface,
+    InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant, OccupantKind, Origin,
+    SamplerStats, Share, Snapshot, State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
     COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,
@@ -57,6 +57,11 @@ fn disk() -> Disk {
     }
 }
 
+fn device(path: &str, seen_at: &[&str], unseen: Option<Unseen>) -> Attached {
+    let seen_at = seen_at.iter().map(ToString::to_string).collect();
+    Attached { kind: AttachedKind::Disk, path: path.to_owned(), seen_at, unseen }
+}
+
 pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
     Vm {
         key: VmKey::new([pid.into(), 5]),
@@ -96,6 +101,8 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             at_unix_ns: AT - SECOND,
             is_new: true,
         }],
+        attached: [device("/dev/sdb", &["sdb"], None), device("/nfs/b.img", &[], Some(Unseen::NetworkFiles))]
+            .into(),
         memory: Some(Memory {
             at_unix_ns: AT - 3 * SECOND,
             resident: [Some(1 << 30), Some(7 << 20), None, Some(0)],

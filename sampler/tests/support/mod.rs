@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, ExitKind,
-    ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, InterfaceCounts,
-    KvmCounts, KvmVm, Level, Memory, Origin, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts,
+    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface,
+    InterfaceCounts, KvmCounts, KvmVm, Level, Memory, Origin, Snapshot, State, StateTimes, Totals, Vcpu,
+    VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 
@@ -106,6 +107,13 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             at_unix_ns: START + 1,
             is_new: true,
         }],
+        attached: [Attached {
+            kind: AttachedKind::Disk,
+            path: format!("/dev/sd{vm}"),
+            seen_at: vec![format!("sd{vm}")],
+            unseen: None,
+        }]
+        .into(),
         disks: vec![Disk {
             device: Device { major: 8, minor: vm },
             name: format!("sd{vm}").into(),

@@ -24,6 +24,7 @@ pub use taps::TapKind;
 use taps::{Namespace, Tap};
 use turn::Turn;
 
+use super::procfs::OpenFile;
 use crate::kernel::{clock::Clock, limits};
 
 /// Namespaces of which interfaces are read, at most: each keeps a descriptor.
@@ -96,11 +97,11 @@ impl Default for Network {
 }
 
 impl Network {
-    /// The interfaces whose other end a process holds; `None` where they cannot be looked for now, or where
-    /// the process has ended.
-    pub fn interfaces(&self, pid: u32) -> Option<FoundInterfaces> {
+    /// The interfaces whose other end is among a process's files; `None` where they cannot be looked for now,
+    /// or where the process has ended.
+    pub fn interfaces(&self, pid: u32, files: &[OpenFile]) -> Option<FoundInterfaces> {
         let _turn = self.turn.take()?;
-        let found = taps::of(pid).ok()?;
+        let found = taps::of(pid, files).ok()?;
         let mut all = BTreeSet::new();
         let mut failures = found.failures;
         for tap in found.taps {

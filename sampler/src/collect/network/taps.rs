@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use super::{super::procfs::MAX_FDS, netlink::Netlink};
+use super::{super::procfs::OpenFile, netlink::Netlink};
 
 /// Of `linux/if_tun.h`; the second since 5.2.
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
@@ -67,17 +67,14 @@ pub(super) struct Found {
     pub(super) failures: u64,
 }
 
-/// The interfaces of a process, by its descriptors.
-pub(super) fn of(pid: u32) -> io::Result<Found> {
+/// The interfaces among a process's files.
+pub(super) fn of(pid: u32, files: &[OpenFile]) -> io::Result<Found> {
     let process = Path::new("/proc").join(pid.to_string());
     let mut found = Found::default();
     let mut pidfd = None;
-    for entry in fs::read_dir(process.join("fd"))?.take(MAX_FDS) {
-        let entry = entry?;
-        let Some(kind) = fs::read_link(entry.path()).ok().and_then(|target| kind_of(&target)) else {
-            continue;
-        };
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+    for OpenFile { descriptor, path } in files {
+        let Some(kind) = kind_of(path) else { continue };
+        let Some(number) = descriptor.to_str().and_then(|number| number.parse().ok()) else { continue };
         let pidfd = match &pidfd {
             Some(pidfd) => pidfd,
             None => pidfd.insert(open_process(pid)?),
@@ -162,7 +159,7 @@ fn made(answer: libc::c_long) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::procfs::ProcFs, *};
 
     #[test]
     fn descriptors_of_interfaces_are_known_by_their_paths() {
@@ -179,14 +176,15 @@ mod tests {
     fn a_file_with_the_name_of_an_interface_is_none() {
         let directory = tempfile::tempdir().unwrap();
         let _file = File::create(directory.path().join("tap7")).unwrap();
-        let found = of(std::process::id()).unwrap();
+        let files = ProcFs::system().open_files(std::process::id()).unwrap();
+        assert!(files.iter().any(|file| kind_of(&file.path).is_some()));
+        let found = of(std::process::id(), &files).unwrap();
         assert!(found.taps.is_empty() && found.failures == 0, "{found:?}");
     }
 
     #[test]
-    fn a_process_that_has_ended_has_none_and_says_so() {
-        assert!(of(u32::MAX).is_err());
-        let own = of(std::process::id()).unwrap();
-        assert!(own.taps.is_empty() && own.failures == 0);
+    fn a_process_that_has_ended_says_so() {
+        let file = OpenFile { descriptor: "7".into(), path: "/dev/net/tun".into() };
+        assert!(of(u32::MAX, &[file]).is_err());
     }
 }

@@ -23,6 +23,25 @@ impl ProcFs {
         let path = Hierarchy::of_io(&groups, &mounts)?.path_of(inode)?;
         Some(is_of_one(&path))
     }
+
+    /// The control group that a process's disk requests are charged to, by its path alone: without the
+    /// kernel's own word for it. `None` where that cannot be found out.
+    #[must_use]
+    pub fn io_group(&self, pid: u32) -> Option<IoGroupPath> {
+        let groups = read(&self.process(pid).join("cgroup")).ok()?;
+        let mounts = read(&self.process(std::process::id()).join("mountinfo")).ok()?;
+        let path = Hierarchy::of_io(&groups, &mounts)?.charged()?;
+        Some(IoGroupPath { is_of_one: is_of_one(&path), path })
+    }
+}
+
+/// A control group of the io controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoGroupPath {
+    /// From the root of its hierarchy on.
+    pub path: PathBuf,
+    /// Whether it was made for a single VM, as [`ProcFs::has_own_io_group`] has it.
+    pub is_of_one: bool,
 }
 
 /// Where the io controller is.
@@ -30,6 +49,7 @@ struct Hierarchy {
     mount: PathBuf,
     /// The process's control group in it, from its root on.
     path: PathBuf,
+    is_unified: bool,
 }
 
 impl Hierarchy {
@@ -42,17 +62,40 @@ impl Hierarchy {
                 is_hierarchy(controllers).then(|| PathBuf::from(path))
             })?;
             let mount = mounts.lines().find_map(|line| mount_point(line, is_mount))?;
-            Some(Self { mount, path })
+            Some(Self { mount, path, is_unified: false })
         };
         let has_blkio = |list: &str| list.split(',').any(|controller| controller == "blkio");
         of(&has_blkio, &|kind, options| kind == "cgroup" && has_blkio(options))
-            .or_else(|| of(&str::is_empty, &|kind, _| kind == "cgroup2"))
+            .or_else(|| of(&str::is_empty, &|kind, _| kind == "cgroup2").map(Self::unified))
+    }
+
+    fn unified(self) -> Self {
+        Self { is_unified: true, ..self }
+    }
+
+    fn directory(&self, path: &Path) -> PathBuf {
+        self.mount.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// The control group that requests are charged to: in version 2 the first one upwards for which the
+    /// controller is enabled, and the root always.
+    fn charged(&self) -> Option<PathBuf> {
+        let is_enabled = |path: &&Path| {
+            let controllers = read(&self.directory(path).join("cgroup.controllers"));
+            let is_root = path.parent().is_none();
+            is_root
+                || controllers.is_ok_and(|list| list.split_whitespace().any(|controller| controller == "io"))
+        };
+        match self.is_unified {
+            true => self.path.ancestors().find(is_enabled).map(Path::to_owned),
+            false => Some(self.path.clone()),
+        }
     }
 
     /// The path of the control group with this inode: the process's, or one that it is in.
     fn path_of(&self, inode: u64) -> Option<PathBuf> {
-        let below_mount = |path: &Path| self.mount.join(path.strip_prefix("/").unwrap_or(path));
-        let has_it = |path: &&Path| fs::metadata(below_mount(path)).is_ok_and(|found| found.ino() == inode);
+        let has_it =
+            |path: &&Path| fs::metadata(self.directory(path)).is_ok_and(|found| found.ino() == inode);
         self.path.ancestors().find(has_it).map(Path::to_owned)
     }
 }
@@ -156,5 +199,25 @@ mod tests {
         let (root, proc) = host("7:cpu:/\n6:blkio:/a.slice/vm.scope\n0::/\n", both);
         assert_eq!(own(&root, &proc, "mnt/a.slice/vm.scope"), Some(true));
         assert_eq!(own(&root, &proc, "mnt/a.slice"), Some(false));
+    }
+
+    #[test]
+    fn requests_are_charged_where_the_controller_is_enabled() {
+        let unified = |at: &str| format!("33 24 0:28 / {at} rw - cgroup2 cgroup2 rw\n");
+        let (root, proc) = host("0::/a.slice/vm.scope/inner\n", unified);
+        let group = || proc.io_group(9).map(|group| (group.path, group.is_of_one));
+        assert_eq!(group(), Some(("/".into(), false)), "nowhere but in the root");
+        let enable = |path: &str, list: &str| {
+            fs::write(root.path().join(path).join("cgroup.controllers"), list).unwrap();
+        };
+        enable("mnt/a.slice", "cpu io memory\n");
+        enable("mnt/a.slice/vm.scope", "cpu\n");
+        assert_eq!(group(), Some(("/a.slice".into(), false)));
+        enable("mnt/a.slice/vm.scope", "cpuset io\n");
+        assert_eq!(group(), Some(("/a.slice/vm.scope".into(), true)));
+        assert_eq!(proc.io_group(8), None, "there is no such process");
+        let version_1 = |at: &str| format!("36 24 0:30 / {at} rw - cgroup cgroup rw,blkio\n");
+        let (_root, proc) = host("6:blkio:/a.slice/vm.scope\n", version_1);
+        assert_eq!(proc.io_group(9).unwrap().path, Path::new("/a.slice/vm.scope"));
     }
 }

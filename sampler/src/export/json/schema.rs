@@ -208,7 +208,9 @@ fn object(name: &str, object: &Object, more: Fields) -> Value {
     properties.insert("metrics".to_owned(), reference(&format!("{name}.metrics"), "Values of now."));
     let interval =
         "What the interval added to those that never fall; absent where the line before did not have it.";
-    properties.insert("interval".to_owned(), reference(&format!("{name}.interval"), interval));
+    if !object.monotonic.is_empty() {
+        properties.insert("interval".to_owned(), reference(&format!("{name}.interval"), interval));
+    }
     let mut required = vec!["attributes", "starts_unix_ns", "metrics"];
     required.extend(more.required);
     properties.extend(more.all);

@@ -28,8 +28,8 @@ use super::{
 use crate::model::{
     Snapshot,
     catalog::{
-        DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, InterfaceEntity, MemoryEntity,
-        StealByEntity, VcpuEntity, VmEntity, for_each_entity,
+        AttachedEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity,
+        InterfaceEntity, MemoryEntity, StealByEntity, VcpuEntity, VmEntity, for_each_entity,
     },
 };
 
@@ -89,6 +89,7 @@ tables! {
     memory: MemoryEntity,
     disks: DiskEntity,
     interfaces: InterfaceEntity,
+    devices: AttachedEntity,
     infos: InfoEntity,
     host: HostEntity,
 }

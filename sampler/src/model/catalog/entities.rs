@@ -81,7 +81,7 @@ pub trait Entity: 'static {
     fn attributes(vm: Of<'_>, data: &Self::Data, put: &mut dyn FnMut(&'static str, Attribute<'_>));
 }
 
-const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM; it never changes while the VM lives.");
+pub(super) const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM, for as long as it lives.");
 
 const PID: (&str, &str) = ("process.pid", "Process id of the VMM, where a process of the host runs the VM.");
 
@@ -104,13 +104,13 @@ pub fn is_number(attribute: &str) -> bool {
 }
 
 /// Distinguishes a VM from others by all that its attributes come from.
-type VmId = Option<(VmKey, Arc<str>)>;
+pub(super) type VmId = Option<(VmKey, Arc<str>)>;
 
-fn vm_id(vm: Of<'_>) -> VmId {
+pub(super) fn vm_id(vm: Of<'_>) -> VmId {
     vm.map(|vm| (vm.key, vm.id.clone()))
 }
 
-fn is_vm(vm: Of<'_>, id: &VmId) -> bool {
+pub(super) fn is_vm(vm: Of<'_>, id: &VmId) -> bool {
     match (vm, id) {
         // The same text most often, and then it need not be compared.
         (Some(vm), Some((key, id))) => vm.key == *key && (Arc::ptr_eq(&vm.id, id) || vm.id == *id),
@@ -119,7 +119,7 @@ fn is_vm(vm: Of<'_>, id: &VmId) -> bool {
     }
 }
 
-fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+pub(super) fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
     put(VM_ID.0, Attribute::Text(vm.map_or("", |vm| &*vm.id)));
 }
 

@@ -12,6 +12,7 @@
 //! Every writer walks these tables: OTLP, JSON, the reference page, the registry file, and the tests'
 //! expectations.
 
+mod attached;
 mod disk;
 mod entities;
 mod host;
@@ -21,6 +22,7 @@ mod network;
 mod vcpu;
 mod vm;
 
+pub use attached::AttachedEntity;
 pub use entities::{
     Attribute, DiskEntity, Entity, ExitEntity, HostEntity, InfoEntity, InterfaceEntity, MemoryEntity,
     StealByEntity, VcpuEntity, VmEntity, is_number,
@@ -339,8 +341,15 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<MemoryEntity>();
     visitor.entity::<DiskEntity>();
     visitor.entity::<InterfaceEntity>();
+    visitor.entity::<AttachedEntity>();
     visitor.entity::<InfoEntity>();
     visitor.entity::<HostEntity>();
+}
+
+/// Whether an interval adds to anything that an entity has.
+#[must_use]
+pub fn has_counters<E: Entity>() -> bool {
+    E::SERIES.iter().chain(E::DETAILS).any(|series| series.family.instrument.is_monotonic())
 }
 
 /// Names of all families, in the order in which they are listed; some have series of several entities.

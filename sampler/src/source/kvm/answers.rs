@@ -11,13 +11,14 @@ use std::{
 use super::identity::KvmGuest;
 use crate::{
     collect::{
+        attached::{self, FoundDevices},
         devices::disk_name,
         network::{FoundInterfaces, Network},
         platform::{self, Files, Seen},
         procfs::{ProcFs, ProcessMemory},
     },
     kernel::{Root, clock::Clock},
-    model::{Memory, VmKey},
+    model::{Attached, Memory, VmKey},
     source::{Answer, GuestFacts, Question, TaskFacts, unit_of},
 };
 
@@ -29,8 +30,16 @@ pub(super) struct Answers {
     proc: ProcFs,
     files: Files,
     pub(super) network: Network,
-    /// The files that the last answer about a guest came from, and when it was asked about last.
-    seen: Mutex<HashMap<VmKey, (Instant, Vec<Seen>)>>,
+    seen: Mutex<HashMap<VmKey, SeenOf>>,
+}
+
+/// What the last answer about a guest came from.
+struct SeenOf {
+    /// When it was asked about last.
+    asked: Instant,
+    files: Vec<Seen>,
+    /// Its devices that other processes serve, by its command line.
+    elsewhere: Vec<Attached>,
 }
 
 impl Default for Answers {
@@ -59,7 +68,7 @@ impl Answers {
             Question::IoGroup(vm, inode) => {
                 Answer::IoGroup(vm, inode, self.proc.has_own_io_group(KvmGuest::of(vm).pid, inode))
             }
-            Question::Interfaces(vm) => Answer::Interfaces(vm, self.interfaces(vm)),
+            Question::Devices(vm) => Answer::Devices(vm, self.devices(vm)),
             Question::Links => Answer::Links(self.network.counts()),
             Question::Disk(device) => {
                 Answer::Disk(device, disk_name(Path::new("/"), device.major, device.minor))
@@ -89,8 +98,9 @@ impl Answers {
         }
         let now = Instant::now();
         self.seen(|seen| {
-            seen.retain(|_, (asked, _)| now.duration_since(*asked) < FORGOTTEN);
-            seen.insert(vm, (now, identity.take_seen()));
+            seen.retain(|_, seen| now.duration_since(seen.asked) < FORGOTTEN);
+            let elsewhere = attached::served_elsewhere(&facts.args);
+            seen.insert(vm, SeenOf { asked: now, files: identity.take_seen(), elsewhere });
         });
         Some(GuestFacts { facts: identity.facts(), is_partial: identity.is_partial() })
     }
@@ -111,25 +121,30 @@ impl Answers {
         }
     }
 
-    fn interfaces(&self, vm: VmKey) -> Option<FoundInterfaces> {
+    fn devices(&self, vm: VmKey) -> Option<(FoundDevices, Option<FoundInterfaces>)> {
         let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
-        let found = self.network.interfaces(pid);
+        let files = self.proc.open_files(pid).ok()?;
+        let interfaces = self.network.interfaces(pid, &files);
+        let mut devices = self.proc.attached(pid, &files, Path::new("/sys"));
+        devices
+            .extend(self.seen(|seen| seen.get(&vm).map(|seen| seen.elsewhere.clone())).unwrap_or_default());
         // They may be those of the process that has its id now.
-        found.filter(|_| self.proc.is_process(pid, start_boottime_ns))
+        let is_same = self.proc.is_process(pid, start_boottime_ns);
+        is_same.then(|| (FoundDevices::of(devices), interfaces))
     }
 
     /// Of a guest that nobody answered for there is nothing that could change.
     fn has_changed(&self, vm: VmKey) -> bool {
         let seen = self.seen(|seen| {
-            let (asked, files) = seen.get_mut(&vm)?;
-            *asked = Instant::now();
-            Some(files.clone())
+            let seen = seen.get_mut(&vm)?;
+            seen.asked = Instant::now();
+            Some(seen.files.clone())
         });
         seen.is_some_and(|seen| self.files.have_changed(&seen))
     }
 
     /// Held for as long as a look-up takes: no file is asked meanwhile.
-    fn seen<T>(&self, with: impl FnOnce(&mut HashMap<VmKey, (Instant, Vec<Seen>)>) -> T) -> T {
+    fn seen<T>(&self, with: impl FnOnce(&mut HashMap<VmKey, SeenOf>) -> T) -> T {
         with(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -195,7 +210,8 @@ mod tests {
         let (_root, answers, vm) = host();
         let long_ago = Instant::now().checked_sub(FORGOTTEN);
         answers.seen(|seen| {
-            seen.insert(VmKey::new([1, 1]), (long_ago.unwrap_or_else(Instant::now), Vec::new()))
+            let asked = long_ago.unwrap_or_else(Instant::now);
+            seen.insert(VmKey::new([1, 1]), SeenOf { asked, files: Vec::new(), elsewhere: Vec::new() })
         });
         answers.guest(vm).unwrap();
         let expected = if long_ago.is_some() { 1 } else { 2 };

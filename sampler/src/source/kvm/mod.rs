@@ -52,7 +52,7 @@ use crate::{
     model::{Ended, Fact, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{
         GuestFacts, TaskFacts,
-        io::{Disks, Interfaces},
+        io::{Attachments, Disks, Interfaces},
     },
 };
 
@@ -91,6 +91,7 @@ pub struct Kvm {
     helpers: HelperSums,
     disks: Disks,
     interfaces: Interfaces,
+    attached: Attachments,
     /// A reading was begun, and what the kernel counts of interfaces belongs to it.
     wants_links: bool,
     /// How often what changes slowly was asked.
@@ -132,6 +133,7 @@ impl Kvm {
             helpers: HelperSums::default(),
             disks: Disks::default(),
             interfaces: Interfaces::default(),
+            attached: Attachments::default(),
             wants_links: false,
             slow_rounds: 0,
             host_walks: HostWalks::default(),
@@ -425,7 +427,7 @@ impl Kvm {
     }
 
     fn shown_vms(&mut self) -> Vec<Vm> {
-        let mut disks = self.disks.shown();
+        let mut devices = self.shown_devices();
         let room = |vm: &VmEntry| Vec::with_capacity((vm.threads + vm.idle) as usize);
         let mut vcpus: BTreeMap<KvmGuest, Vec<Vcpu>> =
             self.slots.vms().map(|(guest, vm)| (*guest, room(vm))).collect();
@@ -443,12 +445,12 @@ impl Kvm {
             let entry = self.slots.vm(guest)?;
             let level =
                 if self.hooks.are_attached() { entry.account.level.level(self.levels) } else { Level::Basic };
-            let disks = disks.remove(&guest.key()).unwrap_or_default();
+            let devices = devices.remove(&guest.key()).unwrap_or_default();
             shown::vm(
                 guest,
                 entry,
                 level,
-                (self.helpers.of(guest), disks, self.interfaces.shown(guest.key())),
+                (self.helpers.of(guest), devices),
                 vcpus,
                 (self.clock, self.at_boottime_ns),
             )

@@ -1,7 +1,7 @@
 //! What snapshots show of threads, from what is known of them. `clock` is that of streams that begin now:
 //! those that exist have their own.
 
-use std::array;
+use std::{array, sync::Arc};
 
 use super::{
     accounts::{Departed, Thread, VmEntry},
@@ -10,8 +10,8 @@ use super::{
 use crate::{
     kernel::clock::Clock,
     model::{
-        Account, Counter, Counters, Disk, Ended, Helpers, Interface, KvmVcpu, KvmVm, Level, StateTimes,
-        Totals, Vcpu, Vm,
+        Account, Attached, Counter, Counters, Disk, Ended, Helpers, Interface, KvmVcpu, KvmVm, Level,
+        StateTimes, Totals, Vcpu, Vm,
     },
 };
 
@@ -46,12 +46,20 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     })
 }
 
+/// What a VM does with devices.
+#[derive(Default)]
+pub(super) struct Devices {
+    pub(super) disks: Vec<Disk>,
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) attached: Arc<[Attached]>,
+}
+
 /// `None` of a VM that has no identity yet.
 pub(super) fn vm(
     guest: KvmGuest,
     entry: &VmEntry,
     level: Level,
-    (helpers, disks, interfaces): (Helpers, Vec<Disk>, Vec<Interface>),
+    (helpers, Devices { disks, interfaces, attached }): (Helpers, Devices),
     mut vcpus: Vec<Vcpu>,
     (clock, now_boottime_ns): (Clock, u64),
 ) -> Option<Vm> {
@@ -73,6 +81,7 @@ pub(super) fn vm(
         memory: entry.account.memory,
         disks,
         interfaces,
+        attached,
         co_stop: entry.account.co_stop.sum(),
         helpers,
         seen_unix_ns: clock.unix_of_boottime(entry.seen_boottime_ns),

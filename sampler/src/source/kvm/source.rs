@@ -16,8 +16,8 @@ const fn has_process(vm: VmKey) -> bool {
     KvmGuest::of(vm).nth == 0
 }
 
-/// Slow rounds until each guest's interfaces were looked for once: that reads all descriptors of a VMM.
-const INTERFACE_ROUNDS: usize = 6;
+/// Slow rounds until each guest's devices were looked for once: that reads all descriptors of a VMM.
+const DEVICE_ROUNDS: usize = 6;
 
 impl Source for Kvm {
     fn configure(&mut self, settings: Settings) -> Result<(), SourceError> {
@@ -52,7 +52,7 @@ impl Source for Kvm {
     fn questions(&mut self) -> Vec<Question> {
         let new = self.take_unidentified();
         let of_process = new.iter().copied().filter(|vm| has_process(*vm));
-        let of_process = of_process.flat_map(|vm| [Question::Memory(vm), Question::Interfaces(vm)]);
+        let of_process = of_process.flat_map(|vm| [Question::Memory(vm), Question::Devices(vm)]);
         let guests = new.iter().copied().map(Question::Guest).chain(of_process);
         let io_groups = self.disks.owners.take_unasked().into_iter();
         let io_groups = io_groups.map(|(vm, inode)| Question::IoGroup(vm, inode));
@@ -73,15 +73,15 @@ impl Source for Kvm {
     fn slow_questions(&mut self) -> Vec<Question> {
         self.slow_rounds += 1;
         let vms: Vec<_> = self.vms().into_iter().filter(|vm| has_process(*vm)).collect();
-        let round = self.slow_rounds % INTERFACE_ROUNDS;
+        let round = self.slow_rounds % DEVICE_ROUNDS;
         let unseen = self.interfaces.take_unseen();
-        let is_due = |(n, vm): &(usize, &VmKey)| n % INTERFACE_ROUNDS == round || unseen.contains(vm);
+        let is_due = |(n, vm): &(usize, &VmKey)| n % DEVICE_ROUNDS == round || unseen.contains(vm);
         let looked_at = vms.iter().enumerate().filter(is_due).map(|(_, vm)| *vm);
         let memory = vms.iter().copied().map(Question::Memory);
         let io_groups = self.disks.owners.unanswered().into_iter();
         let io_groups = io_groups.map(|(vm, inode)| Question::IoGroup(vm, inode));
-        let interfaces = looked_at.map(Question::Interfaces);
-        memory.chain(interfaces).chain(io_groups).chain(self.disks.devices().map(Question::Disk)).collect()
+        let devices = looked_at.map(Question::Devices);
+        memory.chain(devices).chain(io_groups).chain(self.disks.devices().map(Question::Disk)).collect()
     }
 
     fn all_questions(&self) -> Vec<Question> {
@@ -98,7 +98,7 @@ impl Source for Kvm {
             Question::Guest(_)
             | Question::Changes(_)
             | Question::Memory(_)
-            | Question::Interfaces(_)
+            | Question::Devices(_)
             | Question::Links => {}
             Question::IoGroup(vm, inode) => self.disks.owners.unasked_still(vm, inode),
             Question::Disk(device) => self.disks.unasked_still(device),
@@ -121,9 +121,15 @@ impl Source for Kvm {
                 self.disks.owners.answer(vm, inode, is_own);
                 self.publish_io_owners();
             }
-            Answer::Interfaces(vm, Some(found)) => self.interfaces.found(vm, found),
+            Answer::Devices(vm, Some((devices, interfaces))) => {
+                self.attached.found(vm, devices);
+                match interfaces {
+                    Some(found) => self.interfaces.found(vm, found),
+                    None => self.interfaces.unseen(vm),
+                }
+            }
             // Nobody could look: what is known stays, and is looked for again.
-            Answer::Interfaces(vm, None) => self.interfaces.unseen(vm),
+            Answer::Devices(vm, None) => self.interfaces.unseen(vm),
             Answer::Links(Some(links)) => self.interfaces.read(&links),
             // Somebody else asks for too long: the next reading asks again.
             Answer::Links(None) => {}

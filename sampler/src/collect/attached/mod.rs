@@ -1,0 +1,228 @@
+//! The devices that a VMM holds for its guest, by its descriptors, and where they are seen.
+//!
+//! What cannot be counted is named: a guest whose disk is another process's must not look idle.
+
+mod block;
+mod mounts;
+mod vhost_user;
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::Path,
+};
+
+use self::mounts::{Mount, Mounts};
+use super::procfs::{OpenFile, ProcFs};
+use crate::model::{Attached, AttachedKind, Device, Unseen};
+
+/// Bytes that are taken of what the kernel says of mounts, and of a descriptor.
+const MAX_MOUNTS: u64 = 4 << 20;
+const MAX_FDINFO: u64 = 16 << 10;
+
+/// Devices of one guest that are named.
+const MAX_DEVICES: usize = 128;
+
+/// File systems whose files are in the host's memory.
+const IN_MEMORY: [&str; 3] = ["tmpfs", "ramfs", "devtmpfs"];
+
+/// File systems that another host, or a process of this one, serves.
+const SERVED_ELSEWHERE: [&str; 11] =
+    ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "virtiofs", "afs", "lustre", "gpfs", "ocfs2_dlmfs"];
+
+pub use vhost_user::devices as served_elsewhere;
+
+/// The devices of a guest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundDevices {
+    /// Ordered, each once.
+    pub all: Vec<Attached>,
+    /// How many more there are.
+    pub left_out: u64,
+}
+
+impl FoundDevices {
+    /// Of these, in any order.
+    #[must_use]
+    pub fn of(mut all: Vec<Attached>) -> Self {
+        all.sort();
+        all.dedup();
+        let left_out = all.len().saturating_sub(MAX_DEVICES) as u64;
+        all.truncate(MAX_DEVICES);
+        Self { all, left_out }
+    }
+}
+
+/// A descriptor of a VMM.
+#[derive(Clone, Copy, Debug)]
+struct Descriptor<'a> {
+    /// The path of its file, in the VMM's own view.
+    path: &'a Path,
+    /// What `/proc/PID/fdinfo` says of it.
+    info: &'a str,
+}
+
+/// What a file is, where that could be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum File {
+    Regular,
+    Block(Device),
+    Character,
+    Other,
+}
+
+impl ProcFs {
+    /// The devices among the files that a process holds open, in any order. Sysfs is mounted at `sys`.
+    ///
+    /// Reads what the kernel keeps of the files, and asks local file systems for what they are.
+    pub fn attached(&self, pid: u32, files: &[OpenFile], sys: &Path) -> Vec<Attached> {
+        let process = self.process(pid);
+        let mounts = read(&process.join("mountinfo"), MAX_MOUNTS).unwrap_or_default();
+        let host = Host { sys, mounts: Mounts::parse(&mounts) };
+        let attached = files.iter().filter_map(|OpenFile { descriptor, path }| {
+            let info = read(&process.join("fdinfo").join(descriptor), MAX_FDINFO).unwrap_or_default();
+            host.attached(Descriptor { path, info: &info }, || file(&process.join("fd").join(descriptor)))
+        });
+        attached.collect()
+    }
+}
+
+/// What is known of the host around the descriptors.
+struct Host<'a> {
+    sys: &'a Path,
+    mounts: Mounts,
+}
+
+impl Host<'_> {
+    /// The device that a descriptor is of; `ask` asks the file system what the file is.
+    fn attached(&self, descriptor: Descriptor<'_>, ask: impl FnOnce() -> Option<File>) -> Option<Attached> {
+        let Descriptor { path, .. } = descriptor;
+        if let Some(attached) = descriptor.of_character_device() {
+            return Some(attached);
+        }
+        let mount = descriptor.number("mnt_id:").and_then(|id| self.mounts.get(id));
+        let is_elsewhere = mount.is_some_and(is_served_elsewhere);
+        let is_memory = path.to_string_lossy().starts_with("/memfd:")
+            || mount.is_some_and(|mount| mount.kind == "hugetlbfs");
+        if is_memory || !descriptor.is_read() {
+            return None;
+        }
+        // A server that does not answer would keep whoever asks.
+        let file = if is_elsewhere { File::Regular } else { ask()? };
+        let (seen_at, unseen) = match (file, mount) {
+            (File::Block(device), _) => self.at_disks(device),
+            (File::Regular, Some(mount)) => self.of_file(mount)?,
+            (File::Regular, None) => (Vec::new(), Some(Unseen::Unknown)),
+            (File::Character | File::Other, _) => return None,
+        };
+        let path = path.to_string_lossy().into_owned();
+        Some(Attached { kind: AttachedKind::Disk, path, seen_at, unseen })
+    }
+
+    /// Where a file's I/O is seen. Files of the kernel's own file systems are no disks.
+    fn of_file(&self, mount: &Mount) -> Option<(Vec<String>, Option<Unseen>)> {
+        let unseen = |why| Some((Vec::new(), Some(why)));
+        if is_served_elsewhere(mount) {
+            return unseen(Unseen::NetworkFiles);
+        }
+        if IN_MEMORY.contains(&&*mount.kind) {
+            return unseen(Unseen::Memory);
+        }
+        if mount.kind == "zfs" {
+            return unseen(Unseen::KernelThreads);
+        }
+        // Where a file system is on several devices it has no numbers of theirs, and says one of them.
+        let of_source = || block::called(self.sys, mount.source.strip_prefix("/dev/")?);
+        match Some(mount.device).filter(|device| device.major != 0).or_else(of_source) {
+            Some(device) => Some(self.at_disks(device)),
+            None if mount.source.starts_with('/') => unseen(Unseen::Unknown),
+            None => None,
+        }
+    }
+
+    fn at_disks(&self, device: Device) -> (Vec<String>, Option<Unseen>) {
+        let block::Seen { at, unseen } = block::seen(self.sys, device);
+        (at.into_iter().collect(), unseen)
+    }
+}
+
+fn is_served_elsewhere(mount: &Mount) -> bool {
+    SERVED_ELSEWHERE.contains(&&*mount.kind) || mount.kind == "fuse" || mount.kind.starts_with("fuse.")
+}
+
+impl Descriptor<'_> {
+    /// The first number behind a key, as `fdinfo` has them.
+    fn number(&self, key: &str) -> Option<u64> {
+        self.text(key)?.parse().ok()
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.info.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
+    }
+
+    /// Whether it was opened for reading: a log is not.
+    fn is_read(&self) -> bool {
+        let flags = self.text("flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok());
+        flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_WRONLY && flags & libc::O_PATH == 0)
+    }
+
+    /// Devices that are known by their paths; in a jail another one may stand before it.
+    fn of_character_device(&self) -> Option<Attached> {
+        let path = self.path.to_string_lossy();
+        let name = path.rsplit('/').next()?;
+        let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let numbered = |prefix: &str| name.strip_prefix(prefix).is_some_and(is_number);
+        let unseen = |kind, why| {
+            let path = path.clone().into_owned();
+            Some(Attached { kind, path, seen_at: Vec::new(), unseen: Some(why) })
+        };
+        let interface = |name: &str| {
+            let seen_at = vec![name.to_owned()];
+            Some(Attached { kind: AttachedKind::Network, path: name.to_owned(), seen_at, unseen: None })
+        };
+        let is_in = |directory: &str| path.strip_suffix(name).is_some_and(|rest| rest.ends_with(directory));
+        if is_in("/net/") && name == "tun" {
+            // One that is attached to no interface says no name.
+            return self.text("iff:").filter(|name| !name.is_empty()).and_then(interface);
+        }
+        if is_in("/dev/") && numbered("tap") {
+            return interface(name);
+        }
+        if (is_in("/vfio/") && is_number(name)) || (is_in("/vfio/devices/") && numbered("vfio")) {
+            return unseen(AttachedKind::Passthrough, Unseen::PassedThrough);
+        }
+        if is_in("/dev/") && numbered("vhost-vdpa-") {
+            return unseen(AttachedKind::Passthrough, Unseen::Vdpa);
+        }
+        if is_in("/dev/") && numbered("sg") {
+            return unseen(AttachedKind::Disk, Unseen::Commands);
+        }
+        None
+    }
+}
+
+/// What the file of a descriptor is.
+fn file(descriptor: &Path) -> Option<File> {
+    let metadata = fs::metadata(descriptor).ok()?;
+    let kind = metadata.file_type();
+    let number = metadata.rdev();
+    Some(if kind.is_block_device() {
+        File::Block(Device { major: libc::major(number), minor: libc::minor(number) })
+    } else if kind.is_char_device() {
+        File::Character
+    } else if kind.is_file() {
+        File::Regular
+    } else {
+        File::Other
+    })
+}
+
+fn read(path: &Path, most: u64) -> io::Result<String> {
+    use io::Read as _;
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests;
