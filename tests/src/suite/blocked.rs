@@ -1,18 +1,20 @@
 //! Why a vCPU is blocked: each reason under its name, and the sum as the state.
 
-use std::process;
+use std::fs;
+use std::process::{self, Command};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hvsampler::model::{Blocked, BlockedTimes, Counter, State, Vcpu};
+use hvsampler::model::{Blocked, BlockedTimes, Counter, Snapshot, State, Vcpu};
 
 use super::sampler;
 use super::states::{threads_of, vcpu_of};
 use crate::exactness::Thread;
 use crate::guest::{Guest, GuestConfig};
-use crate::oracle::TaskStat;
+use crate::host::Disk;
+use crate::oracle::{Controller, Diskstats, Group, Hierarchy, TaskStat};
 use crate::runner::{Context, Outcome};
 use crate::vmm::{Load, Page, Turns};
 
@@ -24,6 +26,8 @@ const INTERVAL: Duration = Duration::from_secs(4);
 const TAKES: Duration = Duration::from_millis(100);
 /// Times that a page is taken away.
 const ROUNDS: u64 = 20;
+/// The same of one in swap, which takes longer to get away.
+const ROUNDS_OF_SWAP: u64 = 5;
 /// Time within which a guest waits for its page, and has it again.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -112,7 +116,9 @@ pub(super) fn for_a_page_that_is_brought(_: &Context) -> anyhow::Result<Outcome>
 
 /// A guest whose page is read from a disk each time.
 pub(super) fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome> {
-    let page = Arc::new(Page::in_file(&context.directory().join("page"))?);
+    let disk = if context.in_lab() { Some(Disk::of_lab("hvs-kept")?) } else { None };
+    let file = disk.as_ref().map_or_else(|| context.directory().join("page"), Disk::path);
+    let page = Arc::new(Page::in_file(&file)?);
     let guest = Turns::start_from(&page)?;
     let thread = Thread { pid: process::id(), tid: guest.tid() };
     guest.run(0);
@@ -140,6 +146,76 @@ pub(super) fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome>
     let ns = parts.get(Blocked::FaultIo);
     ensure!(ns > 0, "{waited} faults waited for a disk: {parts:?}");
     Ok(Outcome::Passed(format!("{waited} of {ROUNDS} faults waited for a disk, {:.3} ms", ns as f64 / 1e6)))
+}
+
+/// A guest whose page is in swap each time.
+pub(super) fn for_a_page_in_swap(_: &Context) -> anyhow::Result<Outcome> {
+    let disk = Disk::of_lab("hvs-kept")?;
+    let _swap = Swap::on(&disk)?;
+    // What is charged to it is little more than the page.
+    let group = Group::create(Hierarchy::find(Controller::Memory)?)?;
+    group.add_process(process::id())?;
+    let page = Arc::new(Page::in_swap()?);
+    let guest = Turns::start_from(&page)?;
+    let thread = Thread { pid: process::id(), tid: guest.tid() };
+    guest.run(0);
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &[thread])?;
+    let major = || Ok(TaskStat::of(thread.pid, thread.tid)?.major_faults);
+    // Its thread may fault while a snapshot is taken, for all of its memory may be in swap.
+    let mut taken = || -> anyhow::Result<(Snapshot, u64, u64)> {
+        let before = major()?;
+        Ok((source.snapshot()?, before, major()?))
+    };
+    let (_, first, before) = taken()?;
+    for round in 1..=ROUNDS_OF_SWAP {
+        guest.rest();
+        let end = Instant::now() + SOON;
+        // The guest may still be on its way out, and what has just been written stays for a moment.
+        while !page.is_away()? {
+            ensure!(Instant::now() < end, "the kernel keeps the page in memory");
+            page.take_away()?;
+            for limit in ["0", "max"] {
+                fs::write(group.path().join("memory.high"), limit)?;
+            }
+        }
+        guest.run(0);
+        wait(major, before + round)?;
+    }
+    let served = Diskstats::of(disk.name())?.reads.operations;
+    let (snapshot, last, after) = taken()?;
+    let vcpu = vcpu_of(&snapshot, thread)?;
+    let (parts, _) = parts(vcpu)?;
+    let ours = vcpu.interval.context("it was read")?.counters[Counter::MajorFaults as usize];
+    guest.stop()?;
+    let by_kernel = last - before..=after - first;
+    ensure!(by_kernel.contains(&ours), "{ours} major faults, {by_kernel:?} by the kernel");
+    let ns = parts.get(Blocked::FaultIo);
+    ensure!(ns > 0 && served >= ROUNDS_OF_SWAP, "{ours} faults, {served} reads of the disk: {parts:?}");
+    ensure!(parts.get(Blocked::Fault) < ns, "most of it is for the disk: {parts:?}");
+    Ok(Outcome::Passed(format!("{ours} faults waited for swap, {:.3} ms", ns as f64 / 1e6)))
+}
+
+/// A disk that is a swap area.
+struct Swap<'a>(&'a Disk);
+
+impl<'a> Swap<'a> {
+    fn on(disk: &'a Disk) -> anyhow::Result<Self> {
+        for command in ["mkswap", "swapon"] {
+            let done = Command::new(command).arg(disk.path()).output()?;
+            ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(Self(disk))
+    }
+}
+
+impl Drop for Swap<'_> {
+    fn drop(&mut self) {
+        let off = Command::new("swapoff").arg(self.0.path()).status();
+        if !off.is_ok_and(|status| status.success()) {
+            eprintln!("a swap area is left over: {}", self.0.path().display());
+        }
+    }
 }
 
 /// Why it was blocked in the interval, and for how long; what it is since it is followed is no less.

@@ -163,11 +163,18 @@ const GENERAL: &[Test] = &[
     },
     Test {
         name: "blocked.for-a-page-on-a-disk",
-        // The lab's machines have no disk.
-        sets: &[Set::Native],
+        sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf],
         limit: blocked::LIMIT,
         run: blocked::for_a_page_on_a_disk,
+    },
+    Test {
+        name: "blocked.for-a-page-in-swap",
+        // What is swapped out natively is everybody's.
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::LabDisks],
+        limit: blocked::LIMIT,
+        run: blocked::for_a_page_in_swap,
     },
     Test {
         name: "faults.as-the-kernel-counts",

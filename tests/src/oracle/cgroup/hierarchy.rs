@@ -17,6 +17,8 @@ pub enum Controller {
     Cpu,
     /// Block devices.
     Io,
+    /// Memory.
+    Memory,
 }
 
 impl Controller {
@@ -25,6 +27,7 @@ impl Controller {
         match self {
             Self::Cpu => ("cpu", "cpu"),
             Self::Io => ("io", "blkio"),
+            Self::Memory => ("memory", "memory"),
         }
     }
 }

@@ -68,7 +68,7 @@ impl Object {
         self.attributes.get("process.pid")?.as_u64()
     }
 
-    fn list(&self, name: &str) -> anyhow::Result<Vec<Self>> {
+    pub(super) fn list(&self, name: &str) -> anyhow::Result<Vec<Self>> {
         let list = self.rest.get(name).with_context(|| format!("{name} is missing in a line"))?;
         Ok(Vec::deserialize(list)?)
     }

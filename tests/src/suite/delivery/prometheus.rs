@@ -12,7 +12,7 @@ use super::collector::Site;
 use super::daemon::{Daemon, PATIENCE};
 use super::guests::{BUSY, Guests, HALF, STARVED};
 use super::service::{Service, Settings};
-use super::{QUEUE_BYTES, sees};
+use super::{QUEUE_BYTES, has_devices, sees};
 use crate::runner::{Context, Outcome, required_file};
 
 /// Who starves, by name and the most starved first: for each vCPU the part of each second that it waited for
@@ -29,6 +29,16 @@ pub(super) const QUERY_OF_WAITS: &str =
 
 /// The guests by name; a series that ended is gone at once.
 const QUERY_OF_NAMES: &str = "hypervisor_vm_info";
+
+/// What a guest of this test has something of.
+const METRICS_OF_DEVICES: [&str; 6] = [
+    "hypervisor_vm_disk_operations_total",
+    "hypervisor_vm_disk_io_bytes_total",
+    "hypervisor_vm_disk_operation_duration_seconds",
+    "hypervisor_vm_network_io_bytes_total",
+    "hypervisor_vm_memory_usage_bytes",
+    "hypervisor_vm_device_info",
+];
 
 /// Labels that a query may rely on in each series of the data.
 const LABELS: [&str; 12] = [
@@ -64,6 +74,7 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     };
     let mut service = Service::start(context, &settings)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
+    service.wait_until("the devices of a guest are seen", |snapshots| has_devices(snapshots, &guests))?;
     // Until the window is full a rate is lower than it was.
     service.wait_for_more(SNAPSHOTS_IN_WINDOW)?;
 
@@ -86,6 +97,9 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     ensure!((0.000_5..0.5).contains(&wait.value), "its median wait is {} s", wait.value);
 
     labels_are_there(&prometheus.ask(QUERY_OF_NAMES)?)?;
+    for family in METRICS_OF_DEVICES {
+        ensure!(!prometheus.ask(family)?.is_empty(), "Prometheus has nothing of {family}");
+    }
     guests.kill_half()?;
     // Without its end it would still be found for five minutes.
     prometheus.wait_for(

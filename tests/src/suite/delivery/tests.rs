@@ -96,6 +96,7 @@ fn vm(run: u64) -> Value {
         "steal_by": [taker],
         "disks": [],
         "interfaces": [],
+        "devices": [],
     })
 }
 

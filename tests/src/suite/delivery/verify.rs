@@ -70,6 +70,15 @@ impl Delivery {
         info.map(|series| series.text("hypervisor.vm.name")).collect()
     }
 
+    /// Fails unless something of a family arrived.
+    pub(super) fn has_family(&self, family: &str) -> anyhow::Result<()> {
+        ensure!(
+            self.received.iter().any(|point| point.series.metric == family),
+            "nothing of {family} arrived"
+        );
+        Ok(())
+    }
+
     /// Fails unless every series of a VM ends, once, with its last point; returns how many series those are.
     pub(super) fn has_ended(&self, vm_id: &str) -> anyhow::Result<usize> {
         let mut series: BTreeMap<_, Vec<&Point>> = BTreeMap::new();
