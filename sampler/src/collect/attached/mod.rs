@@ -26,6 +26,22 @@ const MAX_DEVICES: usize = 128;
 /// File systems whose files are in the host's memory.
 const IN_MEMORY: [&str; 3] = ["tmpfs", "ramfs", "devtmpfs"];
 
+/// File systems whose files are what the kernel says, and hold nothing.
+const OF_THE_KERNEL: [&str; 12] = [
+    "proc",
+    "sysfs",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "tracefs",
+    "bpf",
+    "devpts",
+    "mqueue",
+    "securityfs",
+    "configfs",
+    "nsfs",
+];
+
 /// File systems that another host, or a process of this one, serves.
 const SERVED_ELSEWHERE: [&str; 11] =
     ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "virtiofs", "afs", "lustre", "gpfs", "ocfs2_dlmfs"];
@@ -131,13 +147,22 @@ impl Host<'_> {
         if mount.kind == "zfs" {
             return unseen(Unseen::KernelThreads);
         }
-        // Where a file system is on several devices it has no numbers of theirs, and says one of them.
-        let of_source = || block::called(self.sys, mount.source.strip_prefix("/dev/")?);
-        match Some(mount.device).filter(|device| device.major != 0).or_else(of_source) {
-            Some(device) => Some(self.at_disks(device)),
-            None if mount.source.starts_with('/') => unseen(Unseen::Unknown),
-            None => None,
+        if OF_THE_KERNEL.contains(&&*mount.kind) {
+            return None;
         }
+        match Some(mount.device).filter(|device| device.major != 0).or_else(|| self.source(mount)) {
+            Some(device) => Some(self.at_disks(device)),
+            None => unseen(Unseen::Unknown),
+        }
+    }
+
+    /// The device that was mounted. Where a file system is on several it has no numbers of theirs, and says
+    /// one of them.
+    fn source(&self, mount: &Mount) -> Option<Device> {
+        let called = |path: &Path| block::called(self.sys, path.strip_prefix("/dev/").ok()?.to_str()?);
+        let path = Path::new(&mount.source);
+        // Those of device mapper are links.
+        called(path).or_else(|| called(&fs::canonicalize(path).ok()?))
     }
 
     fn at_disks(&self, device: Device) -> (Vec<String>, Option<Unseen>) {

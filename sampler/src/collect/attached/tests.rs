@@ -14,6 +14,7 @@ const MOUNTS: &str = "\
 26 1 0:57 / /gluster rw - fuse.glusterfs host:/v rw
 27 1 0:58 / /proc rw - proc proc rw
 28 1 254:0 / /zram rw - ext4 /dev/zram0 rw
+29 1 0:59 / /c rw - overlay overlay rw
 ";
 
 struct Fixture {
@@ -77,6 +78,7 @@ fn a_file_is_seen_at_the_disk_of_its_file_system() {
     assert_eq!(fixture.file_on(22), not(Unseen::Memory));
     assert_eq!(fixture.file_on(23), not(Unseen::KernelThreads));
     assert_eq!(fixture.file_on(99), not(Unseen::Unknown), "a mount that the VMM does not see");
+    assert_eq!(fixture.file_on(29), not(Unseen::Unknown), "whatever is below it");
     assert_eq!(fixture.file_on(25), None, "the guest's memory is no disk");
     assert_eq!(fixture.file_on(27), None, "nor is a file of the kernel's own");
 }

@@ -31,10 +31,10 @@ pub(super) const QUERY_OF_WAITS: &str =
 const QUERY_OF_NAMES: &str = "hypervisor_vm_info";
 
 /// What a guest of this test has something of.
-const METRICS_OF_DEVICES: [&str; 6] = [
+const QUERIES_OF_DEVICES: [&str; 6] = [
     "hypervisor_vm_disk_operations_total",
     "hypervisor_vm_disk_io_bytes_total",
-    "hypervisor_vm_disk_operation_duration_seconds",
+    "histogram_count(hypervisor_vm_disk_operation_duration_seconds)",
     "hypervisor_vm_network_io_bytes_total",
     "hypervisor_vm_memory_usage_bytes",
     "hypervisor_vm_device_info",
@@ -97,8 +97,8 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     ensure!((0.000_5..0.5).contains(&wait.value), "its median wait is {} s", wait.value);
 
     labels_are_there(&prometheus.ask(QUERY_OF_NAMES)?)?;
-    for family in METRICS_OF_DEVICES {
-        ensure!(!prometheus.ask(family)?.is_empty(), "Prometheus has nothing of {family}");
+    for query in QUERIES_OF_DEVICES {
+        ensure!(!prometheus.ask(query)?.is_empty(), "Prometheus has nothing of {query}");
     }
     guests.kill_half()?;
     // Without its end it would still be found for five minutes.
