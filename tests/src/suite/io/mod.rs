@@ -25,7 +25,8 @@ pub(super) const TESTS: &[Test] = &[
     },
     Test {
         name: "disks.of-many-guests",
-        sets: &[Set::Native, Set::Lab],
+        // To start so many guests takes an emulated machine half a minute.
+        sets: &[Set::Native],
         needs: &[Need::Kvm, Need::Bpf, Need::Disk],
         limit: disks::LIMIT_MANY,
         run: disks::of_many_guests,
