@@ -1,6 +1,5 @@
 //! Why a vCPU is blocked: each reason under its name, and the sum as the state.
 
-use std::fs;
 use std::process::{self, Command};
 use std::sync::Arc;
 use std::thread;
@@ -203,13 +202,18 @@ fn take_away(guest: &Turns, page: &Page, more: impl Fn() -> anyhow::Result<()>) 
     }
 }
 
-/// Has the kernel give up what is charged to a group: what was swapped out stays in memory until then.
+/// Has the kernel give up what is charged to a group: what was swapped out stays in memory until then. By a
+/// process outside of it, for who is in a group beyond its limit sleeps whenever it asks for memory.
 fn reclaim(group: &Group) -> anyhow::Result<()> {
-    for limit in ["0", "max"] {
-        fs::write(group.path().join("memory.high"), limit)?;
-    }
-    // From 5.19 on. It fails where less is given up than was asked for, which it always is.
-    let _ = fs::write(group.path().join("memory.reclaim"), "64M");
+    let root = Hierarchy::find(Controller::Memory)?.root().display().to_string();
+    let group = group.path().display();
+    // The file of 5.19 and later says that less was given up than was asked for, as it always is.
+    let command = format!(
+        "echo $$ > {root}/cgroup.procs && echo 0 > {group}/memory.high && echo max > {group}/memory.high || exit 1
+         echo 64M > {group}/memory.reclaim || true"
+    );
+    let done = Command::new("sh").arg("-c").arg(&command).output()?;
+    ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
     Ok(())
 }
 
