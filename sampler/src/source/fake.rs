@@ -177,6 +177,7 @@ impl Shared {
             | Question::IoGroup(..)
             | Question::Disk(_)
             | Question::Interfaces(_)
+            | Question::Host(_)
             | Question::Links => panic!("{question:?} was not asked"),
         };
         let pid = pid(vm);
@@ -311,6 +312,7 @@ impl Source for FakeSource {
             | Answer::IoGroup(..)
             | Answer::Disk(..)
             | Answer::Interfaces(..)
+            | Answer::Host(..)
             | Answer::Links(..) => panic!("{answer:?} was not asked for"),
         }
     }

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod host;
 mod io;
 mod kvm;
 
@@ -15,7 +16,7 @@ use crate::{
         CollectError,
         network::{FoundInterfaces, Links},
     },
-    model::{Device, Facts, Memory, Snapshot, VmKey},
+    model::{Device, Facts, HostParts, HostState, Memory, Snapshot, VmKey},
 };
 
 pub use crate::model::Levels;
@@ -89,6 +90,8 @@ pub struct Settings {
     pub interval: Duration,
     /// How much is sampled of guests.
     pub levels: Levels,
+    /// Which parts of the host are read.
+    pub host: HostParts,
 }
 
 /// What is asked away from the sampling thread.
@@ -109,6 +112,8 @@ pub enum Question {
     Interfaces(VmKey),
     /// What the kernel counts of the interfaces of all guests.
     Links,
+    /// What the host does beside its guests, as far as these parts go.
+    Host(HostParts),
     /// What a process of the host is called.
     Process(u32),
 }
@@ -130,6 +135,8 @@ pub enum Answer {
     Interfaces(VmKey, Option<FoundInterfaces>),
     /// What it counts.
     Links(Option<Links>),
+    /// What it does.
+    Host(HostParts, Box<HostState>),
     /// Of a process.
     Process(u32, Option<TaskFacts>),
 }

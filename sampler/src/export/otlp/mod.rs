@@ -28,8 +28,8 @@ use super::{
 use crate::model::{
     Snapshot,
     catalog::{
-        DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, InterfaceEntity, MemoryEntity,
-        StealByEntity, VcpuEntity, VmEntity, for_each_entity,
+        DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, HostStateEntity, InfoEntity,
+        InterfaceEntity, MemoryEntity, StealByEntity, VcpuEntity, VmEntity, for_each_entity,
     },
 };
 
@@ -91,6 +91,7 @@ tables! {
     interfaces: InterfaceEntity,
     infos: InfoEntity,
     host: HostEntity,
+    host_state: HostStateEntity,
 }
 
 /// Encodes the snapshots of one host, in the order in which they were taken.

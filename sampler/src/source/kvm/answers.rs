@@ -12,6 +12,7 @@ use super::identity::KvmGuest;
 use crate::{
     collect::{
         devices::disk_name,
+        host::HostFiles,
         network::{FoundInterfaces, Network},
         platform::{self, Files, Seen},
         procfs::{ProcFs, ProcessMemory},
@@ -28,6 +29,7 @@ const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Answers {
     proc: ProcFs,
     files: Files,
+    host: HostFiles,
     pub(super) network: Network,
     /// The files that the last answer about a guest came from, and when it was asked about last.
     seen: Mutex<HashMap<VmKey, (Instant, Vec<Seen>)>>,
@@ -38,6 +40,7 @@ impl Default for Answers {
         Self {
             proc: ProcFs::system(),
             files: Files::below(Root::system()),
+            host: HostFiles::below(&Root::system()),
             network: Network::default(),
             seen: Mutex::default(),
         }
@@ -64,6 +67,7 @@ impl Answers {
             Question::Disk(device) => {
                 Answer::Disk(device, disk_name(Path::new("/"), device.major, device.minor))
             }
+            Question::Host(parts) => Answer::Host(parts, Box::new(self.host.read(parts))),
             Question::Process(pid) => Answer::Process(pid, self.process(pid)),
         }
     }
@@ -154,6 +158,7 @@ mod tests {
         let answers = Answers {
             proc: ProcFs::at(root.path().join("proc")),
             files: Files::below(Root::at(root.path())),
+            host: HostFiles::below(&Root::at(root.path())),
             network: Network::default(),
             seen: Mutex::default(),
         };
