@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{Driver, Sinks, rhythm::Rhythm};
 use crate::{
     kernel::priority,
-    model::{GuestSelection, Labelling, Levels},
+    model::{GuestSelection, HostParts, Labelling, Levels},
     source::Settings,
 };
 
@@ -34,6 +34,8 @@ pub struct Schedule {
     pub discovery_interval: Duration,
     /// Time between readings of what changes slowly.
     pub slow_interval: Duration,
+    /// Which parts of the host are read.
+    pub host: HostParts,
     /// Nice value of the thread.
     pub nice: i32,
     /// Which guests are shown, and what is said of them.
@@ -165,7 +167,8 @@ impl Work {
         self.labelling = Labelling::new(schedule.guests.labels.clone());
         priority::try_set(schedule.nice);
         self.driver.read_slowly_each(schedule.slow_interval);
-        let settings = Settings { interval: schedule.interval, levels: schedule.levels };
+        let Schedule { interval, levels, host, .. } = *schedule;
+        let settings = Settings { interval, levels, host };
         if let Err(error) = self.driver.configure(settings) {
             tracing::error!(%error, "the new interval and level hold only in part");
         }

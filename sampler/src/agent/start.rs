@@ -14,7 +14,7 @@ use crate::{
         host, limits, lockdown, namespace, priority,
     },
     load::{self, Options},
-    model::Levels,
+    model::{HostParts, Levels},
     source::{Kvm, Settings, Source},
 };
 
@@ -36,6 +36,8 @@ pub struct StartOptions {
     pub interval: Duration,
     /// How much is sampled of guests.
     pub levels: Levels,
+    /// Which parts of the host are read.
+    pub host: HostParts,
     /// Nice value of the calling thread while it starts.
     pub nice: i32,
 }
@@ -82,7 +84,8 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
     let host = Arc::new(host::read(&root)?);
     let source = priority::with(options.nice, || -> Result<_> {
         let mut source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
-        source.configure(Settings { interval: options.interval, levels: options.levels })?;
+        let StartOptions { interval, levels, host, .. } = *options;
+        source.configure(Settings { interval, levels, host })?;
         Ok(source)
     })?;
     Ok(Opened { source: Box::new(source), vcpus: vcpus_of_proc(), bpf_log })

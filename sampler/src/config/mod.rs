@@ -20,7 +20,7 @@ use self::file::ConfigFile;
 use crate::{
     duration,
     export::settings::ExportSettings,
-    model::{GuestSelection, Level, Levels},
+    model::{GuestSelection, HostParts, Level, Levels},
 };
 
 /// The file that is read where no other is named; it need not exist.
@@ -38,7 +38,7 @@ pub struct Config {
     /// Time between full discoveries of guests; births and deaths are seen as they happen in between.
     #[serde(deserialize_with = "values::deserialize_positive")]
     pub discovery_interval: Duration,
-    /// Time between readings of what changes slowly: a guest's memory.
+    /// Time between readings of what changes slowly: the memory of guests, the host.
     #[serde(deserialize_with = "values::deserialize_positive")]
     pub slow_interval: Duration,
     /// Bound of the final export when the service is stopped.
@@ -58,6 +58,8 @@ pub struct Config {
     pub lock_file: PathBuf,
     /// Which guests are shown.
     pub guests: GuestSelection,
+    /// What is read of the host beside its guests.
+    pub host: HostParts,
     /// What is logged.
     pub log: LogSettings,
     /// Where metrics go.
@@ -94,6 +96,7 @@ impl Default for Config {
             audit: true,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
             guests: GuestSelection::default(),
+            host: HostParts::default(),
             log: LogSettings::default(),
             export: ExportSettings::default(),
         }

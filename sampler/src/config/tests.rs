@@ -55,6 +55,7 @@ fn the_example_shows_every_key() {
     for (table, inside) in [
         ("", ""),
         ("guests", "guests."),
+        ("host", "host."),
         ("log", "log."),
         ("export", "export."),
         ("export.retry", "export.retry."),

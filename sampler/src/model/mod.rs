@@ -20,6 +20,7 @@ mod exits;
 mod facts;
 mod guest_pattern;
 mod helper;
+mod host_state;
 mod identity;
 mod interface;
 mod kvm;
@@ -28,6 +29,7 @@ mod level;
 mod memory;
 mod on_cpu;
 mod pattern;
+mod pressure;
 mod selection;
 mod snapshot;
 mod state;
@@ -48,6 +50,10 @@ pub use exits::{ExitKind, ExitTotals, Exits};
 pub use facts::{FACTS, Fact, FactRow, Facts};
 pub use guest_pattern::GuestPattern;
 pub use helper::{HELPER_KINDS, HelperKind, HelperSum, HelperTimes, Helpers};
+pub use host_state::{
+    CPU_MODES, CpuMode, HUGE_PAGE_SIZES, HUGE_PAGE_STATES, HostParts, HostState, HugePageSize, HugePageState,
+    HugePages, MEMORY_STATES, MemoryState, THREAD_STATES, ThreadState,
+};
 pub use identity::{Origin, VcpuId, VmKey};
 pub use interface::{DIRECTIONS, Direction, Interface, InterfaceCounts};
 pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
@@ -57,6 +63,7 @@ pub use level::{Level, Levels, SAMPLED};
 pub use memory::{Memory, RESIDENT, Resident};
 pub use on_cpu::ModeTimes;
 pub use pattern::Pattern;
+pub use pressure::{Pressure, RESOURCES, Resource, STALLED, Stalled};
 pub use selection::GuestSelection;
 pub use snapshot::{
     Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,

@@ -13,6 +13,7 @@ use super::{
     exits::Exits,
     facts::{Fact, Facts},
     helper::Helpers,
+    host_state::HostState,
     identity::{Origin, VcpuId, VmKey},
     interface::Interface,
     kvm::{KvmCounts, KvmVcpu, KvmVm},
@@ -48,6 +49,8 @@ pub struct Snapshot {
     pub read_boottime_ns: u64,
     /// The host.
     pub host: Arc<Host>,
+    /// What the host does beside its guests, once that was read.
+    pub host_state: Option<HostState>,
     /// The VMs that live, ordered by key.
     pub vms: Vec<Vm>,
     /// vCPUs that ended since the snapshot before: their series are to be closed.
@@ -461,6 +464,8 @@ sampler_stats! {
     Counter walk_torn, "{reading}";
     /// Helper threads that a walk found and had no room for.
     Counter helpers_dropped, "{reading}";
+    /// Counters of the host that were lower than before. They are held until the kernel has counted as much.
+    Counter counters_fell, "{reading}";
     /// Questions to a guest's platform that found the queue full.
     Counter questions_refused, "{question}";
     /// Questions to a guest's platform that wait for their answer: one that stays is a VMM that hangs.

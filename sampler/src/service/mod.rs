@@ -258,6 +258,7 @@ const fn options(config: &Config) -> StartOptions {
         bpf_log_level: config.log.bpf_level as u8,
         interval: config.interval,
         levels: config.levels(),
+        host: config.host,
         nice: config.nice,
     }
 }
@@ -268,6 +269,7 @@ fn schedule(config: &Config) -> Schedule {
         levels: config.levels(),
         discovery_interval: config.discovery_interval,
         slow_interval: config.slow_interval,
+        host: config.host,
         nice: config.nice,
         guests: Arc::new(config.guests.clone()),
     }

@@ -25,7 +25,7 @@ use crate::{
     config::{LogLevel, StartDelay},
     export::settings::VmAttributes,
     kernel::priority,
-    model::{Fact, GuestPattern, GuestSelection, Level, Levels, Snapshot, Vm},
+    model::{Fact, GuestPattern, GuestSelection, HostParts, Level, Levels, Snapshot, Vm},
     source::{
         Settings,
         fake::{FakeHost, Fault},
@@ -330,16 +330,18 @@ fn a_question_for_the_audit_changes_nothing() {
 fn a_reload_reaches_the_source_and_one_that_fails_changes_nothing() {
     let mut service = Service::start(config(), Vec::new());
     service.some_more(1);
-    let settings = |ms, most| Settings {
+    let settings = |ms, most, host| Settings {
         interval: Duration::from_millis(ms),
         levels: Levels { most, ..Levels::default() },
+        host,
     };
-    let new = |ms| Config { interval: Duration::from_millis(ms), level: Level::Basic, ..config() };
-    let mut wanted = vec![settings(10, Level::Full)];
+    let host = HostParts { pressure: false, system: true };
+    let new = |ms| Config { interval: Duration::from_millis(ms), level: Level::Basic, host, ..config() };
+    let mut wanted = vec![settings(10, Level::Full, HostParts::default())];
     for (config, applied) in [
-        (Ok(new(20)), Some(settings(20, Level::Basic))),
+        (Ok(new(20)), Some(settings(20, Level::Basic, host))),
         (Err(no_config()), None),
-        (Ok(new(30)), Some(settings(30, Level::Basic))),
+        (Ok(new(30)), Some(settings(30, Level::Basic, host))),
     ] {
         service.reload(config);
         wanted.extend(applied);

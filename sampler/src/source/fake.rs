@@ -177,6 +177,7 @@ impl Shared {
             | Question::IoGroup(..)
             | Question::Disk(_)
             | Question::Devices(_)
+            | Question::Host(_)
             | Question::Links => panic!("{question:?} was not asked"),
         };
         let pid = pid(vm);
@@ -311,6 +312,7 @@ impl Source for FakeSource {
             | Answer::IoGroup(..)
             | Answer::Disk(..)
             | Answer::Devices(..)
+            | Answer::Host(..)
             | Answer::Links(..) => panic!("{answer:?} was not asked for"),
         }
     }

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod host;
 mod io;
 mod kvm;
 
@@ -16,7 +17,7 @@ use crate::{
         attached::FoundDevices,
         network::{FoundInterfaces, Links},
     },
-    model::{Device, Facts, Memory, Snapshot, VmKey},
+    model::{Device, Facts, HostParts, HostState, Memory, Snapshot, VmKey},
 };
 
 pub use crate::model::Levels;
@@ -90,6 +91,8 @@ pub struct Settings {
     pub interval: Duration,
     /// How much is sampled of guests.
     pub levels: Levels,
+    /// Which parts of the host are read.
+    pub host: HostParts,
 }
 
 /// What is asked away from the sampling thread.
@@ -110,6 +113,8 @@ pub enum Question {
     Devices(VmKey),
     /// What the kernel counts of the interfaces of all guests.
     Links,
+    /// What the host does beside its guests, as far as these parts go.
+    Host(HostParts),
     /// What a process of the host is called.
     Process(u32),
 }
@@ -131,6 +136,8 @@ pub enum Answer {
     Devices(VmKey, Option<(FoundDevices, Option<FoundInterfaces>)>),
     /// What it counts.
     Links(Option<Links>),
+    /// What it does.
+    Host(HostParts, Box<HostState>),
     /// Of a process.
     Process(u32, Option<TaskFacts>),
 }

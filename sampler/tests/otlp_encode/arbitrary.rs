@@ -11,8 +11,8 @@ use hvsampler::{
     model::{
         Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts,
         Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
-        Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, OccupantKind, Origin, SamplerStats,
-        Snapshot, State, StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
+        HostState, HugePages, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, OccupantKind,
+        Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -253,12 +253,32 @@ fn attached() -> impl Strategy<Value = Arc<[Attached]>> {
     })
 }
 
+/// Some of it is not known, and some was sent before.
+fn host_state() -> impl Strategy<Value = HostState> {
+    let numbers = || collection::vec(option::of(number()), 8);
+    let huge_pages =
+        (number(), number()).prop_map(|(used, free)| HugePages { states: [used, free], reserved: 3 });
+    (number(), numbers(), numbers(), option::of(huge_pages), any::<bool>()).prop_map(
+        |(at_unix_ns, cpus, pressure, huge_pages, is_new)| {
+            let mut state = HostState { at_unix_ns, booted_unix_ns: 77, is_new, ..HostState::default() };
+            state.cpu_ns.copy_from_slice(&cpus);
+            state.pressure.iter_mut().zip(&pressure).for_each(|(place, value)| *place = *value);
+            state.memory = cpus[0].map(|bytes| [bytes, 5, 6, 7]);
+            state.available = cpus[1];
+            state.huge_pages = [None, huge_pages];
+            state.threads = [cpus[2], cpus[3]];
+            state
+        },
+    )
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
 #[derive(Clone, Debug)]
 struct Moment {
     at_unix_ns: u64,
+    host_state: Option<HostState>,
     vms: Vec<Option<MomentVm>>,
     ended: Vec<(u32, u32, StateTimes, bool)>,
 }
@@ -340,8 +360,8 @@ fn moment() -> impl Strategy<Value = Moment> {
         },
     );
     let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
-    (number(), collection::vec(option::of(vm), VMS as usize), ended)
-        .prop_map(|(at_unix_ns, vms, ended)| Moment { at_unix_ns, vms, ended })
+    (number(), option::of(host_state()), collection::vec(option::of(vm), VMS as usize), ended)
+        .prop_map(|(at_unix_ns, host_state, vms, ended)| Moment { at_unix_ns, host_state, vms, ended })
 }
 
 fn thread(vm: u32, thread: u32) -> VcpuId {
@@ -422,6 +442,7 @@ impl Moment {
             interval_ns: 1,
             read_boottime_ns: 0,
             host: Arc::new(Host::default()),
+            host_state: self.host_state,
             ended: ended.collect(),
             vms,
             sampler: SamplerStats::default(),

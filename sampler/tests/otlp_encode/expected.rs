@@ -23,6 +23,7 @@ use prost::Message as _;
 
 use super::{
     devices::{of_attached, of_disks, of_interfaces, of_memory, times_of_disks},
+    host::of_host,
     points,
 };
 
@@ -62,7 +63,7 @@ fn int(key: &str, value: u32) -> KeyValue {
     attribute(key, any_value::Value::IntValue(value.into()))
 }
 
-fn double(ns: u64) -> Option<number_data_point::Value> {
+pub(super) fn double(ns: u64) -> Option<number_data_point::Value> {
     Some(number_data_point::Value::AsDouble(ns as f64 / 1e9))
 }
 
@@ -293,6 +294,13 @@ impl Expected {
         }
         let vms = snapshot.vms.len() as u64;
         numbers.put("hypervisor.vm.count", vec![], self.start_unix_ns, integer(vms));
+        if let Some(host) = snapshot.host_state.filter(|host| host.is_new) {
+            let at = std::mem::replace(&mut numbers.at, host.at_unix_ns);
+            for (name, attributes, value) in of_host(&host) {
+                numbers.put(name, attributes, host.booted_unix_ns, value);
+            }
+            numbers.at = at;
+        }
         let mut points = numbers.points;
         let metrics = families();
         let metrics = metrics.into_iter().map(|(family, help)| {
@@ -338,6 +346,11 @@ impl Expected {
             }
             for (name, attributes, interface, _) in of_interfaces(vm) {
                 live.insert((name.to_owned(), key(&attributes)), (attributes, interface.since_unix_ns));
+            }
+        }
+        for host in snapshot.host_state.iter() {
+            for (name, attributes, _) in of_host(host) {
+                live.insert((name.to_owned(), key(&attributes)), (attributes, host.booted_unix_ns));
             }
         }
         let mut ends = std::mem::take(&mut self.open);

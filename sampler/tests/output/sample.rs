@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use hvsampler::model::{
     Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts,
-    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface,
-    InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant, OccupantKind, Origin,
-    SamplerStats, Share, Snapshot, State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
+    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, HostState,
+    HugePages, Interface, InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant,
+    OccupantKind, Origin, Pressure, Resource, SamplerStats, Share, Snapshot, State, StateTimes, Unseen, Vcpu,
+    VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
     COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,
@@ -21,6 +22,7 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
         at_unix_ns: AT,
         interval_ns: 2 * SECOND,
         read_boottime_ns: 0,
+        host_state: Some(host_state()),
         host: Arc::new(Host {
             id: Some("3d1219c7c4c5404aaa1f6d2a48adfda4".to_owned()),
             name: "node-7".to_owned(),
@@ -31,6 +33,24 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
         vms,
         ended: Vec::new(),
         sampler: SamplerStats::default(),
+    }
+}
+
+/// A host that does all that a host may.
+fn host_state() -> HostState {
+    let mut pressure = Pressure::default();
+    pressure.set(Resource::Cpu, [Some(9 * SECOND), None]);
+    pressure.set(Resource::Memory, [Some(5_000), Some(3_000)]);
+    HostState {
+        at_unix_ns: AT - 4 * SECOND,
+        booted_unix_ns: AT - 90 * SECOND,
+        pressure,
+        cpu_ns: std::array::from_fn(|mode| Some(mode as u64 * SECOND)),
+        memory: Some([4 << 30, 3 << 30, 2 << 20, 1 << 30]),
+        available: Some(4 << 30),
+        huge_pages: [Some(HugePages { states: [5, 3], reserved: 1 }), None],
+        threads: [Some(3), Some(0)],
+        is_new: true,
     }
 }
 

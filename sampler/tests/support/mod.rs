@@ -142,6 +142,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         interval_ns: 1_000_000_000,
         read_boottime_ns: 0,
         host: Arc::new(Host::default()),
+        host_state: None,
         vms: (0..vms).map(vm).collect(),
         ended: Vec::new(),
         sampler: hvsampler::model::SamplerStats::default(),

@@ -18,6 +18,7 @@ mod exits;
 mod faults;
 mod guest_steal;
 mod helpers;
+mod host;
 mod io;
 mod kvm_counts;
 mod last_words;
@@ -46,7 +47,7 @@ use crate::runner::{Need, Set, Test};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
-pub static TESTS: LazyLock<Vec<Test>> = LazyLock::new(|| [GENERAL, io::TESTS].concat());
+pub static TESTS: LazyLock<Vec<Test>> = LazyLock::new(|| [GENERAL, host::TESTS, io::TESTS].concat());
 
 const GENERAL: &[Test] = &[
     Test {

@@ -28,8 +28,8 @@ use super::{
 use crate::model::{
     Snapshot,
     catalog::{
-        AttachedEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity,
-        InterfaceEntity, MemoryEntity, StealByEntity, VcpuEntity, VmEntity, for_each_entity,
+        AttachedEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, HostStateEntity,
+        InfoEntity, InterfaceEntity, MemoryEntity, StealByEntity, VcpuEntity, VmEntity, for_each_entity,
     },
 };
 
@@ -92,6 +92,7 @@ tables! {
     devices: AttachedEntity,
     infos: InfoEntity,
     host: HostEntity,
+    host_state: HostStateEntity,
 }
 
 /// Encodes the snapshots of one host, in the order in which they were taken.

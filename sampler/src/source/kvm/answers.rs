@@ -13,6 +13,7 @@ use crate::{
     collect::{
         attached::{self, FoundDevices},
         devices::disk_name,
+        host::HostFiles,
         network::{FoundInterfaces, Network},
         platform::{self, Files, Seen},
         procfs::{ProcFs, ProcessMemory},
@@ -29,6 +30,7 @@ const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Answers {
     proc: ProcFs,
     files: Files,
+    host: HostFiles,
     pub(super) network: Network,
     seen: Mutex<HashMap<VmKey, SeenOf>>,
 }
@@ -47,6 +49,7 @@ impl Default for Answers {
         Self {
             proc: ProcFs::system(),
             files: Files::below(Root::system()),
+            host: HostFiles::below(&Root::system()),
             network: Network::default(),
             seen: Mutex::default(),
         }
@@ -73,6 +76,7 @@ impl Answers {
             Question::Disk(device) => {
                 Answer::Disk(device, disk_name(Path::new("/"), device.major, device.minor))
             }
+            Question::Host(parts) => Answer::Host(parts, Box::new(self.host.read(parts))),
             Question::Process(pid) => Answer::Process(pid, self.process(pid)),
         }
     }
@@ -169,6 +173,7 @@ mod tests {
         let answers = Answers {
             proc: ProcFs::at(root.path().join("proc")),
             files: Files::below(Root::at(root.path())),
+            host: HostFiles::below(&Root::at(root.path())),
             network: Network::default(),
             seen: Mutex::default(),
         };

@@ -16,6 +16,7 @@ mod hooks;
 mod identity;
 mod idle;
 mod levels;
+mod occupants;
 mod pass;
 mod reach;
 mod readings;
@@ -38,7 +39,7 @@ use self::{
     accounts::{Departed, VmEntry},
     actions::{apply_all, dispatch, lives},
     answers::Answers,
-    attribution::names::{KnownVm, TaskNames, by_pid, name},
+    attribution::names::TaskNames,
     entries::Entries,
     helpers::HelperSums,
     hooks::KvmHooks,
@@ -49,9 +50,10 @@ use self::{
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
-    model::{Ended, Fact, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+    model::{Ended, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{
         GuestFacts, TaskFacts,
+        host::HostReadings,
         io::{Attachments, Disks, Interfaces},
     },
 };
@@ -92,6 +94,7 @@ pub struct Kvm {
     disks: Disks,
     interfaces: Interfaces,
     attached: Attachments,
+    host_state: HostReadings,
     /// A reading was begun, and what the kernel counts of interfaces belongs to it.
     wants_links: bool,
     /// How often what changes slowly was asked.
@@ -134,6 +137,7 @@ impl Kvm {
             disks: Disks::default(),
             interfaces: Interfaces::default(),
             attached: Attachments::default(),
+            host_state: HostReadings::default(),
             wants_links: false,
             slow_rounds: 0,
             host_walks: HostWalks::default(),
@@ -353,6 +357,7 @@ impl Kvm {
             interval_ns: self.interval_ns,
             read_boottime_ns: self.read_boottime_ns,
             host: Arc::clone(&self.host),
+            host_state: self.host_state.shown(),
             vms,
             ended,
             sampler: self.sampler_stats(),
@@ -395,34 +400,6 @@ impl Kvm {
             if vm.facts.is_some() || vm.waited > PATIENCE {
                 self.slots.fix_id(key);
             }
-        }
-    }
-
-    /// Asks for the names of those that have taken time.
-    fn want_names(&mut self) {
-        self.names.next_round();
-        let vms = by_pid(known_vms(&self.slots));
-        let names = &mut self.names;
-        for (_, vm) in self.slots.vms() {
-            vm.account.attribution.charged().for_each(|raw| names.want(raw, &vms));
-        }
-    }
-
-    /// Says of each VM who took its time.
-    fn share_out(&mut self, departed: &[Departed]) {
-        let live = known_vms(&self.slots);
-        let gone = departed.iter().filter(|departed| departed.vm_gone).map(|departed| KnownVm {
-            key: departed.thread.vm,
-            id: departed.vm_id.clone(),
-            name: None,
-            ended: true,
-        });
-        let vms = by_pid(live.chain(gone));
-        let names = &mut self.names;
-        for (key, vm) in self.slots.vms_mut() {
-            let attribution = &mut vm.account.attribution;
-            let lives = |key: KvmGuest| vms.get(&key.pid).is_some_and(|vm| vm.key == key && !vm.ended);
-            attribution.share_out(|raw| name(raw, key, &vms, names), lives, self.at_unix_ns);
         }
     }
 
@@ -481,11 +458,4 @@ impl AsFd for Kvm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.collector.as_fd()
     }
-}
-
-fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {
-    slots.vms().map(|(key, vm)| {
-        let name = vm.facts.as_ref().and_then(|facts| facts.get(Fact::Name).cloned());
-        KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
-    })
 }

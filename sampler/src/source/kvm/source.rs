@@ -22,6 +22,7 @@ const DEVICE_ROUNDS: usize = 6;
 impl Source for Kvm {
     fn configure(&mut self, settings: Settings) -> Result<(), SourceError> {
         self.set_levels(settings.levels);
+        self.host_state.set_parts(settings.host);
         Ok(self.set_interval(settings.interval)?)
     }
 
@@ -58,10 +59,12 @@ impl Source for Kvm {
         let io_groups = io_groups.map(|(vm, inode)| Question::IoGroup(vm, inode));
         let disks = self.disks.take_unasked().into_iter().map(Question::Disk);
         let links = std::mem::take(&mut self.wants_links).then_some(Question::Links);
+        let host = self.host_state.take_due().map(Question::Host);
         guests
             .chain(io_groups)
             .chain(disks)
             .chain(links)
+            .chain(host)
             .chain(self.take_unnamed().into_iter().map(Question::Process))
             .collect()
     }
@@ -81,7 +84,9 @@ impl Source for Kvm {
         let io_groups = self.disks.owners.unanswered().into_iter();
         let io_groups = io_groups.map(|(vm, inode)| Question::IoGroup(vm, inode));
         let devices = looked_at.map(Question::Devices);
-        memory.chain(devices).chain(io_groups).chain(self.disks.devices().map(Question::Disk)).collect()
+        let host = self.host_state.wanted().map(Question::Host);
+        let disks = self.disks.devices().map(Question::Disk);
+        memory.chain(devices).chain(io_groups).chain(disks).chain(host).collect()
     }
 
     fn all_questions(&self) -> Vec<Question> {
@@ -99,6 +104,7 @@ impl Source for Kvm {
             | Question::Changes(_)
             | Question::Memory(_)
             | Question::Devices(_)
+            | Question::Host(_)
             | Question::Links => {}
             Question::IoGroup(vm, inode) => self.disks.owners.unasked_still(vm, inode),
             Question::Disk(device) => self.disks.unasked_still(device),
@@ -134,6 +140,9 @@ impl Source for Kvm {
             // Somebody else asks for too long: the next reading asks again.
             Answer::Links(None) => {}
             Answer::Disk(device, name) => self.name_disk(device, name.as_deref()),
+            Answer::Host(parts, state) => {
+                self.host_state.answer(parts, &state, self.clock.unix_of_boottime(0));
+            }
             Answer::Process(pid, facts) => self.name_task(pid, facts),
         }
     }

@@ -202,7 +202,7 @@ fn resource(host: &Host) -> Attributes {
 
 /// What is read at times of its own comes later than it says.
 fn has_own_time(point: &Point) -> bool {
-    ["hypervisor.vm.memory.", "hypervisor.vm.network."]
+    ["hypervisor.vm.memory.", "hypervisor.vm.network.", "hypervisor.host.", "system."]
         .iter()
         .any(|family| point.series.metric.starts_with(family))
 }
