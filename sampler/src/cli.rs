@@ -54,7 +54,7 @@ pub enum Command {
     /// Say what this host can do and what is missing.
     ///
     /// Looks at the kernel, its description of its types, the privileges of this process, lockdown and
-    /// limits, and for guests. Changes nothing.
+    /// limits, for guests, and at the configuration. Changes nothing.
     #[command(
         after_help = "Exit status: 0 when the sampler can work here (there may be warnings), 1 when something that \
                             it needs is missing, 2 when the command line is wrong."
@@ -177,6 +177,10 @@ pub struct OnceArgs {
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
+    /// Configuration file [default: /etc/hvsampler/config.toml, where it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// What to print: text for people, or JSON by schema/check-1.schema.json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

@@ -9,6 +9,7 @@ use super::entries;
 use crate::{
     agent,
     cli::Format,
+    config::{ConfigError, Loaded},
     collect::procfs::{ProcFs, Scan},
     export::{
         json::{self, HostJson},
@@ -69,6 +70,13 @@ impl Report {
         if self.can_work() && kvm::is_loaded(root) {
             self.items.extend(entries::check());
         }
+        self
+    }
+
+    /// Adds what there is to say of the configuration, one row for each piece.
+    #[must_use]
+    pub fn with_configuration(mut self, read: &Result<Loaded, ConfigError>) -> Self {
+        self.items.extend(configuration(read));
         self
     }
 
@@ -179,6 +187,18 @@ fn reasons(probe: &Probe) -> Option<CheckItem> {
     })
 }
 
+fn configuration(read: &Result<Loaded, ConfigError>) -> Vec<CheckItem> {
+    const NAME: &str = "configuration";
+    match read {
+        Ok(loaded) if loaded.warnings.is_empty() => vec![CheckItem::ok(NAME, "can be used")],
+        Ok(loaded) => {
+            let fix = "unset it for this service, as with UnsetEnvironment= of the unit";
+            loaded.warnings.iter().map(|warning| CheckItem::warn(NAME, warning.to_string(), fix)).collect()
+        }
+        Err(error) => vec![CheckItem::fail(NAME, format!("{error:#}"), "correct what is named here")],
+    }
+}
+
 fn check_guests(root: &Root) -> CheckItem {
     const NAME: &str = "guests";
     match ProcFs::at(root.path("proc")).scan() {
@@ -200,7 +220,10 @@ fn guests(name: &'static str, scan: &Scan, fix: String) -> CheckItem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{HOOKS, HookError};
+    use crate::{
+        config::{Config, Overrides},
+        load::{HOOKS, HookError},
+    };
 
     fn report(items: Vec<CheckItem>) -> Report {
         let host = Host {
@@ -247,6 +270,21 @@ mod tests {
         assert_eq!(status(When::Guests, true), CheckStatus::Fail);
         assert_eq!(status(When::Start, false), CheckStatus::Fail);
         assert!(hook(refused(When::Guests), false).detail.starts_with("kvm is not loaded"));
+    }
+
+    #[test]
+    fn the_configuration_has_its_rows() {
+        let fine = report(Vec::new()).with_configuration(&Ok(Loaded::default()));
+        assert_eq!(fine.items, [CheckItem::ok("configuration", "can be used")]);
+        let get = |name: &str| (name == "OTEL_LOG_LEVEL").then(|| "loud".into());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "").unwrap();
+        let warned = report(Vec::new()).with_configuration(&Config::load(Some(&path), &get, &Overrides::default()));
+        assert!(warned.can_work() && warned.items[0].detail.starts_with("OTEL_LOG_LEVEL=\"loud\" is none of "));
+        std::fs::write(&path, "intervall = '1s'").unwrap();
+        let failed = report(Vec::new()).with_configuration(&Config::load(Some(&path), &get, &Overrides::default()));
+        assert!(!failed.can_work() && failed.items[0].detail.contains("config.toml:1: intervall: no such key"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod once;
 pub mod run;
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -15,6 +16,7 @@ use anyhow::Result;
 
 use crate::{
     cli::{Cli, Command},
+    config::{Config, Overrides},
     kernel::Root,
 };
 
@@ -26,7 +28,8 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
     let root = Root::system();
     match &cli.command {
         Command::Check(args) => {
-            let report = check::Report::of(&root)?.with_hooks(&root);
+            let read = Config::load(args.config.as_deref(), &environment, &Overrides::default());
+            let report = check::Report::of(&root)?.with_hooks(&root).with_configuration(&read);
             print(&report.render(args.format)?)?;
             Ok(if report.can_work() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -40,6 +43,11 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The variables of this process.
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// The line that an error ends a command with.

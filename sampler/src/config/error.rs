@@ -37,14 +37,6 @@ pub enum ConfigError {
         /// What is wrong, and what is accepted.
         problem: String,
     },
-    /// An environment variable cannot be used.
-    #[error("{name}: {problem}")]
-    Variable {
-        /// The variable.
-        name: &'static str,
-        /// What is wrong, and what is accepted.
-        problem: String,
-    },
     /// A flag cannot be used.
     #[error("{name}: {problem}")]
     Flag {

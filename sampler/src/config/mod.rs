@@ -1,6 +1,8 @@
 //! Configuration: defaults, then the TOML file, then the `OTEL_*` variables, then flags.
 //!
-//! An error names the place that has to be changed: file and line, variable, or flag.
+//! An error names the place that has to be changed: file and line, variable, or flag. A variable that is set
+//! for all services of a host and that the sampler cannot use is a warning; logging begins after the
+//! configuration is read, so warnings are handed out.
 
 mod error;
 mod file;
@@ -17,9 +19,10 @@ pub use error::ConfigError;
 pub use values::{DEFAULT_NICE, LogLevel, MIN_INTERVAL, StartDelay, interval as check_interval};
 
 use self::file::ConfigFile;
+pub use crate::export::settings::Warning;
 use crate::{
     duration,
-    export::settings::ExportSettings,
+    export::settings::{ExportSettings, Get, Variables, one_of},
     model::{GuestSelection, Level, Levels},
 };
 
@@ -120,22 +123,36 @@ pub struct Overrides {
     pub bpf_log_level: Option<LogLevel>,
 }
 
+/// A configuration that can be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// What of the environment is not used.
+    pub warnings: Vec<Warning>,
+}
+
+impl From<Config> for Loaded {
+    fn from(config: Config) -> Self {
+        Self { config, warnings: Vec::new() }
+    }
+}
+
 impl Config {
     /// Reads the configuration. Without a `path` it is [`DEFAULT_PATH`], which may be missing.
     ///
     /// # Errors
     /// A file that is named and cannot be read; a key that is unknown; a value that cannot be used. No error
     /// shows the value of a header.
-    pub fn load(
-        path: Option<&Path>,
-        env: &dyn Fn(&str) -> Option<String>,
-        flags: &Overrides,
-    ) -> Result<Self, ConfigError> {
+    pub fn load(path: Option<&Path>, env: Get<'_>, flags: &Overrides) -> Result<Loaded, ConfigError> {
         let file = match path {
             Some(path) => Some(ConfigFile::read(path)?),
             None => ConfigFile::read_if_present(Path::new(DEFAULT_PATH))?,
         };
-        Self::layer(file.as_ref(), env, flags)
+        let mut variables = Variables::new(env);
+        warn_of_config_file(&mut variables, path.unwrap_or(Path::new(DEFAULT_PATH)));
+        let config = Self::layer(file.as_ref(), &mut variables, flags)?;
+        Ok(Loaded { config, warnings: variables.warnings })
     }
 
     /// How much is observed of guests.
@@ -146,12 +163,15 @@ impl Config {
 
     fn layer(
         file: Option<&ConfigFile>,
-        env: &dyn Fn(&str) -> Option<String>,
+        variables: &mut Variables<'_>,
         flags: &Overrides,
     ) -> Result<Self, ConfigError> {
         let of_file = file.map_or_else(|| Ok(Self::default()), ConfigFile::parse)?;
         let mut config = of_file.clone();
-        config.apply_env(env)?;
+        config.apply_env(variables);
+        if let Some(problem) = variables.problems.first() {
+            return Err(problem.clone().into());
+        }
         config.apply_flags(flags);
         config.export.validate().map_err(|error| {
             // A layer above the file may be what is wrong: the file is to blame if it is wrong by itself.
@@ -167,28 +187,23 @@ impl Config {
         Ok(config)
     }
 
-    fn apply_env(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
-        let refuse = |name, value: &str, accepts: &str| ConfigError::Variable {
-            name,
-            problem: format!("{value:?} is not {accepts}"),
-        };
-        let non_empty = |name| env(name).filter(|value| !value.is_empty());
-
-        const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
-        if let Some(value) = non_empty(INTERVAL) {
-            let ms = value
-                .trim()
-                .parse()
-                .map_err(|_| refuse(INTERVAL, &value, "a whole number of milliseconds"))?;
-            self.interval = values::interval(Duration::from_millis(ms))
-                .map_err(|problem| ConfigError::Variable { name: INTERVAL, problem })?;
-        }
-        const LEVEL: &str = "OTEL_LOG_LEVEL";
-        if let Some(value) = non_empty(LEVEL) {
-            self.log.level =
-                LogLevel::from_otel(&value).ok_or_else(|| refuse(LEVEL, &value, LogLevel::ACCEPTED))?;
-        }
-        Ok(self.export.apply_env(env)?)
+    fn apply_env(&mut self, variables: &mut Variables<'_>) {
+        variables.set(
+            &["OTEL_METRIC_EXPORT_INTERVAL".to_owned()],
+            ("interval", &mut self.interval),
+            |value| {
+                let ms = value.parse().map_err(|_| "is no whole number of milliseconds".to_owned())?;
+                values::interval(Duration::from_millis(ms)).map_err(|problem| format!("cannot be: {problem}"))
+            },
+            |interval| format!("{:?}", duration::format(*interval)),
+        );
+        variables.set(
+            &["OTEL_LOG_LEVEL".to_owned()],
+            ("log.level", &mut self.log.level),
+            |value| one_of(value, &LogLevel::OF_OTEL),
+            |level| format!("{:?}", level.key()),
+        );
+        self.export.apply_env(variables);
     }
 
     fn apply_flags(&mut self, flags: &Overrides) {
@@ -214,6 +229,16 @@ impl Config {
         }
         if let Some(level) = flags.bpf_log_level {
             self.log.bpf_level = level;
+        }
+    }
+}
+
+/// The file of the specification's declarative configuration is not the sampler's.
+fn warn_of_config_file(variables: &mut Variables<'_>, ours: &Path) {
+    for name in ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"] {
+        if let Some(value) = variables.text(name) {
+            let instead = format!("{} and the other variables hold", ours.display());
+            variables.warn(name, &value, "names a file of a form that is not supported", instead);
         }
     }
 }

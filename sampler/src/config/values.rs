@@ -77,19 +77,29 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    pub(super) const ACCEPTED: &str = "one of none, error, warn, info, debug, trace";
+    /// Values of `OTEL_LOG_LEVEL`, and two that are as common.
+    pub(super) const OF_OTEL: [(&'static str, Self); 8] = [
+        ("none", Self::Off),
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+        ("off", Self::Off),
+        ("warning", Self::Warn),
+    ];
 
-    /// Reads a value of `OTEL_LOG_LEVEL`, in any case.
-    pub(super) fn from_otel(text: &str) -> Option<Self> {
-        Some(match text.trim().to_ascii_lowercase().as_str() {
-            "none" | "off" => Self::Off,
-            "error" => Self::Error,
-            "warn" | "warning" => Self::Warn,
-            "info" => Self::Info,
-            "debug" => Self::Debug,
-            "trace" => Self::Trace,
-            _ => return None,
-        })
+    /// As an operator writes it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
     }
 
     /// The level as `tracing` has it.

@@ -26,7 +26,7 @@ use self::{
 use crate::{
     agent::{self, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
     audit::Audit,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Loaded, Warning},
     export::selfmetrics::SelfStats,
     kernel::{Root, host},
 };
@@ -73,7 +73,7 @@ pub enum Output {
 /// What keeps the programs or the first exporter from working. Later failures are logged and counted.
 pub async fn run<R>(config: Config, start: Start<R>, shutdown: impl Future<Output = ()>) -> Result<()>
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
 {
     let mut hang_ups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let mut questions = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
@@ -97,7 +97,7 @@ pub async fn run_with<R, S, H, A>(
     open: impl FnOnce(&StartOptions) -> Result<Opened>,
 ) -> Result<()>
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
     S: Future<Output = ()>,
     H: AsyncFnMut(),
     A: AsyncFnMut(),
@@ -177,6 +177,13 @@ fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, output: 
     }
 }
 
+/// Says what of the configuration is not used.
+pub fn warn_of(warnings: &[Warning]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Over when one of them is.
 async fn any_of(
     one: impl Future<Output = ()>,
@@ -213,7 +220,7 @@ async fn steer<R, S, H, A>(
     steering: Steering<S, H, A>,
 ) -> Config
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
     S: Future<Output = ()>,
     H: AsyncFnMut(),
     A: AsyncFnMut(),
@@ -230,7 +237,8 @@ where
             () = hang_up() => {}
         }
         match reload() {
-            Ok(new) => {
+            Ok(Loaded { config: new, warnings }) => {
+                warn_of(&warnings);
                 sampling.reschedule(schedule(&new));
                 log.set(new.log.level);
                 audited::set(audit, &new);

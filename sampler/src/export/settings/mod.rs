@@ -2,12 +2,16 @@
 
 mod env;
 mod target;
+mod variables;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-pub use self::target::Target;
+pub use self::{
+    target::Target,
+    variables::{Get, Variables, Warning, one_of},
+};
 use crate::{
     duration,
     model::{FACTS, Fact, Pattern, catalog},
@@ -46,6 +50,17 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
+impl Protocol {
+    /// As an operator writes it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+        }
+    }
+}
+
 /// How requests are compressed. A receiver that refuses an encoding is sent the next lower one, of zstd, gzip
 /// and none, from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -60,6 +75,19 @@ pub enum Compression {
     Gzip,
     /// zstd at level 1.
     Zstd,
+}
+
+impl Compression {
+    /// As an operator writes it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
 }
 
 /// In which form distributions are sent.
