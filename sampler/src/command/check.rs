@@ -9,7 +9,6 @@ use super::entries;
 use crate::{
     agent,
     cli::Format,
-    config::{ConfigError, Loaded},
     collect::procfs::{ProcFs, Scan},
     export::{
         json::{self, HostJson},
@@ -75,8 +74,8 @@ impl Report {
 
     /// Adds what there is to say of the configuration, one row for each piece.
     #[must_use]
-    pub fn with_configuration(mut self, read: &Result<Loaded, ConfigError>) -> Self {
-        self.items.extend(configuration(read));
+    pub fn with_configuration(mut self, examined: &Examined) -> Self {
+        self.items.extend(super::config::rows(examined));
         self
     }
 
@@ -187,18 +186,6 @@ fn reasons(probe: &Probe) -> Option<CheckItem> {
     })
 }
 
-fn configuration(read: &Result<Loaded, ConfigError>) -> Vec<CheckItem> {
-    const NAME: &str = "configuration";
-    match read {
-        Ok(loaded) if loaded.warnings.is_empty() => vec![CheckItem::ok(NAME, "can be used")],
-        Ok(loaded) => {
-            let fix = "unset it for this service, as with UnsetEnvironment= of the unit";
-            loaded.warnings.iter().map(|warning| CheckItem::warn(NAME, warning.to_string(), fix)).collect()
-        }
-        Err(error) => vec![CheckItem::fail(NAME, format!("{error:#}"), "correct what is named here")],
-    }
-}
-
 fn check_guests(root: &Root) -> CheckItem {
     const NAME: &str = "guests";
     match ProcFs::at(root.path("proc")).scan() {
@@ -274,17 +261,20 @@ mod tests {
 
     #[test]
     fn the_configuration_has_its_rows() {
-        let fine = report(Vec::new()).with_configuration(&Ok(Loaded::default()));
+        let fine = report(Vec::new()).with_configuration(&Examined::default());
         assert_eq!(fine.items, [CheckItem::ok("configuration", "can be used")]);
         let get = |name: &str| (name == "OTEL_LOG_LEVEL").then(|| "loud".into());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         std::fs::write(&path, "").unwrap();
-        let warned = report(Vec::new()).with_configuration(&Config::load(Some(&path), &get, &Overrides::default()));
-        assert!(warned.can_work() && warned.items[0].detail.starts_with("OTEL_LOG_LEVEL=\"loud\" is none of "));
+        let read = || Config::examine(Some(&path), &get, &Overrides::default());
+        let warned = report(Vec::new()).with_configuration(&read());
+        assert!(warned.can_work() && warned.items.len() == 1, "{:?}", warned.items);
+        assert!(warned.items[0].detail.starts_with("OTEL_LOG_LEVEL=\"loud\" is none of "));
         std::fs::write(&path, "intervall = '1s'").unwrap();
-        let failed = report(Vec::new()).with_configuration(&Config::load(Some(&path), &get, &Overrides::default()));
-        assert!(!failed.can_work() && failed.items[0].detail.contains("config.toml:1: intervall: no such key"));
+        let failed = report(Vec::new()).with_configuration(&read());
+        assert!(!failed.can_work() && failed.items.len() == 2, "{:?}", failed.items);
+        assert!(failed.items[0].detail.contains("config.toml:1: intervall: no such key"));
     }
 
     #[test]

@@ -29,7 +29,8 @@ const WORKERS: usize = 2;
 /// A configuration that cannot be used. Once there is a log, errors are written where it goes: standard error
 /// may have no reader.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    let load = || Config::load(args.config.as_deref(), &environment, &args.overrides());
+    let settings = &args.settings;
+    let load = || Config::load(settings.config.as_deref(), &environment, &settings.overrides());
     let Loaded { config, warnings } = load()?;
     let log = logging::init(config.log.level)?;
     service::warn_of(&warnings);

@@ -49,3 +49,12 @@ pub enum ConfigError {
     #[error(transparent)]
     Export(#[from] SettingError),
 }
+
+impl ConfigError {
+    /// Whether it is about a key in this table, or about the table itself.
+    pub(super) fn is_in(&self, table: &str) -> bool {
+        matches!(self, Self::Key { key, .. } if key.strip_prefix(table).is_some_and(
+            |rest| rest.is_empty() || rest.starts_with('.')
+        ))
+    }
+}

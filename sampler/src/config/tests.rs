@@ -336,11 +336,63 @@ fn no_error_shows_a_header() {
     assert!(!setup.error().contains("s3cret"), "{}", setup.error());
 }
 
+/// What names a key that the settings do not have would show no origin.
+#[test]
+fn every_key_that_a_variable_or_a_flag_sets_exists() {
+    let on = [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "2500"),
+        ("OTEL_LOG_LEVEL", "debug"),
+        ("OTEL_METRICS_EXPORTER", "otlp"),
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_SERVICE_NAME", "hv"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a.b=c"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1"),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/cert"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key"),
+    ];
+    let mut setup = Setup::new("export.metrics_endpoint = 'http://file'");
+    setup = on.iter().fold(setup, |setup, &(name, value)| setup.env(name, value));
+    let flags = Overrides {
+        interval: Some(Duration::from_secs(1)),
+        start_delay: Some(StartDelay::Random),
+        endpoint: None,
+        protocol: Some(Protocol::Grpc),
+        level: Some(Level::Basic),
+        log_level: Some(LogLevel::Warn),
+        bpf_log_level: Some(LogLevel::Trace),
+    };
+    let exact = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://h:4318");
+    for (more, flags) in [
+        (None, Overrides::default()),
+        (Some(exact), Overrides::default()),
+        (None, flags),
+        (None, Overrides { endpoint: Some("http://flag:1".to_owned()), ..Overrides::default() }),
+    ] {
+        let env = |name: &str| match more {
+            Some((exact, value)) if name == exact => Some(value.into()),
+            _ => setup.env.get(name).cloned(),
+        };
+        let examined = Config::examine(Some(&setup.dir.path().join("config.toml")), &env, &flags);
+        let shown = toml::Value::try_from(&examined.config).unwrap();
+        let exists = |key: &[String]| key.iter().try_fold(&shown, |table, part| table.get(part)).is_some();
+        let set = examined.origins.keys().filter(|key| key.as_slice() != ["export", "metrics_endpoint"]);
+        let keys: Vec<_> = set.collect();
+        assert!(keys.len() >= on.len() - 2, "{keys:?}");
+        assert!(keys.iter().all(|key| exists(key)), "{keys:?}");
+    }
+}
+
 #[test]
 fn a_named_file_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.toml");
     let error = Config::load(Some(&path), &|_| None, &Overrides::default()).unwrap_err();
     assert!(error.to_string().ends_with("none.toml: the configuration cannot be read"), "{error}");
-    assert!(ConfigFile::read_if_present(&path).unwrap().is_none());
+    assert!(file::ConfigFile::read_if_present(&path).unwrap().is_none());
 }

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tracing::level_filters::LevelFilter;
 
 use crate::duration;
@@ -56,9 +56,18 @@ impl<'de> Deserialize<'de> for StartDelay {
     }
 }
 
+impl Serialize for StartDelay {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Random => serializer.serialize_str("random"),
+            Self::Fixed(delay) => duration::serialize(delay, serializer),
+        }
+    }
+}
+
 /// How much is logged; each level includes those before it, and the discriminant is the number that the `log`
 /// crate and aya-log have for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum LogLevel {

@@ -139,7 +139,7 @@ impl Exports {
         if !settings.is_enabled() {
             return Ok(Current::default());
         }
-        let target = settings.target().context("where to export to")?.uri.to_string();
+        let target = settings.target().context("where to export to")?.label();
         let pipeline = Pipeline::start(settings, &self.shared.host).context("starting the export")?;
         // Weak: self-telemetry is part of what is shared, and must not keep itself alive.
         let (own, shared) = (self.shared.own.clone(), Arc::downgrade(&self.shared));

@@ -160,7 +160,7 @@ impl Client {
 
     /// Where requests go, for messages to people.
     pub fn endpoint(&self) -> impl fmt::Display {
-        &self.target.uri
+        self.target.label()
     }
 
     /// Sends a message: one attempt, within the configured time, and one more in each lower encoding as long

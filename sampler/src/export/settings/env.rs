@@ -50,19 +50,22 @@ impl ExportSettings {
     fn apply_endpoint(&mut self, variables: &mut Variables<'_>) {
         let (general, exact) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT");
         let mut changed = self.clone();
-        let name = if let Some(value) = variables.text(exact) {
+        let (name, key) = if let Some(value) = variables.text(exact) {
             changed.metrics_endpoint = Some(value);
-            exact
+            (exact, "export.metrics_endpoint")
         } else if let Some(value) = variables.text(general) {
             // The environment as a whole comes after the file: a file's exact URL must not hide it.
             changed.metrics_endpoint = None;
             changed.endpoint = Some(value);
-            general
+            (general, "export.endpoint")
         } else {
             return;
         };
         match changed.target() {
-            Ok(_) => *self = changed,
+            Ok(_) => {
+                *self = changed;
+                variables.sets(key, name);
+            }
             Err(error) => variables.problems.push(SettingError { name: name.to_owned(), ..error }),
         }
     }
@@ -82,17 +85,19 @@ impl ExportSettings {
                 "it is left out; `hvsampler run --table` and `--json` print on standard output",
             );
         }
-        if otlp {
-            self.disabled = false;
-            if !self.is_enabled() {
-                let port = if self.protocol == Protocol::Grpc { 4317 } else { 4318 };
-                self.endpoint = Some(format!("http://localhost:{port}"));
-            }
-        } else if none {
-            self.disabled = true;
+        if otlp || none {
+            self.disabled = !otlp;
+            variables.sets("export.disabled", name);
         }
-        if variables.boolean("OTEL_SDK_DISABLED") == Some(true) {
+        if otlp && !self.is_enabled() {
+            let port = if self.protocol == Protocol::Grpc { 4317 } else { 4318 };
+            self.endpoint = Some(format!("http://localhost:{port}"));
+            variables.sets("export.endpoint", name);
+        }
+        let name = "OTEL_SDK_DISABLED";
+        if variables.boolean(name) == Some(true) {
             self.disabled = true;
+            variables.sets("export.disabled", name);
         }
     }
 
@@ -100,23 +105,31 @@ impl ExportSettings {
     fn apply_headers(&mut self, variables: &mut Variables<'_>) {
         let Some((name, value)) = variables.first(&signal("HEADERS")) else { return };
         match key_values(&value) {
-            Ok(headers) => self.headers = Headers(headers),
+            Ok(headers) => {
+                self.headers = Headers(headers);
+                variables.sets("export.headers", &name);
+            }
             Err(problem) => variables.problems.push(SettingError::new(name, problem, FIX_OF_PAIRS)),
         }
     }
 
     fn apply_tls(&mut self, variables: &mut Variables<'_>) {
-        if let Some(insecure) = signal("INSECURE").iter().find_map(|name| variables.boolean(name)) {
-            self.tls.insecure = insecure;
-        }
         let tls = &mut self.tls;
-        for (suffix, path) in [
-            ("CERTIFICATE", &mut tls.ca_certificate),
-            ("CLIENT_CERTIFICATE", &mut tls.client_certificate),
-            ("CLIENT_KEY", &mut tls.client_key),
+        for name in signal("INSECURE") {
+            if let Some(insecure) = variables.boolean(&name) {
+                tls.insecure = insecure;
+                variables.sets("export.tls.insecure", &name);
+                break;
+            }
+        }
+        for (suffix, path, key) in [
+            ("CERTIFICATE", &mut tls.ca_certificate, "export.tls.ca_certificate"),
+            ("CLIENT_CERTIFICATE", &mut tls.client_certificate, "export.tls.client_certificate"),
+            ("CLIENT_KEY", &mut tls.client_key, "export.tls.client_key"),
         ] {
-            if let Some((_, value)) = variables.first(&signal(suffix)) {
+            if let Some((name, value)) = variables.first(&signal(suffix)) {
                 *path = Some(value.into());
+                variables.sets(key, &name);
             }
         }
     }
@@ -127,7 +140,12 @@ impl ExportSettings {
         let name = "OTEL_RESOURCE_ATTRIBUTES";
         if let Some(value) = variables.text(name) {
             match key_values(&value) {
-                Ok(mut attributes) => self.resource_attributes.append(&mut attributes),
+                Ok(mut attributes) => {
+                    attributes
+                        .keys()
+                        .for_each(|key| variables.sets_in("export.resource_attributes", key, name));
+                    self.resource_attributes.append(&mut attributes);
+                }
                 Err(problem) => variables.warnings.push(Warning {
                     name: name.to_owned(),
                     value: None,
@@ -136,9 +154,11 @@ impl ExportSettings {
                 }),
             }
         }
-        if let Some(value) = variables.text("OTEL_SERVICE_NAME") {
+        let name = "OTEL_SERVICE_NAME";
+        if let Some(value) = variables.text(name) {
             self.resource_attributes.remove("service.name");
             self.service_name = value;
+            variables.sets("export.service_name", name);
         }
     }
 }

@@ -41,6 +41,8 @@ impl fmt::Display for Warning {
 /// The environment, with what was found out about it.
 pub struct Variables<'a> {
     get: Get<'a>,
+    /// Keys of settings, with the tables that they are in, and the variable that set each.
+    pub used: Vec<(Vec<String>, String)>,
     /// What is not used.
     pub warnings: Vec<Warning>,
     /// What cannot be used and must not be left out either.
@@ -51,7 +53,7 @@ impl<'a> Variables<'a> {
     /// Of an environment of which nothing is read yet.
     #[must_use]
     pub const fn new(get: Get<'a>) -> Self {
-        Self { get, warnings: Vec::new(), problems: Vec::new() }
+        Self { get, used: Vec::new(), warnings: Vec::new(), problems: Vec::new() }
     }
 
     /// The value, without blanks around it; an empty one counts as unset. One that is not UTF-8 is a problem:
@@ -85,6 +87,7 @@ impl<'a> Variables<'a> {
             match parse(&value) {
                 Ok(parsed) => {
                     *target = parsed;
+                    self.sets(key, name);
                     break;
                 }
                 Err(problem) => unused.push((name, value, problem)),
@@ -103,6 +106,19 @@ impl<'a> Variables<'a> {
             self.warn(name, &value, "is neither true nor false", "it counts as false");
         }
         Some(is("true"))
+    }
+
+    /// Notes that a variable sets a key, which is written with dots.
+    pub(super) fn sets(&mut self, key: &str, name: &str) {
+        self.used.push((key.split('.').map(str::to_owned).collect(), name.to_owned()));
+    }
+
+    /// The same of a key in the table `table`, which may have any characters in it.
+    pub(super) fn sets_in(&mut self, table: &str, key: &str, name: &str) {
+        self.sets(table, name);
+        if let Some((path, _)) = self.used.last_mut() {
+            path.push(key.to_owned());
+        }
     }
 
     /// Says that a variable is not used.
