@@ -234,6 +234,28 @@ mod tests {
     }
 
     #[test]
+    fn secrets_in_files_are_read_and_not_shown() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let setup = Setup::new("");
+        let secret = setup.dir.path().join("token");
+        fs::write(&secret, "Bearer s3cret\n").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        let text = format!(
+            "[export]\nendpoint = 'http://h'\nheaders = {{ authorization = {{ file = '{}' }} }}",
+            secret.display()
+        );
+        fs::write(setup.path(), text).unwrap();
+        assert!(setup.checked().1 && setup.printed().contains("file = \"token\"  # config.toml:3"));
+        assert!(!setup.printed().contains("s3cret"), "{}", setup.printed());
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+        let (text, can_be_used) = setup.checked();
+        assert!(text.starts_with("FAIL  token: others may read or write") && !can_be_used, "{text}");
+        fs::remove_file(&secret).unwrap();
+        let (text, can_be_used) = setup.checked();
+        assert!(text.starts_with("FAIL  token: cannot be read") && !can_be_used, "{text}");
+    }
+
+    #[test]
     fn files_that_are_missing_are_said() {
         let setup = Setup::new("[export]\nendpoint = 'https://h'\ntls.ca_certificate = '/none/ca.pem'");
         let (text, can_be_used) = setup.checked();

@@ -156,7 +156,7 @@ fn problem(key: &str, message: &str) -> String {
         return format!("has the wrong type; expected {expected}");
     }
     if key.starts_with(SECRET) {
-        return "has a value that cannot be used".to_owned();
+        return "has a value that cannot be used; give text, or { file = \"PATH\" }".to_owned();
     }
     message.to_owned()
 }

@@ -90,7 +90,7 @@ fn all_dropped(stats: &PipelineStats) -> u64 {
 async fn what_was_encoded_arrives_over_every_transport() {
     for (protocol, compression) in TRANSPORTS {
         let peer = Peer::start(protocol, vec![]).await;
-        let headers = Headers([("x-tenant".to_owned(), "blue".to_owned())].into());
+        let headers = Headers([("x-tenant".to_owned(), "blue".into())].into());
         let settings = ExportSettings { compression, headers, ..peer.settings() };
         let pipeline = start(&settings);
         pipeline.offer(snapshot(7));

@@ -6,6 +6,7 @@
 
 mod answer;
 mod classify;
+mod files;
 mod frame;
 mod ladder;
 mod tls;
@@ -34,11 +35,12 @@ use hyper_util::{
 
 pub use self::{
     classify::Answer,
+    files::FileError,
     frame::{Encoding, Framed, Framer},
     tls::TlsError,
 };
 use self::{classify::Reply, ladder::Ladder};
-use super::settings::{ExportSettings, Protocol, SettingError, Target};
+use super::settings::{ExportSettings, Protocol, Secret, SettingError, Target, header as configured_header};
 
 /// Longest answer that is read, as the OTLP specification recommends.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -55,6 +57,9 @@ pub enum ClientError {
     /// Keys or certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A file with a secret cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Why an attempt failed, without the details: what makes two failures the same to an operator.
@@ -278,11 +283,17 @@ fn connections(connector: &HttpsConnector<HttpConnector>, protocol: Protocol) ->
 }
 
 /// What every request carries: configured headers over our name, the protocol's own over both.
-fn headers(settings: &ExportSettings) -> Result<HeaderMap, SettingError> {
+fn headers(settings: &ExportSettings) -> Result<HeaderMap, ClientError> {
     const USER_AGENT: &str = concat!("hvsampler/", env!("CARGO_PKG_VERSION"));
     let mut headers = HeaderMap::new();
     headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    headers.extend(settings.header_map()?);
+    for (name, secret) in &settings.headers.0 {
+        let (name, value) = match secret {
+            Secret::Text(value) => configured_header(name, value)?,
+            Secret::File { file } => configured_header(name, &files::secret(file)?)?,
+        };
+        headers.insert(name, value);
+    }
     // It would contradict the body.
     headers.remove(encoding_header(settings.protocol));
     match settings.protocol {
@@ -331,7 +342,7 @@ mod tests {
             ("user-agent", "mine"),
             ("x-tenant", "7"),
         ];
-        let configured = configured.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let configured = configured.map(|(name, value)| (name.to_owned(), value.into()));
         let settings = ExportSettings { headers: Headers(configured.into()), ..Default::default() };
         let headers = headers(&settings).unwrap();
         assert_eq!(headers["content-type"], "application/x-protobuf");

@@ -106,7 +106,8 @@ impl ExportSettings {
         let Some((name, value)) = variables.first(&signal("HEADERS")) else { return };
         match key_values(&value) {
             Ok(headers) => {
-                self.headers = Headers(headers);
+                self.headers =
+                    Headers(headers.into_iter().map(|(name, value)| (name, value.into())).collect());
                 variables.sets("export.headers", &name);
             }
             Err(problem) => variables.problems.push(SettingError::new(name, problem, FIX_OF_PAIRS)),

@@ -1,6 +1,7 @@
 //! What an operator can set about the export: the `[export]` table, and the `OTEL_*` variables over it.
 
 mod env;
+mod secret;
 mod target;
 mod variables;
 
@@ -8,7 +9,9 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+pub(crate) use self::target::header;
 pub use self::{
+    secret::Secret,
     target::Target,
     variables::{Get, Variables, Warning, one_of},
 };
@@ -143,20 +146,13 @@ impl<'de> Deserialize<'de> for VmAttributes {
 }
 
 /// Headers sent with every request. They often hold credentials, so `Debug` shows the names alone.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Headers(pub BTreeMap<String, String>);
+pub struct Headers(pub BTreeMap<String, Secret>);
 
 impl fmt::Debug for Headers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_map().entries(self.0.keys().map(|name| (name, "…"))).finish()
-    }
-}
-
-/// Without the values: settings are serialized to be shown.
-impl Serialize for Headers {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.keys().map(|name| (name, HIDDEN)))
     }
 }
 
@@ -294,8 +290,12 @@ impl ExportSettings {
     #[must_use]
     pub fn problems(&self) -> Vec<SettingError> {
         let target = if self.is_enabled() { self.target().err() } else { None };
-        let headers = self.header_map().err();
-        target.into_iter().chain(headers).chain(self.problems_of_sending()).chain(self.tls.problem()).collect()
+        target
+            .into_iter()
+            .chain(self.problems_of_headers())
+            .chain(self.problems_of_sending())
+            .chain(self.tls.problem())
+            .collect()
     }
 
     fn problems_of_sending(&self) -> impl Iterator<Item = SettingError> {

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 
 use hyper::{
     Uri,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{HeaderName, HeaderValue},
 };
 
 use serde::Serializer;
 
-use super::{ExportSettings, HIDDEN, Protocol, SettingError};
+use super::{ExportSettings, HIDDEN, Protocol, Secret, SettingError};
 
 /// Path of the gRPC method that takes metrics.
 const GRPC_METHOD: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
@@ -69,35 +69,12 @@ impl ExportSettings {
         Ok(Target { uri, protocol: self.protocol })
     }
 
-    /// The configured headers, ready to be sent.
-    ///
-    /// # Errors
-    /// A name or a value has characters that HTTP does not allow.
-    pub(crate) fn header_map(&self) -> Result<HeaderMap, SettingError> {
-        let mut map = HeaderMap::with_capacity(self.headers.0.len());
-        for (name, value) in &self.headers.0 {
-            let refuse = |what: &str, fix: &str| {
-                SettingError::new(
-                    "export.headers",
-                    format!("the {what} of {name:?} is not allowed in HTTP"),
-                    fix,
-                )
-            };
-            if value == HIDDEN {
-                return Err(SettingError::new(
-                    "export.headers",
-                    format!("the value of {name:?} is what is shown in place of a secret"),
-                    "give the secret itself",
-                ));
-            }
-            let header =
-                HeaderName::try_from(name).map_err(|_| refuse("name", "use letters, digits and hyphens"))?;
-            let mut value = HeaderValue::try_from(value)
-                .map_err(|_| refuse("value", "use printable ASCII without line breaks"))?;
-            value.set_sensitive(true);
-            map.insert(header, value);
-        }
-        Ok(map)
+    /// What is wrong with headers, but for values that are in files.
+    pub(super) fn problems_of_headers(&self) -> impl Iterator<Item = SettingError> {
+        self.headers.0.iter().filter_map(|(name, secret)| match secret {
+            Secret::Text(value) => header(name, value).err(),
+            Secret::File { .. } => header(name, "").err(),
+        })
     }
 
     fn grpc_uri(&self, text: &str) -> Result<Uri, Refusal> {
@@ -114,6 +91,25 @@ impl ExportSettings {
         }
         with_path(uri, GRPC_METHOD)
     }
+}
+
+/// A header, ready to be sent.
+///
+/// # Errors
+/// Name or value have characters that HTTP does not allow.
+pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), SettingError> {
+    let refuse = |problem: String, fix: &str| SettingError::new("export.headers", problem, fix);
+    let not_allowed = |what: &str| format!("the {what} of {name:?} is not allowed in HTTP");
+    if value == HIDDEN {
+        let problem = format!("the value of {name:?} is what is shown in place of a secret");
+        return Err(refuse(problem, "give the secret itself"));
+    }
+    let header = HeaderName::try_from(name)
+        .map_err(|_| refuse(not_allowed("name"), "use letters, digits and hyphens"))?;
+    let mut value = HeaderValue::try_from(value)
+        .map_err(|_| refuse(not_allowed("value"), "use printable ASCII without line breaks"))?;
+    value.set_sensitive(true);
+    Ok((header, value))
 }
 
 /// A URL as it may be shown, for messages end in journals: without the values of a query, and without what
@@ -333,7 +329,7 @@ mod tests {
     fn header_errors_do_not_print_values() {
         let mut settings = ExportSettings::default();
         settings.headers.0.insert("x-token".into(), "s3cret\n".into());
-        let error = settings.header_map().unwrap_err().to_string();
+        let error = settings.validate().unwrap_err().to_string();
         assert!(error.contains("x-token") && !error.contains("s3cret"), "{error}");
     }
 }

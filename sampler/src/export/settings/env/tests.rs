@@ -45,6 +45,10 @@ fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
 }
 
+fn headers(headers: &[(&str, &str)]) -> Headers {
+    Headers(headers.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect())
+}
+
 #[test]
 fn nothing_set_changes_nothing() {
     assert_eq!(applied(&[]), ExportSettings::default());
@@ -109,7 +113,7 @@ fn the_variable_for_metrics_beats_the_general_one() {
     ]);
     assert_eq!(settings.target().unwrap().uri, "https://metrics:2/in");
     assert_eq!(settings.protocol, Protocol::HttpProtobuf);
-    assert_eq!(settings.headers.0, pairs(&[("b", "metrics")]));
+    assert_eq!(settings.headers, headers(&[("b", "metrics")]));
     assert_eq!(settings.compression, Compression::None);
     assert_eq!(settings.timeout, Duration::from_millis(2));
     assert!(settings.tls.insecure);
@@ -141,7 +145,7 @@ fn the_environment_beats_the_file() {
     );
     assert!(said.warnings.is_empty() && said.problems.is_empty());
     assert_eq!(settings.target().unwrap().uri, "http://env:2/v1/metrics");
-    assert_eq!(settings.headers.0, pairs(&[("from", "env")]), "one option, replaced as a whole");
+    assert_eq!(settings.headers, headers(&[("from", "env")]), "one option, replaced as a whole");
     assert_eq!(settings.service_name, "env");
     assert_eq!(
         settings.resource_attributes,
@@ -163,8 +167,8 @@ fn lists_are_percent_decoded_and_trimmed() {
         ("OTEL_RESOURCE_ATTRIBUTES", "dc=M%C3%BCnchen,list=a%2Cb"),
     ]);
     assert_eq!(
-        settings.headers.0,
-        pairs(&[("authorization", "Basic dTpw=="), ("x-empty", ""), ("x-eq", "a=b")])
+        settings.headers,
+        headers(&[("authorization", "Basic dTpw=="), ("x-empty", ""), ("x-eq", "a=b")])
     );
     assert_eq!(settings.resource_attributes, pairs(&[("dc", "München"), ("list", "a,b")]));
 }
