@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{Driver, Sinks, rhythm::Rhythm};
 use crate::{
     kernel::priority,
-    model::{GuestSelection, Labelling, Levels},
+    model::{GuestSelection, Host, Labelling, Levels},
     source::Settings,
 };
 
@@ -26,6 +26,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 /// When to do what, and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
+    /// The host, as snapshots name it.
+    pub host: Arc<Host>,
     /// Time between snapshots.
     pub interval: Duration,
     /// How much is sampled of guests.
@@ -184,6 +186,7 @@ impl Work {
         let mut snapshot = self.driver.compose();
         self.rhythm.report(&mut snapshot.sampler);
         if let Some(schedule) = &self.applied {
+            snapshot.host = Arc::clone(&schedule.host);
             schedule.guests.apply(&mut snapshot);
         }
         self.labelling.apply(&mut snapshot);

@@ -17,7 +17,7 @@ pub struct HostError {
     source: io::Error,
 }
 
-/// Reads what the host is: once, at start.
+/// Reads what the host is.
 ///
 /// # Errors
 /// `/proc` or `/sys` is not mounted, or not what Linux mounts there.

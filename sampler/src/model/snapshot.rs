@@ -20,7 +20,7 @@ use super::{
     state::StateTimes,
 };
 
-/// The host that the sampler runs on; read once at start.
+/// The host that the sampler runs on; read at the start, and again with the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// `/etc/machine-id`, or absent where there is none.

@@ -29,6 +29,7 @@ use crate::{
     config::{Config, ConfigError, Loaded, Warning},
     export::selfmetrics::SelfStats,
     kernel::{Root, host},
+    model::Host,
 };
 
 /// What a service is started with beside its configuration.
@@ -104,7 +105,8 @@ where
 {
     let Start { reload, log, output, sinks } = start;
     let own = Own::default();
-    let exports = Exports::start(&config, host::read(&Root::system())?, own.clone())?;
+    let host = Arc::new(host::read(&Root::system())?);
+    let exports = Exports::start(&config, Arc::clone(&host), own.clone())?;
     let options = options(&config);
     let (driver, _bpf_log) = agent::settle(open(&options)?, options.nice)?;
     let (printer, mut unwritten) = printer(output)?;
@@ -121,7 +123,7 @@ where
     });
     let delay = config.start_delay.draw(config.interval);
     say_what_begins(&config, delay, &exports, output);
-    let sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;
+    let sampling = Sampling::spawn(driver, schedule(&config, host), delay, sinks)?;
     let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
     let steering = Steering { shutdown: end, hang_up: steering.hang_up, ask: steering.ask };
     let config = steer(config, (reload, log), &sampling, &exports, &audit, steering).await;
@@ -239,10 +241,11 @@ where
         match reload() {
             Ok(Loaded { config: new, warnings }) => {
                 warn_of(&warnings);
-                sampling.reschedule(schedule(&new));
+                let host = read_again(&exports.host());
+                sampling.reschedule(schedule(&new, Arc::clone(&host)));
                 log.set(new.log.level);
                 audited::set(audit, &new);
-                if let Err(error) = exports.replace(&config, &new) {
+                if let Err(error) = exports.replace(&config, &new, host) {
                     tracing::error!(error = format!("{error:#}"), "the export goes on as before");
                     config = Config { export: config.export, ..new };
                 } else {
@@ -268,8 +271,17 @@ const fn options(config: &Config) -> StartOptions {
     }
 }
 
-fn schedule(config: &Config) -> Schedule {
+/// The host as it is called now.
+fn read_again(known: &Arc<Host>) -> Arc<Host> {
+    host::read(&Root::system()).map(Arc::new).unwrap_or_else(|error| {
+        tracing::error!(%error, "the host is called as before");
+        Arc::clone(known)
+    })
+}
+
+fn schedule(config: &Config, host: Arc<Host>) -> Schedule {
     Schedule {
+        host,
         interval: config.interval,
         levels: config.levels(),
         discovery_interval: config.discovery_interval,

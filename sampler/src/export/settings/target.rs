@@ -6,7 +6,6 @@ use hyper::{
     Uri,
     header::{HeaderName, HeaderValue},
 };
-
 use serde::Serializer;
 
 use super::{ExportSettings, HIDDEN, Protocol, Secret, SettingError};
@@ -28,6 +27,11 @@ impl Target {
     #[must_use]
     pub fn label(&self) -> String {
         shown(&self.uri.to_string())
+    }
+
+    /// Whether connections are made with TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
     }
 
     /// Whether the URL itself says that the receiver runs on this host.
