@@ -10,6 +10,7 @@ use crate::{
     agent,
     cli::Format,
     collect::procfs::{ProcFs, Scan},
+    config::Examined,
     export::{
         json::{self, HostJson},
         terminal,
@@ -219,6 +220,7 @@ mod tests {
             kernel: "6.1.0".to_owned(),
             arch: "amd64".to_owned(),
             cpus: 4,
+            ..Host::default()
         };
         Report { host, items }
     }

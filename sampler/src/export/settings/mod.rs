@@ -242,6 +242,9 @@ pub struct ExportSettings {
     pub tls: TlsSettings,
     /// `service.name` of the resource.
     pub service_name: String,
+    /// What stands for the machine-id in `host.id` and `service.instance.id`, where machine-ids were cloned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<String>,
     /// Attributes of the resource; they win over those that the sampler finds by itself.
     pub resource_attributes: BTreeMap<String, String>,
 }
@@ -263,6 +266,7 @@ impl Default for ExportSettings {
             retry: RetrySettings::default(),
             tls: TlsSettings::default(),
             service_name: DEFAULT_SERVICE_NAME.to_owned(),
+            host_id: None,
             resource_attributes: BTreeMap::new(),
         }
     }
@@ -323,6 +327,12 @@ impl ExportSettings {
                 "give the requests of some snapshots room, 16384 bytes at least",
             ),
             families,
+            problem(
+                self.host_id.as_ref().is_some_and(String::is_empty),
+                "export.host_id",
+                "is empty",
+                "give a name that no other host has, or leave it out",
+            ),
             problem(
                 self.retry.initial_backoff.is_zero(),
                 "export.retry.initial_backoff",

@@ -24,6 +24,7 @@ fn every_key_is_read() {
         timeout = "3s"
         queue_bytes = 1048576
         service_name = "hv"
+        host_id = "rack7-node3"
         resource_attributes = { "deployment.environment.name" = "prod" }
         [retry]
         initial_backoff = "100ms"
@@ -61,6 +62,7 @@ fn every_key_is_read() {
             insecure: true,
         },
         service_name: "hv".into(),
+        host_id: Some("rack7-node3".into()),
         resource_attributes: [("deployment.environment.name".into(), "prod".into())].into(),
     };
     assert_eq!(settings, expected);
@@ -101,6 +103,7 @@ fn unusable_values_name_their_key() {
     let cases = [
         ("timeout = '0s'", "export.timeout"),
         ("queue_bytes = 0", "export.queue_bytes"),
+        ("host_id = ''", "export.host_id"),
         ("[retry]\ninitial_backoff = '0s'", "export.retry.initial_backoff"),
         ("[retry]\nmax_backoff = '10ms'", "export.retry.max_backoff"),
         ("[tls]\nclient_key = '/k'", "export.tls"),
