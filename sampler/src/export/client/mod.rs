@@ -71,6 +71,8 @@ pub enum FailureKind {
     Http(u16),
     /// A gRPC status other than OK.
     Grpc(i32),
+    /// An HTTP status of success with something that no OTLP receiver answers.
+    NotOtlp,
 }
 
 /// A failed attempt.
