@@ -57,7 +57,7 @@ pub enum Command {
     /// Say what this host can do and what is missing.
     ///
     /// Looks at the kernel, its description of its types, the privileges of this process, lockdown and
-    /// limits, and for guests. Changes nothing.
+    /// limits, for guests, and at the configuration. Changes nothing.
     #[command(
         after_help = "Exit status: 0 when the sampler can work here (there may be warnings), 1 when something that \
                             it needs is missing, 2 when the command line is wrong."
@@ -74,11 +74,58 @@ pub enum Command {
                             2 when the command line is wrong."
     )]
     List(ListArgs),
+    /// Look at the configuration: file, OTEL_* variables and flags, as `run` would use them.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What `hvsampler config` can do. The flags are those of `run`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong with the configuration, and which variables are not used.
+    ///
+    /// Keys, certificates and files with secrets are read too. Nothing is sent.
+    #[command(
+        after_help = "Exit status: 0 when the configuration can be used (there may be warnings), 1 when it cannot, 2 \
+                            when the command line is wrong."
+    )]
+    Check(SettingsArgs),
+    /// Print the configuration as a file, with where each value comes from in a comment behind it.
+    ///
+    /// Secrets are not shown: values of headers, what stands before an @ in a URL, and values of its query.
+    #[command(
+        after_help = "Exit status: 0 when it is printed, 1 when the configuration cannot be used, and why is said; 2 \
+                            when the command line is wrong."
+    )]
+    Print(SettingsArgs),
 }
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
+    /// What is configured.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+
+    /// Show each snapshot as a table on standard output
+    #[arg(long, conflicts_with = "json")]
+    pub table: bool,
+
+    /// What the table shows of a guest, in this order [default: what fits into 120 columns of text]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = column(), requires = "table")]
+    pub columns: Vec<&'static Column>,
+
+    /// Print every snapshot as a line of JSON on standard output, by schema/snapshot-1.schema.json
+    ///
+    /// The lines are what is exported, value for value. Where their reader falls behind by more than 64
+    /// snapshots the next ones are skipped; `sampler.snapshots_dropped` counts them.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of the configuration: the file, and what goes over it.
+#[derive(Clone, Debug, Args)]
+pub struct SettingsArgs {
     /// Configuration file [default: /etc/hvsampler/config.toml, where it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -113,24 +160,9 @@ pub struct RunArgs {
     /// Level of messages from the eBPF programs
     #[arg(long, value_name = "LEVEL")]
     pub bpf_log_level: Option<LogLevel>,
-
-    /// Show each snapshot as a table on standard output
-    #[arg(long, conflicts_with = "json")]
-    pub table: bool,
-
-    /// What the table shows of a guest, in this order [default: what fits into 120 columns of text]
-    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = column(), requires = "table")]
-    pub columns: Vec<&'static Column>,
-
-    /// Print every snapshot as a line of JSON on standard output, by schema/snapshot-1.schema.json
-    ///
-    /// The lines are what is exported, value for value. Where their reader falls behind by more than 64
-    /// snapshots the next ones are skipped; `sampler.snapshots_dropped` counts them.
-    #[arg(long)]
-    pub json: bool,
 }
 
-impl RunArgs {
+impl SettingsArgs {
     /// What goes over the configuration.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
@@ -144,7 +176,9 @@ impl RunArgs {
             bpf_log_level: self.bpf_log_level,
         }
     }
+}
 
+impl RunArgs {
     /// What standard output is for.
     #[must_use]
     pub fn output(&self) -> Output {
@@ -192,6 +226,10 @@ pub struct OnceArgs {
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
+    /// Configuration file [default: /etc/hvsampler/config.toml, where it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// What to print: text for people, or JSON by schema/check-1.schema.json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -295,9 +333,9 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(run.args.output(), Output::Table(Vec::new()));
-        assert_eq!(run.args.config, Some(PathBuf::from("/c.toml")));
+        assert_eq!(run.args.settings.config, Some(PathBuf::from("/c.toml")));
         assert_eq!(
-            run.args.overrides(),
+            run.args.settings.overrides(),
             Overrides {
                 interval: Some(Duration::from_millis(500)),
                 start_delay: Some(StartDelay::Fixed(Duration::ZERO)),
@@ -309,7 +347,7 @@ mod tests {
             }
         );
         let none = Run::try_parse_from(["run"]).unwrap();
-        assert_eq!(none.args.overrides(), Overrides::default());
+        assert_eq!(none.args.settings.overrides(), Overrides::default());
         assert_eq!(none.args.output(), Output::None);
     }
 

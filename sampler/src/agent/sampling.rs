@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{Driver, Sinks, rhythm::Rhythm};
 use crate::{
     kernel::priority,
-    model::{GuestSelection, HostParts, Labelling, Levels},
+    model::{GuestSelection, Host, HostParts, Labelling, Levels},
     source::Settings,
 };
 
@@ -26,6 +26,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(200);
 /// When to do what, and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
+    /// The host, as snapshots name it.
+    pub host: Arc<Host>,
     /// Time between snapshots.
     pub interval: Duration,
     /// How much is sampled of guests.
@@ -35,7 +37,7 @@ pub struct Schedule {
     /// Time between readings of what changes slowly.
     pub slow_interval: Duration,
     /// Which parts of the host are read.
-    pub host: HostParts,
+    pub host_parts: HostParts,
     /// Nice value of the thread.
     pub nice: i32,
     /// Which guests are shown, and what is said of them.
@@ -167,8 +169,8 @@ impl Work {
         self.labelling = Labelling::new(schedule.guests.labels.clone());
         priority::try_set(schedule.nice);
         self.driver.read_slowly_each(schedule.slow_interval);
-        let Schedule { interval, levels, host, .. } = *schedule;
-        let settings = Settings { interval, levels, host };
+        let Schedule { interval, levels, host_parts, .. } = *schedule;
+        let settings = Settings { interval, levels, host: host_parts };
         if let Err(error) = self.driver.configure(settings) {
             tracing::error!(%error, "the new interval and level hold only in part");
         }
@@ -187,6 +189,7 @@ impl Work {
         let mut snapshot = self.driver.compose();
         self.rhythm.report(&mut snapshot.sampler);
         if let Some(schedule) = &self.applied {
+            snapshot.host = Arc::clone(&schedule.host);
             schedule.guests.apply(&mut snapshot);
         }
         self.labelling.apply(&mut snapshot);

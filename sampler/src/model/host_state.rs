@@ -1,6 +1,6 @@
 //! The host beside its guests, as it was some time ago.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::pressure::Pressure;
 
@@ -86,7 +86,7 @@ pub struct HostState {
 }
 
 /// Which parts of the host are read: the `[host]` table of the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostParts {
     /// For how long its tasks stood still.

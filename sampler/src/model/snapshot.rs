@@ -22,7 +22,7 @@ use super::{
     state::StateTimes,
 };
 
-/// The host that the sampler runs on; read once at start.
+/// The host that the sampler runs on; read at the start, and again with the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Host {
     /// `/etc/machine-id`, or absent where there is none.
@@ -31,6 +31,11 @@ pub struct Host {
     pub name: String,
     /// Kernel release, as `uname -r` prints it.
     pub kernel: String,
+    /// Version of the operating system: `VERSION_ID` of its os-release. Absent where it has none, as rolling
+    /// releases do.
+    pub os_version: Option<String>,
+    /// Build of the operating system: `BUILD_ID` of its os-release. Most have none.
+    pub os_build: Option<String>,
     /// Machine architecture in OpenTelemetry's words (`amd64`, `arm64`).
     pub arch: String,
     /// Physical CPUs that are online.

@@ -26,9 +26,10 @@ use self::{
 use crate::{
     agent::{self, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
     audit::Audit,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Loaded, Warning},
     export::{selfmetrics::SelfStats, table::Column},
     kernel::{Root, host},
+    model::Host,
 };
 
 /// What a service is started with beside its configuration.
@@ -74,7 +75,7 @@ pub enum Output {
 /// What keeps the programs or the first exporter from working. Later failures are logged and counted.
 pub async fn run<R>(config: Config, start: Start<R>, shutdown: impl Future<Output = ()>) -> Result<()>
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
 {
     let mut hang_ups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let mut questions = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
@@ -98,14 +99,15 @@ pub async fn run_with<R, S, H, A>(
     open: impl FnOnce(&StartOptions) -> Result<Opened>,
 ) -> Result<()>
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
     S: Future<Output = ()>,
     H: AsyncFnMut(),
     A: AsyncFnMut(),
 {
     let Start { reload, log, output, sinks } = start;
     let own = Own::default();
-    let exports = Exports::start(&config, host::read(&Root::system())?, own.clone())?;
+    let host = Arc::new(host::read(&Root::system())?);
+    let exports = Exports::start(&config, Arc::clone(&host), own.clone())?;
     let options = options(&config);
     let (driver, _bpf_log) = agent::settle(open(&options)?, options.nice)?;
     let prints = output != Output::None;
@@ -123,7 +125,7 @@ where
     });
     let delay = config.start_delay.draw(config.interval);
     say_what_begins(&config, delay, &exports, prints);
-    let sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;
+    let sampling = Sampling::spawn(driver, schedule(&config, host), delay, sinks)?;
     let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
     let steering = Steering { shutdown: end, hang_up: steering.hang_up, ask: steering.ask };
     let config = steer(config, (reload, log), &sampling, &exports, &audit, steering).await;
@@ -179,6 +181,13 @@ fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, prints: 
     }
 }
 
+/// Says what of the configuration is not used.
+pub fn warn_of(warnings: &[Warning]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// Over when one of them is.
 async fn any_of(
     one: impl Future<Output = ()>,
@@ -215,7 +224,7 @@ async fn steer<R, S, H, A>(
     steering: Steering<S, H, A>,
 ) -> Config
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
     S: Future<Output = ()>,
     H: AsyncFnMut(),
     A: AsyncFnMut(),
@@ -232,11 +241,13 @@ where
             () = hang_up() => {}
         }
         match reload() {
-            Ok(new) => {
-                sampling.reschedule(schedule(&new));
+            Ok(Loaded { config: new, warnings }) => {
+                warn_of(&warnings);
+                let host = read_again(&exports.host());
+                sampling.reschedule(schedule(&new, Arc::clone(&host)));
                 log.set(new.log.level);
                 audited::set(audit, &new);
-                if let Err(error) = exports.replace(&config, &new) {
+                if let Err(error) = exports.replace(&config, &new, host) {
                     tracing::error!(error = format!("{error:#}"), "the export goes on as before");
                     config = Config { export: config.export, ..new };
                 } else {
@@ -263,13 +274,22 @@ const fn options(config: &Config) -> StartOptions {
     }
 }
 
-fn schedule(config: &Config) -> Schedule {
+/// The host as it is called now.
+fn read_again(known: &Arc<Host>) -> Arc<Host> {
+    host::read(&Root::system()).map(Arc::new).unwrap_or_else(|error| {
+        tracing::error!(%error, "the host is called as before");
+        Arc::clone(known)
+    })
+}
+
+fn schedule(config: &Config, host: Arc<Host>) -> Schedule {
     Schedule {
+        host,
         interval: config.interval,
         levels: config.levels(),
         discovery_interval: config.discovery_interval,
         slow_interval: config.slow_interval,
-        host: config.host,
+        host_parts: config.host,
         nice: config.nice,
         guests: Arc::new(config.guests.clone()),
     }

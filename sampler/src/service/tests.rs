@@ -109,7 +109,8 @@ impl Service {
         let next_config: Reload = Arc::new(Mutex::new(Ok(config.clone())));
         let reload = Arc::clone(&next_config);
         let work = move || {
-            let reload = || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config()));
+            let reload =
+                || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config())).map(Loaded::from);
             let sinks = more.into_iter().chain([Box::new(Recorder(recorder)) as Box<dyn Sink>]).collect();
             let start = Start { reload, log, output: Output::None, sinks };
             let (hang_up, ask) = (each_of(hung_up), each_of(asked));

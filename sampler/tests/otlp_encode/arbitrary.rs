@@ -77,15 +77,31 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![any::<u64>(), 0_u64..3, Just(i64::MAX as u64), Just(u64::MAX), 0_u64..10_000_000_000_000]
 }
 
-fn settings() -> impl Strategy<Value = ExportSettings> {
-    (text(), collection::btree_map(text(), text(), 0..3)).prop_map(|(service_name, resource_attributes)| {
-        ExportSettings { service_name, resource_attributes, ..ExportSettings::default() }
+/// Boxed, as the host is: what they are made of would not fit on a test's stack beside the snapshots.
+fn settings() -> BoxedStrategy<ExportSettings> {
+    let all = (text(), option::of(text()), collection::btree_map(text(), text(), 0..3));
+    all.prop_map(|(service_name, host_id, resource_attributes)| ExportSettings {
+        service_name,
+        host_id,
+        resource_attributes,
+        ..ExportSettings::default()
     })
+    .boxed()
 }
 
-fn host() -> impl Strategy<Value = Host> {
-    (option::of(text()), text(), text(), text(), any::<u32>())
-        .prop_map(|(id, name, kernel, arch, cpus)| Host { id, name, kernel, arch, cpus })
+fn host() -> BoxedStrategy<Host> {
+    let os = (option::of(text()), option::of(text()));
+    let all = (option::of(text()), text(), text(), text(), any::<u32>(), os);
+    all.prop_map(|(id, name, kernel, arch, cpus, (os_version, os_build))| Host {
+        id,
+        name,
+        kernel,
+        os_version,
+        os_build,
+        arch,
+        cpus,
+    })
+    .boxed()
 }
 
 fn states() -> impl Strategy<Value = StateTimes> {

@@ -223,13 +223,20 @@ impl Expected {
         let mut attributes = BTreeMap::new();
         attributes.insert("service.name".to_owned(), settings.service_name.clone());
         attributes.insert("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let id = settings.host_id.clone().or_else(|| host.id.clone());
+        let name = id.clone().unwrap_or_else(|| host.name.clone());
+        // Of the semantic conventions.
+        let instances = uuid::uuid!("4d63009a-8d0f-11ee-aad7-4c796ed8e320");
+        let instance = uuid::Uuid::new_v5(&instances, name.as_bytes()).to_string();
         attributes
-            .insert("service.instance.id".to_owned(), host.id.clone().unwrap_or_else(|| host.name.clone()));
-        attributes.insert("host.id".to_owned(), host.id.clone().unwrap_or_default());
+            .insert("service.instance.id".to_owned(), if name.is_empty() { String::new() } else { instance });
+        attributes.insert("host.id".to_owned(), id.unwrap_or_default());
         attributes.insert("host.name".to_owned(), host.name.clone());
         attributes.insert("host.arch".to_owned(), host.arch.clone());
         attributes.insert("os.type".to_owned(), "linux".to_owned());
-        attributes.insert("os.version".to_owned(), host.kernel.clone());
+        attributes.insert("os.version".to_owned(), host.os_version.clone().unwrap_or_default());
+        let build = host.os_build.clone().unwrap_or_else(|| host.kernel.clone());
+        attributes.insert("os.build_id".to_owned(), build);
         attributes.insert("hypervisor.name".to_owned(), "kvm".to_owned());
         attributes.retain(|_, value| !value.is_empty());
         for (key, value) in &settings.resource_attributes {

@@ -269,6 +269,7 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         kernel,
         arch: "amd64".to_owned(),
         cpus,
+        ..Host::default()
     })
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
             kernel: "6.1.0-56-amd64".to_owned(),
             arch: "amd64".to_owned(),
             cpus: 16,
+            ..Host::default()
         }),
         vms,
         ended: Vec::new(),

@@ -118,6 +118,7 @@ impl Audited {
             threads.push(thread::spawn(move || watch(&audit, &snapshots)));
         }
         let schedule = Schedule {
+            host: Arc::default(),
             guests: Arc::default(),
             interval: INTERVAL,
             levels: Levels::DEFAULT,

@@ -470,6 +470,13 @@ const GENERAL: &[Test] = &[
         run: delivery::losses,
     },
     Test {
+        name: "delivery.a-full-collector-refuses",
+        sets: &[Set::Delivery],
+        needs: delivery::NEEDS,
+        limit: delivery::LIMIT,
+        run: delivery::full_collector,
+    },
+    Test {
         name: "delivery.restarts",
         sets: &[Set::Delivery],
         needs: delivery::NEEDS,

@@ -27,7 +27,7 @@ mod tests;
 mod verify;
 
 pub(super) use daemon::Daemon;
-pub(super) use outage::{losses, outage};
+pub(super) use outage::{full_collector, losses, outage};
 pub(super) use prometheus::prometheus;
 pub(super) use restarts::restarts;
 

@@ -40,21 +40,27 @@ const QUERIES_OF_DEVICES: [&str; 6] = [
     "hypervisor_vm_device_info",
 ];
 
-/// Labels that a query may rely on in each series of the data.
-const LABELS: [&str; 12] = [
-    "deployment_environment_name",
-    "host_arch",
+/// Labels that a query may rely on in each series of a guest's info.
+const LABELS: [&str; 7] = [
     "host_name",
-    "hypervisor_name",
     "hypervisor_vm_id",
     "hypervisor_vm_name",
     "hypervisor_vm_platform",
     "instance",
     "job",
-    "os_type",
     "process_pid",
-    "service_name",
 ];
+
+/// Labels that it has where it is known beside them: with any other of the sampler or of the system, an upgrade
+/// would rename every series.
+const MORE_LABELS: [&str; 2] = ["__name__", "host_id"];
+
+/// What else is known of the sampler and of the host.
+const QUERY_OF_RESOURCE: &str = "target_info";
+
+/// Labels of that.
+const RESOURCE_LABELS: [&str; 5] =
+    ["deployment_environment_name", "host_arch", "hypervisor_name", "os_type", "service_version"];
 
 pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome> {
     const PROTOCOL: &str = "grpc";
@@ -100,6 +106,9 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     for query in QUERIES_OF_DEVICES {
         ensure!(!prometheus.ask(query)?.is_empty(), "Prometheus has nothing of {query}");
     }
+    let resources = prometheus.ask(QUERY_OF_RESOURCE)?;
+    let has_all = |sample: &Sample| RESOURCE_LABELS.iter().all(|label| sample.metric.contains_key(*label));
+    ensure!(resources.iter().any(has_all), "{RESOURCE_LABELS:?} are not all in {resources:?}");
     guests.kill_half()?;
     // Without its end it would still be found for five minutes.
     prometheus.wait_for(
@@ -120,6 +129,10 @@ fn labels_are_there(samples: &[Sample]) -> anyhow::Result<()> {
     let info = samples.iter().find(|sample| sample.guest() == STARVED).context("no info of the guest")?;
     for label in LABELS {
         ensure!(info.metric.contains_key(label), "label {label} is missing in {:?}", info.metric);
+    }
+    for label in info.metric.keys().map(String::as_str) {
+        let is_known = LABELS.contains(&label) || MORE_LABELS.contains(&label);
+        ensure!(is_known || label.starts_with("hypervisor_vm_"), "label {label} is in {:?}", info.metric);
     }
     Ok(())
 }
