@@ -75,9 +75,10 @@ impl DiskTables {
         self.firsts.write(place as usize, DiskCounts::default());
     }
 
-    /// Says which disk of a guest has a place; the guest has the control group of this number.
-    pub fn set_first(&mut self, group: u32, first: FirstDisk) {
-        if (group as usize) < self.groups.len() {
+    /// Says which disk of a guest has a place; the guest has the control group of this number and this serial
+    /// number. Another that has the number now keeps its own.
+    pub fn set_first(&mut self, group: u32, serial: u64, first: FirstDisk) {
+        if (group as usize) < self.groups.len() && self.groups.read(group as usize).serial == serial {
             self.groups.write_part(group as usize, offset_of!(IoGroup, first), first);
         }
     }

@@ -16,8 +16,8 @@ labels! {
         NoRequests = "no-requests", "The device makes no requests: it works on bios, as zram, brd and pmem do.";
         Memory = "memory", "The file is in the host's memory.";
         NetworkFiles = "network-files", "The file is on a network file system, or one in user space.";
-        KernelThreads = "kernel-threads", "The file system does its I/O on threads of the kernel, which are nobody's, as ZFS does.";
-        Commands = "commands", "The guest's commands are handed to the device as they are (SCSI generic).";
+        KernelThreads = "kernel-threads", "Threads of the kernel, which are nobody's, do its I/O, or its writes: ZFS, dm-crypt, RAID with parity, vhost-scsi.";
+        Commands = "commands", "The guest's commands are handed to the device as they are (SCSI generic, NVMe).";
         VhostUser = "vhost-user", "Another process serves it from the guest's memory (vhost-user, as SPDK, DPDK and virtiofsd do).";
         Vdpa = "vdpa", "Hardware serves it from the guest's memory (vDPA).";
         PassedThrough = "passed-through", "The guest drives it by itself (VFIO).";

@@ -89,7 +89,13 @@ impl IoRates {
         const WRITE: usize = DiskOperation::Write as usize;
         let mut sum = Self::default();
         let add = |sum: &mut Option<f64>, rate: f64| *sum.get_or_insert(0.0) += rate;
-        for disk in vm.disks.iter().filter_map(|disk| DiskRates::of(disk, interval_ns)) {
+        // What these are asked for they ask of a disk below, which has it once more: dm-multipath always, and a
+        // loop device unless its file is nobody's disk.
+        let is_loop = |disk: &&Disk| disk.name.starts_with("loop");
+        let is_layer = |disk: &&Disk| disk.name.starts_with("dm-");
+        let has_others = vm.disks.iter().any(|disk| !is_loop(&disk) && !is_layer(&disk));
+        let once = vm.disks.iter().filter(|disk| !is_layer(disk) && !(is_loop(disk) && has_others));
+        for disk in once.filter_map(|disk| DiskRates::of(disk, interval_ns)) {
             add(&mut sum.read, disk.bytes[READ]);
             add(&mut sum.written, disk.bytes[WRITE]);
             add(&mut sum.reads, disk.operations[READ]);
@@ -153,6 +159,14 @@ mod tests {
             [rates.read, rates.written, rates.reads, rates.writes, rates.received, rates.sent],
             [4096.0, 512.0, 4.0, 2.0, 600.0, 20.0].map(Some)
         );
+        let named = |name: &str| Disk { name: name.into(), ..disk() };
+        let read = |names: &[&str]| {
+            let disks = names.iter().map(|name| named(name)).collect();
+            IoRates::of(&Vm { disks, ..Vm::default() }, 2_000_000_000).read
+        };
+        assert_eq!(read(&["dm-3", "sda"]), Some(2048.0), "what a layer asks of a disk is there once");
+        assert_eq!(read(&["loop0", "sda"]), Some(2048.0));
+        assert_eq!(read(&["loop0", "loop1"]), Some(4096.0));
         let none = IoRates::of(&Vm::default(), 2_000_000_000);
         assert_eq!((none.read, none.received), (None, None), "absent is not zero");
     }

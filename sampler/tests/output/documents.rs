@@ -91,7 +91,7 @@ prop_compose! {
 fn devices() -> impl Strategy<Value = Result<FoundDevices, String>> {
     let found = (collection::vec(device(), 0..4), 0..2_u64);
     prop_oneof![
-        found.prop_map(|(all, left_out)| Ok(FoundDevices { all, left_out })),
+        found.prop_map(|(all, left_out)| Ok(FoundDevices { all, left_out, is_partial: false })),
         arbitrary::text().prop_map(Err)
     ]
 }

@@ -42,8 +42,8 @@ mod tests {
         let of = |text| StallTotals::parse(Path::new("/x/io.pressure"), text);
         let (some, full) =
             ("some avg10=0.00 avg300=0.00 total=12\n", "full avg10=0.00 avg300=0.00 total=7\n");
-        let both = of(&format!("{some}{full}")).unwrap();
-        assert_eq!(both, StallTotals { some: Some(12), full: Some(7) });
+        let both = format!("{some}{full}");
+        assert_eq!(of(&both).unwrap(), StallTotals { some: Some(12), full: Some(7) });
         assert_eq!(of(full).unwrap(), StallTotals { some: None, full: Some(7) });
         let error = of("some avg10=0.00\n").unwrap_err();
         assert!(error.to_string().starts_with("/x/io.pressure is not understood"), "{error}");

@@ -124,7 +124,7 @@ impl Audited {
             levels: Levels::DEFAULT,
             discovery_interval: Duration::from_secs(600),
             slow_interval: Duration::from_secs(600),
-            host: HostParts::default(),
+            host_parts: HostParts::default(),
             nice: -10,
         };
         let sinks = Sinks::new(sinks, SinkCounts::default());

@@ -51,13 +51,33 @@ impl Seen {
             return;
         }
         let below = below(disk);
-        if below.is_empty() || depth == MAX_DEPTH {
+        if below.is_empty() && is_path_head(disk) {
+            // Its paths have requests, and are hidden from sysfs before 6.15.
+            self.unseen = Some(Unseen::Unknown);
+        } else if below.is_empty() || depth == MAX_DEPTH {
             self.unseen = Some(Unseen::NoRequests);
+        } else if submits_by_itself(disk) {
+            self.unseen = Some(Unseen::KernelThreads);
         }
         for disk in below.iter().filter(|_| depth < MAX_DEPTH) {
             self.add(disk, depth + 1);
         }
     }
+}
+
+/// Whether a device submits what it is written on threads of its own, which are charged to nobody: dm-crypt,
+/// and RAID with parity. Thin volumes of device mapper do so at times, and do not say that they are thin.
+fn submits_by_itself(disk: &Path) -> bool {
+    let is = |file: &str, kinds: &[&str]| {
+        let text = fs::read_to_string(disk.join(file)).unwrap_or_default();
+        kinds.iter().any(|kind| text.starts_with(kind))
+    };
+    is("dm/uuid", &["CRYPT-"]) || is("md/level", &["raid4", "raid5", "raid6"])
+}
+
+/// Whether a device is an NVMe disk that may have several paths, as `nvme0n1`.
+fn is_path_head(disk: &Path) -> bool {
+    name(disk).is_some_and(|name| name.starts_with("nvme"))
 }
 
 /// The devices that a device is made of.
@@ -127,6 +147,29 @@ mod tests {
         assert_eq!(at(&root, 254, 0), (vec![], Some(Unseen::NoRequests)));
         assert_eq!(at(&root, 253, 2), (both(), Some(Unseen::NoRequests)), "a part is not");
         assert_eq!(at(&root, 7, 7), (vec![], Some(Unseen::Unknown)));
+    }
+
+    #[test]
+    fn what_a_layer_submits_by_itself_is_nobody_s() {
+        let root = sysfs(&[
+            ("sda", "8:0", &[], true),
+            ("dm-0", "253:0", &["sda"], false),
+            ("md5", "9:5", &["sda"], false),
+            ("md1", "9:1", &["sda"], false),
+            ("nvme0n1", "259:0", &[], false),
+        ]);
+        for (file, text) in
+            [("dm-0/dm/uuid", "CRYPT-LUKS2-1-a\n"), ("md5/md/level", "raid5\n"), ("md1/md/level", "raid1\n")]
+        {
+            let path = root.path().join("devices").join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let sda = || vec!["sda".to_owned()];
+        assert_eq!(at(&root, 253, 0), (sda(), Some(Unseen::KernelThreads)));
+        assert_eq!(at(&root, 9, 5), (sda(), Some(Unseen::KernelThreads)));
+        assert_eq!(at(&root, 9, 1), (sda(), None));
+        assert_eq!(at(&root, 259, 0), (vec![], Some(Unseen::Unknown)), "its paths are hidden");
     }
 
     #[test]

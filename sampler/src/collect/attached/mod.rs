@@ -23,6 +23,9 @@ const MAX_FDINFO: u64 = 16 << 10;
 /// Devices of one guest that are named.
 const MAX_DEVICES: usize = 128;
 
+/// Memory of guests that has no place in any file system: `memfd_create`, KVM's own, `memfd_secret`.
+const MEMORY: [&str; 3] = ["/memfd:", "/[kvm-gmem]", "/secretmem"];
+
 /// File systems whose files are in the host's memory.
 const IN_MEMORY: [&str; 3] = ["tmpfs", "ramfs", "devtmpfs"];
 
@@ -42,9 +45,14 @@ const OF_THE_KERNEL: [&str; 12] = [
     "nsfs",
 ];
 
-/// File systems that another host, or a process of this one, serves.
-const SERVED_ELSEWHERE: [&str; 11] =
-    ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "virtiofs", "afs", "lustre", "gpfs", "ocfs2_dlmfs"];
+/// File systems that another host, or a process of this one, serves, or that ask other hosts.
+const SERVED_ELSEWHERE: [&str; 15] = [
+    "nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "virtiofs", "afs", "lustre", "gpfs", "ocfs2", "gfs2",
+    "beegfs", "pvfs2", "fuseblk",
+];
+
+/// File systems without a device of their own that no other host serves: who asks them waits for none.
+const LOCAL: [&str; 3] = ["btrfs", "bcachefs", "zfs"];
 
 pub use vhost_user::devices as served_elsewhere;
 
@@ -55,6 +63,8 @@ pub struct FoundDevices {
     pub all: Vec<Attached>,
     /// How many more there are.
     pub left_out: u64,
+    /// The VMM's command line was not read yet: there may be others.
+    pub is_partial: bool,
 }
 
 impl FoundDevices {
@@ -65,7 +75,7 @@ impl FoundDevices {
         all.dedup();
         let left_out = all.len().saturating_sub(MAX_DEVICES) as u64;
         all.truncate(MAX_DEVICES);
-        Self { all, left_out }
+        Self { all, left_out, is_partial: false }
     }
 }
 
@@ -116,15 +126,18 @@ impl Host<'_> {
         if let Some(attached) = descriptor.of_character_device() {
             return Some(attached);
         }
+        if let Some(index) = descriptor.macvtap() {
+            return Some(self.interface(path, index));
+        }
         let mount = descriptor.number("mnt_id:").and_then(|id| self.mounts.get(id));
-        let is_elsewhere = mount.is_some_and(is_served_elsewhere);
-        let is_memory = path.to_string_lossy().starts_with("/memfd:")
+        let is_memory = MEMORY.iter().any(|memory| path.to_string_lossy().starts_with(memory))
             || mount.is_some_and(|mount| mount.kind == "hugetlbfs");
         if is_memory || !descriptor.is_read() {
             return None;
         }
         // A server that does not answer would keep whoever asks.
-        let file = if is_elsewhere { File::Regular } else { ask()? };
+        let answers_at_once = mount.map_or(path.starts_with("/dev"), is_local);
+        let file = if answers_at_once { ask()? } else { File::Regular };
         let (seen_at, unseen) = match (file, mount) {
             (File::Block(device), _) => self.at_disks(device),
             (File::Regular, Some(mount)) => self.of_file(mount)?,
@@ -133,6 +146,23 @@ impl Host<'_> {
         };
         let path = path.to_string_lossy().into_owned();
         Some(Attached { kind: AttachedKind::Disk, path, seen_at, unseen })
+    }
+
+    /// A macvtap, by its index among the interfaces of this network namespace.
+    fn interface(&self, path: &Path, index: u32) -> Attached {
+        let interfaces = fs::read_dir(self.sys.join("class/net")).into_iter().flatten().flatten();
+        let is_it = |interface: &fs::DirEntry| {
+            let text = fs::read_to_string(interface.path().join("ifindex")).unwrap_or_default();
+            text.trim().parse() == Ok(index)
+        };
+        let found = interfaces.into_iter().find(is_it);
+        let name = found.map(|interface| interface.file_name().to_string_lossy().into_owned());
+        Attached {
+            kind: AttachedKind::Network,
+            path: name.clone().unwrap_or_else(|| path.to_string_lossy().into_owned()),
+            unseen: name.is_none().then_some(Unseen::Unknown),
+            seen_at: name.into_iter().collect(),
+        }
     }
 
     /// Where a file's I/O is seen. Files of the kernel's own file systems are no disks.
@@ -162,7 +192,7 @@ impl Host<'_> {
         let called = |path: &Path| block::called(self.sys, path.strip_prefix("/dev/").ok()?.to_str()?);
         let path = Path::new(&mount.source);
         // Those of device mapper are links.
-        called(path).or_else(|| called(&fs::canonicalize(path).ok()?))
+        called(path).or_else(|| called(&fs::canonicalize(path.starts_with("/dev").then_some(path)?).ok()?))
     }
 
     fn at_disks(&self, device: Device) -> (Vec<String>, Option<Unseen>) {
@@ -172,7 +202,16 @@ impl Host<'_> {
 }
 
 fn is_served_elsewhere(mount: &Mount) -> bool {
-    SERVED_ELSEWHERE.contains(&&*mount.kind) || mount.kind == "fuse" || mount.kind.starts_with("fuse.")
+    let is_fuse = |kind: &str| kind == "fuse" || kind.starts_with("fuse.") || kind.starts_with("fuseblk.");
+    SERVED_ELSEWHERE.contains(&&*mount.kind) || is_fuse(&mount.kind)
+}
+
+/// Whether a file system says at once what its files are. One of another kind without a device of its own may
+/// be a layer over any other.
+fn is_local(mount: &Mount) -> bool {
+    let kind = &&*mount.kind;
+    let is_known = mount.device.major != 0 || LOCAL.contains(kind) || IN_MEMORY.contains(kind);
+    is_known && !is_served_elsewhere(mount)
 }
 
 impl Descriptor<'_> {
@@ -189,6 +228,13 @@ impl Descriptor<'_> {
     fn is_read(&self) -> bool {
         let flags = self.text("flags:").and_then(|flags| i32::from_str_radix(flags, 8).ok());
         flags.is_none_or(|flags| flags & libc::O_ACCMODE != libc::O_WRONLY && flags & libc::O_PATH == 0)
+    }
+
+    /// The index of the macvtap that it is of.
+    fn macvtap(&self) -> Option<u32> {
+        let digits = self.path.file_name()?.to_str()?.strip_prefix("tap")?;
+        let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+        (is_number && self.path.parent()?.ends_with("dev")).then(|| digits.parse().ok())?
     }
 
     /// Devices that are known by their paths; in a jail another one may stand before it.
@@ -210,17 +256,20 @@ impl Descriptor<'_> {
             // One that is attached to no interface says no name.
             return self.text("iff:").filter(|name| !name.is_empty()).and_then(interface);
         }
-        if is_in("/dev/") && numbered("tap") {
-            return interface(name);
-        }
-        if (is_in("/vfio/") && is_number(name)) || (is_in("/vfio/devices/") && numbered("vfio")) {
+        let is_group = is_number(name) || numbered("noiommu-");
+        if (is_in("/vfio/") && is_group) || (is_in("/vfio/devices/") && numbered("vfio")) {
             return unseen(AttachedKind::Passthrough, Unseen::PassedThrough);
         }
         if is_in("/dev/") && numbered("vhost-vdpa-") {
             return unseen(AttachedKind::Passthrough, Unseen::Vdpa);
         }
-        if is_in("/dev/") && numbered("sg") {
+        let is_nvme_commands =
+            name.strip_prefix("ng").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+        if is_in("/dev/") && (numbered("sg") || is_nvme_commands) {
             return unseen(AttachedKind::Disk, Unseen::Commands);
+        }
+        if is_in("/dev/") && name == "vhost-scsi" {
+            return unseen(AttachedKind::Disk, Unseen::KernelThreads);
         }
         None
     }

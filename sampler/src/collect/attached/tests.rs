@@ -15,6 +15,7 @@ const MOUNTS: &str = "\
 27 1 0:58 / /proc rw - proc proc rw
 28 1 254:0 / /zram rw - ext4 /dev/zram0 rw
 29 1 0:59 / /c rw - overlay overlay rw
+30 1 8:17 / /ntfs rw - fuseblk /dev/sdb1 rw
 ";
 
 struct Fixture {
@@ -36,6 +37,9 @@ impl Fixture {
             fs::create_dir_all(sys.join("class/block")).unwrap();
             symlink(&directory, sys.join("class/block").join(disk)).unwrap();
         }
+        let interface = sys.join("class/net/macvtap0");
+        fs::create_dir_all(&interface).unwrap();
+        fs::write(interface.join("ifindex"), "12\n").unwrap();
         let partition = sys.join("devices/sda/sda1");
         fs::create_dir_all(&partition).unwrap();
         fs::write(partition.join("partition"), "1").unwrap();
@@ -88,9 +92,20 @@ fn a_server_that_does_not_answer_keeps_nobody() {
     let fixture = Fixture::new();
     let sys = fixture.root.path().join("sys");
     let host = Host { sys: &sys, mounts: Mounts::parse(MOUNTS) };
-    let descriptor = Descriptor { path: "/nfs/a".as_ref(), info: "flags:\t02\nmnt_id:\t21\n" };
-    let attached = host.attached(descriptor, || panic!("it was asked")).unwrap();
-    assert_eq!(attached.unseen, Some(Unseen::NetworkFiles));
+    for (mount, unseen) in [
+        (21, Unseen::NetworkFiles),
+        (26, Unseen::NetworkFiles),
+        (30, Unseen::NetworkFiles),
+        // What is below is not known.
+        (29, Unseen::Unknown),
+        // Unmounted while it was in use, or another namespace's.
+        (99, Unseen::Unknown),
+    ] {
+        let info = format!("flags:\t02\nmnt_id:\t{mount}\n");
+        let descriptor = Descriptor { path: "/nfs/a".as_ref(), info: &info };
+        let attached = host.attached(descriptor, || panic!("it was asked")).unwrap();
+        assert_eq!(attached.unseen, Some(unseen), "{mount}");
+    }
 }
 
 #[test]
@@ -138,14 +153,24 @@ fn character_devices_are_known_by_their_paths() {
     assert_eq!(of("/dev/net/tun", "pos:\t0\niff:\tvnet3\n"), interface("vnet3"));
     assert_eq!(of("/srv/jailer/1/root/dev/net/tun", "iff:\tfc0\n"), interface("fc0"));
     assert_eq!(of("/dev/net/tun", "iff:\t\n"), None, "attached to none");
-    assert_eq!(of("/dev/tap12", ""), interface("tap12"));
+    assert_eq!(of("/dev/tap12", ""), interface("macvtap0"));
+    let other = AttachedKind::Network;
+    let elsewhere = Some((other, "/dev/tap13".to_owned(), vec![], Some(Unseen::Unknown)));
+    assert_eq!(of("/dev/tap13", ""), elsewhere, "in another network namespace");
     let unseen = |kind, path: &str, why| Some((kind, path.to_owned(), vec![], Some(why)));
     let passed = AttachedKind::Passthrough;
     assert_eq!(of("/dev/vfio/12", ""), unseen(passed, "/dev/vfio/12", Unseen::PassedThrough));
     let by_iommufd = "/dev/vfio/devices/vfio0";
     assert_eq!(of(by_iommufd, ""), unseen(passed, by_iommufd, Unseen::PassedThrough));
     assert_eq!(of("/dev/vhost-vdpa-0", ""), unseen(passed, "/dev/vhost-vdpa-0", Unseen::Vdpa));
+    assert_eq!(of("/dev/vfio/noiommu-3", ""), unseen(passed, "/dev/vfio/noiommu-3", Unseen::PassedThrough));
+    let disk = AttachedKind::Disk;
+    assert_eq!(of("/dev/ng0n1", ""), unseen(disk, "/dev/ng0n1", Unseen::Commands));
+    assert_eq!(of("/dev/vhost-scsi", ""), unseen(disk, "/dev/vhost-scsi", Unseen::KernelThreads));
     assert_eq!(of("/dev/sg3", ""), unseen(AttachedKind::Disk, "/dev/sg3", Unseen::Commands));
+    for path in ["/[kvm-gmem] (deleted)", "/memfd:ram (deleted)"] {
+        assert_eq!(fixture.attached(path, "", File::Regular), None, "memory is no disk");
+    }
     for path in ["/dev/vfio/vfio", "/dev/kvm", "/dev/vhost-net", "/dev/sgx_enclave", "/dev/null"] {
         assert_eq!(of(path, ""), None, "{path}");
     }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fs, io, path::PathBuf};
 
-use super::{MAX_FDS, ProcFs, vanished};
+use super::{MAX_FDS, ProcFs};
 
 /// A file that a process holds open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +26,8 @@ impl ProcFs {
                 Ok(path) if path.is_absolute() => {
                     files.push(OpenFile { descriptor: entry.file_name(), path });
                 }
-                Ok(_) => {}
-                // One that was closed since the directory was read.
-                Err(error) if vanished(&error) => {}
-                Err(error) => return Err(error),
+                // One that was closed since the directory was read, or whose path is too long, is none.
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(files)

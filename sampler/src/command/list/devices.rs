@@ -67,7 +67,7 @@ pub(super) fn of(
 
 /// Writes the devices of a guest, a line each.
 pub(super) fn write_all(
-    FoundDevices { all, left_out }: &FoundDevices,
+    FoundDevices { all, left_out, .. }: &FoundDevices,
     line: &mut impl FnMut(&str, &str, &str),
 ) {
     all.iter().for_each(|device| write(device, line));

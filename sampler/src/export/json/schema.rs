@@ -51,7 +51,8 @@ fn document(defs: &Map<String, Value>, of_host: Map<String, Value>) -> Value {
             add fields and take none away.",
         "type": "object",
         "required": [
-            "schema", "time_unit", "at_unix_ns", "host", "starts_unix_ns", "metrics", "vms", "ended", "sampler",
+            "schema", "time_unit", "at_unix_ns", "host", "starts_unix_ns", "metrics", "vms", "ended",
+            "sampler",
         ],
         "properties": {
             "schema": { "const": SNAPSHOT_SCHEMA },

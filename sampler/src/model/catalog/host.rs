@@ -64,11 +64,14 @@ pub(super) const STATE_SERIES: &[Series<HostState>] = &[
         values: Values::Numbers(|host, to| put(host.memory.into_iter().flatten().map(Some), to)),
     },
     Series::plain(
-        Family::up_down_counter(
-            "system.memory.linux.available",
-            Unit::Bytes,
-            "Memory that new processes could have without swap, as the kernel estimates it. With host.system alone.",
-        ),
+        Family {
+            bound: Bound::By("an estimate of the kernel's"),
+            ..Family::up_down_counter(
+                "system.memory.linux.available",
+                Unit::Bytes,
+                "Memory that new processes could have without swap, as the kernel estimates it. With host.system alone.",
+            )
+        },
         Start::Boot,
         |host, to| put([host.available].into_iter(), to),
     ),

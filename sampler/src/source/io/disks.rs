@@ -109,7 +109,9 @@ impl Disks {
             known.previous = known.shown.take().map(|disk| disk.counts);
             known.is_same = known.counts == now;
             known.counts = now;
-            if let Some(group) = self.owners.group_of(key.owner)
+            // To find the group takes a look at all guests, and is done once for each.
+            if !self.places.has(key.owner)
+                && let Some(group) = self.owners.group_of(key.owner)
                 && self.places.give(*key)
             {
                 placed.push((group, self.places.first_of(key.owner)));

@@ -27,6 +27,11 @@ impl Places {
         Self { given: BTreeMap::new(), free: Vec::new(), unused: 0, most }
     }
 
+    /// Whether a disk of this guest has one.
+    pub(super) fn has(&self, owner: u32) -> bool {
+        self.given.contains_key(&owner)
+    }
+
     /// Gives a disk a place, if no disk of its guest has one and there is one left.
     pub(super) fn give(&mut self, DiskKey { owner, device }: DiskKey) -> bool {
         if self.given.contains_key(&owner) {

@@ -130,11 +130,12 @@ impl Answers {
         let files = self.proc.open_files(pid).ok()?;
         let interfaces = self.network.interfaces(pid, &files);
         let mut devices = self.proc.attached(pid, &files, Path::new("/sys"));
-        devices
-            .extend(self.seen(|seen| seen.get(&vm).map(|seen| seen.elsewhere.clone())).unwrap_or_default());
+        let elsewhere = self.seen(|seen| seen.get(&vm).map(|seen| seen.elsewhere.clone()));
+        let is_partial = elsewhere.is_none();
+        devices.extend(elsewhere.unwrap_or_default());
         // They may be those of the process that has its id now.
         let is_same = self.proc.is_process(pid, start_boottime_ns);
-        is_same.then(|| (FoundDevices::of(devices), interfaces))
+        is_same.then(|| (FoundDevices { is_partial, ..FoundDevices::of(devices) }, interfaces))
     }
 
     /// Of a guest that nobody answered for there is nothing that could change.

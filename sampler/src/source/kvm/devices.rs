@@ -1,6 +1,6 @@
 //! What is done for the disks and interfaces of guests at each reading.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use sampler_ebpf::abi::IoGroup;
 
@@ -23,7 +23,7 @@ impl Kvm {
             disks.read_placed(&key, &collector.disks().first(place));
         }
         for (group, first) in disks.are_read() {
-            collector.disks().set_first(group.id, first);
+            collector.disks().set_first(group.id, group.serial, first);
         }
         disks.owners.observe(slots.vms().map(|(guest, vm)| (guest.key(), vm.account.io_group)));
         let ended = disks.forget_ended();
@@ -48,12 +48,11 @@ impl Kvm {
     /// What guests do with devices, as it is shown.
     pub(super) fn shown_devices(&mut self) -> BTreeMap<VmKey, Devices> {
         let Self { slots, disks, interfaces, attached, .. } = self;
-        let counted: BTreeSet<VmKey> = disks.owners.counted().map(|(_, guest)| guest).collect();
-        let mut disks = disks.shown();
+        let mut shown = disks.shown();
         let mut of = |guest: VmKey| Devices {
-            disks: disks.remove(&guest).unwrap_or_default(),
+            disks: shown.remove(&guest).unwrap_or_default(),
             interfaces: interfaces.shown(guest),
-            attached: attached.shown(guest, counted.contains(&guest)),
+            attached: attached.shown(guest, disks.owners.has_group(guest)),
         };
         slots.vms().map(|(guest, _)| (guest.key(), of(guest.key()))).collect()
     }

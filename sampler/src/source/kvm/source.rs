@@ -128,6 +128,9 @@ impl Source for Kvm {
                 self.publish_io_owners();
             }
             Answer::Devices(vm, Some((devices, interfaces))) => {
+                if devices.is_partial {
+                    self.interfaces.unseen(vm);
+                }
                 self.attached.found(vm, devices);
                 match interfaces {
                     Some(found) => self.interfaces.found(vm, found),
