@@ -12,6 +12,7 @@ mod attribution;
 mod blocked;
 pub mod catalog;
 mod co_stop;
+mod control_group;
 mod counted;
 mod device_rates;
 mod disk;
@@ -41,6 +42,7 @@ pub use attached::{ATTACHED_KINDS, Attached, AttachedKind, UNSEEN, Unseen};
 pub use attribution::{Attributed, AttributedVm, Ledger, OCCUPANT_KINDS, Occupant, OccupantKind, Share};
 pub use blocked::{BLOCKED, Blocked, BlockedTimes, MEASURED};
 pub use co_stop::CoStop;
+pub use control_group::{ControlGroup, MEMORY_EVENTS, MemoryEvent, NumaNode};
 pub use counted::{
     COUNTERS, Counter, Counters, DISTRIBUTIONS, Distribution, Form, KVM_STATS, KvmRow, KvmStat, Row,
 };

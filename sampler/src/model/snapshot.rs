@@ -7,6 +7,7 @@ use super::{
     attribution::{Attributed, Share},
     blocked::BlockedTimes,
     co_stop::CoStop,
+    control_group::{ControlGroup, NumaNode},
     counted::Counters,
     disk::Disk,
     distribution::Distributions,
@@ -119,6 +120,10 @@ pub struct Vm {
     pub helpers: Helpers,
     /// The memory of its VMM's process, once that was read. Of several VMs of a process the first has it.
     pub memory: Option<Memory>,
+    /// Its own control group, once that was read; where it has none, and of several VMs of a process, none.
+    pub control_group: Option<ControlGroup>,
+    /// What that has of each NUMA node, ordered.
+    pub numa: Vec<NumaNode>,
     /// The disks that have served it, ordered by device. Of several VMs of a process, and where its control
     /// group is not its own, none.
     pub disks: Vec<Disk>,
@@ -469,7 +474,10 @@ sampler_stats! {
     Counter walk_torn, "{reading}";
     /// Helper threads that a walk found and had no room for.
     Counter helpers_dropped, "{reading}";
-    /// Counters of the host that were lower than before. They are held until the kernel has counted as much.
+    /// Guests of which pressure and memory events are not known: no control group of version 2 is theirs
+    /// alone.
+    UpDown groups_uncounted, "{vm}";
+    /// Counters that were lower than before. Those of the host are held, those of a control group begin anew.
     Counter counters_fell, "{reading}";
     /// Questions to a guest's platform that found the queue full.
     Counter questions_refused, "{question}";

@@ -174,6 +174,7 @@ impl Shared {
             Question::Changes(vm) => return Answer::Changes(vm, self.state().renamed.contains_key(&pid(vm))),
             Question::Memory(vm) => return Answer::Memory(vm, Some(self.state().memory(pid(vm)))),
             Question::Process(_)
+            | Question::Group(_)
             | Question::IoGroup(..)
             | Question::Disk(_)
             | Question::Devices(_)
@@ -309,6 +310,7 @@ impl Source for FakeSource {
             Answer::Changes(vm, true) => self.unasked.push(vm),
             Answer::Changes(_, false) => {}
             Answer::Process(..)
+            | Answer::Group(..)
             | Answer::IoGroup(..)
             | Answer::Disk(..)
             | Answer::Devices(..)

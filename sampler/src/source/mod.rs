@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod groups;
 mod host;
 mod io;
 mod kvm;
@@ -16,6 +17,7 @@ use crate::{
         CollectError,
         attached::FoundDevices,
         network::{FoundInterfaces, Links},
+        procfs::GuestGroup,
     },
     model::{Device, Facts, HostParts, HostState, Memory, Snapshot, VmKey},
 };
@@ -104,6 +106,8 @@ pub enum Question {
     Changes(VmKey),
     /// What a guest has of the host's memory.
     Memory(VmKey),
+    /// What the kernel counts of the control groups that are made for a guest.
+    Group(VmKey),
     /// Whether the control group that a guest's disk requests are charged to, with this inode, was made for
     /// it.
     IoGroup(VmKey, u64),
@@ -128,6 +132,8 @@ pub enum Answer {
     Changes(VmKey, bool),
     /// What it has.
     Memory(VmKey, Option<Memory>),
+    /// What it counts, and when that was read, Unix time in ns.
+    Group(VmKey, Option<(GuestGroup, u64)>),
     /// Whether it was.
     IoGroup(VmKey, u64, Option<bool>),
     /// What it calls it.

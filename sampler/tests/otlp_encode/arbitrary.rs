@@ -9,10 +9,11 @@ use hvsampler::model::{
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts,
-        Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
-        HostState, HugePages, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, OccupantKind,
-        Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
+        Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
+        DiskCounts, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes,
+        Helpers, Host, HostState, HugePages, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory,
+        NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu,
+        VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -195,6 +196,27 @@ fn memory() -> impl Strategy<Value = Option<Memory>> {
     }))
 }
 
+/// Some of it is not known, some was sent before, and nodes come and go.
+fn groups() -> impl Strategy<Value = (Option<ControlGroup>, Vec<NumaNode>)> {
+    let counts = collection::vec(option::of(number()), 14);
+    let group =
+        (0_u64..3, number(), any::<bool>(), counts).prop_map(|(since, at_unix_ns, is_new, counts)| {
+            let mut group =
+                ControlGroup { at_unix_ns, since_unix_ns: since * 1_000, is_new, ..ControlGroup::default() };
+            group.pressure.iter_mut().zip(&counts).for_each(|(place, value)| *place = *value);
+            group.events.copy_from_slice(&counts[8..]);
+            group
+        });
+    let node = (number(), number(), any::<bool>());
+    let nodes = collection::vec(option::of(node), 3).prop_map(|nodes| {
+        let numbered = (0..).zip(nodes).filter_map(|(node, known)| Some((node, known?)));
+        numbered
+            .map(|(node, (bytes, at_unix_ns, is_new))| NumaNode { node, bytes, at_unix_ns, is_new })
+            .collect()
+    });
+    (option::of(group), nodes)
+}
+
 /// Disks come and go, and the kernel does not keep all times of each.
 fn disks() -> impl Strategy<Value = Vec<Disk>> {
     let counts = (collection::vec(number(), 12), collection::vec(distributions(), 4));
@@ -311,6 +333,7 @@ struct MomentVm {
     blocked: BlockedTimes,
     counters: Counters,
     memory: Option<Memory>,
+    groups: (Option<ControlGroup>, Vec<NumaNode>),
     disks: Vec<Disk>,
     interfaces: Vec<Interface>,
     attached: Arc<[Attached]>,
@@ -323,6 +346,7 @@ fn moment() -> impl Strategy<Value = Moment> {
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
     let blocked = (number(), collection::vec(0..u64::from(u32::MAX), MEASURED))
         .prop_map(|(ns, parts)| BlockedTimes::of(ns, &parts.try_into().unwrap()));
+    // Boxed: what is made of so many parts is too much for the stack of a test.
     let rest = (
         kvm(),
         attributed(),
@@ -332,8 +356,9 @@ fn moment() -> impl Strategy<Value = Moment> {
         blocked,
         counters(),
         memory(),
-        disks(),
-        (interfaces(), attached()),
+        disks().boxed(),
+        (interfaces(), attached()).boxed(),
+        groups().boxed(),
     );
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
         |(
@@ -352,6 +377,7 @@ fn moment() -> impl Strategy<Value = Moment> {
                 memory,
                 disks,
                 (interfaces, attached),
+                groups,
             ),
             threads,
         )| {
@@ -368,6 +394,7 @@ fn moment() -> impl Strategy<Value = Moment> {
                 blocked,
                 counters,
                 memory,
+                groups,
                 disks,
                 interfaces,
                 attached,
@@ -376,7 +403,7 @@ fn moment() -> impl Strategy<Value = Moment> {
         },
     );
     let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
-    (number(), option::of(host_state()), collection::vec(option::of(vm), VMS as usize), ended)
+    (number(), option::of(host_state().boxed()), collection::vec(option::of(vm.boxed()), VMS as usize), ended)
         .prop_map(|(at_unix_ns, host_state, vms, ended)| Moment { at_unix_ns, host_state, vms, ended })
 }
 
@@ -431,6 +458,8 @@ impl Moment {
                 blocked: vm.blocked,
                 counters: vm.counters,
                 memory: vm.memory,
+                control_group: vm.groups.0,
+                numa: vm.groups.1,
                 disks: vm.disks,
                 interfaces: vm.interfaces,
                 attached: vm.attached,

@@ -23,7 +23,7 @@ use prost::Message as _;
 
 use super::{
     devices::{of_attached, of_disks, of_interfaces, of_memory, times_of_disks},
-    host::of_host,
+    host::{of_groups, of_host},
     points,
 };
 
@@ -59,7 +59,7 @@ pub(super) fn string(key: &str, value: &str) -> KeyValue {
     attribute(key, any_value::Value::StringValue(cut(value)))
 }
 
-fn int(key: &str, value: u32) -> KeyValue {
+pub(super) fn int(key: &str, value: u32) -> KeyValue {
     attribute(key, any_value::Value::IntValue(value.into()))
 }
 
@@ -284,6 +284,13 @@ impl Expected {
                     numbers.at = at;
                 }
             }
+            for ((name, attributes, value), [start, at], _) in
+                of_groups(vm).into_iter().filter(|(.., is_new)| *is_new)
+            {
+                let at = std::mem::replace(&mut numbers.at, at);
+                numbers.put(name, attributes, start, value);
+                numbers.at = at;
+            }
             for (name, attributes, since, times) in times_of_disks(vm) {
                 let point = distribution(attributes, since, snapshot.at_unix_ns, &times);
                 histograms.entry(name).or_default().push(point);
@@ -350,6 +357,9 @@ impl Expected {
         for vm in &snapshot.vms {
             for (name, attributes, _) in of_memory(vm) {
                 live.insert((name.to_owned(), key(&attributes)), (attributes, vm.start_unix_ns));
+            }
+            for ((name, attributes, _), [start, _], _) in of_groups(vm) {
+                live.insert((name.to_owned(), key(&attributes)), (attributes, start));
             }
             for (name, attributes, interface, _) in of_interfaces(vm) {
                 live.insert((name.to_owned(), key(&attributes)), (attributes, interface.since_unix_ns));

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Disk, Distributions, Ended,
-    ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, HostState, Interface,
-    Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant, OccupantKind, Origin, Share, Snapshot,
-    State, StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Disk,
+    Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
+    HostState, Interface, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, NumaNode, Occupant,
+    OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, MEASURED};
 use proptest::{collection, option, prelude::*, sample};
@@ -234,6 +234,13 @@ fn vm() -> impl Strategy<Value = Vm> {
                     seen_at: Vec::new(),
                     unseen: Some(Unseen::Unknown),
                 })
+                .collect(),
+            control_group: (pid % 3 == 0).then(|| ControlGroup {
+                events: [Some(start_unix_ns), None, None, None, None, None],
+                ..ControlGroup::default()
+            }),
+            numa: (0..pid % 3)
+                .map(|node| NumaNode { node, bytes: start_unix_ns, ..NumaNode::default() })
                 .collect(),
             memory: (pid % 3 == 0)
                 .then(|| Memory { resident: [Some(5), None, Some(7), None], ..Memory::default() }),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts,
-    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, HostState,
-    HugePages, Interface, InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant,
-    OccupantKind, Origin, Pressure, Resource, SamplerStats, Share, Snapshot, State, StateTimes, Unseen, Vcpu,
-    VcpuId, Vm, VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
+    DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
+    Host, HostState, HugePages, Interface, InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level,
+    Memory, NumaNode, Occupant, OccupantKind, Origin, Pressure, Resource, SamplerStats, Share, Snapshot,
+    State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
     COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,
@@ -51,6 +51,19 @@ fn host_state() -> HostState {
         available: Some(4 << 30),
         huge_pages: [Some(HugePages { states: [5, 3], reserved: 1 }), None],
         threads: [Some(3), Some(0)],
+        is_new: true,
+    }
+}
+
+/// One that is over its memory.high.
+fn control_group() -> ControlGroup {
+    let mut pressure = Pressure::default();
+    pressure.set(Resource::Memory, [Some(SECOND), Some(SECOND / 2)]);
+    ControlGroup {
+        at_unix_ns: AT - 3 * SECOND,
+        since_unix_ns: AT - 23 * SECOND,
+        pressure,
+        events: [Some(0), Some(5), Some(0), Some(0), Some(0), None],
         is_new: true,
     }
 }
@@ -130,6 +143,8 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             swapped: Some(4096),
             is_new: true,
         }),
+        control_group: Some(control_group()),
+        numa: vec![NumaNode { node: 1, bytes: 7 << 20, at_unix_ns: AT - 3 * SECOND, is_new: true }],
         counters: vcpus.first().map(|vcpu| vcpu.counters).unwrap_or_default(),
         co_stop: CoStop { ns: 7 * SECOND, interval_ns: co_stop(&vcpus), tick_ns: 1 << 20 },
         helpers: helpers(),

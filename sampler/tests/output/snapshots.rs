@@ -56,6 +56,7 @@ fn pair() -> [Snapshot; 2] {
     let total = HelperTimes { run_ns: 14, run_delay_ns: 15 };
     grown.helpers.set(HelperKind::IoThread, HelperSum { threads: 2, total });
     grown.co_stop.ns += 16;
+    grown.control_group.as_mut().unwrap().events[1] = Some(7);
     let host = now.host_state.as_mut().unwrap();
     host.pressure.set(Resource::Memory, [Some(5_000 + 17), Some(3_000)]);
     host.cpu_ns[3] = Some(4 * SECOND);
@@ -132,6 +133,9 @@ fn what_a_vm_has_several_of_is_found_again() {
     assert_eq!(added(exits("msr"), "hypervisor.vm.exits"), 4, "the first of their kind");
     assert_eq!(added(exits("msr"), "hypervisor.vm.exit.vmm.exits"), 1);
     assert_eq!(added(exits("halt"), "hypervisor.vm.exits"), 0);
+    assert_eq!(added(&vm["control_groups"][0], "hypervisor.vm.memory.events")["high"], 2);
+    let node = attribute(&vm["numa"], "hypervisor.numa.node", 1);
+    assert_eq!(node["metrics"]["hypervisor.vm.memory.numa.usage"], 7 << 20);
     let own = attribute(&vm["vcpus"][0]["exits"], "hypervisor.exit.reason", "io");
     assert_eq!(own["metrics"]["hypervisor.vm.exits"], 90);
 }

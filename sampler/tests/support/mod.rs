@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts,
-    Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface,
-    InterfaceCounts, KvmCounts, KvmVm, Level, Memory, Origin, Snapshot, State, StateTimes, Totals, Vcpu,
-    VcpuId, Vm, VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
+    DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
+    Host, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, NumaNode, Origin, Snapshot, State,
+    StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 
@@ -133,6 +133,14 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             swapped: None,
             is_new: true,
         }),
+        control_group: Some(ControlGroup {
+            at_unix_ns: START,
+            since_unix_ns: START,
+            events: [Some(u64::from(vm)); 6],
+            is_new: true,
+            ..ControlGroup::default()
+        }),
+        numa: vec![NumaNode { node: vm, bytes: 1, at_unix_ns: START, is_new: true }],
         co_stop: CoStop { ns: u64::from(vm) * 1_000_003, ..CoStop::default() },
         helpers: helpers(u64::from(vm)),
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),

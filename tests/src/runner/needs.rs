@@ -30,6 +30,8 @@ pub enum Need {
     CpuQuota,
     /// A cgroup hierarchy with the io controller, and a disk: the lab's, or a loop device.
     Disk,
+    /// A cgroup hierarchy with the memory controller, and one of version 2.
+    MemoryGroups,
     /// The lab's disks.
     LabDisks,
     /// At least so many CPUs.
@@ -64,6 +66,7 @@ impl Need {
             Self::Bpf => Self::Root.missing().or_else(|| absent(Path::new("/sys/kernel/btf/vmlinux"))),
             Self::CpuQuota => Self::Root.missing().or_else(missing_quota),
             Self::Disk => Self::Root.missing().or_else(missing_disk),
+            Self::MemoryGroups => Self::Root.missing().or_else(missing_memory_groups),
             Self::LabDisks => (!in_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
@@ -109,6 +112,11 @@ fn missing_quota() -> Option<String> {
 
 fn missing_controller(controller: Controller) -> Option<String> {
     Hierarchy::find(controller).err().map(|error| error.to_string())
+}
+
+fn missing_memory_groups() -> Option<String> {
+    missing_controller(Controller::Memory)
+        .or_else(|| Hierarchy::unified().err().map(|error| error.to_string()))
 }
 
 fn missing_disk() -> Option<String> {

@@ -6,6 +6,8 @@
 //! locked. So names are asked for on a thread of their own and never on the sampling path.
 
 mod facts;
+mod guest_group;
+mod hierarchy;
 mod io_group;
 mod memory;
 mod open_files;
@@ -20,7 +22,9 @@ use std::{
 };
 
 pub use facts::{MAX_ARG, ProcessFacts};
-pub use io_group::{IoGroupPath, is_login};
+pub use guest_group::{GroupMounts, GuestGroup};
+pub use hierarchy::is_login;
+pub use io_group::IoGroupPath;
 pub use memory::ProcessMemory;
 pub use open_files::OpenFile;
 pub use scan::{GuestProcess, MAX_FDS, Scan};

@@ -213,9 +213,9 @@ fn object(name: &str, object: &Object, more: Fields) -> Value {
     properties.insert("starts_unix_ns".to_owned(), starts(object));
     properties.extend(own_times(object));
     properties.insert("metrics".to_owned(), reference(&format!("{name}.metrics"), "Values of now."));
-    let interval =
-        "What the interval added to those that never fall; absent where the line before did not have it.";
     if !object.monotonic.is_empty() {
+        let interval =
+            "What the interval added to those that never fall; absent where the line before did not have it.";
         properties.insert("interval".to_owned(), reference(&format!("{name}.interval"), interval));
     }
     let mut required = vec!["attributes", "starts_unix_ns", "metrics"];

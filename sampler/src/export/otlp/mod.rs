@@ -28,8 +28,9 @@ use super::{
 use crate::model::{
     Snapshot,
     catalog::{
-        AttachedEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, HostStateEntity,
-        InfoEntity, InterfaceEntity, MemoryEntity, StealByEntity, VcpuEntity, VmEntity, for_each_entity,
+        AttachedEntity, ControlGroupEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity,
+        HostStateEntity, InfoEntity, InterfaceEntity, MemoryEntity, NumaEntity, StealByEntity, VcpuEntity,
+        VmEntity, for_each_entity,
     },
 };
 
@@ -87,6 +88,8 @@ tables! {
     exits: ExitEntity,
     steal_by: StealByEntity,
     memory: MemoryEntity,
+    control_groups: ControlGroupEntity,
+    numa: NumaEntity,
     disks: DiskEntity,
     interfaces: InterfaceEntity,
     devices: AttachedEntity,

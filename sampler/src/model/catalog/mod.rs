@@ -13,6 +13,7 @@
 //! expectations.
 
 mod attached;
+mod control_group;
 mod disk;
 mod entities;
 mod host;
@@ -24,8 +25,8 @@ mod vm;
 
 pub use attached::AttachedEntity;
 pub use entities::{
-    Attribute, DiskEntity, Entity, ExitEntity, HostEntity, HostStateEntity, InfoEntity, InterfaceEntity,
-    MemoryEntity, StealByEntity, VcpuEntity, VmEntity, is_number,
+    Attribute, ControlGroupEntity, DiskEntity, Entity, ExitEntity, HostEntity, HostStateEntity, InfoEntity,
+    InterfaceEntity, MemoryEntity, NumaEntity, StealByEntity, VcpuEntity, VmEntity, is_number,
 };
 
 use super::{Histogram, label::Label, level::Level, snapshot::Vm};
@@ -342,6 +343,8 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<ExitEntity>();
     visitor.entity::<StealByEntity>();
     visitor.entity::<MemoryEntity>();
+    visitor.entity::<ControlGroupEntity>();
+    visitor.entity::<NumaEntity>();
     visitor.entity::<DiskEntity>();
     visitor.entity::<InterfaceEntity>();
     visitor.entity::<AttachedEntity>();

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,7 +16,7 @@ use crate::{
         host::HostFiles,
         network::{FoundInterfaces, Network},
         platform::{self, Files, Seen},
-        procfs::{ProcFs, ProcessMemory},
+        procfs::{GroupMounts, GuestGroup, ProcFs, ProcessMemory},
     },
     kernel::{Root, clock::Clock},
     model::{Attached, Memory, VmKey},
@@ -26,11 +26,16 @@ use crate::{
 /// What is not asked about for so long has ended. Guests that live are asked about some times a minute.
 const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 
+/// Time after which it is looked again where control groups are mounted.
+const MOUNTS: Duration = Duration::from_secs(60);
+
 /// What those who answer share.
 pub(super) struct Answers {
     proc: ProcFs,
     files: Files,
     host: HostFiles,
+    /// Where control groups are mounted, and when that was looked at.
+    mounts: Mutex<Option<(Instant, Arc<GroupMounts>)>>,
     pub(super) network: Network,
     seen: Mutex<HashMap<VmKey, SeenOf>>,
 }
@@ -50,6 +55,7 @@ impl Default for Answers {
             proc: ProcFs::system(),
             files: Files::below(Root::system()),
             host: HostFiles::below(&Root::system()),
+            mounts: Mutex::default(),
             network: Network::default(),
             seen: Mutex::default(),
         }
@@ -68,6 +74,7 @@ impl Answers {
             Question::Guest(vm) => Answer::Guest(vm, self.guest(vm)),
             Question::Changes(vm) => Answer::Changes(vm, self.has_changed(vm)),
             Question::Memory(vm) => Answer::Memory(vm, self.memory(vm)),
+            Question::Group(vm) => Answer::Group(vm, self.group(vm)),
             Question::IoGroup(vm, inode) => {
                 Answer::IoGroup(vm, inode, self.proc.has_own_io_group(KvmGuest::of(vm).pid, inode))
             }
@@ -125,6 +132,25 @@ impl Answers {
         }
     }
 
+    fn group(&self, vm: VmKey) -> Option<(GuestGroup, u64)> {
+        let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
+        let found = self.proc.guest_group(pid, &self.group_mounts())?;
+        let at_unix_ns = Clock::now_unix_ns();
+        // It may be that of the process that has its id now.
+        self.proc.is_process(pid, start_boottime_ns).then_some((found, at_unix_ns))
+    }
+
+    /// Hosts with many containers have thousands of mounts: they are not read for each guest.
+    fn group_mounts(&self) -> Arc<GroupMounts> {
+        let mut known = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, mounts)) = known.as_ref().filter(|(looked, _)| looked.elapsed() < MOUNTS) {
+            return Arc::clone(mounts);
+        }
+        let mounts = Arc::new(self.proc.group_mounts());
+        *known = Some((Instant::now(), Arc::clone(&mounts)));
+        mounts
+    }
+
     fn devices(&self, vm: VmKey) -> Option<(FoundDevices, Option<FoundInterfaces>)> {
         let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
         let files = self.proc.open_files(pid).ok()?;
@@ -175,6 +201,7 @@ mod tests {
             proc: ProcFs::at(root.path().join("proc")),
             files: Files::below(Root::at(root.path())),
             host: HostFiles::below(&Root::at(root.path())),
+            mounts: Mutex::default(),
             network: Network::default(),
             seen: Mutex::default(),
         };
@@ -209,6 +236,23 @@ mod tests {
             assert!(!facts.is_partial && name(&facts).as_deref() == Some(renamed), "{facts:?}");
             assert!(!answers.has_changed(vm));
         }
+    }
+
+    #[test]
+    fn the_control_group_of_a_process_that_has_the_id_now_is_not_the_guest_s() {
+        let (root, answers, vm) = host();
+        let own = root.path().join("proc").join(process::id().to_string());
+        fs::create_dir_all(&own).unwrap();
+        let mount = root.path().join("groups");
+        let line = format!("33 24 0:28 / {} rw - cgroup2 cgroup2 rw\n", mount.display());
+        fs::write(own.join("mountinfo"), line).unwrap();
+        let group = mount.join("machine.slice/machine-qemu\\x2d1\\x2di\\x2d1.scope/libvirt");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(group.join("memory.events"), "oom_kill 3\n").unwrap();
+        let (found, at_unix_ns) = answers.group(vm).unwrap();
+        assert!(found.events.contains(&Some(3)) && at_unix_ns > 0, "{found:?}");
+        let earlier = KvmGuest { start_boottime_ns: 20_000_000, ..KvmGuest::of(vm) }.key();
+        assert_eq!(answers.group(earlier), None);
     }
 
     #[test]

@@ -36,10 +36,11 @@ impl Kvm {
 
     /// Has interfaces read, where guests have some.
     pub(super) fn want_links(&mut self) {
-        let Self { slots, interfaces, attached, answers, .. } = self;
+        let Self { slots, interfaces, attached, groups, answers, .. } = self;
         let lives = |guest| slots.vm(KvmGuest::of(guest)).is_some();
         interfaces.retain(lives);
         attached.retain(lives);
+        groups.retain(lives);
         let namespaces = interfaces.namespaces();
         self.wants_links = !namespaces.is_empty();
         answers.network.want(&namespaces);
@@ -47,12 +48,14 @@ impl Kvm {
 
     /// What guests do with devices, as it is shown.
     pub(super) fn shown_devices(&mut self) -> BTreeMap<VmKey, Devices> {
-        let Self { slots, disks, interfaces, attached, .. } = self;
-        let mut shown = disks.shown();
+        let Self { slots, disks, interfaces, attached, groups, .. } = self;
+        let (mut shown, mut groups) = (disks.shown(), groups.shown());
         let mut of = |guest: VmKey| Devices {
             disks: shown.remove(&guest).unwrap_or_default(),
             interfaces: interfaces.shown(guest),
             attached: attached.shown(guest, disks.owners.has_group(guest)),
+            groups: groups.remove(&guest).unwrap_or_default(),
+            ..Devices::default()
         };
         slots.vms().map(|(guest, _)| (guest.key(), of(guest.key()))).collect()
     }

@@ -53,6 +53,7 @@ use crate::{
     model::{Ended, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{
         GuestFacts, TaskFacts,
+        groups::Groups,
         host::HostReadings,
         io::{Attachments, Disks, Interfaces},
     },
@@ -94,6 +95,7 @@ pub struct Kvm {
     disks: Disks,
     interfaces: Interfaces,
     attached: Attachments,
+    groups: Groups,
     host_state: HostReadings,
     /// A reading was begun, and what the kernel counts of interfaces belongs to it.
     wants_links: bool,
@@ -137,6 +139,7 @@ impl Kvm {
             disks: Disks::default(),
             interfaces: Interfaces::default(),
             attached: Attachments::default(),
+            groups: Groups::default(),
             host_state: HostReadings::default(),
             wants_links: false,
             slow_rounds: 0,
@@ -347,6 +350,7 @@ impl Kvm {
         let vms = self.shown_vms();
         self.interfaces.are_shown();
         for vm in &vms {
+            self.groups.is_shown(vm.key);
             let entry = self.slots.vm_mut(KvmGuest::of(vm.key));
             if let Some(memory) = entry.and_then(|entry| entry.account.memory.as_mut()) {
                 memory.is_new = false;
@@ -423,14 +427,8 @@ impl Kvm {
             let level =
                 if self.hooks.are_attached() { entry.account.level.level(self.levels) } else { Level::Basic };
             let devices = devices.remove(&guest.key()).unwrap_or_default();
-            shown::vm(
-                guest,
-                entry,
-                level,
-                (self.helpers.of(guest), devices),
-                vcpus,
-                (self.clock, self.at_boottime_ns),
-            )
+            let devices = shown::Devices { helpers: self.helpers.of(guest), ..devices };
+            shown::vm(guest, entry, level, devices, vcpus, (self.clock, self.at_boottime_ns))
         });
         shown.collect()
     }

@@ -13,6 +13,7 @@ use crate::{
         Account, Attached, Counter, Counters, Disk, Ended, Helpers, Interface, KvmVcpu, KvmVm, Level,
         StateTimes, Totals, Vcpu, Vm,
     },
+    source::groups::Shown,
 };
 
 /// `None` before the first reading.
@@ -46,12 +47,14 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     })
 }
 
-/// What a VM does with devices.
+/// What a VM has beside its vCPUs.
 #[derive(Default)]
 pub(super) struct Devices {
+    pub(super) helpers: Helpers,
     pub(super) disks: Vec<Disk>,
     pub(super) interfaces: Vec<Interface>,
     pub(super) attached: Arc<[Attached]>,
+    pub(super) groups: Shown,
 }
 
 /// `None` of a VM that has no identity yet.
@@ -59,7 +62,7 @@ pub(super) fn vm(
     guest: KvmGuest,
     entry: &VmEntry,
     level: Level,
-    (helpers, Devices { disks, interfaces, attached }): (Helpers, Devices),
+    Devices { helpers, disks, interfaces, attached, groups }: Devices,
     mut vcpus: Vec<Vcpu>,
     (clock, now_boottime_ns): (Clock, u64),
 ) -> Option<Vm> {
@@ -79,6 +82,8 @@ pub(super) fn vm(
         blocked: entry.account.blocked,
         counters: entry.account.counters,
         memory: entry.account.memory,
+        control_group: groups.group,
+        numa: groups.nodes,
         disks,
         interfaces,
         attached,

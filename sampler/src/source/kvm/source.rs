@@ -54,7 +54,8 @@ impl Source for Kvm {
         let new = self.take_unidentified();
         let of_process = new.iter().copied().filter(|vm| has_process(*vm));
         let of_process = of_process.flat_map(|vm| [Question::Memory(vm), Question::Devices(vm)]);
-        let guests = new.iter().copied().map(Question::Guest).chain(of_process);
+        let of_all = new.iter().flat_map(|vm| [Question::Guest(*vm), Question::Group(*vm)]);
+        let guests = of_all.chain(of_process);
         let io_groups = self.disks.owners.take_unasked().into_iter();
         let io_groups = io_groups.map(|(vm, inode)| Question::IoGroup(vm, inode));
         let disks = self.disks.take_unasked().into_iter().map(Question::Disk);
@@ -75,7 +76,10 @@ impl Source for Kvm {
 
     fn slow_questions(&mut self) -> Vec<Question> {
         self.slow_rounds += 1;
-        let vms: Vec<_> = self.vms().into_iter().filter(|vm| has_process(*vm)).collect();
+        let all = self.vms();
+        // Of several VMs of a process too: whose a control group is depends on who else is in it.
+        let groups = all.iter().copied().map(Question::Group);
+        let vms: Vec<_> = all.iter().copied().filter(|vm| has_process(*vm)).collect();
         let round = self.slow_rounds % DEVICE_ROUNDS;
         let unseen = self.interfaces.take_unseen();
         let is_due = |(n, vm): &(usize, &VmKey)| n % DEVICE_ROUNDS == round || unseen.contains(vm);
@@ -86,7 +90,7 @@ impl Source for Kvm {
         let devices = looked_at.map(Question::Devices);
         let host = self.host_state.wanted().map(Question::Host);
         let disks = self.disks.devices().map(Question::Disk);
-        memory.chain(devices).chain(io_groups).chain(disks).chain(host).collect()
+        groups.chain(memory).chain(devices).chain(io_groups).chain(disks).chain(host).collect()
     }
 
     fn all_questions(&self) -> Vec<Question> {
@@ -103,6 +107,7 @@ impl Source for Kvm {
             Question::Guest(_)
             | Question::Changes(_)
             | Question::Memory(_)
+            | Question::Group(_)
             | Question::Devices(_)
             | Question::Host(_)
             | Question::Links => {}
@@ -123,6 +128,9 @@ impl Source for Kvm {
             Answer::Memory(vm, Some(memory)) => self.take_memory(vm, memory),
             // Its process has ended, which a switch or a walk will report, or nobody knows.
             Answer::Memory(_, None) => {}
+            Answer::Group(vm, Some((group, at_unix_ns))) => self.groups.read(vm, group, at_unix_ns),
+            // As its memory.
+            Answer::Group(_, None) => {}
             Answer::IoGroup(vm, inode, is_own) => {
                 self.disks.owners.answer(vm, inode, is_own);
                 self.publish_io_owners();

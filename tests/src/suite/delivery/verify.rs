@@ -217,9 +217,14 @@ fn os_release(key: &str) -> anyhow::Result<Option<String>> {
 
 /// What is read at times of its own comes later than it says.
 fn has_own_time(point: &Point) -> bool {
-    ["hypervisor.vm.memory.", "hypervisor.vm.network.", "hypervisor.host.", "system."]
-        .iter()
-        .any(|family| point.series.metric.starts_with(family))
+    const FAMILIES: [&str; 5] = [
+        "hypervisor.vm.memory.",
+        "hypervisor.vm.network.",
+        "hypervisor.vm.pressure.",
+        "hypervisor.host.",
+        "system.",
+    ];
+    FAMILIES.iter().any(|family| point.series.metric.starts_with(family))
 }
 
 fn host_start(received: &[Point]) -> anyhow::Result<u64> {

@@ -1,6 +1,7 @@
 //! What guests do with devices and memory.
 
 mod disks;
+mod groups;
 mod memory;
 mod network;
 
@@ -15,6 +16,20 @@ pub(super) const TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: MINUTE,
         run: memory::as_the_kernel_counts,
+    },
+    Test {
+        name: "groups.as-the-kernel-counts",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::MemoryGroups],
+        limit: MINUTE,
+        run: groups::as_the_kernel_counts,
+    },
+    Test {
+        name: "groups.of-several-guests",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::MemoryGroups],
+        limit: MINUTE,
+        run: groups::of_several_guests,
     },
     Test {
         name: "disks.as-the-kernel-counts",

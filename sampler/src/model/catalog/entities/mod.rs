@@ -1,11 +1,13 @@
 //! The entities: whose life series share, and what distinguishes one from another.
 
+mod control_group;
 mod devices;
 mod host;
 
 use std::sync::Arc;
 
 pub use self::{
+    control_group::{ControlGroupEntity, NumaEntity},
     devices::{DiskEntity, InterfaceEntity, MemoryEntity},
     host::{HostEntity, HostStateEntity},
 };
@@ -89,6 +91,8 @@ pub(super) const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM,
 
 const PID: (&str, &str) = ("process.pid", "Process id of the VMM, where a process of the host runs the VM.");
 
+const NUMA_NODE: (&str, &str) = ("hypervisor.numa.node", "Number of the host's NUMA node.");
+
 /// Attributes of what is known of a VM: all facts stand between its identity and its process.
 const INFO_ATTRIBUTES: [(&str, &str); FACTS.len() + 2] = {
     let mut attributes = [VM_ID; FACTS.len() + 2];
@@ -104,7 +108,7 @@ const INFO_ATTRIBUTES: [(&str, &str); FACTS.len() + 2] = {
 /// Whether an entity's attribute holds a number; all others hold text.
 #[must_use]
 pub fn is_number(attribute: &str) -> bool {
-    attribute == PID.0 || attribute == "hypervisor.vcpu.id"
+    [PID.0, NUMA_NODE.0, "hypervisor.vcpu.id"].contains(&attribute)
 }
 
 /// Distinguishes a VM from others by all that its attributes come from.
