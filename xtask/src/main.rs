@@ -17,6 +17,7 @@ mod stream;
 mod tally;
 mod test;
 mod tidy;
+mod units;
 mod workspace;
 
 use std::process::ExitCode;

@@ -11,7 +11,7 @@ use crate::{
     setup::{self, Backends, Purpose},
     shell, stream,
     tally::Tally,
-    tidy,
+    tidy, units,
     workspace::Workspace,
 };
 
@@ -36,8 +36,9 @@ impl Part {
     }
 }
 
-pub(super) const PARTS: [Part; 5] = [
+pub(super) const PARTS: [Part; 6] = [
     Part { name: "tidy", run: |workspace, _| Ok(tidy::checks(workspace, "")), filters: false, quick: true },
+    Part { name: "units", run: |workspace, _| Ok(units::tests(workspace)), filters: false, quick: true },
     Part { name: "cargo", run: cargo, filters: true, quick: true },
     Part { name: "native", run: native, filters: true, quick: false },
     Part { name: "lab", run: lab, filters: true, quick: false },

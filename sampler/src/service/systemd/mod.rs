@@ -149,3 +149,5 @@ impl Manager {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unit;
