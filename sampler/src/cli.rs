@@ -69,6 +69,9 @@ pub enum Command {
                             2 when the command line is wrong."
     )]
     List(ListArgs),
+    /// Write manual pages and completions into a directory, for packages.
+    #[command(hide = true)]
+    Pages(PagesArgs),
 }
 
 /// Arguments of `run`.
@@ -188,6 +191,13 @@ pub struct ListArgs {
     /// What to print: text for people, or JSON by schema/list-1.schema.json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// Arguments of `pages`.
+#[derive(Clone, Debug, Args)]
+pub struct PagesArgs {
+    /// Where they are written
+    pub directory: PathBuf,
 }
 
 /// For whom `once` prints.
