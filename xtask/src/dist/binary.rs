@@ -47,7 +47,8 @@ fn link_options(sysroot: &Path) -> impl Iterator<Item = String> {
         .into_iter()
 }
 
-/// Folders of this machine that would be in the binary, and what stands for them.
+/// Folders of this machine that would be in the binary, and what stands for them. The eBPF programs are built
+/// by a script of their own: their debug information still has some.
 fn own_paths(workspace: &Workspace) -> Result<Vec<(String, &'static str)>> {
     let home = env::home_dir().context("HOME is not set")?;
     let folder = |name: &str, own: &str| env::var_os(name).map_or_else(|| home.join(own), PathBuf::from);

@@ -53,13 +53,18 @@ fn component(
         "name": name,
         "version": version,
         "purl": format!("pkg:cargo/{name}@{version}"),
-        "licenses": [{ "expression": licence.replace('/', " OR ") }],
+        "licenses": [{ "expression": expression(licence) }],
     });
     // Crates of this repository have none.
     if let Some(digest) = digests.get(&(name.clone(), version.clone())) {
         component["hashes"] = json!([{ "alg": "SHA-256", "content": digest }]);
     }
     component
+}
+
+/// Older crates have a slash where SPDX has a word.
+fn expression(licence: &str) -> String {
+    licence.split('/').map(str::trim).collect::<Vec<_>>().join(" OR ")
 }
 
 /// Lines such as `anyhow v1.0.104|MIT OR Apache-2.0`.
@@ -106,7 +111,7 @@ mod tests {
         let workspace = Workspace::open().unwrap();
         let digests = digests(&workspace).unwrap();
         let ((name, version), _) = digests.first_key_value().unwrap();
-        let found = component(&(name.clone(), version.clone()), "MIT/X", &digests);
+        let found = component(&(name.clone(), version.clone()), "MIT / X", &digests);
         assert_eq!(found["hashes"][0]["content"].as_str().map(str::len), Some(64));
         assert_eq!(found["licenses"][0]["expression"], "MIT OR X");
         let own = component(&("hvsampler".to_owned(), "0.1.0".to_owned()), "MIT", &digests);
