@@ -77,6 +77,9 @@ pub enum Command {
     /// Look at the configuration: file, OTEL_* variables and flags, as `run` would use them.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Write manual pages and completions into a directory, for packages.
+    #[command(hide = true)]
+    Pages(PagesArgs),
 }
 
 /// What `hvsampler config` can do. The flags are those of `run`.
@@ -241,6 +244,13 @@ pub struct ListArgs {
     /// What to print: text for people, or JSON by schema/list-1.schema.json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// Arguments of `pages`.
+#[derive(Clone, Debug, Args)]
+pub struct PagesArgs {
+    /// Where they are written
+    pub directory: PathBuf,
 }
 
 /// For whom `once` prints.

@@ -25,7 +25,7 @@ const OBSTACLES: &[fn(&Root) -> CheckItem] =
 /// How long vCPUs are waited for that are there and were not seen inside KVM yet, and guests that do not say
 /// who they are: the first snapshot is to be whole, but a paused guest or a hung one must not keep it for
 /// ever.
-const SETTLE: Duration = Duration::from_secs(1);
+pub const SETTLE: Duration = Duration::from_secs(1);
 
 /// How to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ pub mod config;
 mod entries;
 pub mod list;
 pub mod once;
+pub mod pages;
 pub mod run;
 
 use std::{
@@ -50,6 +51,10 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
         }
         Command::List(args) => {
             print(&list::Listing::of(&root)?.render(args.format)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Pages(args) => {
+            pages::run(&args.directory)?;
             Ok(ExitCode::SUCCESS)
         }
     }

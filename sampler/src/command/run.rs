@@ -15,7 +15,7 @@ use crate::{
     config::{Config, ConfigError, Loaded},
     lock::InstanceLock,
     service::{
-        self, Start,
+        self, Start, Supervision,
         logging::{self, LAST_LINES},
     },
 };
@@ -35,7 +35,9 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let log = logging::init(config.log.level)?;
     service::warn_of(&warnings);
     let lines = log.lines();
-    let served = serve(config, Start { reload: load, log, output: args.output(), sinks: Vec::new() });
+    let supervision = Supervision::of(&|name| std::env::var_os(name), std::process::id());
+    let start = Start { reload: load, log, output: args.output(), sinks: Vec::new(), supervision };
+    let served = serve(config, start);
     if let Err(error) = &served {
         lines.put(super::complaint(error).into());
     }

@@ -27,7 +27,8 @@ use crate::{
     model::{GuestSelection, HostParts, Level, Levels},
 };
 
-/// What an operator can set: the one definition of the keys. `otel-config/hvsampler.toml` shows every key with its default.
+/// What an operator can set: the one definition of the keys. `otel-config/hvsampler.toml` shows every key
+/// with its default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

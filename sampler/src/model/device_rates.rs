@@ -89,8 +89,8 @@ impl IoRates {
         const WRITE: usize = DiskOperation::Write as usize;
         let mut sum = Self::default();
         let add = |sum: &mut Option<f64>, rate: f64| *sum.get_or_insert(0.0) += rate;
-        // What these are asked for they ask of a disk below, which has it once more: dm-multipath always, and a
-        // loop device unless its file is nobody's disk.
+        // What these are asked for they ask of a disk below, which has it once more: dm-multipath always, and
+        // a loop device unless its file is nobody's disk.
         let is_loop = |disk: &&Disk| disk.name.starts_with("loop");
         let is_layer = |disk: &&Disk| disk.name.starts_with("dm-");
         let has_others = vm.disks.iter().any(|disk| !is_loop(&disk) && !is_layer(&disk));

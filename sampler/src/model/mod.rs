@@ -34,6 +34,7 @@ mod pressure;
 mod selection;
 mod snapshot;
 mod state;
+mod statistics;
 mod tolerance;
 pub mod view;
 
@@ -67,10 +68,9 @@ pub use on_cpu::ModeTimes;
 pub use pattern::Pattern;
 pub use pressure::{Pressure, RESOURCES, Resource, STALLED, Stalled};
 pub use selection::GuestSelection;
-pub use snapshot::{
-    Ended, Host, Interval, SamplerKind, SamplerRow, SamplerStats, Snapshot, Totals, Vcpu, Vm,
-};
+pub use snapshot::{Ended, Host, Interval, Snapshot, Totals, Vcpu, Vm};
 pub use state::{STATES, State, StateTimes};
+pub use statistics::{SamplerKind, SamplerRow, SamplerStats};
 pub use tolerance::TOLERANCE_NS;
 
 /// The form of every distribution, which the programs keep already as OTLP has it.

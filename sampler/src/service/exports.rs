@@ -82,9 +82,9 @@ impl Exports {
         stats
     }
 
-    /// Puts new exporters in the place of the old ones where settings differ, or what files say: secrets, keys
-    /// and certificates, the host. The old ones send what they hold while the new ones work already, for the
-    /// old deadline at most; what they cannot send is said and counted. Whether there are new ones.
+    /// Puts new exporters in the place of the old ones where settings differ, or what files say: secrets,
+    /// keys and certificates, the host. The old ones send what they hold while the new ones work already, for
+    /// the old deadline at most; what they cannot send is said and counted. Whether there are new ones.
     pub(super) fn replace(&self, old: &Config, new: &Config, host: Arc<Host>) -> Result<bool> {
         let read = inputs(new)?;
         let is_same = {

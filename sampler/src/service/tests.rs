@@ -2,6 +2,7 @@
 //! each waits until what it expects has come.
 
 mod receiver;
+mod supervised;
 
 use std::{
     io::Write as _,
@@ -101,7 +102,18 @@ impl Service {
     }
 
     fn start_with_log(config: Config, more: Vec<Box<dyn Sink>>, log: LogControl) -> Self {
+        Self::start_under(Supervision::default(), &[], config, more, log)
+    }
+
+    fn start_under(
+        supervision: Supervision,
+        faults: &[Fault],
+        config: Config,
+        more: Vec<Box<dyn Sink>>,
+        log: LogControl,
+    ) -> Self {
         let (host, source) = FakeHost::new();
+        host.faults(faults);
         let (recorder, snapshots) = channel();
         let (hang_up, hung_up) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::unbounded_channel();
@@ -112,7 +124,7 @@ impl Service {
             let reload =
                 || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config())).map(Loaded::from);
             let sinks = more.into_iter().chain([Box::new(Recorder(recorder)) as Box<dyn Sink>]).collect();
-            let start = Start { reload, log, output: Output::None, sinks };
+            let start = Start { reload, log, output: Output::None, sinks, supervision };
             let (hang_up, ask) = (each_of(hung_up), each_of(asked));
             let shutdown = async { drop(shut_down.await) };
             let open = |_: &StartOptions| {

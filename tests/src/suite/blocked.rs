@@ -14,11 +14,11 @@ use crate::exactness::Thread;
 use crate::guest::{Guest, GuestConfig};
 use crate::host::Disk;
 use crate::oracle::{Controller, Diskstats, Group, Hierarchy, TaskStat};
-use crate::runner::{Context, Outcome};
+use crate::runner::{Context, Need, Outcome, Set, Test};
 use crate::vmm::{Load, Page, Turns};
 
 /// Time for one of these tests.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Length of the interval that is judged.
 const INTERVAL: Duration = Duration::from_secs(4);
 /// Time that a page takes to come.
@@ -30,8 +30,41 @@ const ROUNDS_OF_SWAP: u64 = 3;
 /// Time within which a guest waits for its page, and has it again.
 const SOON: Duration = Duration::from_secs(10);
 
+/// The tests of it.
+pub(super) const TESTS: &[Test] = &[
+    Test {
+        name: "blocked.by-why",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: LIMIT,
+        run: by_why,
+    },
+    Test {
+        name: "blocked.for-a-page-that-is-brought",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: LIMIT,
+        run: for_a_page_that_is_brought,
+    },
+    Test {
+        name: "blocked.for-a-page-on-a-disk",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: LIMIT,
+        run: for_a_page_on_a_disk,
+    },
+    Test {
+        name: "blocked.for-a-page-in-swap",
+        // What is swapped out natively is everybody's.
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::LabDisks],
+        limit: LIMIT,
+        run: for_a_page_in_swap,
+    },
+];
+
 /// One sleeps in its VMM, one is stopped from the middle of the interval on, one does neither.
-pub(super) fn by_why(context: &Context) -> anyhow::Result<Outcome> {
+fn by_why(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let (burn, sleep) = (Duration::from_millis(1), Duration::from_millis(20));
     let start = |name: &str, load| Guest::start(&binary, &GuestConfig::new(name, 1, load));
@@ -78,7 +111,7 @@ pub(super) fn by_why(context: &Context) -> anyhow::Result<Outcome> {
 }
 
 /// A guest whose page is brought by another thread when it is asked for, as in post-copy migration.
-pub(super) fn for_a_page_that_is_brought(_: &Context) -> anyhow::Result<Outcome> {
+fn for_a_page_that_is_brought(_: &Context) -> anyhow::Result<Outcome> {
     let Some(page) = Page::brought(TAKES)? else {
         return Ok(Outcome::Skipped("this kernel has no userfaultfd, or not for us".into()));
     };
@@ -114,7 +147,7 @@ pub(super) fn for_a_page_that_is_brought(_: &Context) -> anyhow::Result<Outcome>
 }
 
 /// A guest whose page is read from a disk each time.
-pub(super) fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome> {
+fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome> {
     let disk = if context.in_lab() { Some(Disk::of_lab("hvs-kept")?) } else { None };
     let file = disk.as_ref().map_or_else(|| context.directory().join("page"), Disk::path);
     let page = Arc::new(Page::in_file(&file)?);
@@ -149,7 +182,7 @@ pub(super) fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome>
 }
 
 /// A guest whose page is in swap each time.
-pub(super) fn for_a_page_in_swap(_: &Context) -> anyhow::Result<Outcome> {
+fn for_a_page_in_swap(_: &Context) -> anyhow::Result<Outcome> {
     let disk = Disk::of_lab("hvs-kept")?;
     let _swap = Swap::on(&disk)?;
     // What is charged to it is little more than the page.

@@ -47,7 +47,8 @@ use crate::runner::{Need, Set, Test};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
-pub static TESTS: LazyLock<Vec<Test>> = LazyLock::new(|| [GENERAL, host::TESTS, io::TESTS].concat());
+pub static TESTS: LazyLock<Vec<Test>> =
+    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS].concat());
 
 const GENERAL: &[Test] = &[
     Test {
@@ -147,35 +148,6 @@ const GENERAL: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: exact::LIMIT,
         run: exact::fallback,
-    },
-    Test {
-        name: "blocked.by-why",
-        sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: blocked::LIMIT,
-        run: blocked::by_why,
-    },
-    Test {
-        name: "blocked.for-a-page-that-is-brought",
-        sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: blocked::LIMIT,
-        run: blocked::for_a_page_that_is_brought,
-    },
-    Test {
-        name: "blocked.for-a-page-on-a-disk",
-        sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: blocked::LIMIT,
-        run: blocked::for_a_page_on_a_disk,
-    },
-    Test {
-        name: "blocked.for-a-page-in-swap",
-        // What is swapped out natively is everybody's.
-        sets: &[Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf, Need::LabDisks],
-        limit: blocked::LIMIT,
-        run: blocked::for_a_page_in_swap,
     },
     Test {
         name: "faults.as-the-kernel-counts",

@@ -34,6 +34,9 @@ const MAX_NODES: u32 = 4096;
 /// Bytes of a page on x86-64: version 1 counts pages.
 const PAGE: u64 = 4096;
 
+/// Reads the memory of each node out of a text.
+type ParseNodes = fn(&str) -> BTreeMap<u32, u64>;
+
 /// Where control groups are mounted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupMounts(String);
@@ -84,7 +87,7 @@ impl ProcFs {
             }
         }
         let first = Hierarchy::first(&groups, mounts, "memory");
-        let (memory, parse): (_, fn(&str) -> BTreeMap<u32, u64>) = match &first {
+        let (memory, parse): (_, ParseNodes) = match &first {
             Some(hierarchy) => (own(hierarchy, &hierarchy.path), nodes_of_first),
             None => (unified, nodes_of_second),
         };

@@ -58,8 +58,8 @@ fn path_of(hierarchy: &Hierarchy, inode: u64) -> Option<PathBuf> {
     hierarchy.path.ancestors().find(has_it).map(Path::to_owned)
 }
 
-/// The control group of version 2 that requests are charged to: the first one upwards for which the controller
-/// is enabled, and the root always.
+/// The control group of version 2 that requests are charged to: the first one upwards for which the
+/// controller is enabled, and the root always.
 fn charged(hierarchy: &Hierarchy) -> Option<PathBuf> {
     let is_enabled = |path: &&Path| {
         let controllers = read(&hierarchy.directory(path).join("cgroup.controllers"));

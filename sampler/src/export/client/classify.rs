@@ -84,11 +84,12 @@ pub(super) fn http(reply: &Reply, now: SystemTime) -> Answer {
     }
 }
 
-/// A page in place of an answer: a proxy, a portal or another server has the request, and no receiver took its
-/// points. The specification lets nothing be tried again that is not said to be, and most often the URL is wrong
-/// for good.
+/// A page in place of an answer: a proxy, a portal or another server has the request, and no receiver took
+/// its points. The specification lets nothing be tried again that is not said to be, and most often the URL
+/// is wrong for good.
 ///
-/// An answer without a body or without a type is believed: receivers write nothing where nothing is to be said.
+/// An answer without a body or without a type is believed: receivers write nothing where nothing is to be
+/// said.
 fn foreign(reply: &Reply) -> Option<Answer> {
     const OF_OTLP: [&str; 2] = ["protobuf", "json"];
     let kind = header_text(&reply.headers, header::CONTENT_TYPE.as_str())?;

@@ -45,7 +45,11 @@ pub enum FileError {
         at_most: u64,
     },
     /// Everybody on this host has access to a secret.
-    #[error("{}: others may read or write this secret; take that from them: chmod o= {}", .0.display(), .0.display())]
+    #[error(
+        "{}: others may read or write this secret; take that from them: chmod o= {}",
+        .0.display(),
+        .0.display()
+    )]
     Open(PathBuf),
     /// A header is text.
     #[error("{}: is not UTF-8; give text", .0.display())]

@@ -57,7 +57,8 @@ pub(super) const STATE_SERIES: &[Series<HostState>] = &[
         family: Family::up_down_counter(
             "system.memory.usage",
             Unit::Bytes,
-            "Memory of the host, by what it is used for; the states sum to all of it. With host.system alone.",
+            "Memory of the host, by what it is used for; the states sum to all of it. With host.system \
+             alone.",
         ),
         attributes: &[Dimension { key: "system.memory.state", values: MEMORY_STATES }],
         start: Start::Boot,

@@ -102,8 +102,8 @@ pub(in super::super) fn losses(context: &Context) -> anyhow::Result<Outcome> {
     )))
 }
 
-/// Prometheus is away and the collector's queue for it is full: the collector refuses what it has no room for, and
-/// the sampler keeps it.
+/// Prometheus is away and the collector's queue for it is full: the collector refuses what it has no room
+/// for, and the sampler keeps it.
 pub(in super::super) fn full_collector(context: &Context) -> anyhow::Result<Outcome> {
     const PROTOCOL: &str = "grpc";
     let site = Site::choose(context)?;

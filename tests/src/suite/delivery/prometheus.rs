@@ -51,8 +51,8 @@ const LABELS: [&str; 7] = [
     "process_pid",
 ];
 
-/// Labels that it has where it is known beside them: with any other of the sampler or of the system, an upgrade
-/// would rename every series.
+/// Labels that it has where it is known beside them: with any other of the sampler or of the system, an
+/// upgrade would rename every series.
 const MORE_LABELS: [&str; 2] = ["__name__", "host_id"];
 
 /// What else is known of the sampler and of the host.
