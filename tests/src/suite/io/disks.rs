@@ -11,6 +11,7 @@ use hvsampler::model::{
     Attached, AttachedKind, DiskCounts, DiskOperation, Snapshot, bucket_of, distribution,
 };
 use hvsampler::source::{Kvm, Question, Source as _};
+use sampler_ebpf::abi::numbers_of;
 
 use super::super::linux_guest::{LinuxGuest, LinuxGuestConfig};
 use super::super::sampler;
@@ -70,7 +71,7 @@ pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome>
     let began_one = begin(&mut source, &one, &disk)?;
     let began_other = begin(&mut source, &other, &disk)?;
 
-    let tables = in_tables(&mut source)?;
+    let tables = in_tables(&mut source, &disk)?;
     let before = Diskstats::of(disk.name())?;
     dd(
         Some(&one.group),
@@ -104,7 +105,7 @@ pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome>
     timed(&of_other, &[WRITE, FLUSH], all.writes)?;
     ensure!(counts(&mut source, outside.pid(), &disk)?.is_none(), "a guest among others has no disks");
     of_groups(&disk, [(&one.group, &whole_one), (&other.group, &whole_other)])?;
-    let (hashed, placed) = in_tables(&mut source)?;
+    let (hashed, placed) = in_tables(&mut source, &disk)?;
     let counted: u64 = of_one.operations.iter().chain(&of_other.operations).sum();
     ensure!((hashed, placed) == (tables.0, tables.1 + counted), "{tables:?}, then {hashed} and {placed}");
     let snapshot = source.snapshot()?;
@@ -363,14 +364,26 @@ fn counts(source: &mut Kvm, pid: u32, disk: &Disk) -> anyhow::Result<Option<Disk
     Ok(of_disk(&snapshot, pid, disk))
 }
 
-/// Operations in the programs' tables: of disks without a place, and of the first ones that have one.
-fn in_tables(source: &mut Kvm) -> anyhow::Result<(u64, u64)> {
-    const PLACES: u32 = 4;
+/// Operations in the programs' tables: of a disk while it had no place, and of all disks that have one.
+fn in_tables(source: &mut Kvm, disk: &Disk) -> anyhow::Result<(u64, u64)> {
+    let numbers = disk.numbers()?;
     let tables = source.collector_mut().disks();
     let mut hashed = 0;
-    tables.read(|_, counts| hashed += counts.operations().iter().sum::<u64>())?;
-    let placed = (0..PLACES).flat_map(|place| tables.first(place).operations()).sum();
-    Ok((hashed, placed))
+    // What a loop device asks of the disk below is there too.
+    let is_it = |device| {
+        let (major, minor) = numbers_of(device);
+        format!("{major}:{minor}") == numbers
+    };
+    tables.read(|key, counts| {
+        hashed += if is_it(key.device) { counts.operations().iter().sum::<u64>() } else { 0 };
+    })?;
+    Ok((hashed, placed(source)))
+}
+
+fn placed(source: &mut Kvm) -> u64 {
+    const PLACES: u32 = 4;
+    let tables = source.collector_mut().disks();
+    (0..PLACES).flat_map(|place| tables.first(place).operations()).sum()
 }
 
 /// Disks of guests that have ended are forgotten, in the programs' table as well.
@@ -381,7 +394,7 @@ fn ended(source: &mut Kvm, pids: &[u32]) -> anyhow::Result<()> {
         let mut left = 0;
         source.collector_mut().disks().read(|_, _| left += 1)?;
         let lives = |pid| snapshot.vms.iter().any(|vm| vm.origin.pid() == Some(pid));
-        left += in_tables(source)?.1;
+        left += placed(source);
         if left == 0 && !pids.iter().any(|pid| lives(*pid)) {
             return Ok(());
         }
