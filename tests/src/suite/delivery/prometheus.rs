@@ -53,7 +53,7 @@ const LABELS: [&str; 7] = [
 
 /// Labels that it has where it is known beside them: with any other of the sampler or of the system, an
 /// upgrade would rename every series.
-const MORE_LABELS: [&str; 2] = ["__name__", "host_id"];
+const MORE_LABELS: [&str; 3] = ["__name__", "host_id", "process_executable_name"];
 
 /// What else is known of the sampler and of the host.
 const QUERY_OF_RESOURCE: &str = "target_info";
