@@ -127,8 +127,8 @@ struct Times {
 impl Times {
     /// Over an interval that is observed in one way from its begin to its end.
     ///
-    /// What the programs are just writing has its next reading in the next snapshot: then two intervals are off
-    /// by what one of them lacks. An emulated CPU may stand still in the middle of a write.
+    /// What the programs are just writing has its next reading in the next snapshot: then two intervals are
+    /// off by what one of them lacks. An emulated CPU may stand still in the middle of a write.
     fn over(source: &mut Kvm, of: Thread) -> anyhow::Result<Self> {
         let mut times = Self::once(source, of)?;
         for _ in 1..ATTEMPTS {
