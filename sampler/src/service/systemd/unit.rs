@@ -63,8 +63,10 @@ fn repeated_failure_starts_the_unit_that_says_so() {
 #[test]
 fn a_limit_of_starts_can_be_reached() {
     let burst: u32 = value("StartLimitBurst").parse().unwrap();
-    let [interval, restart, watchdog] = ["StartLimitIntervalSec", "RestartSec", "WatchdogSec"]
-        .map(|name| duration::parse(value(name)).unwrap());
+    let times = ["StartLimitIntervalSec", "RestartSec", "WatchdogSec", "TimeoutStartSec", "TimeoutStopSec"];
+    let [interval, restart, watchdog, start, stop] = times.map(|name| duration::parse(value(name)).unwrap());
     // The first snapshot comes within an interval of the start.
     assert!((restart + watchdog + Config::default().interval) * burst < interval);
+    // One that hangs is ended, and that may hang as well.
+    assert!((restart + start + stop) * burst < interval);
 }
