@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(item.detail, "missing: CAP_BPF CAP_PERFMON");
         assert_eq!(
             item.fix.as_deref(),
-            Some("run as root, or give the service AmbientCapabilities=CAP_BPF CAP_PERFMON")
+            Some("run as root with CAP_BPF CAP_PERFMON, or give the service AmbientCapabilities=CAP_BPF CAP_PERFMON")
         );
         let item = check_discovery(&fake(bits(&[Capability::SysPtrace]), 40, HOST).root());
         assert_eq!(item.status, CheckStatus::Warn);
