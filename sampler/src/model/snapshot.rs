@@ -20,6 +20,7 @@ use super::{
     kvm::{KvmCounts, KvmVcpu, KvmVm},
     level::Level,
     memory::Memory,
+    placement::NodeVcpus,
     state::StateTimes,
     statistics::SamplerStats,
 };
@@ -133,6 +134,8 @@ pub struct Vm {
     /// The devices that its VMM holds for it, and where they are seen; ordered. Of several VMs of a process
     /// the first has them.
     pub attached: Arc<[Attached]>,
+    /// Its vCPUs by the host's NUMA nodes, each node that has CPUs; ordered.
+    pub placement: Vec<NodeVcpus>,
     /// Its vCPUs, ordered by index and thread.
     pub vcpus: Vec<Vcpu>,
 }

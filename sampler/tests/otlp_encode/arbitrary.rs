@@ -12,7 +12,7 @@ use hvsampler::{
         Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
         DiskCounts, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes,
         Helpers, Host, HostState, HugePages, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory,
-        NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu,
+        NodeVcpus, NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu,
         VcpuId, Vm, VmKey,
     },
 };
@@ -310,6 +310,13 @@ fn host_state() -> impl Strategy<Value = HostState> {
     )
 }
 
+/// vCPUs are at two nodes, or nobody knows where.
+fn placement() -> impl Strategy<Value = Vec<NodeVcpus>> {
+    collection::vec(0..9_u32, 0..3).prop_map(|vcpus| {
+        (0..).zip(vcpus).map(|(node, vcpus)| NodeVcpus { node, vcpus }).collect()
+    })
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -334,6 +341,7 @@ struct MomentVm {
     counters: Counters,
     memory: Option<Memory>,
     groups: (Option<ControlGroup>, Vec<NumaNode>),
+    placement: Vec<NodeVcpus>,
     disks: Vec<Disk>,
     interfaces: Vec<Interface>,
     attached: Arc<[Attached]>,
@@ -357,7 +365,7 @@ fn moment() -> impl Strategy<Value = Moment> {
         counters(),
         memory(),
         disks().boxed(),
-        (interfaces(), attached()).boxed(),
+        (interfaces(), attached(), placement()).boxed(),
         groups().boxed(),
     );
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
@@ -376,7 +384,7 @@ fn moment() -> impl Strategy<Value = Moment> {
                 counters,
                 memory,
                 disks,
-                (interfaces, attached),
+                (interfaces, attached, placement),
                 groups,
             ),
             threads,
@@ -398,6 +406,7 @@ fn moment() -> impl Strategy<Value = Moment> {
                 disks,
                 interfaces,
                 attached,
+                placement,
                 threads,
             }
         },
@@ -460,6 +469,7 @@ impl Moment {
                 memory: vm.memory,
                 control_group: vm.groups.0,
                 numa: vm.groups.1,
+                placement: vm.placement,
                 disks: vm.disks,
                 interfaces: vm.interfaces,
                 attached: vm.attached,

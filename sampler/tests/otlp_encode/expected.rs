@@ -23,7 +23,7 @@ use prost::Message as _;
 
 use super::{
     devices::{of_attached, of_disks, of_interfaces, of_memory, times_of_disks},
-    host::{of_groups, of_host},
+    host::{of_groups, of_host, of_placement},
     points,
 };
 
@@ -277,6 +277,7 @@ impl Expected {
             of_exits(vm, &mut numbers);
             of_disks(vm, &mut numbers);
             of_attached(vm, &mut numbers);
+            of_placement(vm, &mut numbers);
             for (name, attributes, interface, count) in of_interfaces(vm) {
                 if interface.is_new {
                     let at = std::mem::replace(&mut numbers.at, interface.at_unix_ns);

@@ -72,6 +72,27 @@ fn threads(host: &HostState) -> Vec<Point> {
     known.map(|(state, threads)| ("hypervisor.host.threads", of(state), integer(threads))).collect()
 }
 
+/// Where a guest's vCPUs are, and how much of its memory is elsewhere.
+pub(super) fn of_placement(vm: &Vm, to: &mut Numbers) {
+    let mut all = 0_u128;
+    for at in &vm.placement {
+        all += u128::from(at.vcpus);
+        let attributes = [id(&vm.id), vec![int("hypervisor.numa.node", at.node)]].concat();
+        to.put("hypervisor.vm.vcpu.numa.count", attributes, vm.start_unix_ns, integer(at.vcpus.into()));
+    }
+    if all == 0 || vm.numa.is_empty() {
+        return;
+    }
+    let mut far = 0;
+    for memory in &vm.numa {
+        let near = vm.placement.iter().filter(|at| at.node == memory.node);
+        let near: u128 = near.map(|at| u128::from(at.vcpus)).sum();
+        far += u128::from(memory.bytes) * (all - near);
+    }
+    let remote = integer(u64::try_from(far / all).unwrap());
+    to.put("hypervisor.vm.memory.numa.remote", id(&vm.id), vm.start_unix_ns, remote);
+}
+
 const EVENTS: [&str; 6] = ["low", "high", "max", "oom", "oom_kill", "oom_group_kill"];
 
 /// A series of a guest's control group: where it starts, when it was read, whether that is sent.

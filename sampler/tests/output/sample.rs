@@ -6,7 +6,7 @@ use hvsampler::model::{
     Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
     DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
     Host, HostState, HugePages, Interface, InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level,
-    Memory, NumaNode, Occupant, OccupantKind, Origin, Pressure, Resource, SamplerStats, Share, Snapshot,
+    Memory, NodeVcpus, NumaNode, Occupant, OccupantKind, Origin, Pressure, Resource, SamplerStats, Share, Snapshot,
     State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
@@ -144,6 +144,7 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             is_new: true,
         }),
         control_group: Some(control_group()),
+        placement: vec![NodeVcpus { node: 0, vcpus: 1 }, NodeVcpus { node: 1, vcpus: 0 }],
         numa: vec![NumaNode { node: 1, bytes: 7 << 20, at_unix_ns: AT - 3 * SECOND, is_new: true }],
         counters: vcpus.first().map(|vcpu| vcpu.counters).unwrap_or_default(),
         co_stop: CoStop { ns: 7 * SECOND, interval_ns: co_stop(&vcpus), tick_ns: 1 << 20 },

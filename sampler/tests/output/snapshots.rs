@@ -136,6 +136,9 @@ fn what_a_vm_has_several_of_is_found_again() {
     assert_eq!(added(&vm["control_groups"][0], "hypervisor.vm.memory.events")["high"], 2);
     let node = attribute(&vm["numa"], "hypervisor.numa.node", 1);
     assert_eq!(node["metrics"]["hypervisor.vm.memory.numa.usage"], 7 << 20);
+    let node = attribute(&vm["placement"], "hypervisor.numa.node", 0);
+    assert_eq!(node["metrics"]["hypervisor.vm.vcpu.numa.count"], 1);
+    assert_eq!(vm["metrics"]["hypervisor.vm.memory.numa.remote"], 7 << 20, "its vCPU is on another node");
     let own = attribute(&vm["vcpus"][0]["exits"], "hypervisor.exit.reason", "io");
     assert_eq!(own["metrics"]["hypervisor.vm.exits"], 90);
 }

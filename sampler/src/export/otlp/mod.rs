@@ -29,7 +29,7 @@ use crate::model::{
     Snapshot,
     catalog::{
         AttachedEntity, ControlGroupEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity,
-        HostStateEntity, InfoEntity, InterfaceEntity, MemoryEntity, NumaEntity, StealByEntity, VcpuEntity,
+        HostStateEntity, InfoEntity, InterfaceEntity, MemoryEntity, NumaEntity, PlacementEntity, StealByEntity, VcpuEntity,
         VmEntity, for_each_entity,
     },
 };
@@ -90,6 +90,7 @@ tables! {
     memory: MemoryEntity,
     control_groups: ControlGroupEntity,
     numa: NumaEntity,
+    placement: PlacementEntity,
     disks: DiskEntity,
     interfaces: InterfaceEntity,
     devices: AttachedEntity,

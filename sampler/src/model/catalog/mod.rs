@@ -20,6 +20,7 @@ mod host;
 mod kvm;
 mod memory;
 mod network;
+mod placement;
 mod vcpu;
 mod vm;
 
@@ -28,6 +29,8 @@ pub use entities::{
     Attribute, ControlGroupEntity, DiskEntity, Entity, ExitEntity, HostEntity, HostStateEntity, InfoEntity,
     InterfaceEntity, MemoryEntity, NumaEntity, StealByEntity, VcpuEntity, VmEntity, is_number,
 };
+
+pub use placement::PlacementEntity;
 
 use super::{Histogram, label::Label, level::Level, snapshot::Vm};
 
@@ -345,6 +348,7 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<MemoryEntity>();
     visitor.entity::<ControlGroupEntity>();
     visitor.entity::<NumaEntity>();
+    visitor.entity::<PlacementEntity>();
     visitor.entity::<DiskEntity>();
     visitor.entity::<InterfaceEntity>();
     visitor.entity::<AttachedEntity>();

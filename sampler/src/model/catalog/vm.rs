@@ -186,6 +186,23 @@ pub(super) const SERIES: &[Series<Vm>] = &[
         |vm, to| to.set(0, vm.vcpus_by_index().count() as u64),
     ),
     Series::plain(
+        Family {
+            bound: Bound::By("an estimate: which pages a vCPU uses is not known"),
+            ..Family::up_down_counter(
+                "hypervisor.vm.memory.numa.remote",
+                Unit::Bytes,
+                "Memory of the VM's own control group that is on another NUMA node than its vCPUs, on the average over \
+                 these. Memory as it was when it was read, vCPUs as they are.",
+            )
+        },
+        Start::Created,
+        |vm, to| {
+            if let Some(bytes) = vm.remote_memory() {
+                to.set(0, bytes);
+            }
+        },
+    ),
+    Series::plain(
         Family::gauge(
             "hypervisor.vm.exit.sampling",
             Unit::Count("{exit}"),

@@ -239,6 +239,8 @@ pub struct VmAccount {
     pub counters: Counters,
     /// The control group that its disk requests are charged to, where the last pass read it.
     pub(in crate::source) io_group: Option<Group>,
+    /// Its vCPUs by NUMA node, as the last pass read them.
+    pub placement: Vec<NodeVcpus>,
     /// The memory of its process, once that was read.
     pub memory: Option<Memory>,
     /// How far co-stop is summed up.

@@ -29,6 +29,7 @@ mod walk;
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -48,7 +49,7 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector},
+    collect::{CollectError, Collector, host::Nodes},
     kernel::clock::Clock,
     model::{Ended, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{
@@ -83,6 +84,7 @@ pub struct Kvm {
     stats: SamplerStats,
     events: Vec<Event>,
     features: Features,
+    nodes: Nodes,
     hooks: KvmHooks,
     entries: Entries,
     levels: Levels,
@@ -122,6 +124,7 @@ impl Kvm {
         let slots = Slots::new(collector.slots());
         let mut source = Self {
             features: Features::of(&collector),
+            nodes: Nodes::read(Path::new("/sys")),
             hooks: KvmHooks::default(),
             entries: Entries::default(),
             levels: Levels { most: Level::Basic, ..Levels::default() },
@@ -371,8 +374,10 @@ impl Kvm {
     /// Reads every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self) {
         self.clock = self.clock.renewed();
-        let Self { collector, slots, stats, last_monotonic_ns, features, hooks, entries, clock, .. } = self;
-        let pass = Pass::new(collector, features, hooks.kinds(), entries, *last_monotonic_ns, *clock);
+        let Self { collector, slots, stats, last_monotonic_ns, features, nodes, hooks, entries, clock, .. } =
+            self;
+        let kinds = hooks.kinds();
+        let pass = Pass::new(collector, (features, nodes), kinds, entries, *last_monotonic_ns, *clock);
         let given_up = pass.run(slots, stats);
         let moment = idle::Moment::new(*clock, collector.clock_offset_ns());
         idle::rest_all(slots, moment, features.throttled);

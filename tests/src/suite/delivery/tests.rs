@@ -96,6 +96,7 @@ fn vm(run: u64) -> Value {
         "steal_by": [taker],
         "control_groups": [],
         "numa": [],
+        "placement": [],
         "disks": [],
         "interfaces": [],
         "devices": [],

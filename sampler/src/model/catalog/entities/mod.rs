@@ -91,7 +91,7 @@ pub(super) const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM,
 
 const PID: (&str, &str) = ("process.pid", "Process id of the VMM, where a process of the host runs the VM.");
 
-const NUMA_NODE: (&str, &str) = ("hypervisor.numa.node", "Number of the host's NUMA node.");
+pub(super) const NUMA_NODE: (&str, &str) = ("hypervisor.numa.node", "Number of the host's NUMA node.");
 
 /// Attributes of what is known of a VM: all facts stand between its identity and its process.
 const INFO_ATTRIBUTES: [(&str, &str); FACTS.len() + 2] = {
@@ -131,7 +131,7 @@ pub(super) fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>
     put(VM_ID.0, Attribute::Text(vm.map_or("", |vm| &*vm.id)));
 }
 
-fn start_of(vm: Of<'_>, start: Start) -> u64 {
+pub(super) fn start_of(vm: Of<'_>, start: Start) -> u64 {
     match (vm, start) {
         (Some(vm), Start::Created) => vm.start_unix_ns,
         (Some(vm), Start::Followed) => vm.seen_unix_ns,
