@@ -49,8 +49,7 @@ impl Driver {
         }
         if self.read_slowly.elapsed() >= self.slow {
             self.read_slowly = Instant::now();
-            let questions = self.source.slow_questions();
-            self.ask(questions);
+            self.ask(self.source.slow_questions());
         }
         self.exchange();
     }

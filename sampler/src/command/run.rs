@@ -8,14 +8,13 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-use super::environment;
 use crate::{
     agent,
     cli::RunArgs,
-    config::{Config, ConfigError, Loaded},
+    config::{Config, ConfigError},
     lock::InstanceLock,
     service::{
-        self, Start, Supervision,
+        self, Start,
         logging::{self, LAST_LINES},
     },
 };
@@ -29,15 +28,12 @@ const WORKERS: usize = 2;
 /// A configuration that cannot be used. Once there is a log, errors are written where it goes: standard error
 /// may have no reader.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    let settings = &args.settings;
-    let load = || Config::load(settings.config.as_deref(), &environment, &settings.overrides());
-    let Loaded { config, warnings } = load()?;
+    let env = |name: &str| std::env::var(name).ok();
+    let load = || Config::load(args.config.as_deref(), &env, &args.overrides());
+    let config = load()?;
     let log = logging::init(config.log.level)?;
-    service::warn_of(&warnings);
     let lines = log.lines();
-    let supervision = Supervision::of(&|name| std::env::var_os(name), std::process::id());
-    let start = Start { reload: load, log, output: args.output(), sinks: Vec::new(), supervision };
-    let served = serve(config, start);
+    let served = serve(config, Start { reload: load, log, output: args.output(), sinks: Vec::new() });
     if let Err(error) = &served {
         lines.put(super::complaint(error).into());
     }
@@ -49,7 +45,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 /// Serves until one of the signals. Fails on a second instance, or on what keeps the programs from working.
 fn serve<R>(config: Config, start: Start<R>) -> Result<()>
 where
-    R: Fn() -> Result<Loaded, ConfigError>,
+    R: Fn() -> Result<Config, ConfigError>,
 {
     // Before the lock: whoever lacks privileges should not read of a file that cannot be locked.
     agent::obstacles()?;

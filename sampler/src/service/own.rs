@@ -10,32 +10,14 @@ use crate::{
 /// The statistics of the last snapshot, and what sinks have dropped. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Own {
-    last: Arc<Mutex<Last>>,
+    stats: Arc<Mutex<SamplerStats>>,
     /// Written by the list of sinks.
     pub(super) sinks: SinkCounts,
 }
 
-/// What is kept of the last snapshot.
-#[derive(Clone, Copy, Default)]
-struct Last {
-    stats: SamplerStats,
-    guests: usize,
-    vcpus: usize,
-}
-
 impl Own {
     pub(super) fn stats(&self) -> SamplerStats {
-        self.last().stats
-    }
-
-    /// Guests that it shows, and their vCPUs.
-    pub(super) fn guests(&self) -> (usize, usize) {
-        let last = self.last();
-        (last.guests, last.vcpus)
-    }
-
-    fn last(&self) -> Last {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,9 +27,7 @@ impl Sink for Own {
     }
 
     fn offer(&mut self, snapshot: Arc<Snapshot>) {
-        let vcpus = snapshot.vms.iter().map(|vm| vm.vcpus.len()).sum();
-        let last = Last { stats: snapshot.sampler, guests: snapshot.vms.len(), vcpus };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.sampler;
     }
 
     fn dropped(&self) -> u64 {

@@ -2,7 +2,6 @@
 //! each waits until what it expects has come.
 
 mod receiver;
-mod supervised;
 
 use std::{
     io::Write as _,
@@ -26,7 +25,7 @@ use crate::{
     config::{LogLevel, StartDelay},
     export::settings::VmAttributes,
     kernel::priority,
-    model::{Fact, GuestPattern, GuestSelection, HostParts, Level, Levels, Snapshot, Vm},
+    model::{Fact, GuestPattern, GuestSelection, Level, Levels, Snapshot, Vm},
     source::{
         Settings,
         fake::{FakeHost, Fault},
@@ -102,18 +101,7 @@ impl Service {
     }
 
     fn start_with_log(config: Config, more: Vec<Box<dyn Sink>>, log: LogControl) -> Self {
-        Self::start_under(Supervision::default(), &[], config, more, log)
-    }
-
-    fn start_under(
-        supervision: Supervision,
-        faults: &[Fault],
-        config: Config,
-        more: Vec<Box<dyn Sink>>,
-        log: LogControl,
-    ) -> Self {
         let (host, source) = FakeHost::new();
-        host.faults(faults);
         let (recorder, snapshots) = channel();
         let (hang_up, hung_up) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::unbounded_channel();
@@ -121,10 +109,9 @@ impl Service {
         let next_config: Reload = Arc::new(Mutex::new(Ok(config.clone())));
         let reload = Arc::clone(&next_config);
         let work = move || {
-            let reload =
-                || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config())).map(Loaded::from);
+            let reload = || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config()));
             let sinks = more.into_iter().chain([Box::new(Recorder(recorder)) as Box<dyn Sink>]).collect();
-            let start = Start { reload, log, output: Output::None, sinks, supervision };
+            let start = Start { reload, log, output: Output::None, sinks };
             let (hang_up, ask) = (each_of(hung_up), each_of(asked));
             let shutdown = async { drop(shut_down.await) };
             let open = |_: &StartOptions| {
@@ -343,18 +330,16 @@ fn a_question_for_the_audit_changes_nothing() {
 fn a_reload_reaches_the_source_and_one_that_fails_changes_nothing() {
     let mut service = Service::start(config(), Vec::new());
     service.some_more(1);
-    let settings = |ms, most, host| Settings {
+    let settings = |ms, most| Settings {
         interval: Duration::from_millis(ms),
         levels: Levels { most, ..Levels::default() },
-        host,
     };
-    let host = HostParts { pressure: false, system: true };
-    let new = |ms| Config { interval: Duration::from_millis(ms), level: Level::Basic, host, ..config() };
-    let mut wanted = vec![settings(10, Level::Full, HostParts::default())];
+    let new = |ms| Config { interval: Duration::from_millis(ms), level: Level::Basic, ..config() };
+    let mut wanted = vec![settings(10, Level::Full)];
     for (config, applied) in [
-        (Ok(new(20)), Some(settings(20, Level::Basic, host))),
+        (Ok(new(20)), Some(settings(20, Level::Basic))),
         (Err(no_config()), None),
-        (Ok(new(30)), Some(settings(30, Level::Basic, host))),
+        (Ok(new(30)), Some(settings(30, Level::Basic))),
     ] {
         service.reload(config);
         wanted.extend(applied);

@@ -5,7 +5,6 @@
 mod arbitrary;
 mod devices;
 mod expected;
-mod host;
 mod points;
 #[path = "../support/mod.rs"]
 mod support;
