@@ -47,6 +47,10 @@ mod tests {
         assert_eq!(far(&[(0, 2)], &[(3, 8)]), Some(8), "a node without CPUs");
         assert_eq!(far(&[(0, 0)], &[(0, 8)]), None, "no vCPU is known");
         assert_eq!(far(&[(0, 2)], &[]), None, "nor is memory here");
-        assert_eq!(far(&[(0, 1), (1, 1)], &[(0, u64::MAX), (1, u64::MAX)]), Some(u64::MAX), "and no overflow");
+        assert_eq!(
+            far(&[(0, 1), (1, 1)], &[(0, u64::MAX), (1, u64::MAX)]),
+            Some(u64::MAX),
+            "and no overflow"
+        );
     }
 }

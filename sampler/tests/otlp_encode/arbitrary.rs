@@ -12,8 +12,8 @@ use hvsampler::{
         Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
         DiskCounts, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes,
         Helpers, Host, HostState, HugePages, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory,
-        NodeVcpus, NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu,
-        VcpuId, Vm, VmKey,
+        NodeVcpus, NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen,
+        Vcpu, VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -312,9 +312,8 @@ fn host_state() -> impl Strategy<Value = HostState> {
 
 /// vCPUs are at two nodes, or nobody knows where.
 fn placement() -> impl Strategy<Value = Vec<NodeVcpus>> {
-    collection::vec(0..9_u32, 0..3).prop_map(|vcpus| {
-        (0..).zip(vcpus).map(|(node, vcpus)| NodeVcpus { node, vcpus }).collect()
-    })
+    collection::vec(0..9_u32, 0..3)
+        .prop_map(|vcpus| (0..).zip(vcpus).map(|(node, vcpus)| NodeVcpus { node, vcpus }).collect())
 }
 
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;

@@ -3,7 +3,7 @@
 use hvsampler::model::{HostState, Pressure, Resource, Stalled, Vm};
 use opentelemetry_proto::tonic::{common::v1::KeyValue, metrics::v1::number_data_point::Value};
 
-use super::expected::{double, id, int, integer, string};
+use super::expected::{Numbers, double, id, int, integer, string};
 
 pub(super) type Point = (&'static str, Vec<KeyValue>, Option<Value>);
 

@@ -6,8 +6,8 @@ use hvsampler::model::{
     Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
     DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
     Host, HostState, HugePages, Interface, InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level,
-    Memory, NodeVcpus, NumaNode, Occupant, OccupantKind, Origin, Pressure, Resource, SamplerStats, Share, Snapshot,
-    State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
+    Memory, NodeVcpus, NumaNode, Occupant, OccupantKind, Origin, Pressure, Resource, SamplerStats, Share,
+    Snapshot, State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
     COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hvsampler::model::{
     Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
     DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
-    Host, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, NodeVcpus, NumaNode, Origin, Snapshot, State,
-    StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+    Host, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, NodeVcpus, NumaNode, Origin, Snapshot,
+    State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 

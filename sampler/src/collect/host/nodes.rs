@@ -18,7 +18,8 @@ impl Nodes {
     #[must_use]
     pub fn read(sys: &Path) -> Self {
         let mut nodes = Self::default();
-        for entry in fs::read_dir(sys.join("devices/system/node")).into_iter().flatten().flatten().take(MOST) {
+        for entry in fs::read_dir(sys.join("devices/system/node")).into_iter().flatten().flatten().take(MOST)
+        {
             let name = entry.file_name();
             let number = name.to_str().and_then(|name| name.strip_prefix("node")?.parse().ok());
             let cpus = number.and_then(|_| fs::read_to_string(entry.path().join("cpulist")).ok());
@@ -72,7 +73,10 @@ mod tests {
         node("power", "0-9\n");
         let nodes = Nodes::read(sys.path());
         assert_eq!(nodes.all(), [0, 1]);
-        assert_eq!([0, 3, 8, 4, 9, 6].map(|cpu| nodes.of(cpu)), [0, 0, 0, 1, 1, 9].map(|node| (node < 9).then_some(node)));
+        assert_eq!(
+            [0, 3, 8, 4, 9, 6].map(|cpu| nodes.of(cpu)),
+            [0, 0, 0, 1, 1, 9].map(|node| (node < 9).then_some(node))
+        );
         assert_eq!(Nodes::read(&sys.path().join("none")), Nodes::default());
     }
 

@@ -29,8 +29,8 @@ use crate::model::{
     Snapshot,
     catalog::{
         AttachedEntity, ControlGroupEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity,
-        HostStateEntity, InfoEntity, InterfaceEntity, MemoryEntity, NumaEntity, PlacementEntity, StealByEntity, VcpuEntity,
-        VmEntity, for_each_entity,
+        HostStateEntity, InfoEntity, InterfaceEntity, MemoryEntity, NumaEntity, PlacementEntity,
+        StealByEntity, VcpuEntity, VmEntity, for_each_entity,
     },
 };
 

@@ -17,7 +17,8 @@ use super::{
 use crate::{
     kernel::clock::Clock,
     model::{
-        Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Memory, Reading, VcpuId,
+        Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Memory, NodeVcpus,
+        Reading, VcpuId,
     },
     source::io::Group,
 };
@@ -275,6 +276,7 @@ impl VmAccount {
 impl Open for VmAccount {
     fn open(event: &Event) -> Self {
         Self {
+            placement: Vec::new(),
             distributions: Distributions::default(),
             kvm_counts: KvmCounts::default(),
             exits: Exits::default(),

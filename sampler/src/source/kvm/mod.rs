@@ -374,8 +374,9 @@ impl Kvm {
     /// Reads every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self) {
         self.clock = self.clock.renewed();
-        let Self { collector, slots, stats, last_monotonic_ns, features, nodes, hooks, entries, clock, .. } =
-            self;
+        let Self {
+            collector, slots, stats, last_monotonic_ns, features, nodes, hooks, entries, clock, ..
+        } = self;
         let kinds = hooks.kinds();
         let pass = Pass::new(collector, (features, nodes), kinds, entries, *last_monotonic_ns, *clock);
         let given_up = pass.run(slots, stats);

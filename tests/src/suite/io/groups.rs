@@ -103,7 +103,8 @@ fn is_placed(vm: &Vm, guest: &Guest) -> anyhow::Result<()> {
     // Field 39 is the processor, and the first one behind the name is field 3.
     let cpu = fields.split_ascii_whitespace().nth(39 - 3).context("no processor in stat")?;
     let links = fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}"))?;
-    let nodes = links.filter_map(|link| link.ok()?.file_name().to_str()?.strip_prefix("node")?.parse::<u32>().ok());
+    let nodes =
+        links.filter_map(|link| link.ok()?.file_name().to_str()?.strip_prefix("node")?.parse::<u32>().ok());
     let expected: Vec<u32> = nodes.collect();
     let at: Vec<_> = vm.placement.iter().filter(|at| at.vcpus > 0).map(|at| (at.node, at.vcpus)).collect();
     // A kernel without NUMA has no nodes.
