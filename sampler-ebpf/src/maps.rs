@@ -8,9 +8,9 @@ use aya_ebpf::{
 };
 use sampler_ebpf::abi::{
     BlockStats, CHECKPOINTS, Control, DiskCounts, DiskKey, ExitOffsets, FILTER_BITS, Filter, Followed,
-    HelperRecord, HookStats, IoGroup, MAX_DISKS, MAX_HELPERS, MAX_IO_GROUPS, MAX_PIDS, MAX_VCPU_FILES,
-    Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares, VMMS_PER_WORD, VcpuFile,
-    VcpuFiles, WalkStats,
+    HelperRecord, HookStats, IoGroup, MAX_DISKS, MAX_FIRST_DISKS, MAX_HELPERS, MAX_IO_GROUPS, MAX_PIDS,
+    MAX_VCPU_FILES, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares, VMMS_PER_WORD,
+    VcpuFile, VcpuFiles, WalkStats,
 };
 use sampler_ebpf::{
     occupancy::place,
@@ -125,11 +125,16 @@ static WALK_STATS: Array<WalkStats> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 #[map]
 static IO_GROUPS: Array<IoGroup> = Array::with_max_entries(MAX_IO_GROUPS, BPF_F_MMAPABLE);
 
-/// What was counted of each disk of each guest. A hash and no table: who gives out places in a table would
-/// have to add to a count and see what was there, which kernels before 5.12 have no operation for. Its memory
-/// is there from the start, for what asks may be an interrupt.
+/// What was counted of each disk of each guest, unless it has a place in [`FIRST_DISKS`]. A hash, for a new
+/// disk: the programs cannot give out places, which takes an addition that says what was there, and kernels
+/// before 5.12 have none. Its memory is there from the start, for what asks may be an interrupt.
 #[map]
 static DISKS: HashMap<DiskKey, DiskCounts> = HashMap::with_max_entries(MAX_DISKS, 0);
+
+/// What was counted of the disk of a guest that user space has given a place: it is in the row of the guest's
+/// control group, so that nothing is searched for.
+#[map]
+static FIRST_DISKS: Array<DiskCounts> = Array::with_max_entries(MAX_FIRST_DISKS, BPF_F_MMAPABLE);
 
 /// One entry, which nobody writes: what a disk's counts begin with. They would not fit on the stack.
 #[map]
@@ -305,6 +310,12 @@ pub(crate) fn walk_stats() -> Option<Shared<WalkStats>> {
 #[inline(always)]
 pub(crate) fn io_group(number: u32) -> Option<Shared<IoGroup>> {
     value(&IO_GROUPS, number)
+}
+
+/// The counts of the disk that has this place.
+#[inline(always)]
+pub(crate) fn first_disk(place: u32) -> Option<Shared<DiskCounts>> {
+    value(&FIRST_DISKS, place)
 }
 
 /// The counts of a guest's disk; `None` where there is no room for one more.

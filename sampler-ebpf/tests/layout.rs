@@ -7,8 +7,8 @@ use std::{env, fmt::Write as _, fs, mem::offset_of, path::Path};
 use sampler_ebpf::abi::{
     BlockStats, COUNTERS, Control, DISTRIBUTIONS, DiskCounts, DiskKey, Event, ExitCounts, ExitOffsets,
     Followed, HelperRecord, HookStats, IoGroup, KVM_STATS, MAX_HELPERS, MAX_PIDS, MAX_SLOTS, MAX_VCPU_FILES,
-    MEMBERS, Modes, Occupancy, Offsets, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares, SlotShares,
-    Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
+    MEMBERS, Modes, Occupancy, Offsets, OperationSums, PIDS_PER_BLOCK, PidBlock, SEGMENT, SEGMENTS, Shares,
+    SlotShares, Stretch, Timeline, VcpuSlot, WalkRecord, WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
 
@@ -49,8 +49,9 @@ fn layout_is_as_recorded() {
             modes_observed, io_group, io_serial, io_cgroup, kvm_generation, kvm
         }
         DiskKey { owner, device }
-        DiskCounts { operations, bytes, errors, durations, queued, served }
-        IoGroup { serial, owner }
+        DiskCounts { sums, durations, queued, served }
+        OperationSums { bytes, errors, untimed, queued_ns, served_ns, whole_ns }
+        IoGroup { serial, first, owner }
         BlockStats { untracked }
         HelperRecord {
             generation, start_boottime_ns, leader_start_boottime_ns, run_ns, run_delay_ns, running_ns,

@@ -10,7 +10,10 @@ use clap::{
 use crate::{
     config::{self, LogLevel, Overrides, StartDelay},
     duration,
-    export::settings::Protocol,
+    export::{
+        settings::Protocol,
+        table::{COLUMNS, Column},
+    },
     model::Level,
     service::Output,
 };
@@ -54,7 +57,7 @@ pub enum Command {
     /// Say what this host can do and what is missing.
     ///
     /// Looks at the kernel, its description of its types, the privileges of this process, lockdown and
-    /// limits, and for guests. Changes nothing.
+    /// limits, for guests, and at the configuration. Changes nothing.
     #[command(
         after_help = "Exit status: 0 when the sampler can work here (there may be warnings), 1 when something that \
                             it needs is missing, 2 when the command line is wrong."
@@ -62,18 +65,70 @@ pub enum Command {
     Check(CheckArgs),
     /// List the KVM guests of this host, with where each fact comes from.
     ///
-    /// Reads /proc only, so it works without eBPF; guests that other users run are found with CAP_SYS_PTRACE
-    /// and CAP_DAC_READ_SEARCH.
+    /// Below each guest are the devices that its VMM holds: where each is counted, or why it is not.
+    ///
+    /// Reads /proc and /sys only, so it works without eBPF; guests that other users run are found with
+    /// CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
     #[command(
         after_help = "Exit status: 0 when the list is printed, also when it is empty; 1 when /proc cannot be read; \
                             2 when the command line is wrong."
     )]
     List(ListArgs),
+    /// Look at the configuration: file, OTEL_* variables and flags, as `run` would use them.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Write manual pages and completions into a directory, for packages.
+    #[command(hide = true)]
+    Pages(PagesArgs),
+}
+
+/// What `hvsampler config` can do. The flags are those of `run`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say everything that is wrong with the configuration, and which variables are not used.
+    ///
+    /// Keys, certificates and files with secrets are read too. Nothing is sent.
+    #[command(
+        after_help = "Exit status: 0 when the configuration can be used (there may be warnings), 1 when it cannot, 2 \
+                            when the command line is wrong."
+    )]
+    Check(SettingsArgs),
+    /// Print the configuration as a file, with where each value comes from in a comment behind it.
+    ///
+    /// Secrets are not shown: values of headers, what stands before an @ in a URL, and values of its query.
+    #[command(
+        after_help = "Exit status: 0 when it is printed, 1 when the configuration cannot be used, and why is said; 2 \
+                            when the command line is wrong."
+    )]
+    Print(SettingsArgs),
 }
 
 /// Arguments of `run`.
 #[derive(Clone, Debug, Args)]
 pub struct RunArgs {
+    /// What is configured.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+
+    /// Show each snapshot as a table on standard output
+    #[arg(long, conflicts_with = "json")]
+    pub table: bool,
+
+    /// What the table shows of a guest, in this order [default: what fits into 120 columns of text]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = column(), requires = "table")]
+    pub columns: Vec<&'static Column>,
+
+    /// Print every snapshot as a line of JSON on standard output, by schema/snapshot-1.schema.json
+    ///
+    /// The lines are what is exported, value for value. Where their reader falls behind by more than 64
+    /// snapshots the next ones are skipped; `sampler.snapshots_dropped` counts them.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of the configuration: the file, and what goes over it.
+#[derive(Clone, Debug, Args)]
+pub struct SettingsArgs {
     /// Configuration file [default: /etc/hvsampler/config.toml, where it exists]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -108,20 +163,9 @@ pub struct RunArgs {
     /// Level of messages from the eBPF programs
     #[arg(long, value_name = "LEVEL")]
     pub bpf_log_level: Option<LogLevel>,
-
-    /// Show each snapshot as a table on standard output
-    #[arg(long, conflicts_with = "json")]
-    pub table: bool,
-
-    /// Print every snapshot as a line of JSON on standard output, by schema/snapshot-1.schema.json
-    ///
-    /// The lines are what is exported, value for value. Where their reader falls behind by more than 64
-    /// snapshots the next ones are skipped; `sampler.snapshots_dropped` counts them.
-    #[arg(long)]
-    pub json: bool,
 }
 
-impl RunArgs {
+impl SettingsArgs {
     /// What goes over the configuration.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
@@ -135,12 +179,14 @@ impl RunArgs {
             bpf_log_level: self.bpf_log_level,
         }
     }
+}
 
+impl RunArgs {
     /// What standard output is for.
     #[must_use]
-    pub const fn output(&self) -> Output {
+    pub fn output(&self) -> Output {
         match (self.table, self.json) {
-            (true, _) => Output::Table,
+            (true, _) => Output::Table(self.columns.clone()),
             (false, true) => Output::Json,
             (false, false) => Output::None,
         }
@@ -158,9 +204,19 @@ pub struct OnceArgs {
     #[arg(long, value_enum, default_value_t = OnceFormat::Table)]
     pub format: OnceFormat,
 
+    /// What the table shows of a guest, in this order [default: what fits into 120 columns of text]
+    ///
+    /// The guest's name is always first. JSON always has everything.
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = column())]
+    pub columns: Vec<&'static Column>,
+
     /// A row for each vCPU below its guest (JSON always has them)
     #[arg(long)]
     pub vcpu: bool,
+
+    /// The disks and network interfaces of the guests below them (JSON always has them)
+    #[arg(long)]
+    pub device: bool,
 
     /// The most that is observed of guests: "full", or "basic" without KVM's hooks, which costs less
     ///
@@ -173,6 +229,10 @@ pub struct OnceArgs {
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
+    /// Configuration file [default: /etc/hvsampler/config.toml, where it exists]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// What to print: text for people, or JSON by schema/check-1.schema.json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -184,6 +244,13 @@ pub struct ListArgs {
     /// What to print: text for people, or JSON by schema/list-1.schema.json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// Arguments of `pages`.
+#[derive(Clone, Debug, Args)]
+pub struct PagesArgs {
+    /// Where they are written
+    pub directory: PathBuf,
 }
 
 /// For whom `once` prints.
@@ -213,6 +280,11 @@ fn protocol() -> impl clap::builder::TypedValueParser<Value = Protocol> {
         "grpc" => Protocol::Grpc,
         _ => Protocol::HttpProtobuf,
     })
+}
+
+fn column() -> impl clap::builder::TypedValueParser<Value = &'static Column> {
+    PossibleValuesParser::new(COLUMNS.iter().map(|column| column.key))
+        .try_map(|key| Column::called(&key).ok_or("there is no such column"))
 }
 
 fn level() -> impl clap::builder::TypedValueParser<Value = Level> {
@@ -270,10 +342,10 @@ mod tests {
             "--table",
         ])
         .unwrap();
-        assert_eq!(run.args.output(), Output::Table);
-        assert_eq!(run.args.config, Some(PathBuf::from("/c.toml")));
+        assert_eq!(run.args.output(), Output::Table(Vec::new()));
+        assert_eq!(run.args.settings.config, Some(PathBuf::from("/c.toml")));
         assert_eq!(
-            run.args.overrides(),
+            run.args.settings.overrides(),
             Overrides {
                 interval: Some(Duration::from_millis(500)),
                 start_delay: Some(StartDelay::Fixed(Duration::ZERO)),
@@ -285,7 +357,7 @@ mod tests {
             }
         );
         let none = Run::try_parse_from(["run"]).unwrap();
-        assert_eq!(none.args.overrides(), Overrides::default());
+        assert_eq!(none.args.settings.overrides(), Overrides::default());
         assert_eq!(none.args.output(), Output::None);
     }
 
@@ -316,8 +388,24 @@ mod tests {
     fn once_has_its_defaults() {
         let once = Once::try_parse_from(["once"]).unwrap().args;
         assert_eq!(
-            (once.interval, once.format, once.vcpu, once.level),
-            (Duration::from_secs(2), OnceFormat::Table, false, Level::Full)
+            (once.interval, once.format, once.vcpu, once.device, once.level),
+            (Duration::from_secs(2), OnceFormat::Table, false, false, Level::Full)
         );
+        assert_eq!(once.columns, Vec::<&Column>::new());
+    }
+
+    #[test]
+    fn columns_are_shown_in_the_order_in_which_they_are_named() {
+        let keys = |args: Vec<&'static Column>| args.iter().map(|column| column.key).collect::<Vec<_>>();
+        let once = Once::try_parse_from(["once", "--columns", "steal,read", "--columns", "pid"]).unwrap();
+        assert_eq!(keys(once.args.columns), ["steal", "read", "pid"]);
+        let run = Run::try_parse_from(["run", "--table", "--columns", "in,out"]).unwrap();
+        let Output::Table(columns) = run.args.output() else { panic!("a table was asked for") };
+        assert_eq!(keys(columns), ["in", "out"]);
+        let unknown = Once::try_parse_from(["once", "--columns", "cpu"]).unwrap_err();
+        assert_eq!(unknown.exit_code(), 2);
+        assert!(unknown.to_string().contains("[possible values: pid, vcpus, guest,"), "{unknown}");
+        let alone = Run::try_parse_from(["run", "--columns", "in"]).unwrap_err();
+        assert_eq!(alone.kind(), clap::error::ErrorKind::MissingRequiredArgument);
     }
 }

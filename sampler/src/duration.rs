@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize as _, Deserializer, de::Error as _};
+use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
 /// Text that is not a duration.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -33,13 +33,20 @@ pub fn format(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// For `#[serde(deserialize_with = "crate::duration::deserialize")]`: a duration is a string in configuration
-/// files.
+/// For `#[serde(with = "crate::duration")]`: a duration is a string in configuration files.
 ///
 /// # Errors
 /// The value is not a string, or its text is not a duration.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// For `#[serde(with = "crate::duration")]`.
+///
+/// # Errors
+/// What the serializer says.
+pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&format(*duration))
 }
 
 #[cfg(test)]

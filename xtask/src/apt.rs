@@ -1,4 +1,5 @@
-//! Debian packages of any suite, fetched and unpacked without touching the machine's own apt state.
+//! Debian packages: of any suite, fetched and unpacked without touching the machine's own apt state; and
+//! installed on the machine, where they cannot be used otherwise.
 
 use std::{
     fs,
@@ -62,6 +63,8 @@ impl Suite {
             ("Dir::Etc::sourcelist", self.state.join("sources.list")),
             ("Dir::Etc::sourceparts", "/dev/null".into()),
             ("Dir::State::lists", self.state.join("lists")),
+            // What this machine has installed is of another suite, and apt would rather have that version.
+            ("Dir::State::status", "/dev/null".into()),
             ("Dir::Cache::archives", self.state.join("archives")),
             ("Dir::Cache::pkgcache", PathBuf::new()),
             ("Dir::Cache::srcpkgcache", PathBuf::new()),
@@ -75,6 +78,25 @@ impl Suite {
         }
         command
     }
+}
+
+/// Installs packages on this machine.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
+    if shell::which("apt-get").is_none() || !shell::is_root() {
+        bail!(
+            "run `sudo apt-get install --no-install-recommends {list}`, or install what is called so elsewhere"
+        );
+    }
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.arg("-qq").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    shell::quiet(apt().arg("update")).context("apt-get cannot reach its mirror")?;
+    shell::quiet(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
+        .with_context(|| format!("Debian packages {list} cannot be had; check apt's sources"))?;
+    Ok(())
 }
 
 /// The archive that this machine's apt takes Debian itself from.

@@ -27,6 +27,8 @@ enum Name {
     Exits,
     /// The part of `hooks` that is of disk requests, alone.
     Requests,
+    /// What disks and interfaces of 200 guests add to the CPU time of the service.
+    Devices,
     /// CPU, memory and start-up time of the whole service on a host with 200 guests.
     Agent,
     /// CPU time of the eBPF programs of a host whose 1,600 vCPUs switch all the time, as the kernel measures
@@ -47,6 +49,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         Name::Hooks => kernel(workspace, "hooks", args)?,
         Name::Exits => kernel(workspace, "exits", args)?,
         Name::Requests => kernel(workspace, "requests", args)?,
+        Name::Devices => kernel(workspace, "devices", args)?,
         Name::Agent => kernel(workspace, "agent", args)?,
         Name::Host => kernel(workspace, "host", args)?,
         Name::Walk => kernel(workspace, "walk", args)?,

@@ -8,6 +8,7 @@ mod bench;
 mod bless;
 mod build;
 mod cache;
+mod dist;
 mod lab;
 mod pins;
 mod run;
@@ -17,6 +18,7 @@ mod stream;
 mod tally;
 mod test;
 mod tidy;
+mod units;
 mod workspace;
 
 use std::process::ExitCode;
@@ -50,6 +52,8 @@ enum Task {
     Tidy(tidy::Args),
     /// Rewrite the golden files from what the code prints now.
     Bless(bless::Args),
+    /// The packages: Debian's, an RPM and a tarball, into `target/dist`.
+    Dist(dist::Args),
     /// Measure: `hooks` or `encode`.
     Bench(bench::Args),
 }
@@ -74,6 +78,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Vm(args) => lab::main(&workspace, &args),
         Task::Tidy(args) => tidy::main(&workspace, &args),
         Task::Bless(args) => bless::main(&workspace, &args),
+        Task::Dist(args) => dist::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),
     }
 }

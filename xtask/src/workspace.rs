@@ -3,6 +3,7 @@
 use std::{
     env,
     ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -58,6 +59,15 @@ impl Workspace {
     /// cargo of the pinned stable.
     pub(crate) fn stable(&self) -> Command {
         self.cargo(&self.pins.rust)
+    }
+
+    /// The version of all crates.
+    pub(crate) fn version(&self) -> Result<String> {
+        let path = self.root.join("Cargo.toml");
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let table: toml::Table = text.parse().with_context(|| format!("in {}", path.display()))?;
+        let version = || table.get("workspace")?.get("package")?.get("version")?.as_str();
+        Ok(version().context("workspace.package.version is not a string")?.to_owned())
     }
 
     /// A binary of this workspace in the release profile, built or not.

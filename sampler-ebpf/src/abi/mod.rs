@@ -15,8 +15,8 @@ pub use attribution::{
     is_stale, mark_of, who_of,
 };
 pub use block::{
-    BlockStats, DiskCounts, DiskKey, DiskOperation, FIRST_COMMAND, IoGroup, MAX_DISKS, MAX_IO_GROUPS,
-    device_of, numbers_of,
+    BlockStats, DiskCounts, DiskKey, DiskOperation, FIRST_COMMAND, FirstDisk, IoGroup, MAX_DISKS,
+    MAX_FIRST_DISKS, MAX_IO_GROUPS, OperationSums, PLAIN_WRITE, device_of, numbers_of,
 };
 pub use counters::CounterRow;
 pub use followed::{Followed, MAX_SLOTS, SEGMENT, SEGMENTS};

@@ -9,12 +9,15 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, RawTracePointContext},
 };
 use sampler_ebpf::{
-    abi::{ABSENT, DiskCounts, DiskKey, DiskOperation, FIRST_COMMAND, Member, device_of},
-    histogram::{Histogram, bucket_of},
+    abi::{
+        ABSENT, DiskCounts, DiskKey, DiskOperation, FIRST_COMMAND, IoGroup, Member, OperationSums,
+        PLAIN_WRITE, device_of,
+    },
+    histogram::{BUCKETS, bucket_of},
 };
 
 use crate::{
-    maps::{disk_counts, flush_sequence, io_group, offset, on_untracked_request},
+    maps::{disk_counts, first_disk, flush_sequence, io_group, offset, on_untracked_request},
     shared::{Shared, field, load},
     task::{Access, Object, Probed, Typed, monotonic_ns, probe},
 };
@@ -41,31 +44,34 @@ fn block_rq_complete_raw(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 fn ended<A: Access>(request: Object, error: u64, bytes: u64) {
     let bio = A::u64(request, Member::RequestBio) as Object;
-    let Some(owner) = owner::<A>(bio) else { return };
+    let Some((group, owner)) = owner::<A>(bio) else { return };
     let operation = A::u32(request, Member::RequestOperation) & 0xff;
     if operation >= FIRST_COMMAND {
         return;
     }
-    let Some(counts) = disk_counts(&DiskKey { owner, device: device::<A>(request) }) else {
+    let device = device::<A>(request);
+    let first = load!(group.first).place_of(device).and_then(first_disk);
+    let Some(counts) = first.or_else(|| disk_counts(&DiskKey { owner, device })) else {
         return on_untracked_request();
     };
     let bytes = u64::from(bytes as u32);
-    let is_last = bytes >= u64::from(A::u32(request, Member::RequestLength))
-        && A::u32(request, Member::RequestFlags) & flush_sequence() == 0;
-    let operation = match DiskOperation::of(operation) {
-        DiskOperation::Write if bytes == 0 && !has_data(bio) => DiskOperation::Flush,
-        other => other,
+    // A write that goes on with a flush ends once more, with the error of its data if that failed.
+    let goes_on = A::u32(request, Member::RequestFlags) & flush_sequence() != 0;
+    let is_last = bytes >= u64::from(A::u32(request, Member::RequestLength)) && !goes_on;
+    let operation = match operation {
+        PLAIN_WRITE if bytes == 0 && !has_data(bio) => DiskOperation::Flush,
+        other => DiskOperation::of(other),
     };
     let place = operation as usize;
+    let sums = field!(counts.sums).element(place);
     if bytes != 0 {
-        field!(counts.bytes).element(place).add(bytes);
+        field!(sums.bytes).add(bytes);
     }
-    if error as u32 != 0 {
-        field!(counts.errors).element(place).add(1);
+    if error as u32 != 0 && !goes_on {
+        field!(sums.errors).add(1);
     }
     if is_last {
-        field!(counts.operations).element(place).add(1);
-        time::<A>(request, counts, place);
+        time::<A>(request, counts, sums, place);
     }
 }
 
@@ -77,14 +83,14 @@ fn has_data(bio: Object) -> bool {
     probe::<u64>(bio as u64, offset(Member::BioVectors)) != 0
 }
 
-/// Whose a bio is: the guest that has its control group to itself.
+/// Whose a bio is: the guest that has its control group to itself, by its number, with the group.
 #[inline(always)]
-fn owner<A: Access>(bio: Object) -> Option<u32> {
+fn owner<A: Access>(bio: Object) -> Option<(Shared<IoGroup>, u32)> {
     let group = A::u64(bio, Member::BioGroup) as Object;
     let blkcg = A::u64(group, Member::GroupBlkcg) as Object;
     let known = io_group(A::u32(blkcg, Member::BlkcgId))?;
     let owner = load!(known.owner);
-    (owner != 0 && load!(known.serial) == A::u64(blkcg, Member::BlkcgSerial)).then_some(owner)
+    (owner != 0 && load!(known.serial) == A::u64(blkcg, Member::BlkcgSerial)).then_some((known, owner))
 }
 
 /// The disk that serves a request.
@@ -98,23 +104,28 @@ fn device<A: Access>(request: Object) -> u32 {
     device_of(A::u32(disk, Member::DiskMajor), A::u32(disk, Member::DiskMinor))
 }
 
-/// Adds how long a request took, as far as the kernel keeps that.
+/// Counts a request by how long it took, as far as the kernel keeps that.
 #[inline(always)]
-fn time<A: Access>(request: Object, counts: Shared<DiskCounts>, place: usize) {
+fn time<A: Access>(request: Object, counts: Shared<DiskCounts>, sums: Shared<OperationSums>, place: usize) {
     let made = A::u64(request, Member::RequestStart);
     if made == 0 {
-        return;
+        return field!(sums.untimed).add(1);
     }
-    let (issued, now) = (A::u64(request, Member::RequestIssued), monotonic_ns());
-    add(field!(counts.durations).element(place), now.saturating_sub(made));
-    if issued != 0 && place < DiskOperation::WITH_DATA {
-        add(field!(counts.queued).element(place), issued.saturating_sub(made));
-        add(field!(counts.served).element(place), now.saturating_sub(issued));
+    // No clock of the kernel goes back; where one did, the parts come to the whole all the same.
+    let now = monotonic_ns().max(made);
+    add(field!(counts.durations).element(place), now - made);
+    let issued = A::u64(request, Member::RequestIssued);
+    if issued == 0 || place >= DiskOperation::WITH_DATA {
+        return field!(sums.whole_ns).add(now - made);
     }
+    let issued = issued.clamp(made, now);
+    field!(sums.queued_ns).add(issued - made);
+    field!(sums.served_ns).add(now - issued);
+    add(field!(counts.queued).element(place), issued - made);
+    add(field!(counts.served).element(place), now - issued);
 }
 
 #[inline(always)]
-fn add(histogram: Shared<Histogram>, ns: u64) {
-    field!(histogram.sum_ns).add(ns);
-    field!(histogram.counts).element(bucket_of(ns)).add(1);
+fn add(buckets: Shared<[u64; BUCKETS]>, ns: u64) {
+    buckets.element(bucket_of(ns)).add(1);
 }

@@ -49,7 +49,8 @@ impl Driver {
         }
         if self.read_slowly.elapsed() >= self.slow {
             self.read_slowly = Instant::now();
-            self.ask(self.source.slow_questions());
+            let questions = self.source.slow_questions();
+            self.ask(questions);
         }
         self.exchange();
     }

@@ -13,6 +13,8 @@ pub(super) struct Rhythm {
     next: Instant,
     /// When the last snapshot was begun.
     began: Option<Instant>,
+    /// Snapshots that failed since the last one that was taken.
+    failed_in_a_row: u32,
     kept: Kept,
 }
 
@@ -28,7 +30,7 @@ struct Kept {
 
 impl Rhythm {
     pub(super) fn new(first: Instant) -> Self {
-        Self { next: first, began: None, kept: Kept::default() }
+        Self { next: first, began: None, failed_in_a_row: 0, kept: Kept::default() }
     }
 
     /// When the next snapshot is due: one interval after the moment of the last one, or earlier where the
@@ -55,6 +57,7 @@ impl Rhythm {
     /// All has been read of the snapshot that was due then.
     pub(super) fn taken(&mut self, due: Instant, now: Instant) {
         let lateness = now.saturating_duration_since(due);
+        self.failed_in_a_row = 0;
         self.kept.late += u64::from(lateness > LATE);
         self.kept.lateness += lateness;
         self.kept.last_lateness = lateness;
@@ -63,6 +66,12 @@ impl Rhythm {
     /// A snapshot could not be taken.
     pub(super) const fn failed(&mut self) {
         self.kept.failed += 1;
+        self.failed_in_a_row = self.failed_in_a_row.saturating_add(1);
+    }
+
+    /// Snapshots that failed since the last one that was taken.
+    pub(super) const fn failed_in_a_row(&self) -> u32 {
+        self.failed_in_a_row
     }
 
     /// Adds what was counted to the sampler's statistics.
@@ -148,5 +157,18 @@ mod tests {
         rhythm.failed();
         assert_eq!(stats(&rhythm), SamplerStats { snapshots_failed: 1, ..SamplerStats::default() });
         assert_eq!(rhythm.due(INTERVAL), start + INTERVAL);
+    }
+
+    #[test]
+    fn failures_in_a_row_end_with_a_snapshot_that_is_taken() {
+        let start = Instant::now();
+        let mut rhythm = Rhythm::new(start);
+        rhythm.failed();
+        rhythm.failed();
+        assert_eq!(rhythm.failed_in_a_row(), 2);
+        rhythm.taken(start, start);
+        assert_eq!(rhythm.failed_in_a_row(), 0);
+        rhythm.failed();
+        assert_eq!((rhythm.failed_in_a_row(), stats(&rhythm).snapshots_failed), (1, 3));
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         host, limits, lockdown, namespace, priority,
     },
     load::{self, Options},
-    model::Levels,
+    model::{HostParts, Levels},
     source::{Kvm, Settings, Source},
 };
 
@@ -25,7 +25,7 @@ const OBSTACLES: &[fn(&Root) -> CheckItem] =
 /// How long vCPUs are waited for that are there and were not seen inside KVM yet, and guests that do not say
 /// who they are: the first snapshot is to be whole, but a paused guest or a hung one must not keep it for
 /// ever.
-const SETTLE: Duration = Duration::from_secs(1);
+pub const SETTLE: Duration = Duration::from_secs(1);
 
 /// How to start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct StartOptions {
     pub interval: Duration,
     /// How much is sampled of guests.
     pub levels: Levels,
+    /// Which parts of the host are read.
+    pub host: HostParts,
     /// Nice value of the calling thread while it starts.
     pub nice: i32,
 }
@@ -74,6 +76,7 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
     obstacles()?;
     let root = Root::system();
     limits::lift_memlock();
+    limits::lift_descriptors();
     let programs = self::options(options.bpf_log_level);
     let mut loaded =
         priority::with(options.nice, || load::load(programs)).context("starting the eBPF half")?;
@@ -81,7 +84,8 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
     let host = Arc::new(host::read(&root)?);
     let source = priority::with(options.nice, || -> Result<_> {
         let mut source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
-        source.configure(Settings { interval: options.interval, levels: options.levels })?;
+        let StartOptions { interval, levels, host, .. } = *options;
+        source.configure(Settings { interval, levels, host })?;
         Ok(source)
     })?;
     Ok(Opened { source: Box::new(source), vcpus: vcpus_of_proc(), bpf_log })

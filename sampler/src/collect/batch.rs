@@ -52,10 +52,10 @@ impl<K: Plain, V: Plain> Batches<K, V> {
             self.keys.reserve(room);
             self.values.reserve(room);
             let mut batch = Batch {
-                in_batch: if is_first { 0 } else { std::ptr::from_ref(&from).addr() as u64 },
-                out_batch: std::ptr::from_mut(&mut to).addr() as u64,
-                keys: self.keys.as_mut_ptr().addr() as u64,
-                values: self.values.as_mut_ptr().addr() as u64,
+                in_batch: if is_first { 0 } else { std::ptr::from_ref(&from).expose_provenance() as u64 },
+                out_batch: std::ptr::from_mut(&mut to).expose_provenance() as u64,
+                keys: self.keys.as_mut_ptr().expose_provenance() as u64,
+                values: self.values.as_mut_ptr().expose_provenance() as u64,
                 count: u32::try_from(room).unwrap_or(u32::MAX),
                 map_fd: map.as_raw_fd().cast_unsigned(),
                 ..Batch::default()

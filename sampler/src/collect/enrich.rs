@@ -20,9 +20,9 @@ use std::{
 
 use crate::kernel::priority;
 
-/// Questions that may wait. More guests than that cannot be born in the time that one answer takes, unless a
-/// worker hangs.
-const QUEUE: usize = 4096;
+/// Questions that may wait: what changes slowly is asked of all guests at once, some questions of each, and
+/// there may be 2,000 guests.
+const QUEUE: usize = 8192;
 /// Two, so that one hung VMM does not keep the names of all others away for a moment.
 const WORKERS: usize = 2;
 /// So many VMMs may hang.

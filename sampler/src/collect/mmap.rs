@@ -15,8 +15,9 @@ use aya::{
     maps::{Map, MapData},
 };
 use sampler_ebpf::abi::{
-    BlockStats, Control, DiskCounts, DiskKey, Event, ExitCounts, Followed, HelperRecord, HookStats, IoGroup,
-    Modes, Occupancy, Shares, SlotShares, Timeline, VcpuFile, VcpuFiles, VcpuSlot, WalkRecord, WalkStats,
+    BlockStats, Control, DiskCounts, DiskKey, Event, ExitCounts, FirstDisk, Followed, HelperRecord,
+    HookStats, IoGroup, Modes, Occupancy, Shares, SlotShares, Timeline, VcpuFile, VcpuFiles, VcpuSlot,
+    WalkRecord, WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
 
@@ -102,6 +103,8 @@ unsafe impl Plain for DiskKey {}
 unsafe impl Plain for DiskCounts {}
 // SAFETY: as above.
 unsafe impl Plain for IoGroup {}
+// SAFETY: as above.
+unsafe impl Plain for FirstDisk {}
 // SAFETY: as above.
 unsafe impl Plain for BlockStats {}
 // SAFETY: integers.

@@ -3,16 +3,20 @@
 //! [`Collector`] owns the loaded programs and everything that is shared with them. It keeps no history: what
 //! a reading means is decided by the source that asks.
 
+pub mod attached;
 mod batch;
 pub mod devices;
 mod disks;
 pub mod enrich;
 mod filter;
+pub mod host;
+mod lines;
 mod misses;
 mod mmap;
 pub mod network;
 mod parts;
 pub mod platform;
+mod pressure;
 pub mod procfs;
 mod ring;
 mod segments;
@@ -30,15 +34,15 @@ use std::{
 use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::{
     abi::{
-        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, DiskCounts, DiskKey, Event, Followed,
-        HelperRecord, HookStats, IoGroup, KVM_STATS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK,
-        PidBlock, STRETCHES, Shares, SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord,
+        ABSENT, APART, CHECKPOINTS, COUNTERS, DISTRIBUTIONS, Event, Followed, HelperRecord, HookStats,
+        KVM_STATS, Member, Modes, NO_SLOT, Occupancy, PIDS_PER_BLOCK, PidBlock, STRETCHES, Shares,
+        SlotShares, Timeline, VMMS_PER_WORD, VcpuSlot, WalkRecord,
     },
     histogram::Histogram,
     occupancy,
 };
 
-use disks::DiskTables;
+pub use disks::DiskTables;
 use filter::FilterBits;
 use misses::Misses;
 pub use mmap::{MapError, Mapped, Plain};
@@ -337,24 +341,9 @@ impl Collector {
         }
     }
 
-    /// Hands what was counted of each disk of each guest to `each`. Any CPU may add to it meanwhile: the
-    /// parts of a disk's counts may be apart by what ends while they are read.
-    ///
-    /// # Errors
-    /// When the kernel does not let the map be read.
-    pub fn disks(&mut self, each: impl FnMut(&DiskKey, &DiskCounts)) -> Result<(), CollectError> {
-        Ok(self.disks.read(each)?)
-    }
-
-    /// Forgets a disk of a guest that has ended.
-    pub fn forget_disk(&mut self, key: DiskKey) {
-        self.disks.forget(key);
-    }
-
-    /// Says whose the requests are that are charged to the control group of this number in the io controller.
-    /// Returns whether there is room for that.
-    pub fn set_io_owner(&mut self, group: u32, owner: IoGroup) -> bool {
-        self.disks.set_owner(group, owner)
+    /// What the programs have counted of disks, and whose control groups are.
+    pub const fn disks(&mut self) -> &mut DiskTables {
+        &mut self.disks
     }
 
     /// Gives a slot to the thread of an event, which begins as the event saw it: nothing of an earlier owner

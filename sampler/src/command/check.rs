@@ -10,6 +10,7 @@ use crate::{
     agent,
     cli::Format,
     collect::procfs::{ProcFs, Scan},
+    config::Examined,
     export::{
         json::{self, HostJson},
         terminal,
@@ -69,6 +70,13 @@ impl Report {
         if self.can_work() && kvm::is_loaded(root) {
             self.items.extend(entries::check());
         }
+        self
+    }
+
+    /// Adds what there is to say of the configuration, one row for each piece.
+    #[must_use]
+    pub fn with_configuration(mut self, examined: &Examined) -> Self {
+        self.items.extend(super::config::rows(examined));
         self
     }
 
@@ -200,7 +208,10 @@ fn guests(name: &'static str, scan: &Scan, fix: String) -> CheckItem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{HOOKS, HookError};
+    use crate::{
+        config::{Config, Overrides},
+        load::{HOOKS, HookError},
+    };
 
     fn report(items: Vec<CheckItem>) -> Report {
         let host = Host {
@@ -209,6 +220,7 @@ mod tests {
             kernel: "6.1.0".to_owned(),
             arch: "amd64".to_owned(),
             cpus: 4,
+            ..Host::default()
         };
         Report { host, items }
     }
@@ -247,6 +259,24 @@ mod tests {
         assert_eq!(status(When::Guests, true), CheckStatus::Fail);
         assert_eq!(status(When::Start, false), CheckStatus::Fail);
         assert!(hook(refused(When::Guests), false).detail.starts_with("kvm is not loaded"));
+    }
+
+    #[test]
+    fn the_configuration_has_its_rows() {
+        let fine = report(Vec::new()).with_configuration(&Examined::default());
+        assert_eq!(fine.items, [CheckItem::ok("configuration", "can be used")]);
+        let get = |name: &str| (name == "OTEL_LOG_LEVEL").then(|| "loud".into());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, "").unwrap();
+        let read = || Config::examine(Some(&path), &get, &Overrides::default());
+        let warned = report(Vec::new()).with_configuration(&read());
+        assert!(warned.can_work() && warned.items.len() == 1, "{:?}", warned.items);
+        assert!(warned.items[0].detail.starts_with("OTEL_LOG_LEVEL=\"loud\" is none of "));
+        std::fs::write(&path, "intervall = '1s'").unwrap();
+        let failed = report(Vec::new()).with_configuration(&read());
+        assert!(!failed.can_work() && failed.items.len() == 2, "{:?}", failed.items);
+        assert!(failed.items[0].detail.contains("config.toml:1: intervall: no such key"));
     }
 
     #[test]

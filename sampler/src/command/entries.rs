@@ -9,7 +9,7 @@ use crate::{
     agent::{self, StartOptions},
     config::DEFAULT_NICE,
     kernel::check::CheckItem,
-    model::{Level, Levels, State, StateTimes},
+    model::{HostParts, Level, Levels, State, StateTimes},
 };
 
 const NAME: &str = "entries into guests";
@@ -26,7 +26,8 @@ pub(super) fn check() -> Option<CheckItem> {
 
 fn sample() -> Result<Vec<StateTimes>> {
     let levels = Levels { most: Level::Full, max_exits: u64::MAX };
-    let options = StartOptions { bpf_log_level: 0, interval: MOMENT, levels, nice: DEFAULT_NICE };
+    let host = HostParts::NONE;
+    let options = StartOptions { bpf_log_level: 0, interval: MOMENT, levels, host, nice: DEFAULT_NICE };
     let (mut driver, _bpf_log) = agent::start(&options)?;
     let begin = Instant::now();
     driver.read()?;

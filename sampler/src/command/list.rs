@@ -1,5 +1,7 @@
 //! `hvsampler list`: the guests of this host and where each fact about them comes from.
 
+mod devices;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -14,8 +16,9 @@ use serde::Serialize;
 use crate::{
     cli::Format,
     collect::{
+        attached::FoundDevices,
         platform::{self, Files, GuestIdentity, Sourced},
-        procfs::{GuestProcess, MAX_ARG, ProcError, ProcFs, Scan},
+        procfs::{GuestProcess, MAX_ARG, ProcError, ProcFs, ProcessFacts, Scan},
     },
     export::{
         json::{self, HostJson},
@@ -47,6 +50,8 @@ pub struct Listed {
     pub identity: Result<GuestIdentity, String>,
     /// Arguments of its command line that were not read to their end.
     pub cut: usize,
+    /// Its devices; or why they are not known.
+    pub devices: Result<FoundDevices, String>,
 }
 
 /// The guests of a host.
@@ -71,13 +76,23 @@ impl Listing {
         let host = host::read(root)?;
         let mut scan = proc.scan()?;
         let mut guests = Vec::new();
-        for process in std::mem::take(&mut scan.guests) {
-            match identity(&proc, &process, &files) {
+        let found = std::mem::take(&mut scan.guests);
+        let owners = devices::Owners::of(&proc, &found);
+        for process in found {
+            let (identity, cut, args) = match identity(&proc, &process, &files) {
+                Err(Unknown::Gone) => {
+                    scan.vanished += 1;
+                    continue;
+                }
+                Err(Unknown::Reason(reason)) => (Err(reason), 0, Vec::new()),
+                Ok((identity, facts)) => (Ok(identity), facts.cut, facts.args),
+            };
+            match devices::of(&proc, process.pid, args, root.path("sys"), owners.is_alone(process.pid)) {
                 Err(Unknown::Gone) => scan.vanished += 1,
                 Err(Unknown::Reason(reason)) => {
-                    guests.push(Listed { process, identity: Err(reason), cut: 0 });
+                    guests.push(Listed { process, identity, cut, devices: Err(reason) });
                 }
-                Ok((identity, cut)) => guests.push(Listed { process, identity: Ok(identity), cut }),
+                Ok(devices) => guests.push(Listed { process, identity, cut, devices: Ok(devices) }),
             }
         }
         Ok(Self { host, guests, scan })
@@ -125,32 +140,34 @@ enum Unknown {
     Reason(String),
 }
 
-/// Asks on a thread of its own: one guest that hangs must not keep the others from being listed. The thread
-/// is left behind if it does, and ends with this process.
 fn identity(
     proc: &ProcFs,
     process: &GuestProcess,
     files: &Arc<Files>,
-) -> Result<(GuestIdentity, usize), Unknown> {
-    let (answer, wait) = mpsc::channel();
+) -> Result<(GuestIdentity, ProcessFacts), Unknown> {
     let (proc, pid, start) = (proc.clone(), process.pid, process.start_boottime_ns);
     let files = Arc::clone(files);
     let identify = move || {
         let facts = proc.facts(pid, start)?;
-        Ok((platform::identify(&facts, &files), facts.cut))
+        Ok((platform::identify(&facts, &files), facts))
     };
-    thread::Builder::new()
-        .name(format!("identify-{pid}"))
-        .spawn(move || {
-            let _ = answer.send(identify());
-        })
-        .map_err(|error| Unknown::Reason(error.to_string()))?;
-    match wait.recv_timeout(PATIENCE) {
+    match patiently(format!("identify-{pid}"), identify) {
         Ok(Ok(known)) => Ok(known),
         Ok(Err(ProcError::Gone { .. })) => Err(Unknown::Gone),
         Ok(Err(error)) => Err(Unknown::Reason(error.to_string())),
-        Err(_) => Err(Unknown::Reason("its process does not answer: it may hang".to_owned())),
+        Err(reason) => Err(Unknown::Reason(reason)),
     }
+}
+
+/// Asks on a thread of its own: one guest that hangs must not keep the others from being listed. The thread
+/// is left behind if it does, and ends with this process.
+fn patiently<T: Send + 'static>(name: String, ask: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let (answer, wait) = mpsc::channel();
+    let ask = move || {
+        let _ = answer.send(ask());
+    };
+    thread::Builder::new().name(name).spawn(ask).map_err(|error| error.to_string())?;
+    wait.recv_timeout(PATIENCE).map_err(|_| "its process does not answer: it may hang".to_owned())
 }
 
 /// What every guest should have: where one is missing the list says so.
@@ -170,7 +187,7 @@ impl Listed {
     fn write(&self, text: &mut String) {
         let _ = writeln!(text, "pid {}", self.process.pid);
         let mut fact = |what: &str, value: &str, from: &str| {
-            let _ = writeln!(text, "  {what:<10} {}  ({from})", terminal::fit(value, NAME_COLUMNS));
+            let _ = writeln!(text, "  {what:<11} {}  ({from})", terminal::fit(value, NAME_COLUMNS));
         };
         match &self.identity {
             Ok(identity) => {
@@ -188,6 +205,10 @@ impl Listed {
             Err(reason) => fact("identity", "-", &terminal::printable(reason)),
         }
         fact("vcpus", &ranges(&self.process.vcpu_ids), VCPUS_FROM);
+        match &self.devices {
+            Ok(devices) => devices::write_all(devices, &mut fact),
+            Err(reason) => fact("devices", "-", &terminal::printable(reason)),
+        }
     }
 }
 
@@ -225,6 +246,10 @@ struct VmJson<'a> {
     vcpus: Vec<VcpuJson>,
     facts: BTreeMap<&'static str, FactJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    devices: Option<Vec<devices::DeviceJson<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    devices_left_out: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
 }
 
@@ -256,6 +281,7 @@ impl<'a> VmJson<'a> {
         let facts = identity.into_iter().flat_map(GuestIdentity::iter);
         let facts = facts.map(|(row, Sourced { value, from })| (row.attribute, FactJson { value, from }));
         let trouble = identity.and_then(GuestIdentity::trouble);
+        let devices = guest.devices.as_ref().ok();
         Self {
             pid: guest.process.pid,
             start_boottime_ns: guest.process.start_boottime_ns,
@@ -264,7 +290,13 @@ impl<'a> VmJson<'a> {
             platform: value(Fact::Platform).unwrap_or(Facts::UNKNOWN_PLATFORM),
             vcpus: guest.process.vcpu_ids.iter().map(|&index| VcpuJson { index }).collect(),
             facts: facts.collect(),
-            problem: trouble.or(guest.identity.as_ref().err().map(String::as_str)),
+            devices: devices.map(|devices| devices.all.iter().map(devices::DeviceJson::of).collect()),
+            devices_left_out: devices.map(|devices| devices.left_out),
+            problem: trouble.or(guest.identity.as_ref().err().map(String::as_str)).or(guest
+                .devices
+                .as_ref()
+                .err()
+                .map(String::as_str)),
         }
     }
 }

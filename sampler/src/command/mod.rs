@@ -1,12 +1,15 @@
 //! What each subcommand does.
 
 pub mod check;
+pub mod config;
 mod entries;
 pub mod list;
 pub mod once;
+pub mod pages;
 pub mod run;
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -14,7 +17,8 @@ use std::{
 use anyhow::Result;
 
 use crate::{
-    cli::{Cli, Command},
+    cli::{Cli, Command, ConfigCommand, SettingsArgs},
+    config::{Config, Examined, Overrides},
     kernel::Root,
 };
 
@@ -26,7 +30,8 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
     let root = Root::system();
     match &cli.command {
         Command::Check(args) => {
-            let report = check::Report::of(&root)?.with_hooks(&root);
+            let examined = Config::examine(args.config.as_deref(), &environment, &Overrides::default());
+            let report = check::Report::of(&root)?.with_hooks(&root).with_configuration(&examined);
             print(&report.render(args.format)?)?;
             Ok(if report.can_work() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -35,11 +40,33 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
             print(&once::run(args)?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Config(ConfigCommand::Check(args)) => {
+            let report = config::Report::of(&examined(args));
+            print(&report.text())?;
+            Ok(if report.can_be_used() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Config(ConfigCommand::Print(args)) => {
+            print(&config::print(&examined(args))?)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::List(args) => {
             print(&list::Listing::of(&root)?.render(args.format)?)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Pages(args) => {
+            pages::run(&args.directory)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+fn examined(args: &SettingsArgs) -> Examined {
+    Config::examine(args.config.as_deref(), &environment, &args.overrides())
+}
+
+/// The variables of this process.
+fn environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
 }
 
 /// The line that an error ends a command with.

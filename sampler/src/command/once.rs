@@ -13,7 +13,7 @@ use crate::{
     config::DEFAULT_NICE,
     export::{json, table},
     kernel::priority,
-    model::{Levels, Snapshot},
+    model::{HostParts, Levels, Snapshot},
 };
 
 /// How long the names of those that took a guest's time are waited for.
@@ -25,7 +25,13 @@ const NAMES: Duration = Duration::from_millis(200);
 /// When the programs cannot be put to work, or the kernel's threads cannot be walked over.
 pub fn run(args: &OnceArgs) -> Result<String> {
     let levels = Levels { most: args.level, ..Levels::default() };
-    let options = StartOptions { bpf_log_level: 0, interval: args.interval, levels, nice: DEFAULT_NICE };
+    let options = StartOptions {
+        bpf_log_level: 0,
+        interval: args.interval,
+        levels,
+        host: HostParts::default(),
+        nice: DEFAULT_NICE,
+    };
     let (mut driver, _bpf_log) = agent::start(&options)?;
     // Printing needs no priority, and both readings do.
     let (before, snapshot) = priority::with(options.nice, || -> Result<(Snapshot, Snapshot)> {
@@ -36,9 +42,15 @@ pub fn run(args: &OnceArgs) -> Result<String> {
         Ok((before, driver.snapshot_after(NAMES)?))
     })?;
     Ok(match args.format {
-        OnceFormat::Table => {
-            table::render(&snapshot, table::TableOptions { vcpus: args.vcpu, max_guests: None })
-        }
+        OnceFormat::Table => table::render(
+            &snapshot,
+            &table::TableOptions {
+                columns: args.columns.clone(),
+                vcpus: args.vcpu,
+                devices: args.device,
+                max_guests: None,
+            },
+        ),
         OnceFormat::Json => {
             let mut lines = json::Lines::since(Arc::new(before));
             String::from_utf8(lines.next(Arc::new(snapshot))?.to_vec())?

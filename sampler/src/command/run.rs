@@ -8,13 +8,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
+use super::environment;
 use crate::{
     agent,
     cli::RunArgs,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Loaded},
     lock::InstanceLock,
     service::{
-        self, Start,
+        self, Start, Supervision,
         logging::{self, LAST_LINES},
     },
 };
@@ -28,12 +29,15 @@ const WORKERS: usize = 2;
 /// A configuration that cannot be used. Once there is a log, errors are written where it goes: standard error
 /// may have no reader.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    let env = |name: &str| std::env::var(name).ok();
-    let load = || Config::load(args.config.as_deref(), &env, &args.overrides());
-    let config = load()?;
+    let settings = &args.settings;
+    let load = || Config::load(settings.config.as_deref(), &environment, &settings.overrides());
+    let Loaded { config, warnings } = load()?;
     let log = logging::init(config.log.level)?;
+    service::warn_of(&warnings);
     let lines = log.lines();
-    let served = serve(config, Start { reload: load, log, output: args.output(), sinks: Vec::new() });
+    let supervision = Supervision::of(&|name| std::env::var_os(name), std::process::id());
+    let start = Start { reload: load, log, output: args.output(), sinks: Vec::new(), supervision };
+    let served = serve(config, start);
     if let Err(error) = &served {
         lines.put(super::complaint(error).into());
     }
@@ -45,7 +49,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 /// Serves until one of the signals. Fails on a second instance, or on what keeps the programs from working.
 fn serve<R>(config: Config, start: Start<R>) -> Result<()>
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
 {
     // Before the lock: whoever lacks privileges should not read of a file that cannot be locked.
     agent::obstacles()?;

@@ -37,14 +37,6 @@ pub enum ConfigError {
         /// What is wrong, and what is accepted.
         problem: String,
     },
-    /// An environment variable cannot be used.
-    #[error("{name}: {problem}")]
-    Variable {
-        /// The variable.
-        name: &'static str,
-        /// What is wrong, and what is accepted.
-        problem: String,
-    },
     /// A flag cannot be used.
     #[error("{name}: {problem}")]
     Flag {
@@ -56,4 +48,13 @@ pub enum ConfigError {
     /// A setting of the export cannot be used, from whichever place.
     #[error(transparent)]
     Export(#[from] SettingError),
+}
+
+impl ConfigError {
+    /// Whether it is about a key in this table, or about the table itself.
+    pub(super) fn is_in(&self, table: &str) -> bool {
+        matches!(self, Self::Key { key, .. } if key.strip_prefix(table).is_some_and(
+            |rest| rest.is_empty() || rest.starts_with('.')
+        ))
+    }
 }

@@ -6,9 +6,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use toml::de::{DeTable, DeValue};
+use serde::Deserialize as _;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue, Deserializer},
+};
 
-use super::{Config, ConfigError};
+use super::{
+    Config, ConfigError,
+    origin::{KeyPath, Origin, Origins},
+};
 use crate::export::settings::SettingError;
 
 /// Keys below which values are secrets.
@@ -21,12 +28,26 @@ pub(super) struct ConfigFile {
     text: String,
 }
 
+/// What a file comes to.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    /// The defaults with the file's keys over them, but for those that have a problem.
+    pub(super) config: Config,
+    /// Which keys it sets.
+    pub(super) origins: Origins,
+    /// What cannot be used.
+    pub(super) problems: Vec<ConfigError>,
+}
+
 /// Where a key is.
 struct Place {
-    key: String,
+    key: KeyPath,
     /// The key itself; what is said of a whole table points here.
     at: usize,
 }
+
+/// Problems of a file that are said at once.
+const MOST_PROBLEMS: usize = 64;
 
 impl ConfigFile {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -43,15 +64,54 @@ impl ConfigFile {
         }
     }
 
-    /// The defaults with the file's keys over them.
-    pub(super) fn parse(&self) -> Result<Config, ConfigError> {
-        let table = self.table()?;
-        toml::from_str(&self.text).map_err(|error| self.explain(&table, &error))
+    /// Reads all keys. One that has a problem is left out and the others are read again, for the parser stops
+    /// at the first.
+    pub(super) fn parse(&self) -> Parsed {
+        let mut parsed = Parsed::default();
+        let mut table = match self.table() {
+            Ok(table) => table,
+            Err(problem) => {
+                parsed.problems.push(problem);
+                return parsed;
+            }
+        };
+        self.find_origins(table.get_ref(), &mut KeyPath::new(), &mut parsed.origins);
+        while parsed.problems.len() < MOST_PROBLEMS {
+            match Config::deserialize(Deserializer::from(table.clone())) {
+                Ok(config) => {
+                    parsed.config = config;
+                    break;
+                }
+                Err(error) => {
+                    let span = error.span().unwrap_or(0..0);
+                    let place = find_span(table.get_ref(), &mut KeyPath::new(), &span);
+                    parsed.problems.push(self.explain(place.as_ref(), span.start, error.message()));
+                    if !place.is_some_and(|place| take_out(table.get_mut(), &place.key)) {
+                        break;
+                    }
+                }
+            }
+        }
+        parsed
+    }
+
+    /// Tables are looked into: values alone are set.
+    fn find_origins(&self, table: &DeTable<'_>, path: &mut KeyPath, origins: &mut Origins) {
+        for (name, value) in table {
+            path.push(name.get_ref().to_string());
+            if let DeValue::Table(inner) = value.get_ref() {
+                self.find_origins(inner, path, origins);
+            } else {
+                let origin = Origin::File { path: self.path.clone(), line: self.line(name.span().start) };
+                origins.set(path.clone(), origin);
+            }
+            path.pop();
+        }
     }
 
     /// Turns an error about a setting into one about the line that sets it.
     pub(super) fn blame(&self, error: SettingError) -> ConfigError {
-        let place = self.table().ok().and_then(|table| find_key(&table, "", &error.name));
+        let place = self.table().ok().and_then(|table| find_key(table.get_ref(), "", &error.name));
         match place {
             Some(at) => ConfigError::Key {
                 path: self.path.clone(),
@@ -63,8 +123,8 @@ impl ConfigFile {
         }
     }
 
-    fn table(&self) -> Result<DeTable<'_>, ConfigError> {
-        DeTable::parse(&self.text).map(toml::Spanned::into_inner).map_err(|error| ConfigError::Syntax {
+    fn table(&self) -> Result<Spanned<DeTable<'_>>, ConfigError> {
+        DeTable::parse(&self.text).map_err(|error| ConfigError::Syntax {
             path: self.path.clone(),
             line: self.line(error.span().map_or(0, |span| span.start)),
             problem: error.message().to_owned(),
@@ -72,12 +132,10 @@ impl ConfigFile {
     }
 
     /// The parser's own rendering quotes the line, which may hold a secret; its message may quote a value.
-    fn explain(&self, table: &DeTable<'_>, error: &toml::de::Error) -> ConfigError {
-        let span = error.span().unwrap_or(0..0);
-        let place = find_span(table, "", &span);
-        let (key, at) = place.map_or_else(|| (String::new(), span.start), |place| (place.key, place.at));
-        let problem = problem(&key, error.message());
-        ConfigError::Key { path: self.path.clone(), line: self.line(at.max(span.start)), key, problem }
+    fn explain(&self, place: Option<&Place>, start: usize, message: &str) -> ConfigError {
+        let (key, at) = place.map_or_else(|| (String::new(), start), |place| (place.key.join("."), place.at));
+        let problem = problem(&key, message);
+        ConfigError::Key { path: self.path.clone(), line: self.line(at.max(start)), key, problem }
     }
 
     fn line(&self, at: usize) -> usize {
@@ -98,25 +156,38 @@ fn problem(key: &str, message: &str) -> String {
         return format!("has the wrong type; expected {expected}");
     }
     if key.starts_with(SECRET) {
-        return "has a value that cannot be used".to_owned();
+        return "has a value that cannot be used; give text, or { file = \"PATH\" }".to_owned();
     }
     message.to_owned()
 }
 
 /// The innermost key whose name or value takes in a span.
-fn find_span(table: &DeTable<'_>, prefix: &str, span: &Range<usize>) -> Option<Place> {
+fn find_span(table: &DeTable<'_>, path: &mut KeyPath, span: &Range<usize>) -> Option<Place> {
     for (name, value) in table {
-        let key = join(prefix, name.get_ref());
+        path.push(name.get_ref().to_string());
         let inner = match value.get_ref() {
-            DeValue::Table(table) => find_span(table, &key, span),
+            DeValue::Table(table) => find_span(table, path, span),
             _ => None,
         };
         let within = |outer: Range<usize>| outer.start <= span.start && span.end <= outer.end;
         if inner.is_some() || within(name.span()) || within(value.span()) {
-            return inner.or_else(|| Some(Place { key, at: name.span().start }));
+            return inner.or_else(|| Some(Place { key: path.clone(), at: name.span().start }));
         }
+        path.pop();
     }
     None
+}
+
+/// Whether the key was there.
+fn take_out(table: &mut DeTable<'_>, key: &[String]) -> bool {
+    let Some((first, rest)) = key.split_first() else { return false };
+    if rest.is_empty() {
+        return table.remove(first.as_str()).is_some();
+    }
+    match table.get_mut(first.as_str()).map(Spanned::get_mut) {
+        Some(DeValue::Table(inner)) => take_out(inner, rest),
+        _ => false,
+    }
 }
 
 /// Where a key is, by its path.

@@ -1,48 +1,50 @@
 //! Configuration: defaults, then the TOML file, then the `OTEL_*` variables, then flags.
 //!
-//! An error names the place that has to be changed: file and line, variable, or flag.
+//! An error names the place that has to be changed: file and line, variable, or flag. A variable that is set
+//! for all services of a host and that the sampler cannot use is a warning; logging begins after the
+//! configuration is read, so warnings are handed out.
 
 mod error;
 mod file;
+mod load;
+mod origin;
+mod print;
 mod values;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
+pub use load::{DEFAULT_PATH, Examined, Loaded};
+pub use origin::{Origin, Origins};
 pub use values::{DEFAULT_NICE, LogLevel, MIN_INTERVAL, StartDelay, interval as check_interval};
 
-use self::file::ConfigFile;
+pub use crate::export::settings::Warning;
 use crate::{
     duration,
     export::settings::ExportSettings,
-    model::{GuestSelection, Level, Levels},
+    model::{GuestSelection, HostParts, Level, Levels},
 };
 
-/// The file that is read where no other is named; it need not exist.
-pub const DEFAULT_PATH: &str = "/etc/hvsampler/config.toml";
-
-/// What an operator can set. `otel-config/hvsampler.toml` shows every key with its default.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// What an operator can set: the one definition of the keys. `otel-config/hvsampler.toml` shows every key
+/// with its default.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Time between snapshots; at least [`MIN_INTERVAL`].
-    #[serde(deserialize_with = "values::deserialize_interval")]
+    #[serde(deserialize_with = "values::deserialize_interval", serialize_with = "duration::serialize")]
     pub interval: Duration,
     /// Wait before the first snapshot, so that hosts that start together do not export together.
     pub start_delay: StartDelay,
     /// Time between full discoveries of guests; births and deaths are seen as they happen in between.
-    #[serde(deserialize_with = "values::deserialize_positive")]
+    #[serde(deserialize_with = "values::deserialize_positive", serialize_with = "duration::serialize")]
     pub discovery_interval: Duration,
-    /// Time between readings of what changes slowly: a guest's memory.
-    #[serde(deserialize_with = "values::deserialize_positive")]
+    /// Time between readings of what changes slowly: the memory of guests, the host.
+    #[serde(deserialize_with = "values::deserialize_positive", serialize_with = "duration::serialize")]
     pub slow_interval: Duration,
     /// Bound of the final export when the service is stopped.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     pub shutdown_deadline: Duration,
     /// The most that is observed of any guest.
     pub level: Level,
@@ -58,6 +60,8 @@ pub struct Config {
     pub lock_file: PathBuf,
     /// Which guests are shown.
     pub guests: GuestSelection,
+    /// What is read of the host beside its guests.
+    pub host: HostParts,
     /// What is logged.
     pub log: LogSettings,
     /// Where metrics go.
@@ -65,7 +69,7 @@ pub struct Config {
 }
 
 /// The `[log]` table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
     /// Level of the service's own messages.
@@ -94,6 +98,7 @@ impl Default for Config {
             audit: true,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
             guests: GuestSelection::default(),
+            host: HostParts::default(),
             log: LogSettings::default(),
             export: ExportSettings::default(),
         }
@@ -121,100 +126,10 @@ pub struct Overrides {
 }
 
 impl Config {
-    /// Reads the configuration. Without a `path` it is [`DEFAULT_PATH`], which may be missing.
-    ///
-    /// # Errors
-    /// A file that is named and cannot be read; a key that is unknown; a value that cannot be used. No error
-    /// shows the value of a header.
-    pub fn load(
-        path: Option<&Path>,
-        env: &dyn Fn(&str) -> Option<String>,
-        flags: &Overrides,
-    ) -> Result<Self, ConfigError> {
-        let file = match path {
-            Some(path) => Some(ConfigFile::read(path)?),
-            None => ConfigFile::read_if_present(Path::new(DEFAULT_PATH))?,
-        };
-        Self::layer(file.as_ref(), env, flags)
-    }
-
     /// How much is observed of guests.
     #[must_use]
     pub const fn levels(&self) -> Levels {
         Levels { most: self.level, max_exits: self.max_exits_per_vcpu }
-    }
-
-    fn layer(
-        file: Option<&ConfigFile>,
-        env: &dyn Fn(&str) -> Option<String>,
-        flags: &Overrides,
-    ) -> Result<Self, ConfigError> {
-        let of_file = file.map_or_else(|| Ok(Self::default()), ConfigFile::parse)?;
-        let mut config = of_file.clone();
-        config.apply_env(env)?;
-        config.apply_flags(flags);
-        config.export.validate().map_err(|error| {
-            // A layer above the file may be what is wrong: the file is to blame if it is wrong by itself.
-            match file.filter(|_| of_file.export.validate().as_ref() == Err(&error)) {
-                Some(file) => file.blame(error),
-                None if flags.endpoint.is_some() && error.name == "export.endpoint" => ConfigError::Flag {
-                    name: "--endpoint",
-                    problem: format!("{}; {}", error.problem, error.fix),
-                },
-                None => error.into(),
-            }
-        })?;
-        Ok(config)
-    }
-
-    fn apply_env(&mut self, env: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
-        let refuse = |name, value: &str, accepts: &str| ConfigError::Variable {
-            name,
-            problem: format!("{value:?} is not {accepts}"),
-        };
-        let non_empty = |name| env(name).filter(|value| !value.is_empty());
-
-        const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
-        if let Some(value) = non_empty(INTERVAL) {
-            let ms = value
-                .trim()
-                .parse()
-                .map_err(|_| refuse(INTERVAL, &value, "a whole number of milliseconds"))?;
-            self.interval = values::interval(Duration::from_millis(ms))
-                .map_err(|problem| ConfigError::Variable { name: INTERVAL, problem })?;
-        }
-        const LEVEL: &str = "OTEL_LOG_LEVEL";
-        if let Some(value) = non_empty(LEVEL) {
-            self.log.level =
-                LogLevel::from_otel(&value).ok_or_else(|| refuse(LEVEL, &value, LogLevel::ACCEPTED))?;
-        }
-        Ok(self.export.apply_env(env)?)
-    }
-
-    fn apply_flags(&mut self, flags: &Overrides) {
-        if let Some(interval) = flags.interval {
-            self.interval = interval;
-        }
-        if let Some(start_delay) = flags.start_delay {
-            self.start_delay = start_delay;
-        }
-        if let Some(endpoint) = &flags.endpoint {
-            self.export.endpoint = Some(endpoint.clone());
-            self.export.metrics_endpoint = None;
-            self.export.disabled = false;
-        }
-        if let Some(protocol) = flags.protocol {
-            self.export.protocol = protocol;
-        }
-        if let Some(level) = flags.level {
-            self.level = level;
-        }
-        if let Some(level) = flags.log_level {
-            self.log.level = level;
-        }
-        if let Some(level) = flags.bpf_log_level {
-            self.log.bpf_level = level;
-        }
     }
 }
 

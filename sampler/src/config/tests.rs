@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, ffi::OsString, fs, os::unix::ffi::OsStringExt as _};
 
 use super::*;
 use crate::export::settings::Protocol;
@@ -7,7 +7,7 @@ const EXAMPLE: &str = include_str!("../../../otel-config/hvsampler.toml");
 
 struct Setup {
     dir: tempfile::TempDir,
-    env: BTreeMap<&'static str, &'static str>,
+    env: BTreeMap<&'static str, OsString>,
     flags: Overrides,
 }
 
@@ -18,14 +18,22 @@ impl Setup {
         Self { dir, env: BTreeMap::new(), flags: Overrides::default() }
     }
 
-    fn env(mut self, name: &'static str, value: &'static str) -> Self {
-        self.env.insert(name, value);
+    fn env(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.env.insert(name, value.into());
         self
     }
 
-    fn load(&self) -> Result<Config, ConfigError> {
-        let env = |name: &str| self.env.get(name).map(|value| (*value).to_owned());
+    fn load_with_warnings(&self) -> Result<Loaded, ConfigError> {
+        let env = |name: &str| self.env.get(name).cloned();
         Config::load(Some(&self.dir.path().join("config.toml")), &env, &self.flags)
+    }
+
+    fn load(&self) -> Result<Config, ConfigError> {
+        self.load_with_warnings().map(|loaded| loaded.config)
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        self.load_with_warnings().unwrap().warnings.iter().map(ToString::to_string).collect()
     }
 
     /// The error without the path of the directory.
@@ -55,6 +63,7 @@ fn the_example_shows_every_key() {
     for (table, inside) in [
         ("", ""),
         ("guests", "guests."),
+        ("host", "host."),
         ("log", "log."),
         ("export", "export."),
         ("export.retry", "export.retry."),
@@ -232,23 +241,77 @@ fn errors_name_key_and_line() {
 
 #[test]
 fn errors_name_variable_or_flag() {
-    for (name, value, start) in [
-        (
-            "OTEL_METRIC_EXPORT_INTERVAL",
-            "soon",
-            "OTEL_METRIC_EXPORT_INTERVAL: \"soon\" is not a whole number of milli",
-        ),
-        ("OTEL_METRIC_EXPORT_INTERVAL", "99", "OTEL_METRIC_EXPORT_INTERVAL: 99ms is too short; the shortest"),
-        ("OTEL_LOG_LEVEL", "loud", "OTEL_LOG_LEVEL: \"loud\" is not one of none, error"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "udp", "OTEL_EXPORTER_OTLP_PROTOCOL: "),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x", "OTEL_EXPORTER_OTLP_ENDPOINT: "),
-    ] {
-        let error = Setup::new("[export]\nendpoint = 'http://fine:4318'").env(name, value).error();
-        assert!(error.starts_with(start), "{error}");
-    }
+    let error = Setup::new("[export]\nendpoint = 'http://fine:4318'")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://x")
+        .error();
+    assert!(error.starts_with("OTEL_EXPORTER_OTLP_ENDPOINT: "), "{error}");
     let mut setup = Setup::new("");
     setup.flags.endpoint = Some("ftp://x".to_owned());
     assert!(setup.error().starts_with("--endpoint: "), "{}", setup.error());
+}
+
+#[test]
+fn variables_that_cannot_be_used_are_named_and_the_setting_stays() {
+    const FILE: &str = "interval = '30s'\nlog.level = 'error'\nexport.protocol = 'grpc'";
+    for (name, value, said) in [
+        (
+            "OTEL_METRIC_EXPORT_INTERVAL",
+            "soon",
+            "=\"soon\" is no whole number of milliseconds: interval stays \"30s\"",
+        ),
+        (
+            "OTEL_METRIC_EXPORT_INTERVAL",
+            "99",
+            "=\"99\" cannot be: 99ms is too short; the shortest interval is 100ms: interval stays \"30s\"",
+        ),
+        (
+            "OTEL_LOG_LEVEL",
+            "loud",
+            "=\"loud\" is none of none, error, warn, info, debug, trace, off, warning: log.level stays \"error\"",
+        ),
+        (
+            "OTEL_EXPORTER_OTLP_PROTOCOL",
+            "udp",
+            "=\"udp\" is none of grpc, http/protobuf: export.protocol stays \"grpc\"",
+        ),
+    ] {
+        let setup = Setup::new(FILE).env(name, value);
+        assert_eq!(setup.warnings(), [format!("{name}{said}")]);
+        assert_eq!(setup.load().unwrap(), load(FILE));
+    }
+}
+
+#[test]
+fn a_configuration_file_of_opentelemetry_is_named_as_not_supported() {
+    for name in ["OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE"] {
+        let warnings = Setup::new("").env(name, "/etc/otel.yaml").warnings();
+        let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+        let begin = format!("{name}=\"/etc/otel.yaml\" names a file of a form that is not supported: /");
+        assert!(warning.starts_with(&begin) && warning.contains("config.toml and "), "{warning}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_an_error() {
+    for name in ["OTEL_LOG_LEVEL", "OTEL_EXPORTER_OTLP_HEADERS", "OTEL_SERVICE_NAME", "OTEL_CONFIG_FILE"] {
+        let error = Setup::new("").env(name, OsString::from_vec(vec![b'x', 0xff])).error();
+        assert_eq!(error, format!("{name}: is not UTF-8; set it to text, or unset it"));
+    }
+}
+
+/// What is set for all services of a host must not stop this one.
+#[test]
+fn a_host_full_of_variables_stops_nothing() {
+    let setup = Setup::new("export.endpoint = 'http://file:4318'")
+        .env("OTEL_SDK_DISABLED", "1")
+        .env("OTEL_METRICS_EXPORTER", "console")
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")
+        .env("OTEL_EXPORTER_OTLP_COMPRESSION", "GZIP")
+        .env("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta")
+        .env("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "explicit_bucket_histogram");
+    assert_eq!(setup.warnings().len(), 5, "all but GZIP: {:?}", setup.warnings());
+    let export = setup.load().unwrap().export;
+    assert!(export.is_enabled() && export.protocol == Protocol::HttpProtobuf);
 }
 
 #[test]
@@ -274,11 +337,63 @@ fn no_error_shows_a_header() {
     assert!(!setup.error().contains("s3cret"), "{}", setup.error());
 }
 
+/// What names a key that the settings do not have would show no origin.
+#[test]
+fn every_key_that_a_variable_or_a_flag_sets_exists() {
+    let on = [
+        ("OTEL_METRIC_EXPORT_INTERVAL", "2500"),
+        ("OTEL_LOG_LEVEL", "debug"),
+        ("OTEL_METRICS_EXPORTER", "otlp"),
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_SERVICE_NAME", "hv"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a.b=c"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://h:4318"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=b"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1"),
+        ("OTEL_EXPORTER_OTLP_INSECURE", "true"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/cert"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key"),
+    ];
+    let mut setup = Setup::new("export.metrics_endpoint = 'http://file'");
+    setup = on.iter().fold(setup, |setup, &(name, value)| setup.env(name, value));
+    let flags = Overrides {
+        interval: Some(Duration::from_secs(1)),
+        start_delay: Some(StartDelay::Random),
+        endpoint: None,
+        protocol: Some(Protocol::Grpc),
+        level: Some(Level::Basic),
+        log_level: Some(LogLevel::Warn),
+        bpf_log_level: Some(LogLevel::Trace),
+    };
+    let exact = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://h:4318");
+    for (more, flags) in [
+        (None, Overrides::default()),
+        (Some(exact), Overrides::default()),
+        (None, flags),
+        (None, Overrides { endpoint: Some("http://flag:1".to_owned()), ..Overrides::default() }),
+    ] {
+        let env = |name: &str| match more {
+            Some((exact, value)) if name == exact => Some(value.into()),
+            _ => setup.env.get(name).cloned(),
+        };
+        let examined = Config::examine(Some(&setup.dir.path().join("config.toml")), &env, &flags);
+        let shown = toml::Value::try_from(&examined.config).unwrap();
+        let exists = |key: &[String]| key.iter().try_fold(&shown, |table, part| table.get(part)).is_some();
+        let set = examined.origins.keys().filter(|key| key.as_slice() != ["export", "metrics_endpoint"]);
+        let keys: Vec<_> = set.collect();
+        assert!(keys.len() >= on.len() - 2, "{keys:?}");
+        assert!(keys.iter().all(|key| exists(key)), "{keys:?}");
+    }
+}
+
 #[test]
 fn a_named_file_must_exist() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("none.toml");
     let error = Config::load(Some(&path), &|_| None, &Overrides::default()).unwrap_err();
     assert!(error.to_string().ends_with("none.toml: the configuration cannot be read"), "{error}");
-    assert!(ConfigFile::read_if_present(&path).unwrap().is_none());
+    assert!(file::ConfigFile::read_if_present(&path).unwrap().is_none());
 }

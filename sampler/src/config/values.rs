@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tracing::level_filters::LevelFilter;
 
 use crate::duration;
@@ -56,9 +56,18 @@ impl<'de> Deserialize<'de> for StartDelay {
     }
 }
 
+impl Serialize for StartDelay {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Random => serializer.serialize_str("random"),
+            Self::Fixed(delay) => duration::serialize(delay, serializer),
+        }
+    }
+}
+
 /// How much is logged; each level includes those before it, and the discriminant is the number that the `log`
 /// crate and aya-log have for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum LogLevel {
@@ -77,19 +86,29 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    pub(super) const ACCEPTED: &str = "one of none, error, warn, info, debug, trace";
+    /// Values of `OTEL_LOG_LEVEL`, and two that are as common.
+    pub(super) const OF_OTEL: [(&'static str, Self); 8] = [
+        ("none", Self::Off),
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+        ("off", Self::Off),
+        ("warning", Self::Warn),
+    ];
 
-    /// Reads a value of `OTEL_LOG_LEVEL`, in any case.
-    pub(super) fn from_otel(text: &str) -> Option<Self> {
-        Some(match text.trim().to_ascii_lowercase().as_str() {
-            "none" | "off" => Self::Off,
-            "error" => Self::Error,
-            "warn" | "warning" => Self::Warn,
-            "info" => Self::Info,
-            "debug" => Self::Debug,
-            "trace" => Self::Trace,
-            _ => return None,
-        })
+    /// As an operator writes it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
     }
 
     /// The level as `tracing` has it.

@@ -158,6 +158,7 @@ const fn start(start: Start) -> &'static str {
     match start {
         Start::None => "none, a value of the moment",
         Start::Sampler => "when the sampler began",
+        Start::Boot => "when the host was booted",
         Start::Created => "when the vCPU's thread, the VMM's process was created",
         Start::Followed => "when the sampler began to follow it",
         Start::Seen => "when it was first seen running",

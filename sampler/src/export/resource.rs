@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use uuid::{Uuid, uuid};
+
 use super::settings::ExportSettings;
 use crate::model::Host;
 
@@ -11,6 +13,10 @@ pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
 
 /// Version of the semantic conventions that the standard attributes follow.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.44.0";
+
+/// The namespace that the semantic conventions have for `service.instance.id` made of something that names
+/// the instance: a UUID of version 5.
+pub const INSTANCES: Uuid = uuid!("4d63009a-8d0f-11ee-aad7-4c796ed8e320");
 
 /// Version of the sampler, as `service.version` and as version of the instrumentation scope.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -23,18 +29,23 @@ pub struct Resource {
 
 impl Resource {
     /// What the settings and the host say; configured attributes win, unknown ones are absent.
+    ///
+    /// The instance is that of the host, as one sampler runs on it. The version of the system is not that of
+    /// its kernel, which is a build of it where it has no other (semantic conventions 1.44).
     #[must_use]
     pub fn new(settings: &ExportSettings, host: &Host) -> Self {
-        let instance = host.id.as_deref().unwrap_or(&host.name);
+        let id = settings.host_id.as_deref().or(host.id.as_deref());
+        let instance = instance(id.unwrap_or(&host.name));
         let found = [
             ("service.name", settings.service_name.as_str()),
             ("service.version", VERSION),
-            ("service.instance.id", instance),
-            ("host.id", host.id.as_deref().unwrap_or_default()),
+            ("service.instance.id", &instance),
+            ("host.id", id.unwrap_or_default()),
             ("host.name", &host.name),
             ("host.arch", &host.arch),
             ("os.type", "linux"),
-            ("os.version", &host.kernel),
+            ("os.version", host.os_version.as_deref().unwrap_or_default()),
+            ("os.build_id", host.os_build.as_deref().unwrap_or(&host.kernel)),
             ("hypervisor.name", "kvm"),
         ];
         let configured =
@@ -54,6 +65,11 @@ impl Resource {
     }
 }
 
+/// Of a name that no other host has; nothing of no name.
+fn instance(name: &str) -> String {
+    if name.is_empty() { String::new() } else { Uuid::new_v5(&INSTANCES, name.as_bytes()).to_string() }
+}
+
 /// The text, cut at a character boundary where it is longer than [`MAX_ATTRIBUTE_BYTES`].
 #[must_use]
 pub fn bounded(text: &str) -> &str {
@@ -69,6 +85,8 @@ mod tests {
             id: Some("5d1f".into()),
             name: "node1".into(),
             kernel: "6.12.0".into(),
+            os_version: Some("12".into()),
+            os_build: None,
             arch: "amd64".into(),
             cpus: 8,
         }
@@ -88,8 +106,11 @@ mod tests {
         assert_eq!(value(&resource, "host.name"), Some("alias"));
         assert_eq!(value(&resource, "rack"), Some("7"));
         assert_eq!(value(&resource, "service.name"), Some("hvsampler"));
-        assert_eq!(value(&resource, "service.instance.id"), Some("5d1f"));
-        assert_eq!(value(&resource, "os.version"), Some("6.12.0"));
+        // As Python's uuid.uuid5 has it.
+        assert_eq!(value(&resource, "service.instance.id"), Some("95e89156-0992-5c06-b493-7deb035b78e2"));
+        assert_eq!(value(&resource, "host.id"), Some("5d1f"));
+        assert_eq!(value(&resource, "os.version"), Some("12"));
+        assert_eq!(value(&resource, "os.build_id"), Some("6.12.0"));
     }
 
     #[test]
@@ -98,7 +119,26 @@ mod tests {
         let resource = Resource::new(&ExportSettings::default(), &host);
         assert_eq!(value(&resource, "host.id"), None);
         assert_eq!(value(&resource, "host.arch"), None);
-        assert_eq!(value(&resource, "service.instance.id"), Some("node1"));
+        assert_eq!(value(&resource, "service.instance.id"), Some("926d4708-a88c-55d5-83d1-d84ea0925bd8"));
+        let nobody = Host { id: None, name: String::new(), os_version: None, ..host };
+        let resource = Resource::new(&ExportSettings::default(), &nobody);
+        assert_eq!(value(&resource, "service.instance.id"), None);
+        assert_eq!(value(&resource, "os.version"), None);
+    }
+
+    #[test]
+    fn another_identity_takes_the_place_of_a_machine_id_that_is_not_unique() {
+        let settings = ExportSettings { host_id: Some("rack7-node3".into()), ..Default::default() };
+        let resource = Resource::new(&settings, &host());
+        assert_eq!(value(&resource, "host.id"), Some("rack7-node3"));
+        assert_eq!(value(&resource, "service.instance.id"), Some("5c5b97f1-31cb-59e9-a4b5-d9ee137690fb"));
+    }
+
+    #[test]
+    fn a_build_of_the_system_goes_before_the_kernel() {
+        let resource =
+            Resource::new(&ExportSettings::default(), &Host { os_build: Some("4081".into()), ..host() });
+        assert_eq!(value(&resource, "os.build_id"), Some("4081"));
     }
 
     #[test]

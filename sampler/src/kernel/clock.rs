@@ -63,6 +63,12 @@ impl Clock {
         unix_ns()
     }
 
+    /// `CLOCK_MONOTONIC` for whoever has no clock, ns.
+    #[must_use]
+    pub fn now_monotonic_ns() -> u64 {
+        read(libc::CLOCK_MONOTONIC)
+    }
+
     /// Unix time of a moment of `CLOCK_BOOTTIME`, ns.
     #[must_use]
     pub const fn unix_of_boottime(self, boottime_ns: u64) -> u64 {

@@ -8,6 +8,9 @@ use crate::model::Host;
 /// Where the host's identity is kept: systemd's file, and D-Bus's on hosts without systemd.
 const MACHINE_ID: [&str; 2] = ["etc/machine-id", "var/lib/dbus/machine-id"];
 
+/// Where the operating system says what it is; the first that is there counts, as os-release(5) has it.
+const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
+
 /// A file that says what the host is cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: cannot be read; is {mount} mounted?", path.display())]
@@ -17,7 +20,7 @@ pub struct HostError {
     source: io::Error,
 }
 
-/// Reads what the host is: once, at start.
+/// Reads what the host is.
 ///
 /// # Errors
 /// `/proc` or `/sys` is not mounted, or not what Linux mounts there.
@@ -31,7 +34,10 @@ pub fn read(root: &Root) -> Result<Host, HostError> {
         mount: "/sys",
         source: io::Error::new(io::ErrorKind::InvalidData, "not a list of CPUs such as 0-3,8"),
     })?;
+    let os = OS_RELEASE.iter().find_map(|path| root.text(path).ok()).unwrap_or_default();
     Ok(Host {
+        os_version: os_release(&os, "VERSION_ID"),
+        os_build: os_release(&os, "BUILD_ID"),
         id: MACHINE_ID.iter().find_map(|path| root.text(path).ok().filter(|id| is_machine_id(id))),
         name: text("proc/sys/kernel/hostname", "/proc")?,
         kernel: text("proc/sys/kernel/osrelease", "/proc")?,
@@ -43,6 +49,16 @@ pub fn read(root: &Root) -> Result<Host, HostError> {
 /// A fresh image has `uninitialized` there, or nothing.
 fn is_machine_id(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The value of a key of os-release: one line, which may be quoted as in a shell. Versions have nothing that
+/// would have to be escaped.
+fn os_release(text: &str, key: &str) -> Option<String> {
+    let value = |line: &str| line.trim().strip_prefix(key)?.strip_prefix('=').map(str::to_owned);
+    let value = text.lines().filter_map(value).next_back()?;
+    let quoted = |quote| value.strip_prefix(quote)?.strip_suffix(quote);
+    let bare = quoted('"').or_else(|| quoted('\'')).unwrap_or(&value);
+    Some(bare.to_owned()).filter(|value| !value.is_empty())
 }
 
 /// `host.arch` of OpenTelemetry's semantic conventions; what they do not list keeps Rust's name.
@@ -106,6 +122,31 @@ mod tests {
         let known = host("3d1219c7c4c5404aaa1f6d2a48adfda4\n");
         assert_eq!(known.id.as_deref(), Some("3d1219c7c4c5404aaa1f6d2a48adfda4"));
         assert_eq!((known.name.as_str(), known.kernel.as_str(), known.cpus), ("h1", "6.1.0", 2));
+    }
+
+    #[test]
+    fn the_system_s_version_is_not_the_kernel_s() {
+        let host = |files: &[(&str, &str)]| {
+            let fake = files.iter().fold(FakeRoot::new(), |fake, (path, text)| fake.file(path, text));
+            let fake = fake
+                .file("proc/sys/kernel/hostname", "h1\n")
+                .file("proc/sys/kernel/osrelease", "6.1.0\n")
+                .file("sys/devices/system/cpu/online", "0-1\n");
+            let host = read(&fake.root()).unwrap();
+            assert_eq!(host.kernel, "6.1.0");
+            (host.os_version, host.os_build)
+        };
+        let known = |text: &str| Some(text.to_owned());
+        let debian = "NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION=\"12 (bookworm)\"\n";
+        assert_eq!(host(&[("etc/os-release", debian)]), (known("12"), None));
+        assert_eq!(
+            host(&[("usr/lib/os-release", "VERSION_ID=41\nBUILD_ID='7'\n")]),
+            (known("41"), known("7"))
+        );
+        let both = [("etc/os-release", "ID=arch\nBUILD_ID=rolling\n"), ("usr/lib/os-release", debian)];
+        assert_eq!(host(&both), (None, known("rolling")), "the first counts");
+        assert_eq!(host(&[("etc/os-release", "VERSION_ID=\"\"\nVERSION_IDX=3\n")]), (None, None));
+        assert_eq!(host(&[]), (None, None));
     }
 
     #[test]

@@ -31,9 +31,36 @@ pub fn lift_memlock() {
     }
 }
 
+/// Descriptors that this process may have open.
+#[must_use]
+pub fn descriptors() -> u64 {
+    descriptor_limit().map_or(0, |limit| limit.rlim_cur)
+}
+
+/// Lets this process have as many descriptors as it may: the usual limit is for programs that use `select`.
+pub fn lift_descriptors() {
+    let Some(limit) = descriptor_limit() else { return };
+    let lifted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: the pointer is valid for the call. Where it is refused the limit stays what it was.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const lifted) };
+}
+
+fn descriptor_limit() -> Option<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is valid for the call.
+    (unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0).then_some(limit)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::last_cpu;
+    use super::{descriptors, last_cpu, lift_descriptors};
+
+    #[test]
+    fn the_limit_of_descriptors_is_lifted_as_far_as_it_may_be() {
+        let before = descriptors();
+        lift_descriptors();
+        assert!(descriptors() >= before && before > 0);
+    }
 
     #[test]
     fn the_last_cpu_of_a_list() {

@@ -1,26 +1,17 @@
 //! Why a vCPU is blocked: parts that come to the time in state `blocked`.
 
-use super::{label::Label, tolerance::TOLERANCE_NS};
+use super::tolerance::TOLERANCE_NS;
 
-macro_rules! reasons {
-    ($($name:ident = $key:literal, $help:literal;)*) => {
-        /// Why a vCPU is blocked; the discriminant is the index in [`BLOCKED`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum Blocked { $(#[doc = $help] $name,)* }
-
-        /// One row for each [`Blocked`], in the order of its discriminants.
-        pub const BLOCKED: &[Label] = &[$(Label { key: $key, help: $help },)*];
-    };
-}
-
-reasons! {
-    FaultIo = "fault_io", "Inside KVM_RUN, waiting for I/O, or for the kernel to move a page: it is swapped out, in a file, or about to be in another place.";
-    Fault = "fault", "Inside KVM_RUN, waiting for anything else: for a page that another process brings, as in post-copy migration, for a lock, or because of memory.high.";
-    VmmIo = "vmm_io", "Outside KVM_RUN, waiting for I/O.";
-    Vmm = "vmm", "Outside KVM_RUN, waiting for anything else: for a thread of the VMM, or because the VMM has paused the guest.";
-    Stopped = "stopped", "Stopped by a signal, a debugger, or the freezer of its control group.";
-    Other = "other", "Not broken down: no thread runs the vCPU, or nobody saw how it fell asleep.";
+labels! {
+    /// Why a vCPU is blocked; the discriminant is the index in [`BLOCKED`].
+    Blocked in BLOCKED {
+        FaultIo = "fault_io", "Inside KVM_RUN, waiting for I/O, or for the kernel to move a page: it is swapped out, in a file, or about to be in another place.";
+        Fault = "fault", "Inside KVM_RUN, waiting for anything else: for a page that another process brings, as in post-copy migration, for a lock, or because of memory.high.";
+        VmmIo = "vmm_io", "Outside KVM_RUN, waiting for I/O.";
+        Vmm = "vmm", "Outside KVM_RUN, waiting for anything else: for a thread of the VMM, or because the VMM has paused the guest.";
+        Stopped = "stopped", "Stopped by a signal, a debugger, or the freezer of its control group.";
+        Other = "other", "Not broken down: no thread runs the vCPU, or nobody saw how it fell asleep.";
+    }
 }
 
 /// Reasons that are measured: all but [`Blocked::Other`].

@@ -2,26 +2,17 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Histogram, distribution, label::Label};
-
-macro_rules! operations {
-    ($($name:ident = $key:literal, $help:literal;)*) => {
-        /// What a request does; the discriminant is the index in [`DISK_OPERATIONS`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum DiskOperation { $(#[doc = $help] $name,)* }
-
-        /// One row for each [`DiskOperation`], in the order of its discriminants.
-        pub const DISK_OPERATIONS: &[Label] = &[$(Label { key: $key, help: $help },)*];
-    };
-}
+use super::{Histogram, distribution};
 
 // Those with data first.
-operations! {
-    Read = "read", "Reads.";
-    Write = "write", "Writes, zeroes included.";
-    Flush = "flush", "Has the disk write what it keeps in a cache of its own.";
-    Discard = "discard", "Says which parts are not needed any more.";
+labels! {
+    /// What a request does; the discriminant is the index in [`DISK_OPERATIONS`].
+    DiskOperation in DISK_OPERATIONS {
+        Read = "read", "Reads.";
+        Write = "write", "Writes, zeroes included.";
+        Flush = "flush", "Has the disk write what it keeps in a cache of its own.";
+        Discard = "discard", "Says which parts are not needed any more.";
+    }
 }
 
 impl DiskOperation {
@@ -62,6 +53,19 @@ pub struct DiskCounts {
 }
 
 impl DiskCounts {
+    /// This and more, of the same disk.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            operations: sums(&self.operations, &other.operations),
+            bytes: sums(&self.bytes, &other.bytes),
+            errors: sums(&self.errors, &other.errors),
+            durations: all_plus(&self.durations, &other.durations),
+            queued: all_plus(&self.queued, &other.queued),
+            served: all_plus(&self.served, &other.served),
+        }
+    }
+
     /// What was added since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {
@@ -79,6 +83,14 @@ impl DiskCounts {
     }
 }
 
+fn sums<const N: usize>(one: &[u64; N], other: &[u64; N]) -> [u64; N] {
+    std::array::from_fn(|n| one[n] + other[n])
+}
+
+fn all_plus<const N: usize>(one: &[Histogram; N], other: &[Histogram; N]) -> [Histogram; N] {
+    std::array::from_fn(|n| distribution::plus(&one[n], &other[n]))
+}
+
 fn histograms<const N: usize>(now: &[Histogram; N], earlier: &[Histogram; N]) -> [Histogram; N] {
     std::array::from_fn(|n| distribution::since(&now[n], &earlier[n]))
 }
@@ -94,4 +106,14 @@ pub struct Disk {
     pub since_unix_ns: u64,
     /// What was counted since then.
     pub counts: Arc<DiskCounts>,
+    /// The same where the interval began; absent of one that had served nothing before.
+    pub before: Option<Arc<DiskCounts>>,
+}
+
+impl Disk {
+    /// What the interval added.
+    #[must_use]
+    pub fn added(&self) -> DiskCounts {
+        self.before.as_ref().map_or(*self.counts, |before| self.counts.since(before))
+    }
 }

@@ -1,8 +1,11 @@
 //! Patterns of guests, as operators write them.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{FACTS, Fact, Facts, Pattern};
+
+/// What a guest's id is called among its facts.
+const ID: &str = "id";
 
 /// Guests by what is known of them, as in `name=web-*`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -17,7 +20,6 @@ impl TryFrom<String> for GuestPattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        const ID: &str = "id";
         let known = || FACTS.iter().map(|row| row.key).chain([ID]).collect::<Vec<_>>().join(", ");
         let (key, pattern) = text
             .split_once('=')
@@ -27,6 +29,13 @@ impl TryFrom<String> for GuestPattern {
             return Err(format!("{key:?} is no fact about a guest; give one of {}", known()));
         }
         Ok(Self { fact, pattern: Pattern::new(pattern) })
+    }
+}
+
+impl Serialize for GuestPattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let key = self.fact.map_or(ID, |fact| fact.row().key);
+        serializer.collect_str(&format_args!("{key}={}", self.pattern.text()))
     }
 }
 

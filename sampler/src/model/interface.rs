@@ -61,6 +61,8 @@ pub struct Interface {
     pub since_unix_ns: u64,
     /// What was counted since then.
     pub counts: InterfaceCounts,
+    /// What came to that since the reading before, and how long ago that was, ns; absent of the first.
+    pub added: Option<(InterfaceCounts, u64)>,
     /// When that was read, Unix time in ns.
     pub at_unix_ns: u64,
     /// It was read since the snapshot before: what was sent once is not sent again.

@@ -16,3 +16,21 @@ impl Label {
         Self { key, help: "" }
     }
 }
+
+/// An enumeration with a table of [`Label`]s, one row for each value in the order of the discriminants.
+macro_rules! labels {
+    (
+        $(#[$doc:meta])*
+        $values:ident in $table:ident {
+            $($name:ident = $key:literal, $help:literal;)*
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(usize)]
+        pub enum $values { $(#[doc = $help] $name,)* }
+
+        #[doc = concat!("One row for each [`", stringify!($values), "`], in the order of its discriminants.")]
+        pub const $table: &[$crate::model::Label] = &[$($crate::model::Label { key: $key, help: $help },)*];
+    };
+}

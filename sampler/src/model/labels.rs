@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{FACTS, Facts, GuestPattern, Snapshot, VmKey};
 
@@ -18,7 +18,7 @@ const KEYS: usize = 32;
 const TAKEN: [&str; 6] = ["job", "instance", "le", "quantile", "otel_scope_name", "otel_scope_version"];
 
 /// Guests that match all patterns get these labels. Of two rules that set the same label the later one does.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelRule {
     /// All guests where it is empty.
@@ -33,7 +33,7 @@ pub struct LabelRule {
 struct Labels(Vec<(&'static str, Arc<str>)>);
 
 /// The rules, in order.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Vec<LabelRule>")]
 pub struct LabelRules(Vec<LabelRule>);
 
@@ -49,6 +49,12 @@ impl TryFrom<BTreeMap<String, String>> for Labels {
             Ok((interned(key), Arc::from(value)))
         };
         Ok(Self(labels.into_iter().map(label).collect::<Result<_, _>>()?))
+    }
+}
+
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, &**value)))
     }
 }
 

@@ -1,24 +1,13 @@
 //! What the host keeps of a guest's memory.
 
-use super::label::Label;
-
-macro_rules! parts {
-    ($($name:ident = $key:literal, $help:literal;)*) => {
-        /// A part of the memory of a VMM's process; the discriminant is the index in [`RESIDENT`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum Resident { $(#[doc = $help] $name,)* }
-
-        /// One row for each [`Resident`], in the order of its discriminants.
-        pub const RESIDENT: &[Label] = &[$(Label { key: $key, help: $help },)*];
-    };
-}
-
-parts! {
-    Anonymous = "anonymous", "Memory of its own: as a rule the guest's.";
-    File = "file", "Mapped files, such as its program; what they have in the page cache others may share.";
-    Shared = "shared", "Shared memory, such as memfd or /dev/shm: the guest's where other processes serve its devices.";
-    Huge = "huge", "Reserved huge pages (hugetlbfs), private and shared.";
+labels! {
+    /// A part of the memory of a VMM's process; the discriminant is the index in [`RESIDENT`].
+    Resident in RESIDENT {
+        Anonymous = "anonymous", "Memory of its own: as a rule the guest's.";
+        File = "file", "Mapped files, such as its program; their pages in the page cache others may share.";
+        Shared = "shared", "Shared memory, such as memfd or /dev/shm: the guest's where other processes serve its devices.";
+        Huge = "huge", "Reserved huge pages (hugetlbfs), private and shared.";
+    }
 }
 
 /// Memory of the process that runs a VM, as it was some time ago.

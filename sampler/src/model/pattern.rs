@@ -1,9 +1,9 @@
 //! Patterns of names, as operators write them.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A pattern in which `*` stands for any characters, also none. All else stands for itself.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Pattern(String);
 

@@ -1,11 +1,11 @@
 //! Which guests are shown: what an operator allows and denies.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Facts, GuestPattern, LabelRules, Snapshot};
 
 /// Which guests are shown, and what is said of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuestSelection {
     /// Only those; all where it is empty.

@@ -2,28 +2,19 @@
 
 use super::label::Label;
 
-macro_rules! states {
-    ($($name:ident = $key:literal, $help:literal;)*) => {
-        /// Where a vCPU's wall time goes; the discriminant is the index in [`STATES`].
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum State { $(#[doc = $help] $name,)* }
-
-        /// One row for each [`State`], in the order of its discriminants.
-        pub const STATES: &[Label] = &[$(Label { key: $key, help: $help },)*];
-    };
-}
-
-states! {
-    Guest = "guest", "On a physical CPU, in the guest's own code.";
-    Kernel = "kernel", "On a physical CPU, in the host's kernel for the guest: handling its exits.";
-    Vmm = "vmm", "On a physical CPU, outside KVM_RUN: in the VMM, or in the host's kernel for it.";
-    Poll = "poll", "On a physical CPU, in the host's kernel, polling for a wake-up of the halted guest.";
-    Run = "run", "On a physical CPU, not broken down: at level basic, or not observed.";
-    Steal = "steal", "Runnable, waiting for a physical CPU that somebody else has.";
-    Throttled = "throttled", "Runnable, held back because a CPU quota has run out: of its control group, of one above, or its own as a deadline thread.";
-    Halted = "halted", "Asleep because the guest halted, or has not started this vCPU.";
-    Blocked = "blocked", "Asleep anywhere else: in the VMM, for a page, paused.";
+labels! {
+    /// Where a vCPU's wall time goes; the discriminant is the index in [`STATES`].
+    State in STATES {
+        Guest = "guest", "On a physical CPU, in the guest's own code.";
+        Kernel = "kernel", "On a physical CPU, in the host's kernel for the guest: handling its exits.";
+        Vmm = "vmm", "On a physical CPU, outside KVM_RUN: in the VMM, or in the host's kernel for it.";
+        Poll = "poll", "On a physical CPU, in the host's kernel, polling for a wake-up of the halted guest.";
+        Run = "run", "On a physical CPU, not broken down: at level basic, or not observed.";
+        Steal = "steal", "Runnable, waiting for a physical CPU that somebody else has.";
+        Throttled = "throttled", "Runnable, held back because a CPU quota has run out: of its control group, of one above, or its own as a deadline thread.";
+        Halted = "halted", "Asleep because the guest halted, or has not started this vCPU.";
+        Blocked = "blocked", "Asleep anywhere else: in the VMM, for a page, paused.";
+    }
 }
 
 impl State {

@@ -1,6 +1,7 @@
 //! What an interval came to, as rates: for a vCPU, a guest, the host. Whoever shows or judges snapshots takes
 //! them from here.
 
+pub use super::device_rates::{DiskRates, InterfaceRates, IoRates};
 use super::{
     Histogram,
     attribution::{Occupant, OccupantKind},

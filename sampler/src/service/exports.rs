@@ -13,6 +13,7 @@ use crate::{
     agent::Sink,
     config::Config,
     export::{
+        client::Inputs,
         pipeline::{Pipeline, PipelineStats},
         selfmetrics::SelfTelemetry,
     },
@@ -26,7 +27,6 @@ pub(super) struct Exports {
 }
 
 struct Shared {
-    host: Host,
     own: Own,
     current: Mutex<Current>,
     /// What the pipelines before this one counted.
@@ -37,7 +37,10 @@ struct Shared {
 
 #[derive(Default)]
 struct Current {
+    host: Arc<Host>,
     target: Option<String>,
+    /// What was read from files for them; a moment earlier than they read it themselves.
+    inputs: Option<Inputs>,
     pipeline: Option<Pipeline>,
     own: Option<SelfTelemetry>,
     /// What the last pipeline had counted when it ended.
@@ -45,18 +48,18 @@ struct Current {
 }
 
 impl Exports {
-    pub(super) fn start(config: &Config, host: Host, own: Own) -> Result<Self> {
-        let shared = Shared {
-            host,
-            own,
-            current: Mutex::default(),
-            past: Mutex::default(),
-            leaving: Mutex::default(),
-        };
+    pub(super) fn start(config: &Config, host: Arc<Host>, own: Own) -> Result<Self> {
+        let shared =
+            Shared { own, current: Mutex::default(), past: Mutex::default(), leaving: Mutex::default() };
         let exports = Self { shared: Arc::new(shared) };
-        let current = exports.make(config)?;
+        let current = exports.make(config, host, inputs(config)?)?;
         *exports.current() = current;
         Ok(exports)
+    }
+
+    /// The host, as exports name it.
+    pub(super) fn host(&self) -> Arc<Host> {
+        Arc::clone(&self.current().host)
     }
 
     /// Where metrics go, for the log.
@@ -79,14 +82,19 @@ impl Exports {
         stats
     }
 
-    /// Puts new exporters in the place of the old ones where their settings differ. The old ones send what
-    /// they hold while the new ones work already, for the old deadline at most; what they cannot send is said
-    /// and counted.
-    pub(super) fn replace(&self, old: &Config, new: &Config) -> Result<()> {
-        if old.export == new.export && old.interval == new.interval {
-            return Ok(());
+    /// Puts new exporters in the place of the old ones where settings differ, or what files say: secrets,
+    /// keys and certificates, the host. The old ones send what they hold while the new ones work already, for
+    /// the old deadline at most; what they cannot send is said and counted. Whether there are new ones.
+    pub(super) fn replace(&self, old: &Config, new: &Config, host: Arc<Host>) -> Result<bool> {
+        let read = inputs(new)?;
+        let is_same = {
+            let current = self.current();
+            current.inputs == read && current.host == host
+        };
+        if is_same && old.export == new.export && old.interval == new.interval {
+            return Ok(false);
         }
-        let fresh = self.make(new)?;
+        let fresh = self.make(new, host, read)?;
         let mut past = self.past();
         let stale = std::mem::replace(&mut *self.current(), fresh);
         let counted = stale.stats();
@@ -105,7 +113,7 @@ impl Exports {
             }
             exports.past().add(&rest);
         });
-        Ok(())
+        Ok(true)
     }
 
     /// Sends what waits, for this long at most. The sampler's own telemetry goes last, for it says how the
@@ -134,21 +142,24 @@ impl Exports {
         }
     }
 
-    fn make(&self, config: &Config) -> Result<Current> {
+    fn make(&self, config: &Config, host: Arc<Host>, inputs: Option<Inputs>) -> Result<Current> {
         let settings = &config.export;
-        if !settings.is_enabled() {
-            return Ok(Current::default());
+        let Some(inputs) = inputs else { return Ok(Current { host, ..Current::default() }) };
+        if let Some(warning) = inputs.warning() {
+            tracing::warn!("{warning}");
         }
-        let target = settings.target().context("where to export to")?.uri.to_string();
-        let pipeline = Pipeline::start(settings, &self.shared.host).context("starting the export")?;
+        let target = settings.target().context("where to export to")?.label();
+        let pipeline = Pipeline::start(settings, &host).context("starting the export")?;
         // Weak: self-telemetry is part of what is shared, and must not keep itself alive.
         let (own, shared) = (self.shared.own.clone(), Arc::downgrade(&self.shared));
         let read =
             move || shared.upgrade().map(|shared| self_stats(&own, &Self { shared })).unwrap_or_default();
-        let own = SelfTelemetry::start(settings, &self.shared.host, config.interval, Box::new(read))
+        let own = SelfTelemetry::start(settings, &host, config.interval, Box::new(read))
             .context("starting the sampler's own telemetry")?;
         Ok(Current {
+            host,
             target: Some(target),
+            inputs: Some(inputs),
             pipeline: Some(pipeline),
             own: Some(own),
             last: PipelineStats::default(),
@@ -166,6 +177,12 @@ impl Exports {
     fn current(&self) -> MutexGuard<'_, Current> {
         self.shared.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Nothing where nothing is exported.
+fn inputs(config: &Config) -> Result<Option<Inputs>> {
+    let settings = &config.export;
+    settings.is_enabled().then(|| Inputs::read(settings)).transpose().context("starting the export")
 }
 
 /// The exporters as a sink.
@@ -219,6 +236,7 @@ impl Current {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::settings::Secret;
 
     /// A configuration that exports to a port of the loopback device where nobody listens.
     fn to_nobody(interval: Duration) -> Config {
@@ -240,18 +258,44 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_the_old_receiver_had_not_taken_stays_counted_after_a_reload() {
         let (old, new) = (to_nobody(Duration::from_secs(10)), to_nobody(Duration::from_secs(20)));
-        let exports = Exports::start(&old, Host::default(), Own::default()).unwrap();
+        let exports = Exports::start(&old, Arc::default(), Own::default()).unwrap();
         exports.hand_over(Arc::new(Snapshot { at_unix_ns: 1, ..Snapshot::default() }));
         until(|| exports.stats().failed_attempts > 0).await;
         let before = exports.stats();
         assert_eq!(before.dropped_points(), 0);
         let begin = Instant::now();
-        exports.replace(&old, &new).unwrap();
+        assert!(exports.replace(&old, &new, exports.host()).unwrap());
         assert!(begin.elapsed() < Duration::from_secs(5), "a reload must not wait for the old receiver");
         assert!(exports.stats().failed_attempts >= before.failed_attempts, "no count falls");
         until(|| exports.stats().dropped_points() > 0).await;
         assert_ne!(exports.target().unwrap(), old.export.target().unwrap().uri.to_string());
         exports.shutdown(Duration::from_millis(100)).await;
         assert!(exports.stats().dropped_points() > 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_files_say_of_secrets_and_of_the_host_is_taken_over_at_a_reload() {
+        use std::{fs, os::unix::fs::PermissionsExt as _};
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        let write = |text: &str| {
+            fs::write(&file, text).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        write("first");
+        let mut config = to_nobody(Duration::from_secs(10));
+        config.export.headers.0.insert("x-token".to_owned(), Secret::File { file: file.clone() });
+        let exports = Exports::start(&config, Arc::default(), Own::default()).unwrap();
+        let replaced = |host: &Arc<Host>| exports.replace(&config, &config, Arc::clone(host));
+        assert!(!replaced(&exports.host()).unwrap(), "nothing has changed");
+        write("second");
+        assert!(replaced(&exports.host()).unwrap(), "another secret");
+        assert!(!replaced(&exports.host()).unwrap());
+        let renamed = Arc::new(Host { name: "renamed".to_owned(), ..Host::default() });
+        assert!(replaced(&renamed).unwrap(), "another name of the host");
+        assert!(exports.host() == renamed && !replaced(&renamed).unwrap());
+        fs::remove_file(&file).unwrap();
+        assert!(replaced(&renamed).is_err() && exports.target().is_some(), "the old ones go on");
+        exports.shutdown(Duration::from_millis(100)).await;
     }
 }

@@ -8,6 +8,8 @@ pub mod logging;
 mod own;
 mod queued;
 mod screen;
+mod steering;
+mod systemd;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -22,13 +24,18 @@ use self::{
     lines::Unwritten,
     logging::LogControl,
     own::Own,
+    steering::{Steered, steer},
+    systemd::Manager,
 };
+pub use self::{steering::Steering, systemd::Supervision};
 use crate::{
-    agent::{self, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
+    agent::{self, BpfLog, Driver, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
     audit::Audit,
-    config::{Config, ConfigError},
-    export::selfmetrics::SelfStats,
+    config::{Config, ConfigError, Loaded, Warning},
+    duration,
+    export::{selfmetrics::SelfStats, table::Column},
     kernel::{Root, host},
+    model::Host,
 };
 
 /// What a service is started with beside its configuration.
@@ -41,26 +48,26 @@ pub struct Start<R> {
     pub output: Output,
     /// Who else gets every snapshot.
     pub sinks: Vec<Box<dyn Sink>>,
+    /// The service manager that started this process.
+    pub supervision: Supervision,
 }
 
-/// What steers a service from outside.
-pub struct Steering<S, H, A> {
-    /// Over when the service is to end.
-    pub shutdown: S,
-    /// Over whenever the configuration is to be read again.
-    pub hang_up: H,
-    /// Over whenever the log is to say what came of the audit.
-    pub ask: A,
-}
+/// How long the kernel may take to check and attach the programs. On a host whose CPUs are scarce that takes
+/// minutes.
+const LOADING: Duration = Duration::from_secs(5 * 60);
+
+/// How much longer a part of the start, or the stop, may take on such a host than it is meant to.
+const SLACK: Duration = Duration::from_secs(30);
 
 /// What the service prints on standard output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Output {
     /// Nothing.
     #[default]
     None,
-    /// Each snapshot as a table, unless the one before is still being drawn.
-    Table,
+    /// Each snapshot as a table with these columns, unless the one before is still being drawn. None: those
+    /// that fit.
+    Table(Vec<&'static Column>),
     /// Every snapshot as a line of JSON.
     Json,
 }
@@ -73,7 +80,7 @@ pub enum Output {
 /// What keeps the programs or the first exporter from working. Later failures are logged and counted.
 pub async fn run<R>(config: Config, start: Start<R>, shutdown: impl Future<Output = ()>) -> Result<()>
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
 {
     let mut hang_ups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let mut questions = signal(SignalKind::user_defined1()).context("waiting for SIGUSR1")?;
@@ -97,22 +104,24 @@ pub async fn run_with<R, S, H, A>(
     open: impl FnOnce(&StartOptions) -> Result<Opened>,
 ) -> Result<()>
 where
-    R: Fn() -> Result<Config, ConfigError>,
+    R: Fn() -> Result<Loaded, ConfigError>,
     S: Future<Output = ()>,
     H: AsyncFnMut(),
     A: AsyncFnMut(),
 {
-    let Start { reload, log, output, sinks } = start;
+    let Start { reload, log, output, sinks, supervision } = start;
+    let manager = Manager::of(&supervision);
     let own = Own::default();
-    let exports = Exports::start(&config, host::read(&Root::system())?, own.clone())?;
-    let options = options(&config);
-    let (driver, _bpf_log) = agent::settle(open(&options)?, options.nice)?;
+    let host = Arc::new(host::read(&Root::system())?);
+    let exports = Exports::start(&config, Arc::clone(&host), own.clone())?;
+    let (driver, _bpf_log) = start_source(options(&config), open, &manager).await?;
+    let prints = output != Output::None;
     let (printer, mut unwritten) = printer(output)?;
     let sinks = printer.into_iter().chain(sinks).collect();
     let unread = log.lines().dropped();
     let audit = audited::begin(&config);
     let sinks = with_standard_sinks(sinks, &own, &exports, &audit)?;
-    let sinks = Sinks::new(sinks, own.sinks).beside({
+    let sinks = Sinks::new(sinks, own.sinks.clone()).beside({
         let audit = audit.clone();
         move |stats| {
             stats.log_lines_dropped = unread.count();
@@ -120,11 +129,20 @@ where
         }
     });
     let delay = config.start_delay.draw(config.interval);
-    say_what_begins(&config, delay, &exports, output);
-    let sampling = Sampling::spawn(driver, schedule(&config), delay, sinks)?;
+    say_what_begins(&config, delay, &exports, prints);
+    manager.starts(&format!("first snapshot in {}", duration::format(delay)), delay + SLACK).await;
+    let sampling = Sampling::spawn(driver, schedule(&config, host), delay, sinks)?;
     let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
     let steering = Steering { shutdown: end, hang_up: steering.hang_up, ask: steering.ask };
-    let config = steer(config, (reload, log), &sampling, &exports, &audit, steering).await;
+    let facts = || facts_of(&own, &sampling, &exports);
+    let steered =
+        Steered { sampling: &sampling, exports: &exports, audit: &audit, manager: &manager, facts: &facts };
+    // One task does both: a service that cannot be steered any more gives no sign of life either.
+    let config = tokio::select! {
+        config = steer(config, (reload, log), &steered, steering) => config,
+        never = manager.supervise(&sampling, facts) => match never {},
+    };
+    manager.stops(config.shutdown_deadline + SLACK).await;
     let sampled = spawn_blocking(move || sampling.stop()).await.context("taking the last snapshot")?;
     let printed = async {
         if let Some(unwritten) = unwritten {
@@ -135,13 +153,25 @@ where
     Ok(sampled?)
 }
 
+/// Puts the hooks in place and finds the guests that run already.
+async fn start_source(
+    options: StartOptions,
+    open: impl FnOnce(&StartOptions) -> Result<Opened>,
+    manager: &Manager,
+) -> Result<(Driver, BpfLog)> {
+    manager.starts("loading the eBPF programs", LOADING).await;
+    let opened = open(&options)?;
+    manager.starts("looking for guests", agent::SETTLE + SLACK).await;
+    agent::settle(opened, options.nice)
+}
+
 /// The sink that has standard output, and what waits for it at the end.
 type Printer = (Option<Box<dyn Sink>>, Option<Unwritten>);
 
 fn printer(output: Output) -> Result<Printer> {
     Ok(match output {
         Output::None => (None, None),
-        Output::Table => (Some(Box::new(screen::start()?)), None),
+        Output::Table(columns) => (Some(Box::new(screen::start(columns)?)), None),
         Output::Json => {
             let (lines, unwritten) = lines::start()?;
             (Some(Box::new(lines)), Some(unwritten))
@@ -164,7 +194,7 @@ fn with_standard_sinks(
     Ok(sinks)
 }
 
-fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, output: Output) {
+fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, prints: bool) {
     let target = exports.target();
     tracing::info!(
         interval = ?config.interval,
@@ -172,8 +202,15 @@ fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, output: 
         export = target.as_deref().unwrap_or("none"),
         "sampling"
     );
-    if target.is_none() && output == Output::None {
+    if target.is_none() && !prints {
         tracing::warn!("nothing is exported: set export.endpoint, OTEL_EXPORTER_OTLP_ENDPOINT or --endpoint");
+    }
+}
+
+/// Says what of the configuration is not used.
+pub fn warn_of(warnings: &[Warning]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -202,73 +239,53 @@ async fn nobody_wants_it(unwritten: Option<&mut Unwritten>, exports: &Exports) {
     std::future::pending::<()>().await;
 }
 
-/// Waits for the end, and reads the configuration again or says what came of the audit whenever it is asked
-/// to until then. Returns the configuration that held last.
-async fn steer<R, S, H, A>(
-    mut config: Config,
-    (reload, log): (R, LogControl),
-    sampling: &Sampling,
-    exports: &Exports,
-    audit: &Audit,
-    steering: Steering<S, H, A>,
-) -> Config
-where
-    R: Fn() -> Result<Config, ConfigError>,
-    S: Future<Output = ()>,
-    H: AsyncFnMut(),
-    A: AsyncFnMut(),
-{
-    let Steering { shutdown, mut hang_up, mut ask } = steering;
-    tokio::pin!(shutdown);
-    loop {
-        tokio::select! {
-            () = &mut shutdown => return config,
-            () = ask() => {
-                tracing::info!("{}", audit.last_hour());
-                continue;
-            }
-            () = hang_up() => {}
-        }
-        match reload() {
-            Ok(new) => {
-                sampling.reschedule(schedule(&new));
-                log.set(new.log.level);
-                audited::set(audit, &new);
-                if let Err(error) = exports.replace(&config, &new) {
-                    tracing::error!(error = format!("{error:#}"), "the export goes on as before");
-                    config = Config { export: config.export, ..new };
-                } else {
-                    config = new;
-                }
-                tracing::info!(
-                    interval = ?config.interval,
-                    export = exports.target().as_deref().unwrap_or("none"),
-                    "configuration read again; bpf_level, start_delay and lock_file hold from the next start on"
-                );
-            }
-            Err(error) => tracing::error!(%error, "the configuration stays as it is"),
-        }
-    }
-}
-
 const fn options(config: &Config) -> StartOptions {
     StartOptions {
         bpf_log_level: config.log.bpf_level as u8,
         interval: config.interval,
         levels: config.levels(),
+        host: config.host,
         nice: config.nice,
     }
 }
 
-fn schedule(config: &Config) -> Schedule {
+/// The host as it is called now.
+fn read_again(known: &Arc<Host>) -> Arc<Host> {
+    host::read(&Root::system()).map(Arc::new).unwrap_or_else(|error| {
+        tracing::error!(%error, "the host is called as before");
+        Arc::clone(known)
+    })
+}
+
+fn schedule(config: &Config, host: Arc<Host>) -> Schedule {
     Schedule {
+        host,
         interval: config.interval,
         levels: config.levels(),
         discovery_interval: config.discovery_interval,
         slow_interval: config.slow_interval,
+        host_parts: config.host,
         nice: config.nice,
         guests: Arc::new(config.guests.clone()),
     }
+}
+
+/// What a person wants to know of a service that works, in a line.
+fn facts_of(own: &Own, sampling: &Sampling, exports: &Exports) -> String {
+    let (guests, vcpus) = own.guests();
+    let waiting = exports.stats().queue_requests;
+    let target = match exports.target() {
+        // The one that is being sent is no news.
+        Some(target) if waiting > 1 => format!("to {target}, {waiting} requests wait"),
+        Some(target) => format!("to {target}"),
+        None => "not exported".to_owned(),
+    };
+    let every = duration::format(sampling.interval());
+    let failed = match own.stats().snapshots_failed {
+        0 => String::new(),
+        failed => format!("; {failed} snapshots failed"),
+    };
+    format!("{guests} guests with {vcpus} vCPUs, every {every}, {target}{failed}")
 }
 
 /// Reads what self-telemetry reports.

@@ -10,14 +10,32 @@ use crate::{
 /// The statistics of the last snapshot, and what sinks have dropped. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Own {
-    stats: Arc<Mutex<SamplerStats>>,
+    last: Arc<Mutex<Last>>,
     /// Written by the list of sinks.
     pub(super) sinks: SinkCounts,
 }
 
+/// What is kept of the last snapshot.
+#[derive(Clone, Copy, Default)]
+struct Last {
+    stats: SamplerStats,
+    guests: usize,
+    vcpus: usize,
+}
+
 impl Own {
     pub(super) fn stats(&self) -> SamplerStats {
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last().stats
+    }
+
+    /// Guests that it shows, and their vCPUs.
+    pub(super) fn guests(&self) -> (usize, usize) {
+        let last = self.last();
+        (last.guests, last.vcpus)
+    }
+
+    fn last(&self) -> Last {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -27,7 +45,9 @@ impl Sink for Own {
     }
 
     fn offer(&mut self, snapshot: Arc<Snapshot>) {
-        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = snapshot.sampler;
+        let vcpus = snapshot.vms.iter().map(|vm| vm.vcpus.len()).sum();
+        let last = Last { stats: snapshot.sampler, guests: snapshot.vms.len(), vcpus };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
     }
 
     fn dropped(&self) -> u64 {

@@ -2,6 +2,7 @@
 //! each waits until what it expects has come.
 
 mod receiver;
+mod supervised;
 
 use std::{
     io::Write as _,
@@ -25,7 +26,7 @@ use crate::{
     config::{LogLevel, StartDelay},
     export::settings::VmAttributes,
     kernel::priority,
-    model::{Fact, GuestPattern, GuestSelection, Level, Levels, Snapshot, Vm},
+    model::{Fact, GuestPattern, GuestSelection, HostParts, Level, Levels, Snapshot, Vm},
     source::{
         Settings,
         fake::{FakeHost, Fault},
@@ -101,7 +102,18 @@ impl Service {
     }
 
     fn start_with_log(config: Config, more: Vec<Box<dyn Sink>>, log: LogControl) -> Self {
+        Self::start_under(Supervision::default(), &[], config, more, log)
+    }
+
+    fn start_under(
+        supervision: Supervision,
+        faults: &[Fault],
+        config: Config,
+        more: Vec<Box<dyn Sink>>,
+        log: LogControl,
+    ) -> Self {
         let (host, source) = FakeHost::new();
+        host.faults(faults);
         let (recorder, snapshots) = channel();
         let (hang_up, hung_up) = mpsc::unbounded_channel();
         let (ask, asked) = mpsc::unbounded_channel();
@@ -109,9 +121,10 @@ impl Service {
         let next_config: Reload = Arc::new(Mutex::new(Ok(config.clone())));
         let reload = Arc::clone(&next_config);
         let work = move || {
-            let reload = || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config()));
+            let reload =
+                || std::mem::replace(&mut *reload.lock().unwrap(), Err(no_config())).map(Loaded::from);
             let sinks = more.into_iter().chain([Box::new(Recorder(recorder)) as Box<dyn Sink>]).collect();
-            let start = Start { reload, log, output: Output::None, sinks };
+            let start = Start { reload, log, output: Output::None, sinks, supervision };
             let (hang_up, ask) = (each_of(hung_up), each_of(asked));
             let shutdown = async { drop(shut_down.await) };
             let open = |_: &StartOptions| {
@@ -330,16 +343,18 @@ fn a_question_for_the_audit_changes_nothing() {
 fn a_reload_reaches_the_source_and_one_that_fails_changes_nothing() {
     let mut service = Service::start(config(), Vec::new());
     service.some_more(1);
-    let settings = |ms, most| Settings {
+    let settings = |ms, most, host| Settings {
         interval: Duration::from_millis(ms),
         levels: Levels { most, ..Levels::default() },
+        host,
     };
-    let new = |ms| Config { interval: Duration::from_millis(ms), level: Level::Basic, ..config() };
-    let mut wanted = vec![settings(10, Level::Full)];
+    let host = HostParts { pressure: false, system: true };
+    let new = |ms| Config { interval: Duration::from_millis(ms), level: Level::Basic, host, ..config() };
+    let mut wanted = vec![settings(10, Level::Full, HostParts::default())];
     for (config, applied) in [
-        (Ok(new(20)), Some(settings(20, Level::Basic))),
+        (Ok(new(20)), Some(settings(20, Level::Basic, host))),
         (Err(no_config()), None),
-        (Ok(new(30)), Some(settings(30, Level::Basic))),
+        (Ok(new(30)), Some(settings(30, Level::Basic, host))),
     ] {
         service.reload(config);
         wanted.extend(applied);

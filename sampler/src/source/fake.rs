@@ -24,6 +24,8 @@ pub(crate) enum Fault {
     Fails,
     Panics,
     Takes(Duration),
+    /// Does not return until it is let go on.
+    Hangs,
 }
 
 /// The fake source.
@@ -51,7 +53,7 @@ struct Guest {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Answers that are held wait for it.
+    /// Answers that are held wait for it, and a reading that hangs.
     released: Condvar,
 }
 
@@ -59,6 +61,7 @@ struct Shared {
 struct State {
     events: Vec<Event>,
     faults: Vec<Fault>,
+    hangs: bool,
     held: Vec<u32>,
     renamed: BTreeMap<u32, String>,
     memory_read: u64,
@@ -123,6 +126,22 @@ impl FakeHost {
         self.shared.state().faults.extend(faults);
     }
 
+    /// No fault is to come any more.
+    pub(crate) fn no_faults(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// Whether a reading hangs.
+    pub(crate) fn hangs(&self) -> bool {
+        self.shared.state().hangs
+    }
+
+    /// Lets the reading that hangs go on.
+    pub(crate) fn go_on(&self) {
+        self.shared.state().hangs = false;
+        self.shared.released.notify_all();
+    }
+
     /// Faults that are still to come.
     pub(crate) fn faults_left(&self) -> usize {
         self.shared.state().faults.len()
@@ -158,6 +177,7 @@ impl State {
 
 impl Drop for FakeHost {
     fn drop(&mut self) {
+        self.go_on();
         self.release_names();
     }
 }
@@ -167,6 +187,13 @@ impl Shared {
         self.state.lock().unwrap()
     }
 
+    /// Returns when somebody lets it go on.
+    fn hang(&self) {
+        let mut state = self.state();
+        state.hangs = true;
+        drop(self.released.wait_while(state, |state| state.hangs).unwrap());
+    }
+
     /// What a guest is called: by its process.
     fn answer(&self, question: Question) -> Answer {
         let vm = match question {
@@ -174,9 +201,11 @@ impl Shared {
             Question::Changes(vm) => return Answer::Changes(vm, self.state().renamed.contains_key(&pid(vm))),
             Question::Memory(vm) => return Answer::Memory(vm, Some(self.state().memory(pid(vm)))),
             Question::Process(_)
+            | Question::Group(_)
             | Question::IoGroup(..)
             | Question::Disk(_)
-            | Question::Interfaces(_)
+            | Question::Devices(_)
+            | Question::Host(_)
             | Question::Links => panic!("{question:?} was not asked"),
         };
         let pid = pid(vm);
@@ -240,6 +269,7 @@ impl Source for FakeSource {
             Some(Fault::Fails) => return Err(CollectError::Map(MapError::Missing("as asked")).into()),
             Some(Fault::Panics) => panic!("as asked"),
             Some(Fault::Takes(time)) => std::thread::sleep(time),
+            Some(Fault::Hangs) => self.shared.hang(),
             None => {}
         }
         self.readings += 1;
@@ -277,7 +307,7 @@ impl Source for FakeSource {
         self.guests.keys().copied().map(Question::Changes).collect()
     }
 
-    fn slow_questions(&self) -> Vec<Question> {
+    fn slow_questions(&mut self) -> Vec<Question> {
         self.guests.keys().copied().map(Question::Memory).collect()
     }
 
@@ -308,9 +338,11 @@ impl Source for FakeSource {
             Answer::Changes(vm, true) => self.unasked.push(vm),
             Answer::Changes(_, false) => {}
             Answer::Process(..)
+            | Answer::Group(..)
             | Answer::IoGroup(..)
             | Answer::Disk(..)
-            | Answer::Interfaces(..)
+            | Answer::Devices(..)
+            | Answer::Host(..)
             | Answer::Links(..) => panic!("{answer:?} was not asked for"),
         }
     }

@@ -5,17 +5,21 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod groups;
+mod host;
 mod io;
 mod kvm;
 
-use std::{collections::BTreeMap, os::fd::BorrowedFd, time::Duration};
+use std::{os::fd::BorrowedFd, time::Duration};
 
 use crate::{
     collect::{
         CollectError,
-        network::{FoundInterface, InterfaceId, LinkCounts},
+        attached::FoundDevices,
+        network::{FoundInterfaces, Links},
+        procfs::GuestGroup,
     },
-    model::{Device, Facts, Memory, Snapshot, VmKey},
+    model::{Device, Facts, HostParts, HostState, Memory, Snapshot, VmKey},
 };
 
 pub use crate::model::Levels;
@@ -64,7 +68,7 @@ pub trait Source: Send {
     fn checks(&self) -> Vec<Question>;
 
     /// What is to be asked from time to time for it changes slowly, as a guest's memory does.
-    fn slow_questions(&self) -> Vec<Question>;
+    fn slow_questions(&mut self) -> Vec<Question>;
 
     /// What would be asked if every guest were new: for a full re-discovery.
     fn all_questions(&self) -> Vec<Question>;
@@ -89,6 +93,8 @@ pub struct Settings {
     pub interval: Duration,
     /// How much is sampled of guests.
     pub levels: Levels,
+    /// Which parts of the host are read.
+    pub host: HostParts,
 }
 
 /// What is asked away from the sampling thread.
@@ -100,15 +106,19 @@ pub enum Question {
     Changes(VmKey),
     /// What a guest has of the host's memory.
     Memory(VmKey),
+    /// What the kernel counts of the control groups that are made for a guest.
+    Group(VmKey),
     /// Whether the control group that a guest's disk requests are charged to, with this inode, was made for
     /// it.
     IoGroup(VmKey, u64),
     /// What the kernel calls a disk.
     Disk(Device),
-    /// The network interfaces of a guest.
-    Interfaces(VmKey),
+    /// The devices of a guest, and its network interfaces.
+    Devices(VmKey),
     /// What the kernel counts of the interfaces of all guests.
     Links,
+    /// What the host does beside its guests, as far as these parts go.
+    Host(HostParts),
     /// What a process of the host is called.
     Process(u32),
 }
@@ -122,14 +132,18 @@ pub enum Answer {
     Changes(VmKey, bool),
     /// What it has.
     Memory(VmKey, Option<Memory>),
+    /// What it counts, and when that was read, Unix time in ns.
+    Group(VmKey, Option<(GuestGroup, u64)>),
     /// Whether it was.
     IoGroup(VmKey, u64, Option<bool>),
     /// What it calls it.
     Disk(Device, Option<String>),
-    /// Those that it has.
-    Interfaces(VmKey, Option<Vec<FoundInterface>>),
-    /// What it counts, and when that was read, Unix time in ns.
-    Links(BTreeMap<InterfaceId, LinkCounts>, u64),
+    /// Those that it has; the interfaces may not be known now.
+    Devices(VmKey, Option<(FoundDevices, Option<FoundInterfaces>)>),
+    /// What it counts.
+    Links(Option<Links>),
+    /// What it does.
+    Host(HostParts, Box<HostState>),
     /// Of a process.
     Process(u32, Option<TaskFacts>),
 }

@@ -90,7 +90,7 @@ fn all_dropped(stats: &PipelineStats) -> u64 {
 async fn what_was_encoded_arrives_over_every_transport() {
     for (protocol, compression) in TRANSPORTS {
         let peer = Peer::start(protocol, vec![]).await;
-        let headers = Headers([("x-tenant".to_owned(), "blue".to_owned())].into());
+        let headers = Headers([("x-tenant".to_owned(), "blue".into())].into());
         let settings = ExportSettings { compression, headers, ..peer.settings() };
         let pipeline = start(&settings);
         pipeline.offer(snapshot(7));
@@ -131,6 +131,21 @@ async fn one_connection_serves_many_requests() {
         peer.wait_for(5).await;
         assert_eq!(peer.connections(), 1, "{protocol:?}");
     }
+}
+
+#[tokio::test]
+async fn a_page_in_place_of_an_answer_is_counted_as_refused() {
+    let html = vec![("content-type", "text/html".to_owned())];
+    let page = Reply::Http(200, html, b"<html>Log in</html>".to_vec());
+    let peer = Peer::start(Protocol::HttpProtobuf, vec![page]).await;
+    let pipeline = start(&peer.settings());
+    offer(&pipeline, 1..3).await;
+    peer.wait_for(2).await;
+    let stats = pipeline.shutdown(PATIENCE).await;
+    let refused = stats.dropped(DropReason::Refused);
+    assert_eq!((refused.requests, refused.points), (1, points_per_snapshot()));
+    assert_eq!((stats.exported_requests, stats.failed_attempts, all_dropped(&stats)), (1, 1, 1));
+    assert!(stats.last_error.unwrap().contains("text/html in place of an OTLP answer"));
 }
 
 #[tokio::test]

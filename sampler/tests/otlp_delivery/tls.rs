@@ -128,6 +128,50 @@ async fn the_client_shows_its_certificate() {
 }
 
 #[tokio::test]
+async fn an_authority_that_is_renewed_counts_after_a_failed_handshake() {
+    for protocol in BOTH {
+        let (authority, old) = (Authority::new(), Authority::new());
+        let (peer, mut settings) = peer(&authority, protocol, false).await;
+        let file = old.write("ca.pem", &old.issuer.pem());
+        settings.tls.ca_certificate = Some(file.clone());
+        let pipeline = start(&settings);
+        pipeline.offer(snapshot(1));
+        until(|| pipeline.stats().failed_attempts >= 2).await;
+        // What cannot be used takes the place of nothing.
+        std::fs::write(&file, "-----BEGIN CERTIFICATE-----").unwrap();
+        let before = pipeline.stats().failed_attempts;
+        until(|| pipeline.stats().failed_attempts >= before + 2).await;
+        assert!(peer.seen().is_empty(), "nothing may be sent to a stranger");
+        std::fs::write(&file, authority.issuer.pem()).unwrap();
+        peer.wait_for(1).await;
+        let stats = pipeline.shutdown(PATIENCE).await;
+        assert_eq!((stats.exported_requests, crate::all_dropped(&stats)), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_ours_that_is_renewed_counts_after_it_was_refused() {
+    for protocol in BOTH {
+        let (authority, old) = (Authority::new(), Authority::new());
+        let (peer, mut settings) = peer(&authority, protocol, true).await;
+        let (certificate, key) = old.sign();
+        let certificate_file = old.write("client.pem", &certificate);
+        let key_file = old.write("client.key", &key);
+        settings.tls.client_certificate = Some(certificate_file.clone());
+        settings.tls.client_key = Some(key_file.clone());
+        let pipeline = start(&settings);
+        pipeline.offer(snapshot(1));
+        until(|| pipeline.stats().failed_attempts >= 1).await;
+        assert!(peer.seen().is_empty(), "the receiver asks for another certificate");
+        let (certificate, key) = authority.sign();
+        std::fs::write(&key_file, key).unwrap();
+        std::fs::write(&certificate_file, certificate).unwrap();
+        peer.wait_for(1).await;
+        assert_eq!(pipeline.shutdown(PATIENCE).await.exported_requests, 1);
+    }
+}
+
+#[tokio::test]
 async fn unusable_files_are_named_at_start() {
     let authority = Authority::new();
     let (certificate, _) = authority.sign();

@@ -9,10 +9,11 @@ use hvsampler::model::{
 use hvsampler::{
     export::settings::ExportSettings,
     model::{
-        Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, Ended,
-        ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface,
-        InterfaceCounts, KvmCounts, KvmVm, Level, Memory, OccupantKind, Origin, SamplerStats, Snapshot,
-        State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+        Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
+        DiskCounts, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes,
+        Helpers, Host, HostState, HugePages, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory,
+        NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu,
+        VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
@@ -77,15 +78,31 @@ fn number() -> impl Strategy<Value = u64> {
     prop_oneof![any::<u64>(), 0_u64..3, Just(i64::MAX as u64), Just(u64::MAX), 0_u64..10_000_000_000_000]
 }
 
-fn settings() -> impl Strategy<Value = ExportSettings> {
-    (text(), collection::btree_map(text(), text(), 0..3)).prop_map(|(service_name, resource_attributes)| {
-        ExportSettings { service_name, resource_attributes, ..ExportSettings::default() }
+/// Boxed, as the host is: what they are made of would not fit on a test's stack beside the snapshots.
+fn settings() -> BoxedStrategy<ExportSettings> {
+    let all = (text(), option::of(text()), collection::btree_map(text(), text(), 0..3));
+    all.prop_map(|(service_name, host_id, resource_attributes)| ExportSettings {
+        service_name,
+        host_id,
+        resource_attributes,
+        ..ExportSettings::default()
     })
+    .boxed()
 }
 
-fn host() -> impl Strategy<Value = Host> {
-    (option::of(text()), text(), text(), text(), any::<u32>())
-        .prop_map(|(id, name, kernel, arch, cpus)| Host { id, name, kernel, arch, cpus })
+fn host() -> BoxedStrategy<Host> {
+    let os = (option::of(text()), option::of(text()));
+    let all = (option::of(text()), text(), text(), text(), any::<u32>(), os);
+    all.prop_map(|(id, name, kernel, arch, cpus, (os_version, os_build))| Host {
+        id,
+        name,
+        kernel,
+        os_version,
+        os_build,
+        arch,
+        cpus,
+    })
+    .boxed()
 }
 
 fn states() -> impl Strategy<Value = StateTimes> {
@@ -179,6 +196,27 @@ fn memory() -> impl Strategy<Value = Option<Memory>> {
     }))
 }
 
+/// Some of it is not known, some was sent before, and nodes come and go.
+fn groups() -> impl Strategy<Value = (Option<ControlGroup>, Vec<NumaNode>)> {
+    let counts = collection::vec(option::of(number()), 14);
+    let group =
+        (0_u64..3, number(), any::<bool>(), counts).prop_map(|(since, at_unix_ns, is_new, counts)| {
+            let mut group =
+                ControlGroup { at_unix_ns, since_unix_ns: since * 1_000, is_new, ..ControlGroup::default() };
+            group.pressure.iter_mut().zip(&counts).for_each(|(place, value)| *place = *value);
+            group.events.copy_from_slice(&counts[8..]);
+            group
+        });
+    let node = (number(), number(), any::<bool>());
+    let nodes = collection::vec(option::of(node), 3).prop_map(|nodes| {
+        let numbered = (0..).zip(nodes).filter_map(|(node, known)| Some((node, known?)));
+        numbered
+            .map(|(node, (bytes, at_unix_ns, is_new))| NumaNode { node, bytes, at_unix_ns, is_new })
+            .collect()
+    });
+    (option::of(group), nodes)
+}
+
 /// Disks come and go, and the kernel does not keep all times of each.
 fn disks() -> impl Strategy<Value = Vec<Disk>> {
     let counts = (collection::vec(number(), 12), collection::vec(distributions(), 4));
@@ -190,6 +228,7 @@ fn disks() -> impl Strategy<Value = Vec<Disk>> {
                 device: Device::default(),
                 name: name.into(),
                 since_unix_ns: since * 1_000,
+                before: None,
                 counts: Arc::new(DiskCounts {
                     operations: counts(0),
                     bytes: counts(4),
@@ -237,12 +276,47 @@ fn interfaces() -> impl Strategy<Value = Vec<Interface>> {
     })
 }
 
+/// Devices come and go, and are seen at other disks.
+fn attached() -> impl Strategy<Value = Arc<[Attached]>> {
+    let device =
+        (any::<bool>(), 0..3_usize, any::<bool>()).prop_map(|(is_disk, disks, is_unseen)| Attached {
+            kind: if is_disk { AttachedKind::Disk } else { AttachedKind::Network },
+            path: String::new(),
+            seen_at: ["sda", "sdb"][..disks.min(2)].iter().map(ToString::to_string).collect(),
+            unseen: is_unseen.then_some(Unseen::NoRequests),
+        });
+    collection::vec(option::of(device), 2).prop_map(|devices| {
+        let numbered = (0..).zip(devices).filter_map(|(n, device)| Some((n, device?)));
+        numbered.map(|(n, device): (u32, Attached)| Attached { path: format!("/{n}"), ..device }).collect()
+    })
+}
+
+/// Some of it is not known, and some was sent before.
+fn host_state() -> impl Strategy<Value = HostState> {
+    let numbers = || collection::vec(option::of(number()), 8);
+    let huge_pages =
+        (number(), number()).prop_map(|(used, free)| HugePages { states: [used, free], reserved: 3 });
+    (number(), numbers(), numbers(), option::of(huge_pages), any::<bool>()).prop_map(
+        |(at_unix_ns, cpus, pressure, huge_pages, is_new)| {
+            let mut state = HostState { at_unix_ns, booted_unix_ns: 77, is_new, ..HostState::default() };
+            state.cpu_ns.copy_from_slice(&cpus);
+            state.pressure.iter_mut().zip(&pressure).for_each(|(place, value)| *place = *value);
+            state.memory = cpus[0].map(|bytes| [bytes, 5, 6, 7]);
+            state.available = cpus[1];
+            state.huge_pages = [None, huge_pages];
+            state.threads = [cpus[2], cpus[3]];
+            state
+        },
+    )
+}
+
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
 #[derive(Clone, Debug)]
 struct Moment {
     at_unix_ns: u64,
+    host_state: Option<HostState>,
     vms: Vec<Option<MomentVm>>,
     ended: Vec<(u32, u32, StateTimes, bool)>,
 }
@@ -259,8 +333,10 @@ struct MomentVm {
     blocked: BlockedTimes,
     counters: Counters,
     memory: Option<Memory>,
+    groups: (Option<ControlGroup>, Vec<NumaNode>),
     disks: Vec<Disk>,
     interfaces: Vec<Interface>,
+    attached: Arc<[Attached]>,
     threads: Threads,
 }
 
@@ -270,6 +346,7 @@ fn moment() -> impl Strategy<Value = Moment> {
     let name = prop_oneof![2 => Just(None), 2 => Just(Some("db1".to_owned())), 1 => option::of(text())];
     let blocked = (number(), collection::vec(0..u64::from(u32::MAX), MEASURED))
         .prop_map(|(ns, parts)| BlockedTimes::of(ns, &parts.try_into().unwrap()));
+    // Boxed: what is made of so many parts is too much for the stack of a test.
     let rest = (
         kvm(),
         attributed(),
@@ -279,8 +356,9 @@ fn moment() -> impl Strategy<Value = Moment> {
         blocked,
         counters(),
         memory(),
-        disks(),
-        interfaces(),
+        disks().boxed(),
+        (interfaces(), attached()).boxed(),
+        groups().boxed(),
     );
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
         |(
@@ -288,7 +366,19 @@ fn moment() -> impl Strategy<Value = Moment> {
             uuid,
             platform,
             distributions,
-            (kvm, attributed, exits, helpers, co_stop_ns, blocked, counters, memory, disks, interfaces),
+            (
+                kvm,
+                attributed,
+                exits,
+                helpers,
+                co_stop_ns,
+                blocked,
+                counters,
+                memory,
+                disks,
+                (interfaces, attached),
+                groups,
+            ),
             threads,
         )| {
             let facts = Facts::default().with(Fact::Platform, platform);
@@ -304,15 +394,17 @@ fn moment() -> impl Strategy<Value = Moment> {
                 blocked,
                 counters,
                 memory,
+                groups,
                 disks,
                 interfaces,
+                attached,
                 threads,
             }
         },
     );
     let ended = collection::vec((0..VMS, 0..THREADS, states(), any::<bool>()), 0..4);
-    (number(), collection::vec(option::of(vm), VMS as usize), ended)
-        .prop_map(|(at_unix_ns, vms, ended)| Moment { at_unix_ns, vms, ended })
+    (number(), option::of(host_state().boxed()), collection::vec(option::of(vm.boxed()), VMS as usize), ended)
+        .prop_map(|(at_unix_ns, host_state, vms, ended)| Moment { at_unix_ns, host_state, vms, ended })
 }
 
 fn thread(vm: u32, thread: u32) -> VcpuId {
@@ -366,8 +458,11 @@ impl Moment {
                 blocked: vm.blocked,
                 counters: vm.counters,
                 memory: vm.memory,
+                control_group: vm.groups.0,
+                numa: vm.groups.1,
                 disks: vm.disks,
                 interfaces: vm.interfaces,
+                attached: vm.attached,
                 co_stop: CoStop { ns: vm.co_stop_ns, ..CoStop::default() },
                 helpers: vm.helpers,
                 vcpus: vcpus.collect(),
@@ -392,6 +487,7 @@ impl Moment {
             interval_ns: 1,
             read_boottime_ns: 0,
             host: Arc::new(Host::default()),
+            host_state: self.host_state,
             ended: ended.collect(),
             vms,
             sampler: SamplerStats::default(),

@@ -1,6 +1,6 @@
-//! What the messages have of a VM's memory, disks and network interfaces.
+//! What the messages have of a VM's memory, disks, network interfaces and other devices.
 
-use hvsampler::model::{Disk, Histogram, Interface, Vm};
+use hvsampler::model::{ATTACHED_KINDS, Disk, Histogram, Interface, UNSEEN, Vm};
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use super::expected::{Numbers, id, integer, string};
@@ -36,6 +36,20 @@ pub(super) fn of_disks(vm: &Vm, to: &mut Numbers) {
             }
             put("hypervisor.vm.disk.errors", disk.counts.errors[n]);
         }
+    }
+}
+
+pub(super) fn of_attached(vm: &Vm, to: &mut Numbers) {
+    for device in vm.attached.iter() {
+        let mut own = vec![
+            string("hypervisor.device.kind", ATTACHED_KINDS[device.kind as usize].key),
+            string("hypervisor.device.path", &device.path),
+        ];
+        if !device.seen_at.is_empty() {
+            own.push(string("hypervisor.device.seen_at", &device.seen_at.join(",")));
+        }
+        own.extend(device.unseen.map(|why| string("hypervisor.device.unseen", UNSEEN[why as usize].key)));
+        to.put("hypervisor.vm.device.info", [id(&vm.id), own].concat(), 0, integer(1));
     }
 }
 

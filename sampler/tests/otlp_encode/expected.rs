@@ -22,7 +22,8 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 
 use super::{
-    devices::{of_disks, of_interfaces, of_memory, times_of_disks},
+    devices::{of_attached, of_disks, of_interfaces, of_memory, times_of_disks},
+    host::{of_groups, of_host},
     points,
 };
 
@@ -58,11 +59,11 @@ pub(super) fn string(key: &str, value: &str) -> KeyValue {
     attribute(key, any_value::Value::StringValue(cut(value)))
 }
 
-fn int(key: &str, value: u32) -> KeyValue {
+pub(super) fn int(key: &str, value: u32) -> KeyValue {
     attribute(key, any_value::Value::IntValue(value.into()))
 }
 
-fn double(ns: u64) -> Option<number_data_point::Value> {
+pub(super) fn double(ns: u64) -> Option<number_data_point::Value> {
     Some(number_data_point::Value::AsDouble(ns as f64 / 1e9))
 }
 
@@ -222,13 +223,20 @@ impl Expected {
         let mut attributes = BTreeMap::new();
         attributes.insert("service.name".to_owned(), settings.service_name.clone());
         attributes.insert("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+        let id = settings.host_id.clone().or_else(|| host.id.clone());
+        let name = id.clone().unwrap_or_else(|| host.name.clone());
+        // Of the semantic conventions.
+        let instances = uuid::uuid!("4d63009a-8d0f-11ee-aad7-4c796ed8e320");
+        let instance = uuid::Uuid::new_v5(&instances, name.as_bytes()).to_string();
         attributes
-            .insert("service.instance.id".to_owned(), host.id.clone().unwrap_or_else(|| host.name.clone()));
-        attributes.insert("host.id".to_owned(), host.id.clone().unwrap_or_default());
+            .insert("service.instance.id".to_owned(), if name.is_empty() { String::new() } else { instance });
+        attributes.insert("host.id".to_owned(), id.unwrap_or_default());
         attributes.insert("host.name".to_owned(), host.name.clone());
         attributes.insert("host.arch".to_owned(), host.arch.clone());
         attributes.insert("os.type".to_owned(), "linux".to_owned());
-        attributes.insert("os.version".to_owned(), host.kernel.clone());
+        attributes.insert("os.version".to_owned(), host.os_version.clone().unwrap_or_default());
+        let build = host.os_build.clone().unwrap_or_else(|| host.kernel.clone());
+        attributes.insert("os.build_id".to_owned(), build);
         attributes.insert("hypervisor.name".to_owned(), "kvm".to_owned());
         attributes.retain(|_, value| !value.is_empty());
         for (key, value) in &settings.resource_attributes {
@@ -268,12 +276,20 @@ impl Expected {
             of_vm(vm, &mut numbers);
             of_exits(vm, &mut numbers);
             of_disks(vm, &mut numbers);
+            of_attached(vm, &mut numbers);
             for (name, attributes, interface, count) in of_interfaces(vm) {
                 if interface.is_new {
                     let at = std::mem::replace(&mut numbers.at, interface.at_unix_ns);
                     numbers.put(name, attributes, interface.since_unix_ns, integer(count));
                     numbers.at = at;
                 }
+            }
+            for ((name, attributes, value), [start, at], _) in
+                of_groups(vm).into_iter().filter(|(.., is_new)| *is_new)
+            {
+                let at = std::mem::replace(&mut numbers.at, at);
+                numbers.put(name, attributes, start, value);
+                numbers.at = at;
             }
             for (name, attributes, since, times) in times_of_disks(vm) {
                 let point = distribution(attributes, since, snapshot.at_unix_ns, &times);
@@ -292,6 +308,13 @@ impl Expected {
         }
         let vms = snapshot.vms.len() as u64;
         numbers.put("hypervisor.vm.count", vec![], self.start_unix_ns, integer(vms));
+        if let Some(host) = snapshot.host_state.filter(|host| host.is_new) {
+            let at = std::mem::replace(&mut numbers.at, host.at_unix_ns);
+            for (name, attributes, value) in of_host(&host) {
+                numbers.put(name, attributes, host.booted_unix_ns, value);
+            }
+            numbers.at = at;
+        }
         let mut points = numbers.points;
         let metrics = families();
         let metrics = metrics.into_iter().map(|(family, help)| {
@@ -335,8 +358,16 @@ impl Expected {
             for (name, attributes, _) in of_memory(vm) {
                 live.insert((name.to_owned(), key(&attributes)), (attributes, vm.start_unix_ns));
             }
+            for ((name, attributes, _), [start, _], _) in of_groups(vm) {
+                live.insert((name.to_owned(), key(&attributes)), (attributes, start));
+            }
             for (name, attributes, interface, _) in of_interfaces(vm) {
                 live.insert((name.to_owned(), key(&attributes)), (attributes, interface.since_unix_ns));
+            }
+        }
+        for host in snapshot.host_state.iter() {
+            for (name, attributes, _) in of_host(host) {
+                live.insert((name.to_owned(), key(&attributes)), (attributes, host.booted_unix_ns));
             }
         }
         let mut ends = std::mem::take(&mut self.open);

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Disk, Distributions, Ended, ExitKind, ExitTotals, Exits,
-    HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, Interval, KvmCounts, KvmVcpu, KvmVm, Level,
-    Memory, Occupant, OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm,
-    VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Disk,
+    Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
+    HostState, Interface, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, NumaNode, Occupant,
+    OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, MEASURED};
 use proptest::{collection, option, prelude::*, sample};
@@ -227,6 +227,21 @@ fn vm() -> impl Strategy<Value = Vm> {
                 .then(|| Disk { name: "sda".into(), ..Disk::default() })
                 .into_iter()
                 .collect(),
+            attached: (0..pid % 3)
+                .map(|n| Attached {
+                    kind: AttachedKind::Disk,
+                    path: format!("/{n}"),
+                    seen_at: Vec::new(),
+                    unseen: Some(Unseen::Unknown),
+                })
+                .collect(),
+            control_group: (pid % 3 == 0).then(|| ControlGroup {
+                events: [Some(start_unix_ns), None, None, None, None, None],
+                ..ControlGroup::default()
+            }),
+            numa: (0..pid % 3)
+                .map(|node| NumaNode { node, bytes: start_unix_ns, ..NumaNode::default() })
+                .collect(),
             memory: (pid % 3 == 0)
                 .then(|| Memory { resident: [Some(5), None, Some(7), None], ..Memory::default() }),
             co_stop: rest.7,
@@ -261,16 +276,30 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         kernel,
         arch: "amd64".to_owned(),
         cpus,
+        ..Host::default()
+    })
+}
+
+fn host_state() -> impl Strategy<Value = HostState> {
+    let numbers = || collection::vec(option::of(number()), 8);
+    (number(), numbers(), numbers()).prop_map(|(at_unix_ns, cpus, pressure)| {
+        let mut state = HostState { at_unix_ns, booted_unix_ns: at_unix_ns / 2, ..HostState::default() };
+        state.cpu_ns.copy_from_slice(&cpus);
+        state.pressure.iter_mut().zip(pressure).for_each(|(place, value)| *place = value);
+        state.memory = cpus[0].map(|bytes| [bytes, 0, 1, 2]);
+        state
     })
 }
 
 pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
-    (any::<[u64; 2]>(), host(), collection::vec(vm(), 0..5), collection::vec(ended(), 0..3)).prop_map(
-        |([at_unix_ns, interval_ns], host, vms, ended)| Snapshot {
+    let parts = (host(), option::of(host_state()));
+    (any::<[u64; 2]>(), parts, collection::vec(vm(), 0..5), collection::vec(ended(), 0..3)).prop_map(
+        |([at_unix_ns, interval_ns], (host, host_state), vms, ended)| Snapshot {
             at_unix_ns,
             interval_ns,
             read_boottime_ns: 0,
             host: Arc::new(host),
+            host_state,
             vms,
             ended,
             sampler: Default::default(),

@@ -6,13 +6,14 @@
 use hvsampler::{
     cli::Format,
     collect::{
+        attached::FoundDevices,
         platform::GuestIdentity,
         procfs::{GuestProcess, Scan},
     },
     command::{check, list},
     export::json,
     kernel::check::CheckItem,
-    model::Fact,
+    model::{ATTACHED_KINDS, Attached, AttachedKind, Fact, UNSEEN, Unseen},
 };
 use jsonschema::Validator;
 use proptest::{collection, option, prelude::*};
@@ -66,18 +67,58 @@ fn identity() -> impl Strategy<Value = Result<GuestIdentity, String>> {
 }
 
 prop_compose! {
+    fn device()(
+        kind in 0..3_u8,
+        path in arbitrary::text(),
+        seen_at in collection::vec(arbitrary::text(), 0..3),
+        unseen in option::of(0..4_u8),
+    ) -> Attached {
+        let kind = match kind {
+            0 => AttachedKind::Disk,
+            1 => AttachedKind::Network,
+            _ => AttachedKind::Passthrough,
+        };
+        let unseen = unseen.map(|why| match why {
+            0 => Unseen::NoGroup,
+            1 => Unseen::VhostUser,
+            2 => Unseen::NetworkFiles,
+            _ => Unseen::Unknown,
+        });
+        Attached { kind, path, seen_at, unseen }
+    }
+}
+
+fn devices() -> impl Strategy<Value = Result<FoundDevices, String>> {
+    let found = (collection::vec(device(), 0..4), 0..2_u64);
+    prop_oneof![
+        found.prop_map(|(all, left_out)| Ok(FoundDevices { all, left_out, is_partial: false })),
+        arbitrary::text().prop_map(Err)
+    ]
+}
+
+/// The schema of a list has values of its own writing.
+#[test]
+fn why_a_device_is_not_seen_is_described() {
+    let schema = parse(LIST);
+    let properties = &schema["$defs"]["device"]["properties"];
+    for (property, labels) in [("kind", ATTACHED_KINDS), ("unseen", UNSEEN)] {
+        let keys: Vec<_> = labels.iter().map(|label| label.key).collect();
+        assert_eq!(properties[property]["enum"], serde_json::json!(keys), "{property}");
+    }
+}
+
+prop_compose! {
     fn listing()(
         host in arbitrary::host(),
         guests in collection::vec(
-            (any::<u32>(), any::<u64>(), collection::vec(any::<u32>(), 0..5), identity()),
+            (any::<u32>(), any::<u64>(), collection::vec(any::<u32>(), 0..5), identity(), devices()),
             0..4,
         ),
         [processes, denied, vanished, truncated, failed] in any::<[u64; 5]>(),
     ) -> list::Listing {
-        let guests = guests.into_iter().map(|(pid, start_boottime_ns, vcpu_ids, identity)| list::Listed {
-            process: GuestProcess { pid, start_boottime_ns, vcpu_ids },
-            identity,
-            cut: 0,
+        let guests = guests.into_iter().map(|(pid, start_boottime_ns, vcpu_ids, identity, devices)| {
+            let process = GuestProcess { pid, start_boottime_ns, vcpu_ids };
+            list::Listed { process, identity, cut: 0, devices }
         });
         let scan = Scan { guests: Vec::new(), processes, denied, vanished, truncated, failed };
         list::Listing { host, guests: guests.collect(), scan }

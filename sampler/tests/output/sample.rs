@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, ExitKind,
-    ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, InterfaceCounts,
-    Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, Occupant, OccupantKind, Origin, SamplerStats, Share,
-    Snapshot, State, StateTimes, Vcpu, VcpuId, Vm, VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
+    DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
+    Host, HostState, HugePages, Interface, InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level,
+    Memory, NumaNode, Occupant, OccupantKind, Origin, Pressure, Resource, SamplerStats, Share, Snapshot,
+    State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
     COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,
@@ -21,16 +22,49 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
         at_unix_ns: AT,
         interval_ns: 2 * SECOND,
         read_boottime_ns: 0,
+        host_state: Some(host_state()),
         host: Arc::new(Host {
             id: Some("3d1219c7c4c5404aaa1f6d2a48adfda4".to_owned()),
             name: "node-7".to_owned(),
             kernel: "6.1.0-56-amd64".to_owned(),
             arch: "amd64".to_owned(),
             cpus: 16,
+            ..Host::default()
         }),
         vms,
         ended: Vec::new(),
         sampler: SamplerStats::default(),
+    }
+}
+
+/// A host that does all that a host may.
+fn host_state() -> HostState {
+    let mut pressure = Pressure::default();
+    pressure.set(Resource::Cpu, [Some(9 * SECOND), None]);
+    pressure.set(Resource::Memory, [Some(5_000), Some(3_000)]);
+    HostState {
+        at_unix_ns: AT - 4 * SECOND,
+        booted_unix_ns: AT - 90 * SECOND,
+        pressure,
+        cpu_ns: std::array::from_fn(|mode| Some(mode as u64 * SECOND)),
+        memory: Some([4 << 30, 3 << 30, 2 << 20, 1 << 30]),
+        available: Some(4 << 30),
+        huge_pages: [Some(HugePages { states: [5, 3], reserved: 1 }), None],
+        threads: [Some(3), Some(0)],
+        is_new: true,
+    }
+}
+
+/// One that is over its memory.high.
+fn control_group() -> ControlGroup {
+    let mut pressure = Pressure::default();
+    pressure.set(Resource::Memory, [Some(SECOND), Some(SECOND / 2)]);
+    ControlGroup {
+        at_unix_ns: AT - 3 * SECOND,
+        since_unix_ns: AT - 23 * SECOND,
+        pressure,
+        events: [Some(0), Some(5), Some(0), Some(0), Some(0), None],
+        is_new: true,
     }
 }
 
@@ -45,6 +79,7 @@ fn disk() -> Disk {
         device: Device { major: 8, minor: 16 },
         name: "sdb".into(),
         since_unix_ns: AT - 40 * SECOND,
+        before: None,
         counts: Arc::new(DiskCounts {
             operations: [3, 0, 1, 0],
             bytes: [12_288, 0, 0, 0],
@@ -54,6 +89,11 @@ fn disk() -> Disk {
             served: [half, Histogram::default()],
         }),
     }
+}
+
+fn device(path: &str, seen_at: &[&str], unseen: Option<Unseen>) -> Attached {
+    let seen_at = seen_at.iter().map(ToString::to_string).collect();
+    Attached { kind: AttachedKind::Disk, path: path.to_owned(), seen_at, unseen }
 }
 
 pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
@@ -87,16 +127,24 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             id: (4_026_531_840, 7),
             name: "vnet0".into(),
             since_unix_ns: AT - 30 * SECOND,
+            added: Some((
+                InterfaceCounts { bytes: [1_000, 40], packets: [1, 1], ..InterfaceCounts::default() },
+                2 * SECOND,
+            )),
             counts: InterfaceCounts { bytes: [1_500, 60], packets: [1, 1], ..InterfaceCounts::default() },
             at_unix_ns: AT - SECOND,
             is_new: true,
         }],
+        attached: [device("/dev/sdb", &["sdb"], None), device("/nfs/b.img", &[], Some(Unseen::NetworkFiles))]
+            .into(),
         memory: Some(Memory {
             at_unix_ns: AT - 3 * SECOND,
             resident: [Some(1 << 30), Some(7 << 20), None, Some(0)],
             swapped: Some(4096),
             is_new: true,
         }),
+        control_group: Some(control_group()),
+        numa: vec![NumaNode { node: 1, bytes: 7 << 20, at_unix_ns: AT - 3 * SECOND, is_new: true }],
         counters: vcpus.first().map(|vcpu| vcpu.counters).unwrap_or_default(),
         co_stop: CoStop { ns: 7 * SECOND, interval_ns: co_stop(&vcpus), tick_ns: 1 << 20 },
         helpers: helpers(),

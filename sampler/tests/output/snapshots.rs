@@ -6,8 +6,8 @@ use hvsampler::model::Counter;
 use hvsampler::{
     export::json::{self, Lines},
     model::{
-        AttributedVm, Ended, ExitKind, ExitTotals, HelperKind, HelperSum, HelperTimes, Snapshot, State,
-        Totals, VcpuId,
+        AttributedVm, Ended, ExitKind, ExitTotals, HelperKind, HelperSum, HelperTimes, Resource, Snapshot,
+        State, Totals, VcpuId,
         catalog::{Entity, ForEachEntity, Instrument, Scope, for_each_entity},
     },
 };
@@ -56,6 +56,10 @@ fn pair() -> [Snapshot; 2] {
     let total = HelperTimes { run_ns: 14, run_delay_ns: 15 };
     grown.helpers.set(HelperKind::IoThread, HelperSum { threads: 2, total });
     grown.co_stop.ns += 16;
+    grown.control_group.as_mut().unwrap().events[1] = Some(7);
+    let host = now.host_state.as_mut().unwrap();
+    host.pressure.set(Resource::Memory, [Some(5_000 + 17), Some(3_000)]);
+    host.cpu_ns[3] = Some(4 * SECOND);
     [before, now]
 }
 
@@ -79,6 +83,17 @@ fn a_line_has_what_is_and_what_was_added() {
     assert_file("tests/golden/snapshot.json", &format!("{}\n", serde_json::to_string_pretty(&now).unwrap()));
     assert_eq!((&now["schema"], &now["interval_ns"]), (&json!("hvsampler.snapshot/1"), &json!(2 * SECOND)));
     assert_eq!(now["metrics"]["hypervisor.vm.count"], 1);
+    assert_eq!(
+        now["metrics"]["hypervisor.host.pressure.time"]["memory"],
+        json!({ "some": 5_017, "full": 3_000 })
+    );
+    assert_eq!(now["interval"]["hypervisor.host.pressure.time"]["memory"], json!({ "some": 17, "full": 0 }));
+    assert_eq!(now["metrics"]["hypervisor.host.pressure.time"]["cpu"], json!({ "some": 9 * SECOND }));
+    assert_eq!(now["interval"]["system.cpu.time"]["idle"], SECOND);
+    assert!(now["metrics"]["system.memory.linux.hugepages.usage"].get("1GiB").is_none(), "there are none");
+    let (read, booted) = (&now["host_read_unix_ns"], &now["starts_unix_ns"]["boot"]);
+    let at = now["at_unix_ns"].as_u64().unwrap();
+    assert_eq!((read.as_u64(), booted.as_u64()), (Some(at - 4 * SECOND), Some(at - 90 * SECOND)));
     let vm = &now["vms"][0];
     assert_eq!(vm["attributes"]["hypervisor.vm.name"], "a\"b\n");
     assert_eq!(vm["attributes"]["process.pid"], 7);
@@ -118,6 +133,9 @@ fn what_a_vm_has_several_of_is_found_again() {
     assert_eq!(added(exits("msr"), "hypervisor.vm.exits"), 4, "the first of their kind");
     assert_eq!(added(exits("msr"), "hypervisor.vm.exit.vmm.exits"), 1);
     assert_eq!(added(exits("halt"), "hypervisor.vm.exits"), 0);
+    assert_eq!(added(&vm["control_groups"][0], "hypervisor.vm.memory.events")["high"], 2);
+    let node = attribute(&vm["numa"], "hypervisor.numa.node", 1);
+    assert_eq!(node["metrics"]["hypervisor.vm.memory.numa.usage"], 7 << 20);
     let own = attribute(&vm["vcpus"][0]["exits"], "hypervisor.exit.reason", "io");
     assert_eq!(own["metrics"]["hypervisor.vm.exits"], 90);
 }
@@ -251,6 +269,7 @@ fn any_snapshot_is_described() {
         let expected: Vec<_> = snapshot.vms.iter().map(|vm| vm.name().map(|name| &**name)).collect();
         prop_assert_eq!(names, expected);
         // Nothing has changed.
+        is_zero(&document["interval"]);
         vms.iter().for_each(|vm| is_zero(&vm["interval"]));
     });
 }

@@ -2,10 +2,10 @@
 
 use hvsampler::{
     export::{
-        table::{TableOptions, render},
+        table::{COLUMNS, Column, TableOptions, render},
         terminal,
     },
-    model::{Occupant, OccupantKind, Share, Snapshot, State, StateTimes},
+    model::{Fact, Facts, Occupant, OccupantKind, Share, Snapshot, State, StateTimes},
 };
 use proptest::prelude::*;
 
@@ -26,19 +26,58 @@ fn hosts_of_all_kinds() -> Snapshot {
 
 #[test]
 fn the_most_starved_guest_comes_first() {
-    assert_file("tests/golden/table.txt", &render(&hosts_of_all_kinds(), TableOptions::default()));
+    assert_file("tests/golden/table.txt", &render(&hosts_of_all_kinds(), &TableOptions::default()));
 }
 
 #[test]
 fn vcpus_are_shown_below_their_guest() {
-    let options = TableOptions { vcpus: true, max_guests: None };
-    assert_file("tests/golden/table-vcpus.txt", &render(&hosts_of_all_kinds(), options));
+    let options = TableOptions { vcpus: true, ..TableOptions::default() };
+    assert_file("tests/golden/table-vcpus.txt", &render(&hosts_of_all_kinds(), &options));
+}
+
+#[test]
+fn devices_are_shown_below_the_guests() {
+    let options = TableOptions { devices: true, ..TableOptions::default() };
+    assert_file("tests/golden/table-devices.txt", &render(&hosts_of_all_kinds(), &options));
+    let mut none = hosts_of_all_kinds();
+    for vm in &mut none.vms {
+        (vm.disks, vm.interfaces) = (Vec::new(), Vec::new());
+    }
+    let text = render(&none, &options);
+    assert!(text.contains("No disk request") && text.contains("No network interface"), "{text}");
 }
 
 #[test]
 fn a_short_terminal_shows_the_worst() {
-    let options = TableOptions { vcpus: false, max_guests: Some(2) };
-    assert_file("tests/golden/table-short.txt", &render(&hosts_of_all_kinds(), options));
+    let options = TableOptions { max_guests: Some(2), ..TableOptions::default() };
+    assert_file("tests/golden/table-short.txt", &render(&hosts_of_all_kinds(), &options));
+}
+
+#[test]
+fn columns_are_those_that_were_chosen() {
+    let keys = ["stolen-by", "reads", "writes", "memory", "swap", "vcpus", "steal"];
+    let columns = keys.map(|key| Column::called(key).unwrap()).to_vec();
+    let options = TableOptions { columns, vcpus: true, ..TableOptions::default() };
+    let mut snapshot = hosts_of_all_kinds();
+    (snapshot.vms[0].disks, snapshot.vms[0].memory) = (Vec::new(), None);
+    assert_file("tests/golden/table-columns.txt", &render(&snapshot, &options));
+}
+
+#[test]
+fn nothing_is_wider_than_120_columns_where_nobody_chose() {
+    let long = "a very long name that goes on and on";
+    let mut snapshot = hosts_of_all_kinds();
+    for name in [long, "eight by"] {
+        snapshot.vms[0].facts = std::sync::Arc::new(Facts::default().with(Fact::Name, name));
+        for vm in &mut snapshot.vms {
+            let occupant = Occupant { kind: OccupantKind::Kernel, id: None, name: Some(long.into()) };
+            vm.shares = Some([Share { occupant, ns: 5 }].into_iter().collect());
+        }
+        let text = render(&snapshot, &TableOptions::default());
+        let widest = text.lines().map(terminal::columns_of).max().unwrap();
+        assert!((110..=120).contains(&widest), "{widest}\n{text}");
+        assert!(text.contains("… 100 %\n") && text.contains("see --columns: "), "{text}");
+    }
 }
 
 #[test]
@@ -56,7 +95,7 @@ fn a_quota_that_ran_out_has_a_column() {
             vm.shares = Some([Share { occupant, ns: throttled }].into_iter().chain(others).collect());
         }
     }
-    assert_file("tests/golden/table-throttled.txt", &render(&snapshot, TableOptions::default()));
+    assert_file("tests/golden/table-throttled.txt", &render(&snapshot, &TableOptions::default()));
 }
 
 #[test]
@@ -77,13 +116,13 @@ fn cpu_time_that_is_broken_down_has_a_column_for_each_part() {
     }
     // And a guest that is at level basic.
     snapshot.sampler.vms_lowered = 1;
-    let options = TableOptions { vcpus: true, max_guests: None };
-    assert_file("tests/golden/table-told.txt", &render(&snapshot, options));
+    let options = TableOptions { vcpus: true, ..TableOptions::default() };
+    assert_file("tests/golden/table-told.txt", &render(&snapshot, &options));
 }
 
 #[test]
 fn a_host_without_guests_says_so() {
-    assert_file("tests/golden/table-empty.txt", &render(&snapshot(Vec::new()), TableOptions::default()));
+    assert_file("tests/golden/table-empty.txt", &render(&snapshot(Vec::new()), &TableOptions::default()));
 }
 
 #[test]
@@ -93,7 +132,7 @@ fn the_first_reading_has_no_rates() {
     for vcpu in first.vms.iter_mut().flat_map(|vm| &mut vm.vcpus) {
         vcpu.interval = None;
     }
-    assert_file("tests/golden/table-first.txt", &render(&first, TableOptions::default()));
+    assert_file("tests/golden/table-first.txt", &render(&first, &TableOptions::default()));
 }
 
 #[test]
@@ -104,7 +143,7 @@ fn what_was_lost_is_said() {
     lossy.sampler.slots_exhausted = 1;
     lossy.sampler.snapshots_late = 2;
     lossy.sampler.snapshots_dropped = 4;
-    assert_file("tests/golden/table-losses.txt", &render(&lossy, TableOptions::default()));
+    assert_file("tests/golden/table-losses.txt", &render(&lossy, &TableOptions::default()));
 }
 
 #[test]
@@ -114,9 +153,13 @@ fn columns_line_up_whatever_is_in_them() {
         vm(4_194_303, Some("東京"), vec![vcpu(0, 4_194_302, [1000, 500, 500], 3)]),
     ];
     for vcpus in [false, true] {
-        let text = render(&snapshot(wide.clone()), TableOptions { vcpus, max_guests: None });
+        // Behind the last column that vCPUs have there would be nothing to see.
+        let keys: &[_] = if vcpus { &["stolen-by", "read", "pid", "steal"] } else { &[] };
+        let columns = keys.iter().filter_map(|key| Column::called(key)).collect();
+        let options = TableOptions { columns, vcpus, ..TableOptions::default() };
+        let text = render(&snapshot(wide.clone()), &options);
         // The last column is as wide as it likes, and only guests have it.
-        let fixed = |line: &str| match line.rfind("  ").filter(|_| !line.starts_with("  vcpu")) {
+        let fixed = |line: &str| match line.rfind("  ").filter(|_| !vcpus) {
             Some(end) => terminal::columns_of(&line[..end]),
             None => terminal::columns_of(line),
         };
@@ -138,7 +181,7 @@ fn a_state_that_is_not_known_is_not_shown() {
             *states = known;
         }
     }
-    let text = render(&basic, TableOptions::default());
+    let text = render(&basic, &TableOptions::default());
     assert!(!text.contains("BLOCKED%") && text.contains("RUN%, STEAL%: percent"), "{text}");
 }
 
@@ -159,7 +202,7 @@ fn hostile_names_stay_in_their_cell() {
     ]);
     assert_file(
         "tests/golden/table-hostile.txt",
-        &render(&hostile, TableOptions { vcpus: true, max_guests: None }),
+        &render(&hostile, &TableOptions { vcpus: true, ..TableOptions::default() }),
     );
 }
 
@@ -168,9 +211,12 @@ proptest! {
     fn any_snapshot_is_safe_and_lines_up(
         snapshot in arbitrary::snapshot(),
         vcpus: bool,
+        devices: bool,
         max in proptest::option::of(0..4_usize),
+        columns in proptest::collection::vec(0..COLUMNS.len(), 0..4),
     ) {
-        let text = render(&snapshot, TableOptions { vcpus, max_guests: max });
+        let columns = columns.into_iter().map(|column| &COLUMNS[column]).collect();
+        let text = render(&snapshot, &TableOptions { columns, vcpus, devices, max_guests: max });
         prop_assert!(text.ends_with('\n'));
         prop_assert!(text.lines().all(|line| line.chars().all(terminal::is_plain)));
         prop_assert!(!text.contains("NaN") && !text.contains("inf"), "{}", text);

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use hvsampler::model::{
-    Attributed, AttributedVm, BlockedTimes, CoStop, Device, Disk, DiskCounts, Distributions, ExitKind,
-    ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host, Interface, InterfaceCounts,
-    KvmCounts, KvmVm, Level, Memory, Origin, Snapshot, State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+    Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
+    DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
+    Host, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, NumaNode, Origin, Snapshot, State,
+    StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 
@@ -101,14 +102,23 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             id: (1, vm),
             name: format!("tap{vm}").into(),
             since_unix_ns: START,
+            added: None,
             counts: InterfaceCounts { bytes: [u64::from(vm); 2], ..InterfaceCounts::default() },
             at_unix_ns: START + 1,
             is_new: true,
         }],
+        attached: [Attached {
+            kind: AttachedKind::Disk,
+            path: format!("/dev/sd{vm}"),
+            seen_at: vec![format!("sd{vm}")],
+            unseen: None,
+        }]
+        .into(),
         disks: vec![Disk {
             device: Device { major: 8, minor: vm },
             name: format!("sd{vm}").into(),
             since_unix_ns: START,
+            before: None,
             counts: Arc::new(DiskCounts {
                 operations: [u64::from(vm); 4],
                 durations: [busy(vm); 4],
@@ -123,6 +133,14 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             swapped: None,
             is_new: true,
         }),
+        control_group: Some(ControlGroup {
+            at_unix_ns: START,
+            since_unix_ns: START,
+            events: [Some(u64::from(vm)); 6],
+            is_new: true,
+            ..ControlGroup::default()
+        }),
+        numa: vec![NumaNode { node: vm, bytes: 1, at_unix_ns: START, is_new: true }],
         co_stop: CoStop { ns: u64::from(vm) * 1_000_003, ..CoStop::default() },
         helpers: helpers(u64::from(vm)),
         vcpus: (0..vcpus).map(|index| vcpu(vm, index)).collect(),
@@ -132,6 +150,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         interval_ns: 1_000_000_000,
         read_boottime_ns: 0,
         host: Arc::new(Host::default()),
+        host_state: None,
         vms: (0..vms).map(vm).collect(),
         ended: Vec::new(),
         sampler: hvsampler::model::SamplerStats::default(),

@@ -10,6 +10,17 @@ pub(super) const VCPUS: u32 = 8;
 /// Guests that start side by side.
 const AT_ONCE: usize = 10;
 
+/// Starts the guests, all with the same load. `before` is called before each, and what it returns lives until
+/// the guest has begun.
+pub(super) fn start_each<T>(load: Load, mut before: impl FnMut(usize) -> Result<T>) -> Result<Vec<Guest>> {
+    let binary = tiny_vmm()?;
+    let start = |n: usize| {
+        let _held = before(n)?;
+        Ok(Guest::start(&binary, &GuestConfig::new(format!("bench-{n}"), VCPUS, load))?)
+    };
+    (0..GUESTS).map(start).collect()
+}
+
 /// Starts the guests, all with the same load.
 pub(super) fn start(load: Load) -> Result<Vec<Guest>> {
     let binary = tiny_vmm()?;

@@ -1,6 +1,7 @@
 //! Prices, measured as matched twins in one run. They print; they never judge.
 
 pub mod agent;
+pub mod devices;
 pub mod exits;
 mod fleet;
 pub mod hooks;

@@ -1,4 +1,4 @@
-//! Benchmarks that need the kernel: `sampler-bench hooks|exits|requests|agent|host|walk|start`.
+//! Benchmarks that need the kernel: `sampler-bench hooks|exits|requests|devices|agent|host|walk|start`.
 
 use std::process::ExitCode;
 
@@ -7,12 +7,13 @@ fn main() -> ExitCode {
         Some("hooks") => sampler_tests::bench::hooks::run(),
         Some("exits") => sampler_tests::bench::exits::run_alone(),
         Some("requests") => sampler_tests::bench::requests::run_alone(),
+        Some("devices") => sampler_tests::bench::devices::run(),
         Some("host") => sampler_tests::bench::host::run(),
         Some("agent") => sampler_tests::bench::agent::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         Some("walk") => sampler_tests::bench::walk::run(std::env::args().nth(2).as_deref()),
         Some("start") => sampler_tests::bench::start::run(),
         _ => {
-            eprintln!("usage: sampler-bench hooks|exits|requests|agent|host|walk|start");
+            eprintln!("usage: sampler-bench hooks|exits|requests|devices|agent|host|walk|start");
             return ExitCode::from(2);
         }
     };

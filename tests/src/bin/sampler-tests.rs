@@ -59,7 +59,7 @@ fn dispatch(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .with_context(|| format!("there is no test {name}"))?;
         // Without KVM its tests are skipped, each with the reason.
         let may_keep_awake = ![Need::IdleKvm, Need::NoOwnVm].iter().any(|need| test.needs.contains(need));
-        let keeps_awake = std::env::var_os("HVS_LAB").is_some() && may_keep_awake;
+        let keeps_awake = sampler_tests::host::in_lab() && may_keep_awake;
         let _kvm_stays_awake = if keeps_awake { Unused::create().ok() } else { None };
         run_one(test, directory, arguments.parent_pid)?;
         return Ok(ExitCode::SUCCESS);

@@ -3,10 +3,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, ensure};
 
-use crate::oracle::Group;
+use super::in_lab;
+use crate::oracle::{Controller, Group, Hierarchy};
 
 /// Size of a loop device.
 const SIZE: u64 = 64 << 20;
@@ -17,6 +19,8 @@ pub(crate) struct Disk {
     name: String,
     /// The file behind a loop device.
     file: Option<PathBuf>,
+    /// Held while the disk is used: udev leaves a disk alone that somebody has locked.
+    _lock: File,
 }
 
 impl Disk {
@@ -26,7 +30,7 @@ impl Disk {
             let disk = disk?;
             let found = fs::read_to_string(disk.path().join("serial")).unwrap_or_default();
             if found.trim() == serial {
-                return Ok(Self { name: disk.file_name().to_string_lossy().into_owned(), file: None });
+                return Self::of(disk.file_name().to_string_lossy().into_owned(), None);
             }
         }
         anyhow::bail!("the lab's disk {serial} is missing")
@@ -34,22 +38,26 @@ impl Disk {
 
     /// One that is fast: the lab's, or a loop device over a file in this directory.
     pub(crate) fn fast(directory: &Path) -> anyhow::Result<Self> {
-        if std::env::var_os("HVS_LAB").is_some() {
-            Self::of_lab("hvs-fast")
-        } else {
-            Self::over_file(directory)
-        }
+        if in_lab() { Self::of_lab("hvs-fast") } else { Self::over_file(directory) }
     }
 
     fn over_file(directory: &Path) -> anyhow::Result<Self> {
-        let file = directory.join(format!("hvsampler-disk-{}", std::process::id()));
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = directory.join(format!("hvsampler-disk-{}-{number}", std::process::id()));
         File::create(&file)?.set_len(SIZE)?;
         let made =
             Command::new("losetup").args(["--find", "--show", "--direct-io=on"]).arg(&file).output()?;
         ensure!(made.status.success(), "losetup: {}", String::from_utf8_lossy(&made.stderr));
         let path = String::from_utf8(made.stdout)?;
         let name = path.trim().strip_prefix("/dev/").context("losetup names no device")?;
-        Ok(Self { name: name.to_owned(), file: Some(file) })
+        Self::of(name.to_owned(), Some(file))
+    }
+
+    fn of(name: String, file: Option<PathBuf>) -> anyhow::Result<Self> {
+        let lock = File::open(Path::new("/dev").join(&name))?;
+        lock.lock()?;
+        Ok(Self { name, file, _lock: lock })
     }
 
     /// What the kernel calls it.
@@ -85,10 +93,13 @@ impl Drop for Disk {
     }
 }
 
-/// Runs `dd`, in a group if one is named.
+/// Runs `dd` in a group; with none in the root of the io controller, wherever this process is.
 pub(crate) fn dd(group: Option<&Group>, arguments: &str) -> anyhow::Result<()> {
-    let join = group.map(|group| format!("echo $$ > {}/cgroup.procs && ", group.path().display()));
-    let command = format!("{}exec dd {arguments} 2>&1", join.unwrap_or_default());
+    let group = match group {
+        Some(group) => group.path().to_owned(),
+        None => Hierarchy::find(Controller::Io)?.root().to_owned(),
+    };
+    let command = format!("echo $$ > {}/cgroup.procs && exec dd {arguments} 2>&1", group.display());
     let done = Command::new("sh").arg("-c").arg(&command).output()?;
     ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stdout));
     Ok(())

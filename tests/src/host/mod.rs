@@ -11,12 +11,18 @@ pub(crate) use disk::{Disk, dd};
 pub use hog::Hog;
 pub use lifetime::{StopSignals, end_with_parent, ends_within};
 
-pub(crate) use tap::{LinkStats, Tap};
+pub(crate) use tap::{LinkStats, Tap, inherit, taps};
 
 use std::io;
 use std::path::PathBuf;
 
 use rustix::process::Pid;
+
+/// Whether this is a machine of the lab: everything there is emulated and slow.
+#[must_use]
+pub fn in_lab() -> bool {
+    std::env::var_os("HVS_LAB").is_some()
+}
 
 /// A process or thread id as the type that system calls take; `None` for 0 and for what is no id.
 #[must_use]

@@ -140,9 +140,26 @@ fn open(name: &str) -> io::Result<File> {
     request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
     // SAFETY: the kernel reads such a structure.
     checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) })?;
-    // SAFETY: takes flags: whoever is started inherits it.
-    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) })?;
+    inherit(&file, true)?;
     Ok(file)
+}
+
+/// Says whether processes that are started from now on inherit a descriptor.
+pub(crate) fn inherit(file: &File, is_inherited: bool) -> io::Result<()> {
+    let flags = if is_inherited { 0 } else { libc::FD_CLOEXEC };
+    // SAFETY: takes flags.
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, flags) }).map(drop)
+}
+
+/// Taps in one network namespace, which lives as long as they do. No process inherits them.
+pub(crate) fn taps(names: Vec<String>) -> anyhow::Result<Vec<File>> {
+    let make = move || -> io::Result<Vec<File>> {
+        enter()?;
+        let tap = |name: &String| open(name).and_then(|tap| inherit(&tap, false).map(|()| tap));
+        names.iter().map(tap).collect()
+    };
+    let made = std::thread::spawn(make).join().map_err(|_| anyhow!("whoever makes taps panicked"))?;
+    made.context("no taps")
 }
 
 fn rename(from: &str, to: &str) -> io::Result<()> {

@@ -12,15 +12,19 @@
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
 //! | [`KvmTrace`] | tracefs: the events `kvm_entry` and `kvm_exit`, in a buffer of its own | counts yes, times to a microsecond for each |
 //! | [`SchedTrace`] | tracefs: the events `sched_switch` and `sched_wakeup`, in a buffer of its own | to a microsecond for each |
+//! | [`HostTicks`] | `/proc/stat` | to a tick |
+//! | [`StallTotals`] | `/proc/pressure/*`, `*.pressure` of a cgroup, v2 | to a microsecond |
 //! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
 
 mod cgroup;
 mod diskstats;
 mod error;
 mod guest_stat;
+mod host_ticks;
 mod kvm_debugfs;
 mod kvm_trace;
 mod mount;
+mod pressure;
 mod sched_trace;
 mod schedstat;
 mod task_stat;
@@ -34,8 +38,10 @@ pub use cgroup::{
 pub use diskstats::{Diskstats, Served};
 pub use error::OracleError;
 pub use guest_stat::{CpuTicks, GuestStat};
+pub use host_ticks::HostTicks;
 pub use kvm_debugfs::KvmDebugfs;
 pub use kvm_trace::{KvmTrace, Traced, TracedThread};
+pub use pressure::StallTotals;
 pub use sched_trace::{Activity, Change, SchedTrace};
 pub use schedstat::{Schedstat, SchedstatFile};
 pub use task_stat::{TaskStat, TaskState};

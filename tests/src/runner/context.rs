@@ -46,6 +46,6 @@ impl Context {
     /// Whether the test runs inside a lab kernel: everything there is emulated and slow.
     #[must_use]
     pub fn in_lab(&self) -> bool {
-        std::env::var_os("HVS_LAB").is_some_and(|value| value == "1")
+        host::in_lab()
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use crate::host::CpuList;
+use crate::host::{CpuList, in_lab};
 use crate::oracle::{Controller, Hierarchy};
 use crate::vmm;
 
@@ -30,6 +30,8 @@ pub enum Need {
     CpuQuota,
     /// A cgroup hierarchy with the io controller, and a disk: the lab's, or a loop device.
     Disk,
+    /// A cgroup hierarchy with the memory controller, and one of version 2.
+    MemoryGroups,
     /// The lab's disks.
     LabDisks,
     /// At least so many CPUs.
@@ -64,7 +66,8 @@ impl Need {
             Self::Bpf => Self::Root.missing().or_else(|| absent(Path::new("/sys/kernel/btf/vmlinux"))),
             Self::CpuQuota => Self::Root.missing().or_else(missing_quota),
             Self::Disk => Self::Root.missing().or_else(missing_disk),
-            Self::LabDisks => (!is_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
+            Self::MemoryGroups => Self::Root.missing().or_else(missing_memory_groups),
+            Self::LabDisks => (!in_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
             Self::Tun => Self::Root.missing().or_else(|| absent(Path::new("/dev/net/tun"))),
@@ -104,19 +107,21 @@ fn absent(path: &Path) -> Option<String> {
 }
 
 fn missing_quota() -> Option<String> {
-    if is_lab() { None } else { missing_controller(Controller::Cpu) }
-}
-
-fn is_lab() -> bool {
-    env::var_os("HVS_LAB").is_some()
+    if in_lab() { None } else { missing_controller(Controller::Cpu) }
 }
 
 fn missing_controller(controller: Controller) -> Option<String> {
     Hierarchy::find(controller).err().map(|error| error.to_string())
 }
 
+fn missing_memory_groups() -> Option<String> {
+    missing_controller(Controller::Memory)
+        .or_else(|| Hierarchy::unified().err().map(|error| error.to_string()))
+}
+
 fn missing_disk() -> Option<String> {
-    let has_none = if is_lab() { None } else { absent(Path::new("/dev/loop-control")) };
+    let has_none = || absent(Path::new("/dev/loop-control")).or_else(|| missing_program("losetup"));
+    let has_none = if in_lab() { None } else { has_none() };
     has_none.or_else(|| missing_controller(Controller::Io))
 }
 
@@ -129,9 +134,13 @@ fn missing_qemu() -> Option<String> {
     if file_of_variable("HVS_QEMU").is_some() {
         return missing_file_of_variable("HVS_QEMU");
     }
+    missing_program("qemu-system-x86_64")
+}
+
+fn missing_program(name: &str) -> Option<String> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let found = env::split_paths(&path).any(|directory| directory.join("qemu-system-x86_64").is_file());
-    (!found).then(|| "qemu-system-x86_64 is not installed".to_owned())
+    let found = env::split_paths(&path).any(|directory| directory.join(name).is_file());
+    (!found).then(|| format!("{name} is not installed"))
 }
 
 fn missing_file_of_variable(variable: &str) -> Option<String> {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, ensure};
 use hvsampler::agent::{Driver, Sampling, Schedule, Sink, SinkCounts, Sinks};
 use hvsampler::audit::{Audit, Counts};
-use hvsampler::model::{Levels, Snapshot};
+use hvsampler::model::{HostParts, Levels, Snapshot};
 use hvsampler::source::Source;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -118,11 +118,13 @@ impl Audited {
             threads.push(thread::spawn(move || watch(&audit, &snapshots)));
         }
         let schedule = Schedule {
+            host: Arc::default(),
             guests: Arc::default(),
             interval: INTERVAL,
             levels: Levels::DEFAULT,
             discovery_interval: Duration::from_secs(600),
             slow_interval: Duration::from_secs(600),
+            host_parts: HostParts::default(),
             nice: -10,
         };
         let sinks = Sinks::new(sinks, SinkCounts::default());

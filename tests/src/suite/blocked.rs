@@ -1,34 +1,70 @@
 //! Why a vCPU is blocked: each reason under its name, and the sum as the state.
 
-use std::process;
+use std::process::{self, Command};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hvsampler::model::{Blocked, BlockedTimes, Counter, State, Vcpu};
+use hvsampler::model::{Blocked, BlockedTimes, Counter, Snapshot, State, Vcpu};
 
 use super::sampler;
 use super::states::{threads_of, vcpu_of};
 use crate::exactness::Thread;
 use crate::guest::{Guest, GuestConfig};
-use crate::oracle::TaskStat;
-use crate::runner::{Context, Outcome};
+use crate::host::Disk;
+use crate::oracle::{Controller, Diskstats, Group, Hierarchy, TaskStat};
+use crate::runner::{Context, Need, Outcome, Set, Test};
 use crate::vmm::{Load, Page, Turns};
 
 /// Time for one of these tests.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(120);
 /// Length of the interval that is judged.
 const INTERVAL: Duration = Duration::from_secs(4);
 /// Time that a page takes to come.
 const TAKES: Duration = Duration::from_millis(100);
 /// Times that a page is taken away.
 const ROUNDS: u64 = 20;
+/// The same of one in swap, which takes longer to get away.
+const ROUNDS_OF_SWAP: u64 = 3;
 /// Time within which a guest waits for its page, and has it again.
 const SOON: Duration = Duration::from_secs(10);
 
+/// The tests of it.
+pub(super) const TESTS: &[Test] = &[
+    Test {
+        name: "blocked.by-why",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: LIMIT,
+        run: by_why,
+    },
+    Test {
+        name: "blocked.for-a-page-that-is-brought",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: LIMIT,
+        run: for_a_page_that_is_brought,
+    },
+    Test {
+        name: "blocked.for-a-page-on-a-disk",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf],
+        limit: LIMIT,
+        run: for_a_page_on_a_disk,
+    },
+    Test {
+        name: "blocked.for-a-page-in-swap",
+        // What is swapped out natively is everybody's.
+        sets: &[Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::LabDisks],
+        limit: LIMIT,
+        run: for_a_page_in_swap,
+    },
+];
+
 /// One sleeps in its VMM, one is stopped from the middle of the interval on, one does neither.
-pub(super) fn by_why(context: &Context) -> anyhow::Result<Outcome> {
+fn by_why(context: &Context) -> anyhow::Result<Outcome> {
     let binary = context.binary("tiny-vmm")?;
     let (burn, sleep) = (Duration::from_millis(1), Duration::from_millis(20));
     let start = |name: &str, load| Guest::start(&binary, &GuestConfig::new(name, 1, load));
@@ -75,7 +111,7 @@ pub(super) fn by_why(context: &Context) -> anyhow::Result<Outcome> {
 }
 
 /// A guest whose page is brought by another thread when it is asked for, as in post-copy migration.
-pub(super) fn for_a_page_that_is_brought(_: &Context) -> anyhow::Result<Outcome> {
+fn for_a_page_that_is_brought(_: &Context) -> anyhow::Result<Outcome> {
     let Some(page) = Page::brought(TAKES)? else {
         return Ok(Outcome::Skipped("this kernel has no userfaultfd, or not for us".into()));
     };
@@ -111,8 +147,10 @@ pub(super) fn for_a_page_that_is_brought(_: &Context) -> anyhow::Result<Outcome>
 }
 
 /// A guest whose page is read from a disk each time.
-pub(super) fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome> {
-    let page = Arc::new(Page::in_file(&context.directory().join("page"))?);
+fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome> {
+    let disk = if context.in_lab() { Some(Disk::of_lab("hvs-kept")?) } else { None };
+    let file = disk.as_ref().map_or_else(|| context.directory().join("page"), Disk::path);
+    let page = Arc::new(Page::in_file(&file)?);
     let guest = Turns::start_from(&page)?;
     let thread = Thread { pid: process::id(), tid: guest.tid() };
     guest.run(0);
@@ -126,7 +164,8 @@ pub(super) fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome>
     let major = TaskStat::of(thread.pid, thread.tid)?.major_faults;
     for _ in 0..ROUNDS {
         let before = faults()?;
-        page.take_away()?;
+        take_away(&guest, &page, || Ok(()))?;
+        guest.run(0);
         wait(faults, before + 1)?;
     }
     let waited = TaskStat::of(thread.pid, thread.tid)?.major_faults - major;
@@ -140,6 +179,97 @@ pub(super) fn for_a_page_on_a_disk(context: &Context) -> anyhow::Result<Outcome>
     let ns = parts.get(Blocked::FaultIo);
     ensure!(ns > 0, "{waited} faults waited for a disk: {parts:?}");
     Ok(Outcome::Passed(format!("{waited} of {ROUNDS} faults waited for a disk, {:.3} ms", ns as f64 / 1e6)))
+}
+
+/// A guest whose page is in swap each time.
+fn for_a_page_in_swap(_: &Context) -> anyhow::Result<Outcome> {
+    let disk = Disk::of_lab("hvs-kept")?;
+    let _swap = Swap::on(&disk)?;
+    // What is charged to it is little more than the page.
+    let group = Group::create(Hierarchy::find(Controller::Memory)?)?;
+    group.add_process(process::id())?;
+    let page = Arc::new(Page::in_swap()?);
+    let guest = Turns::start_from(&page)?;
+    let thread = Thread { pid: process::id(), tid: guest.tid() };
+    guest.run(0);
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &[thread])?;
+    let major = || Ok(TaskStat::of(thread.pid, thread.tid)?.major_faults);
+    // Its thread may fault while a snapshot is taken, for all of its memory may be in swap.
+    let mut taken = || -> anyhow::Result<(Snapshot, u64, u64)> {
+        let before = major()?;
+        Ok((source.snapshot()?, before, major()?))
+    };
+    let (_, first, before) = taken()?;
+    for round in 1..=ROUNDS_OF_SWAP {
+        take_away(&guest, &page, || reclaim(&group))?;
+        guest.run(0);
+        wait(major, before + round)?;
+    }
+    let served = Diskstats::of(disk.name())?.reads.operations;
+    let (snapshot, last, after) = taken()?;
+    let vcpu = vcpu_of(&snapshot, thread)?;
+    let (parts, _) = parts(vcpu)?;
+    let ours = vcpu.interval.context("it was read")?.counters[Counter::MajorFaults as usize];
+    guest.stop()?;
+    let by_kernel = last - before..=after - first;
+    ensure!(by_kernel.contains(&ours), "{ours} major faults, {by_kernel:?} by the kernel");
+    let ns = parts.get(Blocked::FaultIo);
+    ensure!(ns > 0 && served >= ROUNDS_OF_SWAP, "{ours} faults, {served} reads of the disk: {parts:?}");
+    Ok(Outcome::Passed(format!("{ours} faults waited for swap, {:.3} ms", ns as f64 / 1e6)))
+}
+
+/// Takes a guest's page out of memory while the guest does not run. `more` is what that takes beside.
+fn take_away(guest: &Turns, page: &Page, more: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    guest.rest();
+    let end = Instant::now() + SOON;
+    // The guest may still be on its way out, and have it again.
+    loop {
+        page.take_away()?;
+        more()?;
+        if page.is_away()? {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "the kernel keeps the page in memory");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Has the kernel give up what is charged to a group: what was swapped out stays in memory until then. By a
+/// process outside of it, for who is in a group beyond its limit sleeps whenever it asks for memory.
+fn reclaim(group: &Group) -> anyhow::Result<()> {
+    let root = Hierarchy::find(Controller::Memory)?.root().display().to_string();
+    let group = group.path().display();
+    // The file of 5.19 and later says that less was given up than was asked for, as it always is.
+    let command = format!(
+        "echo $$ > {root}/cgroup.procs && echo 0 > {group}/memory.high && echo max > {group}/memory.high || exit 1
+         echo 64M > {group}/memory.reclaim || true"
+    );
+    let done = Command::new("sh").arg("-c").arg(&command).output()?;
+    ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    Ok(())
+}
+
+/// A disk that is a swap area.
+struct Swap<'a>(&'a Disk);
+
+impl<'a> Swap<'a> {
+    fn on(disk: &'a Disk) -> anyhow::Result<Self> {
+        for command in ["mkswap", "swapon"] {
+            let done = Command::new(command).arg(disk.path()).output()?;
+            ensure!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(Self(disk))
+    }
+}
+
+impl Drop for Swap<'_> {
+    fn drop(&mut self) {
+        let off = Command::new("swapoff").arg(self.0.path()).status();
+        if !off.is_ok_and(|status| status.success()) {
+            eprintln!("a swap area is left over: {}", self.0.path().display());
+        }
+    }
 }
 
 /// Why it was blocked in the interval, and for how long; what it is since it is followed is no less.

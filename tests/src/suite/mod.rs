@@ -18,6 +18,7 @@ mod exits;
 mod faults;
 mod guest_steal;
 mod helpers;
+mod host;
 mod io;
 mod kvm_counts;
 mod last_words;
@@ -46,7 +47,8 @@ use crate::runner::{Need, Set, Test};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
-pub static TESTS: LazyLock<Vec<Test>> = LazyLock::new(|| [GENERAL, io::TESTS].concat());
+pub static TESTS: LazyLock<Vec<Test>> =
+    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS].concat());
 
 const GENERAL: &[Test] = &[
     Test {
@@ -146,28 +148,6 @@ const GENERAL: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf],
         limit: exact::LIMIT,
         run: exact::fallback,
-    },
-    Test {
-        name: "blocked.by-why",
-        sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: blocked::LIMIT,
-        run: blocked::by_why,
-    },
-    Test {
-        name: "blocked.for-a-page-that-is-brought",
-        sets: &[Set::Native, Set::Lab],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: blocked::LIMIT,
-        run: blocked::for_a_page_that_is_brought,
-    },
-    Test {
-        name: "blocked.for-a-page-on-a-disk",
-        // The lab's machines have no disk.
-        sets: &[Set::Native],
-        needs: &[Need::Kvm, Need::Bpf],
-        limit: blocked::LIMIT,
-        run: blocked::for_a_page_on_a_disk,
     },
     Test {
         name: "faults.as-the-kernel-counts",
@@ -460,6 +440,13 @@ const GENERAL: &[Test] = &[
         needs: delivery::NEEDS,
         limit: delivery::LIMIT,
         run: delivery::losses,
+    },
+    Test {
+        name: "delivery.a-full-collector-refuses",
+        sets: &[Set::Delivery],
+        needs: delivery::NEEDS,
+        limit: delivery::LIMIT,
+        run: delivery::full_collector,
     },
     Test {
         name: "delivery.restarts",

@@ -30,6 +30,7 @@ pub struct Page {
 #[derive(Debug)]
 enum From {
     File(File),
+    Swap,
     Bringer { bringer: Arc<Bringer>, thread: Option<JoinHandle<io::Result<()>>> },
 }
 
@@ -63,6 +64,20 @@ impl Page {
             mmap(ptr::null_mut(), program::IMAGE_SIZE, ProtFlags::READ, MapFlags::PRIVATE, file.as_fd(), 0)
         }?;
         Ok(Self { at, from: From::File(file) })
+    }
+
+    /// One of this process's own memory: a guest waits for the swap area. It is taken away from a guest that
+    /// does not run; from another the kernel may not take it.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn in_swap() -> io::Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, which nobody knows yet.
+        let at = unsafe { mmap_anonymous(ptr::null_mut(), program::IMAGE_SIZE, access, MapFlags::PRIVATE) }?;
+        // SAFETY: the mapping is as long, and nobody else knows it.
+        unsafe { ptr::copy_nonoverlapping(program::image().as_ptr(), at.cast(), program::IMAGE_SIZE) };
+        Ok(Self { at, from: From::Swap })
     }
 
     /// One that a thread of this process brings when it is asked for, as in post-copy migration. `None` where
@@ -104,8 +119,13 @@ impl Page {
     /// # Errors
     /// When the kernel refuses.
     pub fn take_away(&self) -> io::Result<()> {
+        let how = match self.from {
+            // Of what is not kept elsewhere the other would leave nothing.
+            From::Swap => Advice::LinuxPageOut,
+            From::File(_) | From::Bringer { .. } => Advice::LinuxDontNeed,
+        };
         // SAFETY: nobody holds a reference into the page, and it comes back as it was.
-        unsafe { madvise(self.at, program::IMAGE_SIZE, Advice::LinuxDontNeed) }?;
+        unsafe { madvise(self.at, program::IMAGE_SIZE, how) }?;
         if let From::File(file) = &self.from {
             // SAFETY: nothing but the page cache changes.
             let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
@@ -116,11 +136,24 @@ impl Page {
         Ok(())
     }
 
+    /// Whether it is in memory no more, as the kernel says of this process (`mincore`).
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn is_away(&self) -> io::Result<bool> {
+        let mut pages = [0_u8; program::IMAGE_SIZE.div_ceil(4096)];
+        // SAFETY: the kernel writes a byte for each page of the mapping.
+        match unsafe { libc::mincore(self.at, program::IMAGE_SIZE, pages.as_mut_ptr()) } {
+            0 => Ok(pages.iter().all(|page| page & 1 == 0)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
     /// How often it was brought, and how long whoever waited for it waited at least.
     #[must_use]
     pub fn waits(&self) -> (u64, Duration) {
         match &self.from {
-            From::File(_) => (0, Duration::ZERO),
+            From::File(_) | From::Swap => (0, Duration::ZERO),
             From::Bringer { bringer, .. } => {
                 let waited_ns = bringer.waited_ns.load(Ordering::Acquire);
                 (bringer.brought.load(Ordering::Acquire), Duration::from_nanos(waited_ns))

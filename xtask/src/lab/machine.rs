@@ -27,7 +27,10 @@ const CPU: &str = "EPYC,+svm,+npt,-smap";
 /// claim what it does not emulate of this model.
 const CPU_RT: &str = "+invtsc,x-force-features=on,-xsavec,-misalignsse,-osvw,-topoext,-fxsr-opt,-nrip-save";
 
-/// Disks of the machine, which keep nothing: one that is fast, one that takes 30 ms for each request, and one
+/// Size of the disk that keeps what is written; it is a sparse file.
+const KEPT: u64 = 64 << 20;
+
+/// Disks of the machine that keep nothing: one that is fast, one that takes 30 ms for each request, and one
 /// of which all reads fail. Tests know them by their serial numbers.
 const DISKS: [&str; 12] = [
     "-blockdev",
@@ -77,15 +80,19 @@ impl Machine<'_> {
         File::create(&self.console).with_context(|| format!("creating {}", self.console.display()))?;
         let complaints = File::create(&self.complaints)
             .with_context(|| format!("creating {}", self.complaints.display()))?;
-        let mut child = self.command().stderr(complaints).spawn().context("starting QEMU")?;
+        let kept = self.console.with_extension("disk");
+        let disk = File::create(&kept).and_then(|file| file.set_len(KEPT));
+        disk.with_context(|| format!("creating {}", kept.display()))?;
+        let mut child = self.command(&kept).stderr(complaints).spawn().context("starting QEMU")?;
         let end = self.watch(&mut child, see);
         // Nothing else ends it when it stands still; when it is gone already this does nothing.
         child.kill()?;
         child.wait()?;
+        fs::remove_file(&kept).with_context(|| format!("removing {}", kept.display()))?;
         end
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, kept: &Path) -> Command {
         let mut command = self.qemu.command();
         let cpu = if self.is_rt { format!("{CPU},{CPU_RT}") } else { CPU.to_owned() };
         command
@@ -97,6 +104,8 @@ impl Machine<'_> {
             .arg(self.initramfs)
             .args(["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"])
             .args(DISKS)
+            .args(["-blockdev", &format!("driver=file,node-name=kept,filename={}", kept.display())])
+            .args(["-device", "virtio-blk-pci,drive=kept,serial=hvs-kept"])
             .args(["-append", "console=ttyS0 panic=-1 loglevel=7"])
             .arg("-serial")
             .arg(format!("file:{}", self.console.display()))

@@ -1,14 +1,12 @@
 //! What the machine must have before the lab can boot: Debian packages, and downloads in the cache.
 
-use std::process::Command;
-
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 
 use super::{
     kernel::Kernel,
     tools::{Busybox, Qemu},
 };
-use crate::{setup::Need, shell, workspace::Workspace};
+use crate::{apt, setup::Need, shell, workspace::Workspace};
 
 /// A program and the package that has it.
 struct Program {
@@ -36,7 +34,10 @@ fn packages<'a>() -> Option<Need<'a>> {
     Some(Need {
         what: format!("Debian packages {}", packages.join(" ")),
         why,
-        install: Box::new(move || install(&packages)),
+        install: Box::new(move || match cannot_install() {
+            Some(reason) => bail!("{reason}"),
+            None => apt::install(&packages),
+        }),
     })
 }
 
@@ -81,20 +82,4 @@ pub(crate) fn cannot_install() -> Option<String> {
 
 fn missing() -> Vec<&'static Program> {
     FOR_LAB.iter().filter(|program| shell::which(program.name).is_none()).collect()
-}
-
-fn install(packages: &[&str]) -> Result<()> {
-    let list = packages.join(" ");
-    if let Some(reason) = cannot_install() {
-        bail!("{reason}");
-    }
-    let apt = || {
-        let mut command = Command::new("apt-get");
-        command.arg("-qq").env("DEBIAN_FRONTEND", "noninteractive");
-        command
-    };
-    shell::quiet(apt().arg("update")).context("apt-get cannot reach its mirror")?;
-    shell::quiet(apt().args(["install", "--yes", "--no-install-recommends"]).args(packages))
-        .with_context(|| format!("Debian packages {list} cannot be had; check apt's sources"))?;
-    Ok(())
 }

@@ -7,11 +7,12 @@ use anyhow::Result;
 use super::Args;
 use crate::{
     build::{self, RUNNER},
+    dist::{self, trial},
     lab::{self, Job},
     setup::{self, Backends, Purpose},
     shell, stream,
     tally::Tally,
-    tidy,
+    tidy, units,
     workspace::Workspace,
 };
 
@@ -36,10 +37,12 @@ impl Part {
     }
 }
 
-pub(super) const PARTS: [Part; 5] = [
+pub(super) const PARTS: [Part; 7] = [
     Part { name: "tidy", run: |workspace, _| Ok(tidy::checks(workspace, "")), filters: false, quick: true },
+    Part { name: "units", run: |workspace, _| Ok(units::tests(workspace)), filters: false, quick: true },
     Part { name: "cargo", run: cargo, filters: true, quick: true },
     Part { name: "native", run: native, filters: true, quick: false },
+    Part { name: "packages", run: |workspace, _| packages(workspace), filters: false, quick: false },
     Part { name: "lab", run: lab, filters: true, quick: false },
     Part { name: "delivery", run: delivery, filters: true, quick: false },
 ];
@@ -62,6 +65,22 @@ fn native(workspace: &Workspace, args: &Args) -> Result<Tally> {
         return Ok(Tally::default());
     }
     runner(workspace, "native", args, &[])
+}
+
+/// The packages under the package managers, in a copy of this machine's file system.
+fn packages(workspace: &Workspace) -> Result<Tally> {
+    if let Some(reason) = trial::cannot_run() {
+        return Ok(Tally::skip("packages", reason));
+    }
+    // Without what makes the RPM the Debian package is tried out all the same, and the other is said to be
+    // skipped.
+    if shell::which("apt-get").is_some()
+        && let Err(error) = setup::install(dist::needs())
+    {
+        println!("setup: {error:#}");
+    }
+    build::binaries(workspace, true)?;
+    trial::tests(workspace)
 }
 
 /// The sampler on every kernel of the lab, with guests of real QEMU.

@@ -38,7 +38,11 @@ pub(super) const ROOMS: [Room; 18] = [
             "load", "kernel", "model", "duration",
         ],
     ),
-    room("cli", &["service", "config", "export/settings", "deliver/settings", "model", "duration"]),
+    // Of the table it takes the names of columns.
+    room(
+        "cli",
+        &["service", "config", "export/settings", "export/table", "deliver/settings", "model", "duration"],
+    ),
     room(
         "service",
         &["agent", "audit", "config", "export", "encode", "deliver", "kernel", "model", "duration"],

@@ -1,24 +1,38 @@
 //! The network interfaces of guests: which they are, and what the kernel counts of them.
 //!
 //! Both take locks that others may hold for long, as the one for all of the network's configuration: this is
-//! for threads that may wait.
+//! for threads that may wait. One of them asks at a time, and the others go away after a moment: where that
+//! lock is not given back, one thread hangs and no more.
 
 mod netlink;
 mod taps;
+mod turn;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 pub use netlink::LinkCounts;
-use netlink::Netlink;
+use netlink::{Netlink, ROOM};
 pub use taps::TapKind;
 use taps::{Namespace, Tap};
+use turn::Turn;
+
+use super::procfs::OpenFile;
+use crate::kernel::{clock::Clock, limits};
 
 /// Namespaces of which interfaces are read, at most: each keeps a descriptor.
 const MAX_NAMESPACES: usize = 4096;
+
+/// Time after which a socket is closed that nobody wants: an open one keeps its namespace alive. One that was
+/// opened for an interface that was just found is wanted soon.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An interface, for as long as it lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,39 +54,67 @@ pub struct FoundInterface {
     pub kind: TapKind,
 }
 
-/// Readings after which a socket is closed that nobody wants. One that was opened for an interface that was
-/// just found is wanted soon.
-const PATIENCE: u32 = 10;
+/// The interfaces of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoundInterfaces {
+    /// Ordered, each once.
+    pub all: Vec<FoundInterface>,
+    /// Some could not be looked at: what was known before may still be there.
+    pub is_partial: bool,
+}
+
+/// What the kernel has counted of interfaces, and when that was read, Unix time in ns.
+pub type Links = BTreeMap<InterfaceId, (LinkCounts, u64)>;
 
 /// What those who answer share: a socket for each namespace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Network {
     sockets: Mutex<BTreeMap<u64, Socket>>,
-    wanted: Mutex<BTreeSet<u64>>,
+    turn: Turn,
+    room: Mutex<Vec<u8>>,
+    failures: AtomicU64,
+    max_namespaces: usize,
 }
 
 #[derive(Debug)]
 struct Socket {
     netlink: Arc<Mutex<Netlink>>,
-    /// Readings for which nobody has wanted it.
-    unwanted: u32,
+    wanted: Instant,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        // The other half is for all else.
+        let descriptors = usize::try_from(limits::descriptors() / 2).unwrap_or(usize::MAX);
+        Self {
+            sockets: Mutex::default(),
+            turn: Turn::default(),
+            room: Mutex::new(vec![0; ROOM]),
+            failures: AtomicU64::new(0),
+            max_namespaces: MAX_NAMESPACES.min(descriptors),
+        }
+    }
 }
 
 impl Network {
-    /// The interfaces whose other end a process holds, ordered, each once. What cannot be looked at is not
-    /// among them.
-    ///
-    /// # Errors
-    /// When the process's descriptors cannot be read, as those of one that has ended.
-    pub fn interfaces(&self, pid: u32) -> io::Result<Vec<FoundInterface>> {
-        let mut found = BTreeSet::new();
-        for tap in taps::of(pid)? {
+    /// The interfaces whose other end is among a process's files; `None` where they cannot be looked for now,
+    /// or where the process has ended.
+    pub fn interfaces(&self, pid: u32, files: &[OpenFile]) -> Option<FoundInterfaces> {
+        let _turn = self.turn.take()?;
+        let found = taps::of(pid, files).ok()?;
+        let mut all = BTreeSet::new();
+        let mut failures = found.failures;
+        for tap in found.taps {
             match self.identify(&tap) {
-                Ok(interface) => drop(found.insert(interface)),
-                Err(error) => tracing::debug!(%error, pid, name = tap.name, "an interface cannot be read"),
+                Ok(interface) => drop(all.insert(interface)),
+                Err(error) => {
+                    failures += 1;
+                    tracing::debug!(%error, pid, name = tap.name, "an interface of a guest cannot be read");
+                }
             }
         }
-        Ok(found.into_iter().collect())
+        self.failures.fetch_add(failures, Ordering::Relaxed);
+        Some(FoundInterfaces { all: all.into_iter().collect(), is_partial: failures > 0 })
     }
 
     fn identify(&self, Tap { name, kind, namespace }: &Tap) -> io::Result<FoundInterface> {
@@ -87,45 +129,52 @@ impl Network {
         if let Some(socket) = lock(&self.sockets).get(&namespace.inode) {
             return Ok(Arc::clone(&socket.netlink));
         }
-        let netlink = Arc::new(Mutex::new(namespace.open()?));
-        let mut sockets = lock(&self.sockets);
-        if sockets.len() >= MAX_NAMESPACES {
-            return Err(io::Error::other("interfaces of guests are in more than 4,096 namespaces"));
+        if lock(&self.sockets).len() >= self.max_namespaces {
+            return Err(io::Error::other("interfaces of guests are in too many network namespaces"));
         }
-        sockets.insert(namespace.inode, Socket { netlink: Arc::clone(&netlink), unwanted: 0 });
+        let netlink = Arc::new(Mutex::new(namespace.open()?));
+        let socket = Socket { netlink: Arc::clone(&netlink), wanted: Instant::now() };
+        lock(&self.sockets).insert(namespace.inode, socket);
         Ok(netlink)
     }
 
-    /// Says in which namespaces there are interfaces of guests. Sockets in others are closed: an open one
-    /// keeps its namespace alive. Never waits for the kernel.
-    pub fn want(&self, namespaces: BTreeSet<u64>) {
-        *lock(&self.wanted) = namespaces;
+    /// Says in which namespaces there are interfaces of guests. Sockets in others are closed after a while.
+    /// Never waits for the kernel.
+    pub fn want(&self, namespaces: &BTreeSet<u64>) {
+        let now = Instant::now();
+        lock(&self.sockets).retain(|namespace, socket| {
+            if namespaces.contains(namespace) {
+                socket.wanted = now;
+            }
+            now.duration_since(socket.wanted) < PATIENCE
+        });
     }
 
-    /// What the kernel counts of all interfaces in these namespaces, with one question for each.
-    pub fn counts(&self) -> BTreeMap<InterfaceId, LinkCounts> {
-        let sockets: Vec<_> = {
-            let wanted = lock(&self.wanted).clone();
-            let mut sockets = lock(&self.sockets);
-            sockets.retain(|namespace, socket| {
-                socket.unwanted = if wanted.contains(namespace) { 0 } else { socket.unwanted + 1 };
-                socket.unwanted < PATIENCE
-            });
-            let wanted = sockets.iter().filter(|(_, socket)| socket.unwanted == 0);
-            wanted.map(|(namespace, socket)| (*namespace, Arc::clone(&socket.netlink))).collect()
-        };
-        let mut counts = BTreeMap::new();
+    /// What the kernel counts of all interfaces in these namespaces, with one question for each; `None` where
+    /// that cannot be asked now.
+    pub fn counts(&self) -> Option<Links> {
+        let _turn = self.turn.take()?;
+        let sockets = lock(&self.sockets);
+        let sockets: Vec<_> =
+            sockets.iter().map(|(namespace, socket)| (*namespace, Arc::clone(&socket.netlink))).collect();
+        let mut room = lock(&self.room);
+        let mut counts = Links::new();
         for (namespace, socket) in sockets {
+            let at_unix_ns = Clock::now_unix_ns();
             let mut put = |index, links| {
-                counts.insert(InterfaceId { namespace, index }, links);
+                counts.insert(InterfaceId { namespace, index }, (links, at_unix_ns));
             };
-            if let Err(error) = lock(&socket).dump(&mut put) {
+            if let Err(error) = lock(&socket).dump(&mut room, &mut put) {
+                self.failures.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%error, namespace, "the interfaces of a namespace cannot be read");
-                // An answer that was not taken would be taken for the next one's.
-                lock(&self.sockets).remove(&namespace);
             }
         }
-        counts
+        Some(counts)
+    }
+
+    /// Interfaces that could not be looked at, and namespaces of which they could not be read.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 }
 

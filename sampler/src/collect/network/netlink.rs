@@ -20,7 +20,7 @@ const HEADER: usize = 16;
 const STATS_HEADER: usize = 12;
 const ATTRIBUTE: usize = 4;
 /// The kernel fills at most 32 KiB of an answer at once.
-const ROOM: usize = 64 << 10;
+pub(super) const ROOM: usize = 64 << 10;
 /// Time for an answer. The kernel has written it when the question returns.
 const PATIENCE_S: libc::time_t = 2;
 
@@ -67,7 +67,6 @@ impl LinkCounts {
 pub(super) struct Netlink {
     socket: OwnedFd,
     number: u32,
-    room: Vec<u8>,
 }
 
 impl Netlink {
@@ -77,7 +76,7 @@ impl Netlink {
     }
 
     fn of(socket: OwnedFd) -> Self {
-        Self { socket, number: 0, room: vec![0; ROOM] }
+        Self { socket, number: 0 }
     }
 
     /// Opens one in another. On a thread of its own, for no other may find itself there.
@@ -114,8 +113,8 @@ impl Netlink {
         Ok(unsafe { request.ifr_ifru.ifru_ifindex }.cast_unsigned())
     }
 
-    /// Hands index and counts of every interface to `each`.
-    pub(super) fn dump(&mut self, each: &mut dyn FnMut(u32, LinkCounts)) -> io::Result<()> {
+    /// Hands index and counts of every interface to `each`. `room` is of [`ROOM`] bytes.
+    pub(super) fn dump(&mut self, room: &mut [u8], each: &mut dyn FnMut(u32, LinkCounts)) -> io::Result<()> {
         self.number = self.number.wrapping_add(1);
         let request = request(self.number);
         // SAFETY: so many bytes are there.
@@ -125,11 +124,14 @@ impl Netlink {
         }
         loop {
             // SAFETY: there is room for so many bytes.
-            let length = unsafe {
-                libc::recv(self.socket.as_raw_fd(), self.room.as_mut_ptr().cast(), self.room.len(), 0)
+            let length =
+                unsafe { libc::recv(self.socket.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), 0) };
+            let length = match usize::try_from(length).map_err(|_| io::Error::last_os_error()) {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
             };
-            let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-            if read(&self.room[..length.min(self.room.len())], self.number, each)? {
+            if read(&room[..length.min(room.len())], self.number, each)? {
                 return Ok(());
             }
         }
@@ -185,10 +187,10 @@ fn read(mut bytes: &[u8], number: u32, each: &mut dyn FnMut(u32, LinkCounts)) ->
         }
         let content = &message[HEADER..];
         match kind {
-            Some(NLMSG_DONE) => return Ok(true),
+            // Its content is 0, or why there is no more.
+            Some(NLMSG_DONE) => return refusal(content).map_or(Ok(true), Err),
             Some(NLMSG_ERROR) => {
-                let error = u32_at(content, 0).ok_or_else(malformed)?.cast_signed();
-                return Err(io::Error::from_raw_os_error(error.wrapping_neg()));
+                return Err(refusal(content).unwrap_or_else(malformed));
             }
             Some(RTM_NEWSTATS) => {
                 if let Some((index, counts)) = link(content) {
@@ -199,6 +201,12 @@ fn read(mut bytes: &[u8], number: u32, each: &mut dyn FnMut(u32, LinkCounts)) ->
         }
     }
     Ok(false)
+}
+
+/// An error at the begin of a message's content: the negative number of one.
+fn refusal(content: &[u8]) -> Option<io::Error> {
+    let error = u32_at(content, 0)?.cast_signed();
+    (error < 0).then(|| io::Error::from_raw_os_error(error.wrapping_neg()))
 }
 
 /// Index and counts of an interface.
@@ -294,6 +302,9 @@ mod tests {
     fn a_refusal_is_an_error() {
         let refused = message(NLMSG_ERROR, 7, &(-libc::EPERM).to_ne_bytes());
         assert_eq!(all(&refused, 7).unwrap_err().raw_os_error(), Some(libc::EPERM));
+        let ended = message(NLMSG_DONE, 7, &(-libc::ENOMEM).to_ne_bytes());
+        assert_eq!(all(&ended, 7).unwrap_err().raw_os_error(), Some(libc::ENOMEM), "not all are there");
+        assert!(all(&message(NLMSG_DONE, 7, &0_i32.to_ne_bytes()), 7).unwrap().0);
     }
 
     #[test]
@@ -302,7 +313,7 @@ mod tests {
         let lo = netlink.index_of("lo").unwrap();
         for _ in 0..2 {
             let mut found = false;
-            netlink.dump(&mut |index, _| found |= index == lo).unwrap();
+            netlink.dump(&mut [0; ROOM], &mut |index, _| found |= index == lo).unwrap();
             assert!(found);
         }
         assert!(netlink.index_of("no-such-device").is_err());

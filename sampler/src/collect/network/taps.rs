@@ -5,16 +5,19 @@ use std::{
     io,
     os::{
         fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
+        unix::fs::{FileTypeExt as _, MetadataExt as _},
     },
     path::Path,
 };
 
-use super::{super::procfs::MAX_FDS, netlink::Netlink};
+use super::{super::procfs::OpenFile, netlink::Netlink};
 
 /// Of `linux/if_tun.h`; the second since 5.2.
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
 const TUNGETDEVNETNS: libc::c_ulong = 0x54e3;
+
+/// What a descriptor without an interface answers.
+const NO_INTERFACE: [i32; 3] = [libc::EBADF, libc::EBADFD, libc::ENOTTY];
 
 /// How an interface reaches the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,34 +58,54 @@ pub(super) struct Tap {
     pub(super) namespace: Namespace,
 }
 
-/// The interfaces of a process, by its descriptors. Several may be of the same interface: a queue each.
-pub(super) fn of(pid: u32) -> io::Result<Vec<Tap>> {
+/// What was found of a process.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Several may be of the same interface: a queue each.
+    pub(super) taps: Vec<Tap>,
+    /// Descriptors of interfaces that could not be looked at.
+    pub(super) failures: u64,
+}
+
+/// The interfaces among a process's files.
+pub(super) fn of(pid: u32, files: &[OpenFile]) -> io::Result<Found> {
     let process = Path::new("/proc").join(pid.to_string());
-    let mut taps = Vec::new();
+    let mut found = Found::default();
     let mut pidfd = None;
-    for entry in fs::read_dir(process.join("fd"))?.take(MAX_FDS) {
-        let entry = entry?;
-        let Some(kind) = fs::read_link(entry.path()).ok().and_then(|target| kind_of(&target)) else {
-            continue;
+    for OpenFile { descriptor, path } in files {
+        let Some(kind) = kind_of(path) else { continue };
+        let Some(number) = descriptor.to_str().and_then(|number| number.parse().ok()) else { continue };
+        let pidfd = match &pidfd {
+            Some(pidfd) => pidfd,
+            None => pidfd.insert(open_process(pid)?),
         };
-        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if pidfd.is_none() {
-            pidfd = Some(open_process(pid)?);
+        match tap(&process, pidfd, number, kind) {
+            Ok(tap) => found.taps.push(tap),
+            // It was closed meanwhile, is attached to no interface, or is something else.
+            Err(error) if error.raw_os_error().is_some_and(|error| NO_INTERFACE.contains(&error)) => {}
+            Err(error) => {
+                found.failures += 1;
+                tracing::debug!(%error, pid, number, "a descriptor of an interface cannot be looked at");
+            }
         }
-        let Some(descriptor) = pidfd.as_ref().and_then(|pidfd| descriptor(pidfd, number).ok()) else {
-            continue;
-        };
-        // One that was opened and is not attached to an interface has no name.
-        let Ok(name) = name_of(&descriptor) else { continue };
-        let namespace = match namespace_of(&descriptor) {
-            Ok(namespace) => namespace,
-            // A macvtap does not say, nor a tap to one without CAP_NET_ADMIN. It is in the process's own as a
-            // rule.
-            Err(_) => File::open(process.join("ns/net"))?,
-        };
-        taps.push(Tap { name, kind, namespace: Namespace::of(namespace)? });
     }
-    Ok(taps)
+    Ok(found)
+}
+
+fn tap(process: &Path, pidfd: &OwnedFd, number: i32, kind: TapKind) -> io::Result<Tap> {
+    let descriptor = File::from(descriptor(pidfd, number)?);
+    // Anything may have such a name.
+    if !descriptor.metadata()?.file_type().is_char_device() {
+        return Err(io::Error::from_raw_os_error(libc::ENOTTY));
+    }
+    let name = name_of(&descriptor)?;
+    let namespace = match namespace_of(&descriptor) {
+        Ok(namespace) => namespace,
+        // A macvtap does not say, nor a tap to one without CAP_NET_ADMIN. It is in the process's own as a
+        // rule.
+        Err(_) => File::open(process.join("ns/net"))?,
+    };
+    Ok(Tap { name, kind, namespace: Namespace::of(namespace)? })
 }
 
 /// What a descriptor's file is, by its path: in a jail another one may stand before it.
@@ -107,7 +130,7 @@ fn descriptor(process: &OwnedFd, number: i32) -> io::Result<OwnedFd> {
     made(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
 }
 
-fn name_of(tap: &OwnedFd) -> io::Result<String> {
+fn name_of(tap: &File) -> io::Result<String> {
     // SAFETY: all bytes zero are such a structure.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes such a structure.
@@ -120,7 +143,7 @@ fn name_of(tap: &OwnedFd) -> io::Result<String> {
 }
 
 /// The namespace that a tap is in, whichever the process is in, or the descriptor was opened in.
-fn namespace_of(tap: &OwnedFd) -> io::Result<File> {
+fn namespace_of(tap: &File) -> io::Result<File> {
     // SAFETY: takes no argument, makes a descriptor.
     made(unsafe { libc::ioctl(tap.as_raw_fd(), TUNGETDEVNETNS) }.into()).map(File::from)
 }
@@ -136,7 +159,7 @@ fn made(answer: libc::c_long) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::procfs::ProcFs, *};
 
     #[test]
     fn descriptors_of_interfaces_are_known_by_their_paths() {
@@ -150,8 +173,18 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_has_ended_has_none_and_says_so() {
-        assert!(of(u32::MAX).is_err());
-        assert!(of(std::process::id()).unwrap().is_empty());
+    fn a_file_with_the_name_of_an_interface_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let _file = File::create(directory.path().join("tap7")).unwrap();
+        let files = ProcFs::system().open_files(std::process::id()).unwrap();
+        assert!(files.iter().any(|file| kind_of(&file.path).is_some()));
+        let found = of(std::process::id(), &files).unwrap();
+        assert!(found.taps.is_empty() && found.failures == 0, "{found:?}");
+    }
+
+    #[test]
+    fn a_process_that_has_ended_says_so() {
+        let file = OpenFile { descriptor: "7".into(), path: "/dev/net/tun".into() };
+        assert!(of(u32::MAX, &[file]).is_err());
     }
 }

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::ProcFs;
+use super::{
+    ProcFs,
+    hierarchy::{Hierarchy, is_of_one},
+};
 
 /// Bytes that are taken of what the kernel says of mounts and control groups.
 const MAX_LINES: usize = 1 << 20;
@@ -20,64 +23,50 @@ impl ProcFs {
     pub fn has_own_io_group(&self, pid: u32, inode: u64) -> Option<bool> {
         let groups = read(&self.process(pid).join("cgroup")).ok()?;
         let mounts = read(&self.process(std::process::id()).join("mountinfo")).ok()?;
-        let path = Hierarchy::of_io(&groups, &mounts)?.path_of(inode)?;
-        Some(is_of_one(&path))
+        let hierarchy =
+            Hierarchy::first(&groups, &mounts, "blkio").or_else(|| Hierarchy::second(&groups, &mounts))?;
+        Some(is_of_one(&path_of(&hierarchy, inode)?))
     }
-}
 
-/// Where the io controller is.
-struct Hierarchy {
-    mount: PathBuf,
-    /// The process's control group in it, from its root on.
-    path: PathBuf,
-}
-
-impl Hierarchy {
-    /// Version 1 where the controller is mounted there (`blkio`), else version 2.
-    fn of_io(groups: &str, mounts: &str) -> Option<Self> {
-        let of = |is_hierarchy: &dyn Fn(&str) -> bool, is_mount: &dyn Fn(&str, &str) -> bool| {
-            let path = groups.lines().find_map(|line| {
-                let (_, rest) = line.split_once(':')?;
-                let (controllers, path) = rest.split_once(':')?;
-                is_hierarchy(controllers).then(|| PathBuf::from(path))
-            })?;
-            let mount = mounts.lines().find_map(|line| mount_point(line, is_mount))?;
-            Some(Self { mount, path })
+    /// The control group that a process's disk requests are charged to, by its path alone: without the
+    /// kernel's own word for it. `None` where that cannot be found out.
+    #[must_use]
+    pub fn io_group(&self, pid: u32) -> Option<IoGroupPath> {
+        let groups = read(&self.process(pid).join("cgroup")).ok()?;
+        let mounts = read(&self.process(std::process::id()).join("mountinfo")).ok()?;
+        let path = match Hierarchy::first(&groups, &mounts, "blkio") {
+            Some(hierarchy) => hierarchy.path,
+            None => charged(&Hierarchy::second(&groups, &mounts)?)?,
         };
-        let has_blkio = |list: &str| list.split(',').any(|controller| controller == "blkio");
-        of(&has_blkio, &|kind, options| kind == "cgroup" && has_blkio(options))
-            .or_else(|| of(&str::is_empty, &|kind, _| kind == "cgroup2"))
-    }
-
-    /// The path of the control group with this inode: the process's, or one that it is in.
-    fn path_of(&self, inode: u64) -> Option<PathBuf> {
-        let below_mount = |path: &Path| self.mount.join(path.strip_prefix("/").unwrap_or(path));
-        let has_it = |path: &&Path| fs::metadata(below_mount(path)).is_ok_and(|found| found.ino() == inode);
-        self.path.ancestors().find(has_it).map(Path::to_owned)
+        Some(IoGroupPath { is_of_one: is_of_one(&path), path })
     }
 }
 
-/// Where a line of `mountinfo` says that a file system of control groups is mounted, as a whole.
-fn mount_point(line: &str, is_wanted: &dyn Fn(&str, &str) -> bool) -> Option<PathBuf> {
-    let (left, right) = line.split_once(" - ")?;
-    let mut left = left.split(' ').skip(3);
-    let (root, point) = (left.next()?, left.next()?);
-    let mut right = right.split(' ');
-    let (kind, options) = (right.next()?, right.nth(1)?);
-    (root == "/" && is_wanted(kind, options)).then(|| PathBuf::from(point))
+/// A control group of the io controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IoGroupPath {
+    /// From the root of its hierarchy on.
+    pub path: PathBuf,
+    /// Whether it was made for a single VM, as [`ProcFs::has_own_io_group`] has it.
+    pub is_of_one: bool,
 }
 
-/// Whether a control group is one that holds a single VM and what belongs to it, as far as its name says.
-fn is_of_one(path: &Path) -> bool {
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-    let is_slice = Path::new(name).extension().is_some_and(|kind| kind == "slice");
-    !is_slice && !is_login(name)
+/// The path of the control group with this inode: the process's, or one that it is in.
+fn path_of(hierarchy: &Hierarchy, inode: u64) -> Option<PathBuf> {
+    let has_it =
+        |path: &&Path| fs::metadata(hierarchy.directory(path)).is_ok_and(|found| found.ino() == inode);
+    hierarchy.path.ancestors().find(has_it).map(Path::to_owned)
 }
 
-/// Whether a unit is a login or the system itself: it says less than the command.
-#[must_use]
-pub fn is_login(unit: &str) -> bool {
-    unit.starts_with("session-") || unit.starts_with("user@") || unit == "init.scope"
+/// The control group of version 2 that requests are charged to: the first one upwards for which the
+/// controller is enabled, and the root always.
+fn charged(hierarchy: &Hierarchy) -> Option<PathBuf> {
+    let is_enabled = |path: &&Path| {
+        let controllers = read(&hierarchy.directory(path).join("cgroup.controllers"));
+        let is_root = path.parent().is_none();
+        is_root || controllers.is_ok_and(|list| list.split_whitespace().any(|controller| controller == "io"))
+    };
+    hierarchy.path.ancestors().find(is_enabled).map(Path::to_owned)
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -89,31 +78,6 @@ fn read(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_holds_others_is_of_nobody() {
-        for path in [
-            "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/libvirt",
-            "/machine.slice/machine-qemu\\x2d1\\x2dweb.scope",
-            "/qemu.slice/100.scope",
-            "/kubepods.slice/kubepods-pod1.slice/cri-containerd-2.scope",
-            "/kubepods/besteffort/pod1/2",
-            "/system.slice/firecracker@1.service",
-            "/vm1",
-        ] {
-            assert!(is_of_one(Path::new(path)), "{path}");
-        }
-        for path in [
-            "/",
-            "",
-            "/machine.slice",
-            "/user.slice/user-1000.slice/session-3.scope",
-            "/user.slice/user-1000.slice/user@1000.service",
-            "/init.scope",
-        ] {
-            assert!(!is_of_one(Path::new(path)), "{path}");
-        }
-    }
 
     /// A made-up host with a process 9 in a control group, its mounts, and the group's directory.
     fn host(groups: &str, mounts: impl Fn(&str) -> String) -> (tempfile::TempDir, ProcFs) {
@@ -156,5 +120,25 @@ mod tests {
         let (root, proc) = host("7:cpu:/\n6:blkio:/a.slice/vm.scope\n0::/\n", both);
         assert_eq!(own(&root, &proc, "mnt/a.slice/vm.scope"), Some(true));
         assert_eq!(own(&root, &proc, "mnt/a.slice"), Some(false));
+    }
+
+    #[test]
+    fn requests_are_charged_where_the_controller_is_enabled() {
+        let unified = |at: &str| format!("33 24 0:28 / {at} rw - cgroup2 cgroup2 rw\n");
+        let (root, proc) = host("0::/a.slice/vm.scope/inner\n", unified);
+        let group = || proc.io_group(9).map(|group| (group.path, group.is_of_one));
+        assert_eq!(group(), Some(("/".into(), false)), "nowhere but in the root");
+        let enable = |path: &str, list: &str| {
+            fs::write(root.path().join(path).join("cgroup.controllers"), list).unwrap();
+        };
+        enable("mnt/a.slice", "cpu io memory\n");
+        enable("mnt/a.slice/vm.scope", "cpu\n");
+        assert_eq!(group(), Some(("/a.slice".into(), false)));
+        enable("mnt/a.slice/vm.scope", "cpuset io\n");
+        assert_eq!(group(), Some(("/a.slice/vm.scope".into(), true)));
+        assert_eq!(proc.io_group(8), None, "there is no such process");
+        let version_1 = |at: &str| format!("36 24 0:30 / {at} rw - cgroup cgroup rw,blkio\n");
+        let (_root, proc) = host("6:blkio:/a.slice/vm.scope\n", version_1);
+        assert_eq!(proc.io_group(9).unwrap().path, Path::new("/a.slice/vm.scope"));
     }
 }

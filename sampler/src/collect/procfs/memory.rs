@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{ProcError, ProcFs, TICK_NS, vanished};
+use crate::collect::lines;
 
 /// Sizes of a process's memory, bytes. What this kernel does not say is absent, and so is all of a process
 /// that has no memory any more.
@@ -23,11 +24,7 @@ pub struct ProcessMemory {
 impl ProcessMemory {
     /// Of a kernel that writes lines of the form `RssAnon:     123 kB`.
     fn parse(status: &str) -> Self {
-        let kilobytes = |text: &str| text.trim().strip_suffix("kB")?.trim().parse::<u64>().ok();
-        let of = |key: &str| {
-            let mut lines = status.lines().filter_map(|line| line.split_once(':'));
-            lines.find(|(name, _)| *name == key).and_then(|(_, value)| kilobytes(value)?.checked_mul(1024))
-        };
+        let of = |key| lines::kilobytes(status, key);
         Self {
             anonymous: of("RssAnon"),
             file: of("RssFile"),

@@ -6,8 +6,11 @@
 //! locked. So names are asked for on a thread of their own and never on the sampling path.
 
 mod facts;
+mod guest_group;
+mod hierarchy;
 mod io_group;
 mod memory;
+mod open_files;
 mod scan;
 mod schedstat;
 mod stat;
@@ -19,8 +22,11 @@ use std::{
 };
 
 pub use facts::{MAX_ARG, ProcessFacts};
-pub use io_group::is_login;
+pub use guest_group::{GroupMounts, GuestGroup};
+pub use hierarchy::is_login;
+pub use io_group::IoGroupPath;
 pub use memory::ProcessMemory;
+pub use open_files::OpenFile;
 pub use scan::{GuestProcess, MAX_FDS, Scan};
 pub use schedstat::{Schedstat, SchedstatFile};
 pub use stat::TICK_NS;
@@ -109,7 +115,7 @@ impl ProcFs {
         self.start_boottime_ns(pid).is_ok_and(|start| start / TICK_NS == start_boottime_ns / TICK_NS)
     }
 
-    fn process(&self, pid: u32) -> PathBuf {
+    pub(in crate::collect) fn process(&self, pid: u32) -> PathBuf {
         self.root.join(pid.to_string())
     }
 }

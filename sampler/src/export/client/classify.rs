@@ -68,9 +68,11 @@ pub(super) fn clean(text: &str) -> String {
 
 /// OTLP/HTTP: success is 2xx, and four codes alone may be tried again.
 pub(super) fn http(reply: &Reply, now: SystemTime) -> Answer {
-    let is_json = header_text(&reply.headers, "content-type").is_some_and(|kind| kind.contains("json"));
+    let is_json = header_text(&reply.headers, "content-type")
+        .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"));
     if reply.status.is_success() {
-        return Answer::taken(&answer::partial_success(&reply.body, is_json));
+        return foreign(reply)
+            .unwrap_or_else(|| Answer::taken(&answer::partial_success(&reply.body, is_json)));
     }
     let failure = Failure { kind: FailureKind::Http(reply.status.as_u16()), text: http_text(reply, is_json) };
     match reply.status {
@@ -80,6 +82,28 @@ pub(super) fn http(reply: &Reply, now: SystemTime) -> Answer {
         | StatusCode::GATEWAY_TIMEOUT => Answer::Retry { after: retry_after(&reply.headers, now), failure },
         status => Answer::Refused { too_large: status == StatusCode::PAYLOAD_TOO_LARGE, failure },
     }
+}
+
+/// A page in place of an answer: a proxy, a portal or another server has the request, and no receiver took
+/// its points. The specification lets nothing be tried again that is not said to be, and most often the URL
+/// is wrong for good.
+///
+/// An answer without a body or without a type is believed: receivers write nothing where nothing is to be
+/// said.
+fn foreign(reply: &Reply) -> Option<Answer> {
+    const OF_OTLP: [&str; 2] = ["protobuf", "json"];
+    let kind = header_text(&reply.headers, header::CONTENT_TYPE.as_str())?;
+    let is_known = OF_OTLP.iter().any(|known| kind.to_ascii_lowercase().contains(known));
+    if reply.body.is_empty() || is_known {
+        return None;
+    }
+    let text = format!(
+        "HTTP {} with {} in place of an OTLP answer (is this the URL of an OTLP receiver?)",
+        reply.status,
+        clean(kind)
+    );
+    let failure = Failure { kind: FailureKind::NotOtlp, text };
+    Some(Answer::Refused { too_large: false, failure })
 }
 
 fn http_text(reply: &Reply, is_json: bool) -> String {
@@ -207,7 +231,7 @@ pub(super) enum Sign {
 /// duty of receivers and does not name zstd, nor what a receiver answers to what it does not know.
 pub(super) fn encoding_refused(reply: &Reply, answer: &Answer, sent: Encoding) -> Option<Sign> {
     let Answer::Refused { too_large: false, failure } = answer else { return None };
-    if sent == Encoding::None {
+    if sent == Encoding::None || failure.kind == FailureKind::NotOtlp {
         return None;
     }
     let clear = names_encoding(&failure.text, sent)

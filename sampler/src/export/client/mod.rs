@@ -6,9 +6,12 @@
 
 mod answer;
 mod classify;
+mod files;
 mod frame;
+mod inputs;
 mod ladder;
 mod tls;
+mod wires;
 
 use std::{
     error::Error as StdError,
@@ -23,21 +26,16 @@ use hyper::{
     Method, Request,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
-use hyper_rustls::HttpsConnector;
-use hyper_util::{
-    client::legacy::{
-        Client as HyperClient,
-        connect::{HttpConnector, HttpInfo},
-    },
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy::connect::HttpInfo;
 
 pub use self::{
     classify::Answer,
+    files::FileError,
     frame::{Encoding, Framed, Framer},
+    inputs::Inputs,
     tls::TlsError,
 };
-use self::{classify::Reply, ladder::Ladder};
+use self::{classify::Reply, ladder::Ladder, wires::Wires};
 use super::settings::{ExportSettings, Protocol, SettingError, Target};
 
 /// Longest answer that is read, as the OTLP specification recommends.
@@ -55,6 +53,9 @@ pub enum ClientError {
     /// Keys or certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A file with a secret cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Why an attempt failed, without the details: what makes two failures the same to an operator.
@@ -70,6 +71,8 @@ pub enum FailureKind {
     Http(u16),
     /// A gRPC status other than OK.
     Grpc(i32),
+    /// An HTTP status of success with something that no OTLP receiver answers.
+    NotOtlp,
 }
 
 /// A failed attempt.
@@ -109,16 +112,13 @@ pub struct Step {
     pub failure: Failure,
 }
 
-type Connections = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
 /// Sends framed requests to one receiver over a connection that is kept open.
 pub struct Client {
     target: Target,
     ladder: Mutex<Ladder>,
     headers: HeaderMap,
     timeout: Duration,
-    connector: HttpsConnector<HttpConnector>,
-    connections: Mutex<Connections>,
+    wires: Wires,
 }
 
 impl fmt::Debug for Client {
@@ -134,13 +134,12 @@ impl Client {
     /// A setting, a key or a certificate cannot be used.
     pub fn new(settings: &ExportSettings) -> Result<Self, ClientError> {
         let target = settings.target()?;
-        let connector = tls::connector(settings, &target)?;
+        let Inputs { headers, material } = Inputs::read(settings)?;
         Ok(Self {
-            headers: headers(settings)?,
+            headers,
             ladder: Mutex::new(Ladder::new(settings.compression, target.is_this_host())),
             timeout: settings.timeout,
-            connections: Mutex::new(connections(&connector, target.protocol)),
-            connector,
+            wires: Wires::new(&settings.tls, &target, material)?,
             target,
         })
     }
@@ -160,7 +159,7 @@ impl Client {
 
     /// Where requests go, for messages to people.
     pub fn endpoint(&self) -> impl fmt::Display {
-        &self.target.uri
+        self.target.label()
     }
 
     /// Sends a message: one attempt, within the configured time, and one more in each lower encoding as long
@@ -195,11 +194,15 @@ impl Client {
                 let lower = self.ladder().settle(framed.encoding(), &answer, sign);
                 if lower.is_some() {
                     // gRPC's C core refuses every encoding on a connection on which it met an unknown one.
-                    self.reconnect();
+                    self.wires.reconnect();
                 }
                 return (answer, lower);
             }
-            Ok(Err(failure)) => failure,
+            Ok(Err(Broken { failure, may_be_outdated: true })) => {
+                self.wires.renew(self.timeout).await;
+                return (Answer::Retry { after: None, failure }, None);
+            }
+            Ok(Err(Broken { failure, .. })) => failure,
             Err(_) => Failure {
                 kind: FailureKind::TimedOut,
                 text: format!("no answer within {}", humantime::format_duration(self.timeout)),
@@ -207,21 +210,15 @@ impl Client {
         };
         // A dead HTTP/2 connection would be used again until TCP gives it up, which takes a quarter of an
         // hour.
-        self.reconnect();
+        self.wires.reconnect();
         (Answer::Retry { after: None, failure }, None)
-    }
-
-    /// Further attempts are made on a new connection.
-    fn reconnect(&self) {
-        *self.connections.lock().unwrap_or_else(PoisonError::into_inner) =
-            connections(&self.connector, self.target.protocol);
     }
 
     fn ladder(&self) -> MutexGuard<'_, Ladder> {
         self.ladder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn exchange(&self, framed: &Framed) -> Result<Reply, Failure> {
+    async fn exchange(&self, framed: &Framed) -> Result<Reply, Broken> {
         let mut request = Request::new(Full::new(framed.bytes().clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.uri.clone();
@@ -230,10 +227,11 @@ impl Client {
             let value = HeaderValue::from_static(framed.encoding().name());
             request.headers_mut().insert(encoding_header(self.target.protocol), value);
         }
-        let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let response = connections.request(request).await.map_err(|error| Failure {
-            kind: if error.is_connect() { FailureKind::Unreachable } else { FailureKind::Broken },
-            text: chain(&error),
+        let response = self.wires.connections().request(request).await.map_err(|error| {
+            let is_connect = error.is_connect();
+            let kind = if is_connect { FailureKind::Unreachable } else { FailureKind::Broken };
+            let may_be_outdated = self.wires.may_be_outdated(&error, is_connect);
+            Broken { failure: Failure { kind, text: chain(&error) }, may_be_outdated }
         })?;
         if let Some(connection) = response.extensions().get::<HttpInfo>() {
             self.ladder().connected(connection.remote_addr(), connection.local_addr());
@@ -246,10 +244,20 @@ impl Client {
             }
             // The status was read and stands; what else the receiver had to say is not worth the memory.
             Err(error) if error.is::<LengthLimitError>() => (Bytes::new(), None),
-            Err(error) => return Err(Failure { kind: FailureKind::Broken, text: chain(&*error) }),
+            Err(error) => {
+                let failure = Failure { kind: FailureKind::Broken, text: chain(&*error) };
+                return Err(Broken { failure, may_be_outdated: self.wires.may_be_outdated(&*error, false) });
+            }
         };
         Ok(Reply { status: head.status, headers: head.headers, body, trailers })
     }
+}
+
+/// An attempt that had no answer.
+struct Broken {
+    failure: Failure,
+    /// Whether keys and certificates are to be read again.
+    may_be_outdated: bool,
 }
 
 /// The same message in another encoding, compressed where no other task waits for it.
@@ -269,41 +277,6 @@ const fn encoding_header(protocol: Protocol) -> HeaderName {
     }
 }
 
-fn connections(connector: &HttpsConnector<HttpConnector>, protocol: Protocol) -> Connections {
-    HyperClient::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(1)
-        .http2_only(protocol == Protocol::Grpc)
-        .build(connector.clone())
-}
-
-/// What every request carries: configured headers over our name, the protocol's own over both.
-fn headers(settings: &ExportSettings) -> Result<HeaderMap, SettingError> {
-    const USER_AGENT: &str = concat!("hvsampler/", env!("CARGO_PKG_VERSION"));
-    let mut headers = HeaderMap::new();
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    headers.extend(settings.header_map()?);
-    // It would contradict the body.
-    headers.remove(encoding_header(settings.protocol));
-    match settings.protocol {
-        Protocol::HttpProtobuf => {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        }
-        Protocol::Grpc => {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-            headers.insert(HeaderName::from_static("grpc-timeout"), grpc_timeout(settings.timeout));
-        }
-    }
-    Ok(headers)
-}
-
-/// At most eight digits and a unit; hours enough in milliseconds.
-fn grpc_timeout(timeout: Duration) -> HeaderValue {
-    let ms = timeout.as_millis().clamp(1, 99_999_999);
-    HeaderValue::try_from(format!("{ms}m")).unwrap_or(HeaderValue::from_static("10S"))
-}
-
 /// An error with its causes; the outer ones alone say only "client error".
 fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
@@ -316,34 +289,4 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
         source = cause.source();
     }
     classify::clean(&text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::export::settings::Headers;
-
-    #[test]
-    fn protocol_headers_win_over_configured_ones_and_those_over_our_name() {
-        let configured = [
-            ("content-encoding", "br"),
-            ("content-type", "text/plain"),
-            ("user-agent", "mine"),
-            ("x-tenant", "7"),
-        ];
-        let configured = configured.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let settings = ExportSettings { headers: Headers(configured.into()), ..Default::default() };
-        let headers = headers(&settings).unwrap();
-        assert_eq!(headers["content-type"], "application/x-protobuf");
-        assert_eq!(headers.get("content-encoding"), None, "each request has its own");
-        assert_eq!(headers["user-agent"], "mine");
-        assert_eq!(headers["x-tenant"], "7");
-    }
-
-    #[test]
-    fn the_grpc_timeout_fits_into_eight_digits() {
-        assert_eq!(grpc_timeout(Duration::from_secs(10)), "10000m");
-        assert_eq!(grpc_timeout(Duration::from_nanos(1)), "1m");
-        assert_eq!(grpc_timeout(Duration::from_secs(u32::MAX.into())), "99999999m");
-    }
 }

@@ -1,8 +1,13 @@
 //! Connections to the receiver, with TLS where its URL says https.
 
-use std::{path::Path, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::{
     ClientConfig, ConfigBuilder, RootCertStore,
@@ -11,17 +16,18 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
 };
 
-use crate::export::settings::{ExportSettings, Protocol, Target, TlsSettings};
+use super::files::{self, Content, FileError, MAX_PEM};
+use crate::export::settings::{Protocol, Target, TlsSettings};
 
 /// Keys or certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read as PEM.
-    #[error(
-        "{}: not readable as PEM {what}; check the path, its permissions and its content",
-        path.display()
-    )]
-    File {
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file is not PEM.
+    #[error("{}: not readable as PEM {what}; check the path and its content", path.display())]
+    Pem {
         /// The file.
         path: PathBuf,
         /// What was expected in it.
@@ -36,7 +42,7 @@ pub enum TlsError {
     #[error(
         "the system has no trusted certificates; install ca-certificates, or set export.tls.ca_certificate"
     )]
-    NoSystemRoots(#[source] std::io::Error),
+    NoSystemRoots(#[source] io::Error),
     /// rustls refuses what it was given.
     #[error(
         "TLS cannot be set up; check that export.tls.client_key belongs to export.tls.client_certificate"
@@ -44,20 +50,51 @@ pub enum TlsError {
     Refused(#[from] rustls::Error),
 }
 
-/// A connector for the target's protocol. Plain HTTP reads no file.
+/// Keys and certificates, as files have them at one moment. Where nothing is encrypted there are none.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(super) struct Material {
+    authorities: Vec<CertificateDer<'static>>,
+    /// What the sampler shows to the receiver.
+    chain: Vec<CertificateDer<'static>>,
+    /// The key of the chain, as PEM.
+    key: Vec<u8>,
+    /// Whether everybody on this host may read the key, or write it.
+    pub(super) key_is_open: bool,
+}
+
+impl Material {
+    /// Reads what a connection to the target needs.
+    pub(super) fn read(tls: &TlsSettings, target: &Target) -> Result<Self, TlsError> {
+        if !target.is_encrypted() {
+            return Ok(Self::default());
+        }
+        let authorities = match &tls.ca_certificate {
+            Some(path) => certificates(path)?,
+            None => system_authorities()?,
+        };
+        let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_key) else {
+            return Ok(Self { authorities, ..Self::default() });
+        };
+        let Content { bytes, is_open } = files::read(key, MAX_PEM)?;
+        Ok(Self { authorities, chain: certificates(certificate)?, key: bytes, key_is_open: is_open })
+    }
+}
+
+/// A connector for the target's protocol.
 pub(super) fn connector(
-    settings: &ExportSettings,
+    material: &Material,
+    tls: &TlsSettings,
     target: &Target,
 ) -> Result<HttpsConnector<HttpConnector>, TlsError> {
-    let config = if target.uri.scheme_str() == Some("https") {
-        client_config(&settings.tls)?
+    let config = if target.is_encrypted() {
+        present(builder()?.with_root_certificates(roots(material, tls)?), material, tls)?
     } else {
         builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth()
     };
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(std::time::Duration::from_secs(60)));
+    tcp.set_keepalive(Some(Duration::from_secs(60)));
     let builder = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
     Ok(match target.protocol {
         Protocol::HttpProtobuf => builder.enable_http1().wrap_connector(tcp),
@@ -71,40 +108,43 @@ fn builder() -> Result<ConfigBuilder<ClientConfig, rustls::WantsVerifier>, rustl
         .with_safe_default_protocol_versions()
 }
 
-fn client_config(tls: &TlsSettings) -> Result<ClientConfig, TlsError> {
-    let trusting = match &tls.ca_certificate {
-        Some(path) => builder()?.with_root_certificates(authorities(path)?),
-        None => builder()?.with_native_roots().map_err(TlsError::NoSystemRoots)?,
-    };
-    present(trusting, tls)
-}
-
 /// Adds the certificate that the sampler shows, where there is one.
 fn present(
     trusting: ConfigBuilder<ClientConfig, WantsClientCert>,
+    material: &Material,
     tls: &TlsSettings,
 ) -> Result<ClientConfig, TlsError> {
-    let (Some(certificate), Some(key)) = (&tls.client_certificate, &tls.client_key) else {
+    let Some(path) = tls.client_key.as_ref().filter(|_| tls.client_certificate.is_some()) else {
         return Ok(trusting.with_no_client_auth());
     };
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::File {
-        path: key.clone(),
+    let key = PrivateKeyDer::from_pem_slice(&material.key).map_err(|source| TlsError::Pem {
+        path: path.clone(),
         what: "private key",
         source,
     })?;
-    Ok(trusting.with_client_auth_cert(certificates(certificate)?, key_der)?)
+    Ok(trusting.with_client_auth_cert(material.chain.clone(), key)?)
 }
 
-fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots(material: &Material, tls: &TlsSettings) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    let (usable, _) = roots.add_parsable_certificates(certificates(path)?);
-    if usable == 0 {
-        return Err(TlsError::NoAuthority(path.to_owned()));
+    let (usable, _) = roots.add_parsable_certificates(material.authorities.iter().cloned());
+    match &tls.ca_certificate {
+        _ if usable > 0 => Ok(roots),
+        Some(path) => Err(TlsError::NoAuthority(path.clone())),
+        None => Err(TlsError::NoSystemRoots(io::Error::other("none of them is usable"))),
     }
-    Ok(roots)
+}
+
+fn system_authorities() -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let found = rustls_native_certs::load_native_certs();
+    match found.errors.into_iter().next() {
+        Some(error) if found.certs.is_empty() => Err(TlsError::NoSystemRoots(io::Error::other(error))),
+        _ => Ok(found.certs),
+    }
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let file = |source| TlsError::File { path: path.to_owned(), what: "certificates", source };
-    CertificateDer::pem_file_iter(path).map_err(file)?.collect::<Result<_, _>>().map_err(file)
+    let Content { bytes, .. } = files::read(path, MAX_PEM)?;
+    let certificates = CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>();
+    certificates.map_err(|source| TlsError::Pem { path: path.to_owned(), what: "certificates", source })
 }

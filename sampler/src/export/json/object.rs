@@ -10,7 +10,7 @@ use serde::{
 use super::metrics::{Before, put_added, put_attributes, put_starts, put_values};
 use crate::model::{
     Counter, Vcpu, Vm,
-    catalog::{Entity, ForEachEntity, Scope, Series, Start, VmEntity, for_each_entity},
+    catalog::{Entity, ForEachEntity, Scope, Series, Start, VmEntity, for_each_entity, has_counters},
 };
 
 /// Finds what had a place in the snapshot before. Most often it is the next one.
@@ -185,7 +185,7 @@ impl<E: Entity> Serialize for Part<'_, E> {
         }
         map.serialize_entry("starts_unix_ns", &Starts::<E> { vm, data, is_part: true })?;
         map.serialize_entry("metrics", &Values::<E> { data, details: E::DETAILS })?;
-        if let Some(before) = before {
+        if let Some(before) = before.filter(|_| has_counters::<E>()) {
             let added = Added::<E> { data, before, details: E::DETAILS, is_known: |_| true };
             map.serialize_entry("interval", &added)?;
         }

@@ -24,6 +24,7 @@ pub fn schema() -> Value {
     let all: Vec<_> = parts.iter().map(|(name, _, help)| (*name, *help)).collect();
     let mut defs = Map::new();
     put_metrics(&mut defs, "host", &host.metrics, &host.monotonic);
+    let document_fields = host_fields(&host);
     defs.insert("vm".to_owned(), object("vm", &vm, vm_fields(&all)));
     put_metrics(&mut defs, "vm", &vm.metrics, &vm.monotonic);
     for (name, part, _) in parts {
@@ -35,11 +36,11 @@ pub fn schema() -> Value {
         put_metrics(&mut defs, name, &part.metrics, &part.monotonic);
     }
     fields::put(&mut defs);
-    document(&defs)
+    document(&defs, document_fields)
 }
 
-fn document(defs: &Map<String, Value>) -> Value {
-    json!({
+fn document(defs: &Map<String, Value>, of_host: Map<String, Value>) -> Value {
+    let mut document = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": "urn:hvsampler:snapshot:1",
         "title": SNAPSHOT_SCHEMA,
@@ -49,7 +50,10 @@ fn document(defs: &Map<String, Value>) -> Value {
             since the line before. What is not known is left out, never zero. Later versions of this schema \
             add fields and take none away.",
         "type": "object",
-        "required": ["schema", "time_unit", "at_unix_ns", "host", "metrics", "vms", "ended", "sampler"],
+        "required": [
+            "schema", "time_unit", "at_unix_ns", "host", "starts_unix_ns", "metrics", "vms", "ended",
+            "sampler",
+        ],
         "properties": {
             "schema": { "const": SNAPSHOT_SCHEMA },
             "time_unit": { "const": "ns", "description": "Unit of all metrics that are times." },
@@ -70,7 +74,20 @@ fn document(defs: &Map<String, Value>) -> Value {
             "sampler": reference("sampler", "What the sampler counts of itself since its start."),
         },
         "$defs": defs,
-    })
+    });
+    if let Some(properties) = document["properties"].as_object_mut() {
+        properties.extend(of_host);
+    }
+    document
+}
+
+/// What the document has of the host beside its metrics.
+fn host_fields(host: &Object) -> Map<String, Value> {
+    let mut fields = own_times(host);
+    fields.insert("starts_unix_ns".to_owned(), starts(host));
+    let interval = "What the interval added to those that never fall; absent in the first line.";
+    fields.insert("interval".to_owned(), reference("host.interval", interval));
+    fields
 }
 
 /// What the catalog says of an object.
@@ -82,8 +99,8 @@ struct Object {
     /// Names of those that an interval adds to.
     monotonic: Vec<&'static str>,
     is_vcpu: bool,
-    /// What the time is called at which its values were read, where that is its own.
-    own_time: Option<&'static str>,
+    /// What the times are called at which values were read, where those are their own.
+    own_times: Vec<&'static str>,
 }
 
 impl Object {
@@ -102,7 +119,7 @@ impl Object {
                 self.starts.push(series.start);
             }
         }
-        self.own_time = self.own_time.or(E::OWN_TIME);
+        self.own_times.extend(E::OWN_TIME);
         self.is_vcpu |= TypeId::of::<E::Data>() == TypeId::of::<Vcpu>();
     }
 }
@@ -191,35 +208,43 @@ fn by_attributes<D>(series: &Series<D>, left: usize) -> Value {
 /// An object with what every entity has, and more.
 fn object(name: &str, object: &Object, more: Fields) -> Value {
     let attributes = json!({ "type": "object", "properties": object.attributes });
-    let starts =
-        object.starts.iter().filter_map(|start| Some((start.key()?.to_owned(), count(start_help(*start)))));
-    let starts = json!({
-        "type": "object",
-        "properties": starts.collect::<Map<_, _>>(),
-        "description": "When the values with this start were zero, Unix time in ns. What is not said here is as \
-            in the object around it.",
-    });
     let mut properties = Map::new();
     properties.insert("attributes".to_owned(), attributes);
-    properties.insert("starts_unix_ns".to_owned(), starts);
-    if let Some(key) = object.own_time {
-        properties.insert(key.to_owned(), count(OWN_TIME_HELP));
-    }
+    properties.insert("starts_unix_ns".to_owned(), starts(object));
+    properties.extend(own_times(object));
     properties.insert("metrics".to_owned(), reference(&format!("{name}.metrics"), "Values of now."));
-    let interval =
-        "What the interval added to those that never fall; absent where the line before did not have it.";
-    properties.insert("interval".to_owned(), reference(&format!("{name}.interval"), interval));
+    if !object.monotonic.is_empty() {
+        let interval =
+            "What the interval added to those that never fall; absent where the line before did not have it.";
+        properties.insert("interval".to_owned(), reference(&format!("{name}.interval"), interval));
+    }
     let mut required = vec!["attributes", "starts_unix_ns", "metrics"];
     required.extend(more.required);
     properties.extend(more.all);
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
-const OWN_TIME_HELP: &str =
-    "When what is read at times of its own was read, Unix time in ns: the memory of a VM, an interface.";
+fn starts(object: &Object) -> Value {
+    let starts =
+        object.starts.iter().filter_map(|start| Some((start.key()?.to_owned(), count(start_help(*start)))));
+    json!({
+        "type": "object",
+        "properties": starts.collect::<Map<_, _>>(),
+        "description": "When the values with this start were zero, Unix time in ns. What is not said here is as \
+            in the object around it.",
+    })
+}
+
+fn own_times(object: &Object) -> Map<String, Value> {
+    let times = object.own_times.iter().map(|key| ((*key).to_owned(), count(OWN_TIME_HELP)));
+    times.collect()
+}
+
+const OWN_TIME_HELP: &str = "When what is read at times of its own was read, Unix time in ns: the memory of a VM, an interface, the host.";
 
 fn start_help(start: Start) -> &'static str {
     match start {
+        Start::Boot => "The host was booted.",
         Start::Created => "Its creation: the vCPU's thread, the VMM's process.",
         Start::Followed => "The sampler began to follow it.",
         Start::Seen => "It was first seen running.",

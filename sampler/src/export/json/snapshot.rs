@@ -9,14 +9,12 @@ use serde::{
 
 use super::{
     HostJson, SNAPSHOT_SCHEMA,
-    metrics::{Before, put_added, put_values},
+    metrics::{Before, put_added, put_starts, put_values},
     object::{Added, Attributes, Finder, Lists, Starts, Values, put_thread},
 };
 use crate::model::{
     Ended, Share, Snapshot, Vcpu, Vm,
-    catalog::{
-        Entity, ForEachEntity, InfoEntity, MemoryEntity, Scope, VcpuEntity, VmEntity, for_each_entity,
-    },
+    catalog::{Entity, ForEachEntity, InfoEntity, Scope, VcpuEntity, VmEntity, for_each_entity},
 };
 
 /// A snapshot with the one that was written before it.
@@ -54,7 +52,12 @@ impl Serialize for Document<'_> {
             map.serialize_entry("interval_ns", &interval_ns)?;
         }
         map.serialize_entry("host", &HostJson::of(&self.now.host))?;
+        put_own_times(Metrics::Host(self.now), &mut map)?;
+        map.serialize_entry("starts_unix_ns", &HostStarts(self.now))?;
         map.serialize_entry("metrics", &Metrics::Host(self.now))?;
+        if let Some(before) = self.before {
+            map.serialize_entry("interval", &Metrics::HostAdded { now: self.now, before })?;
+        }
         map.serialize_entry("vms", &Vms(self))?;
         map.serialize_entry("ended", &AllEnded(self))?;
         map.serialize_entry("sampler", &self.now.sampler)?;
@@ -93,10 +96,7 @@ impl Serialize for VmObject<'_> {
             map.serialize_entry("level", level.key())?;
         }
         map.serialize_entry("co_stop_tick_ns", &vm.co_stop.tick_ns)?;
-        if let Some(memory) = &vm.memory {
-            let key = MemoryEntity::OWN_TIME.unwrap_or_default();
-            map.serialize_entry(key, &memory.at_unix_ns)?;
-        }
+        put_own_times(Metrics::Vm(vm), &mut map)?;
         map.serialize_entry("starts_unix_ns", &Starts::<VmEntity> { vm, data: vm, is_part: false })?;
         map.serialize_entry("metrics", &Metrics::Vm(vm))?;
         if let Some(before) = self.before {
@@ -117,6 +117,11 @@ impl Serialize for VmObject<'_> {
 #[derive(Clone, Copy)]
 enum Metrics<'a> {
     Host(&'a Snapshot),
+    /// What was added since the host was so.
+    HostAdded {
+        now: &'a Snapshot,
+        before: &'a Snapshot,
+    },
     Vm(&'a Vm),
     /// What was added since the VM was so.
     Added {
@@ -130,6 +135,12 @@ impl Metrics<'_> {
         match (E::SCOPE, self) {
             (Scope::Host, Self::Host(snapshot)) => {
                 E::each(snapshot).try_for_each(|(_, data)| put_values(map, [E::SERIES, E::DETAILS], data))
+            }
+            (Scope::Host, Self::HostAdded { now, before }) => {
+                let mut both = E::each(now).zip(E::each(before));
+                both.try_for_each(|((_, data), (_, before))| {
+                    put_added(map, [E::SERIES, E::DETAILS], data, Before::Had(before), |_| true)
+                })
             }
             (Scope::Vm, Self::Vm(vm)) => {
                 E::of_vm(vm).try_for_each(|data| put_values(map, [E::SERIES, E::DETAILS], data))
@@ -164,6 +175,57 @@ impl Serialize for Metrics<'_> {
         walk.result?;
         walk.map.end()
     }
+}
+
+/// When the host's values were zero.
+struct HostStarts<'a>(&'a Snapshot);
+
+impl Serialize for HostStarts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Walk<'a, M: SerializeMap> {
+            of: &'a Snapshot,
+            map: M,
+            result: Result<(), M::Error>,
+        }
+        impl<M: SerializeMap> ForEachEntity for Walk<'_, M> {
+            fn entity<E: Entity>(&mut self) {
+                if self.result.is_ok() && E::SCOPE == Scope::Host {
+                    let Self { of, map, .. } = self;
+                    self.result =
+                        E::each(of).try_for_each(|(_, data)| put_starts::<E, _>(map, None, data, |_| 0));
+                }
+            }
+        }
+        let mut walk = Walk { of: self.0, map: serializer.serialize_map(None)?, result: Ok(()) };
+        for_each_entity(&mut walk);
+        walk.result?;
+        walk.map.end()
+    }
+}
+
+/// When what an object has was read, where that is another time than its snapshot's.
+fn put_own_times<M: SerializeMap>(of: Metrics<'_>, map: &mut M) -> Result<(), M::Error> {
+    struct Walk<'a, 'm, M: SerializeMap> {
+        of: Metrics<'a>,
+        map: &'m mut M,
+        result: Result<(), M::Error>,
+    }
+    impl<M: SerializeMap> ForEachEntity for Walk<'_, '_, M> {
+        fn entity<E: Entity>(&mut self) {
+            let (Some(key), true) = (E::OWN_TIME, self.result.is_ok()) else { return };
+            let data = match (E::SCOPE, self.of) {
+                (Scope::Host, Metrics::Host(snapshot)) => E::each(snapshot).next().map(|(_, data)| data),
+                (Scope::Vm, Metrics::Vm(vm)) => E::of_vm(vm).next(),
+                _ => None,
+            };
+            if let Some(at_unix_ns) = data.and_then(E::read_unix_ns) {
+                self.result = self.map.serialize_entry(key, &at_unix_ns);
+            }
+        }
+    }
+    let mut walk = Walk { of, map, result: Ok(()) };
+    for_each_entity(&mut walk);
+    walk.result
 }
 
 /// Who had the CPUs while a VM's vCPUs waited for one.

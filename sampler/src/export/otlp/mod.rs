@@ -28,8 +28,9 @@ use super::{
 use crate::model::{
     Snapshot,
     catalog::{
-        DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity, InfoEntity, InterfaceEntity, MemoryEntity,
-        StealByEntity, VcpuEntity, VmEntity, for_each_entity,
+        AttachedEntity, ControlGroupEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity,
+        HostStateEntity, InfoEntity, InterfaceEntity, MemoryEntity, NumaEntity, StealByEntity, VcpuEntity,
+        VmEntity, for_each_entity,
     },
 };
 
@@ -87,10 +88,14 @@ tables! {
     exits: ExitEntity,
     steal_by: StealByEntity,
     memory: MemoryEntity,
+    control_groups: ControlGroupEntity,
+    numa: NumaEntity,
     disks: DiskEntity,
     interfaces: InterfaceEntity,
+    devices: AttachedEntity,
     infos: InfoEntity,
     host: HostEntity,
+    host_state: HostStateEntity,
 }
 
 /// Encodes the snapshots of one host, in the order in which they were taken.

@@ -58,7 +58,7 @@ impl Pipeline {
     /// Outside a tokio runtime.
     pub fn start(settings: &ExportSettings, host: &Host) -> Result<Self, ClientError> {
         let client = Arc::new(Client::new(settings)?);
-        let receiver = settings.target().map_err(ClientError::from)?.uri.to_string();
+        let receiver = settings.target().map_err(ClientError::from)?.label();
         let shared = Arc::new(Shared::new(settings, &receiver));
         let (closing, closed) = watch::channel(false);
         let mut tasks = JoinSet::new();

@@ -1,13 +1,20 @@
 //! What an operator can set about the export: the `[export]` table, and the `OTEL_*` variables over it.
 
 mod env;
+mod secret;
 mod target;
+mod variables;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-pub use self::target::Target;
+pub(crate) use self::target::header;
+pub use self::{
+    secret::Secret,
+    target::Target,
+    variables::{Get, Variables, Warning, one_of},
+};
 use crate::{
     duration,
     model::{FACTS, Fact, Pattern, catalog},
@@ -35,7 +42,7 @@ impl SettingError {
 }
 
 /// How OTLP travels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Protocol {
     /// gRPC over HTTP/2, by convention on port 4317.
     #[serde(rename = "grpc")]
@@ -46,9 +53,20 @@ pub enum Protocol {
     HttpProtobuf,
 }
 
+impl Protocol {
+    /// As an operator writes it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+        }
+    }
+}
+
 /// How requests are compressed. A receiver that refuses an encoding is sent the next lower one, of zstd, gzip
 /// and none, from then on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Compression {
     /// Not at all to a receiver on this host, zstd to any other.
@@ -62,8 +80,21 @@ pub enum Compression {
     Zstd,
 }
 
+impl Compression {
+    /// As an operator writes it.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
 /// In which form distributions are sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Histograms {
     /// As exponential histograms, with the kernel's buckets as they are.
@@ -83,9 +114,18 @@ pub struct VmAttributes {
     pub labels: bool,
 }
 
+/// What `labels` is called among them.
+const LABELS: &str = "labels";
+
+impl Serialize for VmAttributes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let facts = self.facts.iter().map(|fact| fact.row().key);
+        serializer.collect_seq(facts.chain(self.labels.then_some(LABELS)))
+    }
+}
+
 impl<'de> Deserialize<'de> for VmAttributes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const LABELS: &str = "labels";
         let (mut wanted, mut labels) = (Vec::new(), false);
         for key in Vec::<String>::deserialize(deserializer)? {
             if key == LABELS {
@@ -106,9 +146,9 @@ impl<'de> Deserialize<'de> for VmAttributes {
 }
 
 /// Headers sent with every request. They often hold credentials, so `Debug` shows the names alone.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Headers(pub BTreeMap<String, String>);
+pub struct Headers(pub BTreeMap<String, Secret>);
 
 impl fmt::Debug for Headers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,19 +156,23 @@ impl fmt::Debug for Headers {
     }
 }
 
+/// What is shown in place of a secret. As a part of a setting it is an error: somebody has taken what was
+/// shown for the setting itself.
+pub const HIDDEN: &str = "(hidden)";
+
 /// Waits between attempts to send a request again.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RetrySettings {
     /// Upper bound of the first wait; each further one is twice as long. Every wait is shortened at random by
     /// up to a half.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     pub initial_backoff: Duration,
     /// Upper bound of every wait that the receiver did not ask for.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     pub max_backoff: Duration,
     /// A request that failed and is older than this is dropped.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     pub max_age: Duration,
 }
 
@@ -143,14 +187,17 @@ impl Default for RetrySettings {
 }
 
 /// Keys and certificates, PEM files all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSettings {
     /// Authorities that may vouch for the receiver; they replace the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<PathBuf>,
     /// The certificate chain that the sampler shows to the receiver; needs `client_key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<PathBuf>,
     /// The private key of `client_certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub client_key: Option<PathBuf>,
     /// For a gRPC endpoint without a scheme: plain text where `true`, TLS where `false`.
     pub insecure: bool,
@@ -160,12 +207,14 @@ pub struct TlsSettings {
 ///
 /// [`ExportSettings::apply_env`] applies the `OTEL_*` variables to it, and
 /// [`ExportSettings::validate`] says whether the result can be used.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExportSettings {
     /// Base URL of the receiver; `v1/metrics` is appended for HTTP. Without one nothing is exported.
+    #[serde(serialize_with = "target::serialize", skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
     /// URL for metrics, used as it is and in place of `endpoint`.
+    #[serde(serialize_with = "target::serialize", skip_serializing_if = "Option::is_none")]
     pub metrics_endpoint: Option<String>,
     /// Switches the export off, whatever the endpoints say.
     pub disabled: bool,
@@ -182,7 +231,7 @@ pub struct ExportSettings {
     /// Names of metrics that are not sent.
     pub families_off: Vec<Pattern>,
     /// Bound of one attempt, from connecting to the last byte of the answer.
-    #[serde(deserialize_with = "duration::deserialize")]
+    #[serde(with = "duration")]
     pub timeout: Duration,
     /// Bound of the memory that requests waiting to be sent may use, in bytes. They wait compressed, but for
     /// what is to be sent uncompressed and takes no more than half of it.
@@ -193,6 +242,9 @@ pub struct ExportSettings {
     pub tls: TlsSettings,
     /// `service.name` of the resource.
     pub service_name: String,
+    /// What stands for the machine-id in `host.id` and `service.instance.id`, where machine-ids were cloned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host_id: Option<String>,
     /// Attributes of the resource; they win over those that the sampler finds by itself.
     pub resource_attributes: BTreeMap<String, String>,
 }
@@ -214,6 +266,7 @@ impl Default for ExportSettings {
             retry: RetrySettings::default(),
             tls: TlsSettings::default(),
             service_name: DEFAULT_SERVICE_NAME.to_owned(),
+            host_id: None,
             resource_attributes: BTreeMap::new(),
         }
     }
@@ -234,182 +287,81 @@ impl ExportSettings {
     /// # Errors
     /// Names the first key that cannot be used and what it accepts.
     pub fn validate(&self) -> Result<(), SettingError> {
-        if self.is_enabled() {
-            self.target()?;
-        }
-        self.header_map()?;
-        if self.timeout.is_zero() {
-            return Err(SettingError::new(
-                "export.timeout",
-                "is zero",
-                "give an attempt time to succeed, for example \"10s\"",
-            ));
-        }
-        if self.queue_bytes < MIN_QUEUE_BYTES {
-            return Err(SettingError::new(
-                "export.queue_bytes",
-                format!("{} is too little", self.queue_bytes),
-                "give the requests of some snapshots room, 16384 bytes at least",
-            ));
-        }
+        self.problems().into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The same for all keys.
+    #[must_use]
+    pub fn problems(&self) -> Vec<SettingError> {
+        let target = if self.is_enabled() { self.target().err() } else { None };
+        target
+            .into_iter()
+            .chain(self.problems_of_headers())
+            .chain(self.problems_of_sending())
+            .chain(self.tls.problem())
+            .collect()
+    }
+
+    fn problems_of_sending(&self) -> impl Iterator<Item = SettingError> {
         let is_of_none = |pattern: &&Pattern| !catalog::families().iter().any(|name| pattern.matches(name));
-        if let Some(pattern) = self.families_off.iter().find(is_of_none) {
-            return Err(SettingError::new(
+        let families = self.families_off.iter().find(is_of_none).map(|pattern| {
+            SettingError::new(
                 "export.families_off",
                 format!("{:?} is the name of no metric", pattern.text()),
                 "give names of docs/metrics.md, with * for any characters",
-            ));
-        }
-        if self.retry.initial_backoff.is_zero() {
-            return Err(SettingError::new(
+            )
+        });
+        let problem =
+            |holds: bool, key, problem: &str, fix| holds.then(|| SettingError::new(key, problem, fix));
+        [
+            problem(
+                self.timeout.is_zero(),
+                "export.timeout",
+                "is zero",
+                "give an attempt time to succeed, for example \"10s\"",
+            ),
+            problem(
+                self.queue_bytes < MIN_QUEUE_BYTES,
+                "export.queue_bytes",
+                &format!("{} is too little", self.queue_bytes),
+                "give the requests of some snapshots room, 16384 bytes at least",
+            ),
+            families,
+            problem(
+                self.host_id.as_ref().is_some_and(String::is_empty),
+                "export.host_id",
+                "is empty",
+                "give a name that no other host has, or leave it out",
+            ),
+            problem(
+                self.retry.initial_backoff.is_zero(),
                 "export.retry.initial_backoff",
                 "is zero",
                 "wait between attempts, for example \"1s\"",
-            ));
-        }
-        if self.retry.max_backoff < self.retry.initial_backoff {
-            return Err(SettingError::new(
+            ),
+            problem(
+                self.retry.max_backoff < self.retry.initial_backoff,
                 "export.retry.max_backoff",
                 "is shorter than export.retry.initial_backoff",
                 "make it at least as long",
-            ));
-        }
-        if self.tls.client_certificate.is_some() != self.tls.client_key.is_some() {
-            return Err(SettingError::new(
+            ),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl TlsSettings {
+    fn problem(&self) -> Option<SettingError> {
+        (self.client_certificate.is_some() != self.client_key.is_some()).then(|| {
+            SettingError::new(
                 "export.tls",
                 "one of client_certificate and client_key is missing",
                 "set both or neither",
-            ));
-        }
-        Ok(())
+            )
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_empty_table_exports_nothing() {
-        let settings: ExportSettings = toml::from_str("").unwrap();
-        assert_eq!(settings, ExportSettings::default());
-        assert!(!settings.is_enabled());
-        settings.validate().unwrap();
-    }
-
-    #[test]
-    fn every_key_is_read() {
-        let settings: ExportSettings = toml::from_str(
-            r#"
-            endpoint = "https://collector:4317"
-            metrics_endpoint = "https://collector:4318/v1/metrics"
-            disabled = true
-            protocol = "grpc"
-            headers = { authorization = "Bearer secret" }
-            compression = "none"
-            histograms = "none"
-            vm_attributes = ["uuid", "name"]
-            families_off = ["hypervisor.vm.exit*"]
-            timeout = "3s"
-            queue_bytes = 1048576
-            service_name = "hv"
-            resource_attributes = { "deployment.environment.name" = "prod" }
-            [retry]
-            initial_backoff = "100ms"
-            max_backoff = "2s"
-            max_age = "1m"
-            [tls]
-            ca_certificate = "/ca.pem"
-            client_certificate = "/cert.pem"
-            client_key = "/key.pem"
-            insecure = true
-            "#,
-        )
-        .unwrap();
-        let expected = ExportSettings {
-            endpoint: Some("https://collector:4317".into()),
-            metrics_endpoint: Some("https://collector:4318/v1/metrics".into()),
-            disabled: true,
-            protocol: Protocol::Grpc,
-            headers: Headers([("authorization".into(), "Bearer secret".into())].into()),
-            compression: Compression::None,
-            histograms: Histograms::None,
-            vm_attributes: VmAttributes { facts: vec![Fact::Name, Fact::Uuid], labels: false },
-            families_off: vec![Pattern::new("hypervisor.vm.exit*")],
-            timeout: Duration::from_secs(3),
-            queue_bytes: 1 << 20,
-            retry: RetrySettings {
-                initial_backoff: Duration::from_millis(100),
-                max_backoff: Duration::from_secs(2),
-                max_age: Duration::from_secs(60),
-            },
-            tls: TlsSettings {
-                ca_certificate: Some("/ca.pem".into()),
-                client_certificate: Some("/cert.pem".into()),
-                client_key: Some("/key.pem".into()),
-                insecure: true,
-            },
-            service_name: "hv".into(),
-            resource_attributes: [("deployment.environment.name".into(), "prod".into())].into(),
-        };
-        assert_eq!(settings, expected);
-        assert!(!settings.is_enabled(), "disabled beats the endpoints");
-    }
-
-    #[test]
-    fn unknown_keys_and_values_are_refused() {
-        for text in [
-            "endpont = 'x'",
-            "[retry]\nmax = '1s'",
-            "[tls]\nca = 'x'",
-            "protocol = 'http/json'",
-            "compression = 'zstd:1'",
-            "timeout = 10",
-        ] {
-            assert!(toml::from_str::<ExportSettings>(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn compression_lists_what_it_accepts() {
-        for (value, expected) in [
-            ("auto", Compression::Auto),
-            ("none", Compression::None),
-            ("gzip", Compression::Gzip),
-            ("zstd", Compression::Zstd),
-        ] {
-            let settings: ExportSettings = toml::from_str(&format!("compression = '{value}'")).unwrap();
-            assert_eq!(settings.compression, expected);
-        }
-        let error = toml::from_str::<ExportSettings>("compression = 'brotli'").unwrap_err().to_string();
-        assert!(error.contains("`auto`, `none`, `gzip`, `zstd`"), "{error}");
-    }
-
-    #[test]
-    fn unusable_values_name_their_key() {
-        let cases = [
-            ("timeout = '0s'", "export.timeout"),
-            ("queue_bytes = 0", "export.queue_bytes"),
-            ("[retry]\ninitial_backoff = '0s'", "export.retry.initial_backoff"),
-            ("[retry]\nmax_backoff = '10ms'", "export.retry.max_backoff"),
-            ("[tls]\nclient_key = '/k'", "export.tls"),
-            ("endpoint = 'ftp://x'", "export.endpoint"),
-            ("metrics_endpoint = 'x y'", "export.metrics_endpoint"),
-            ("headers = { 'a b' = 'c' }", "export.headers"),
-        ];
-        for (text, name) in cases {
-            let error = toml::from_str::<ExportSettings>(text).unwrap().validate().unwrap_err();
-            assert_eq!(error.name, name, "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn debug_output_keeps_header_values_secret() {
-        let settings = ExportSettings {
-            headers: Headers([("authorization".into(), "Bearer s3cret".into())].into()),
-            ..Default::default()
-        };
-        let debug = format!("{settings:?}");
-        assert!(debug.contains("authorization") && !debug.contains("s3cret"), "{debug}");
-    }
-}
+mod tests;

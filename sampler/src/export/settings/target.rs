@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use hyper::{
     Uri,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{HeaderName, HeaderValue},
 };
+use serde::Serializer;
 
-use super::{ExportSettings, Protocol, SettingError};
+use super::{ExportSettings, HIDDEN, Protocol, Secret, SettingError};
 
 /// Path of the gRPC method that takes metrics.
 const GRPC_METHOD: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
@@ -22,6 +23,17 @@ pub struct Target {
 }
 
 impl Target {
+    /// The URL as it may be shown: what a query has may be a token.
+    #[must_use]
+    pub fn label(&self) -> String {
+        shown(&self.uri.to_string())
+    }
+
+    /// Whether connections are made with TLS.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.uri.scheme_str() == Some("https")
+    }
+
     /// Whether the URL itself says that the receiver runs on this host.
     pub(crate) fn is_this_host(&self) -> bool {
         let host = self.uri.host().unwrap_or_default();
@@ -56,34 +68,17 @@ impl ExportSettings {
             Protocol::Grpc => self.grpc_uri(text),
             Protocol::HttpProtobuf => http_uri(text, is_base),
         };
-        let uri = uri.map_err(|(problem, fix)| {
-            SettingError::new(name, format!("{:?} {problem}", without_password(text)), fix)
-        })?;
+        let uri = uri
+            .map_err(|(problem, fix)| SettingError::new(name, format!("{:?} {problem}", shown(text)), fix))?;
         Ok(Target { uri, protocol: self.protocol })
     }
 
-    /// The configured headers, ready to be sent.
-    ///
-    /// # Errors
-    /// A name or a value has characters that HTTP does not allow.
-    pub(crate) fn header_map(&self) -> Result<HeaderMap, SettingError> {
-        let mut map = HeaderMap::with_capacity(self.headers.0.len());
-        for (name, value) in &self.headers.0 {
-            let refuse = |what: &str, fix: &str| {
-                SettingError::new(
-                    "export.headers",
-                    format!("the {what} of {name:?} is not allowed in HTTP"),
-                    fix,
-                )
-            };
-            let header =
-                HeaderName::try_from(name).map_err(|_| refuse("name", "use letters, digits and hyphens"))?;
-            let mut value = HeaderValue::try_from(value)
-                .map_err(|_| refuse("value", "use printable ASCII without line breaks"))?;
-            value.set_sensitive(true);
-            map.insert(header, value);
-        }
-        Ok(map)
+    /// What is wrong with headers, but for values that are in files.
+    pub(super) fn problems_of_headers(&self) -> impl Iterator<Item = SettingError> {
+        self.headers.0.iter().filter_map(|(name, secret)| match secret {
+            Secret::Text(value) => header(name, value).err(),
+            Secret::File { .. } => header(name, "").err(),
+        })
     }
 
     fn grpc_uri(&self, text: &str) -> Result<Uri, Refusal> {
@@ -102,12 +97,52 @@ impl ExportSettings {
     }
 }
 
-/// A URL as it may be shown, for messages end in journals: without what stands before an `@`, wherever that
-/// is, since a URL that is refused may be cut up in any way.
-fn without_password(url: &str) -> String {
-    let Some((before, host)) = url.rsplit_once('@') else { return url.to_owned() };
-    let scheme = before.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
-    format!("{scheme}***@{host}")
+/// A header, ready to be sent.
+///
+/// # Errors
+/// Name or value have characters that HTTP does not allow.
+pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), SettingError> {
+    let refuse = |problem: String, fix: &str| SettingError::new("export.headers", problem, fix);
+    let not_allowed = |what: &str| format!("the {what} of {name:?} is not allowed in HTTP");
+    if value == HIDDEN {
+        let problem = format!("the value of {name:?} is what is shown in place of a secret");
+        return Err(refuse(problem, "give the secret itself"));
+    }
+    let header = HeaderName::try_from(name)
+        .map_err(|_| refuse(not_allowed("name"), "use letters, digits and hyphens"))?;
+    let mut value = HeaderValue::try_from(value)
+        .map_err(|_| refuse(not_allowed("value"), "use printable ASCII without line breaks"))?;
+    value.set_sensitive(true);
+    Ok((header, value))
+}
+
+/// A URL as it may be shown, for messages end in journals: without the values of a query, and without what
+/// stands before an `@`. A URL that is refused may be cut up in any way: where an `@` stands behind a `?`
+/// nothing is shown of it.
+fn shown(url: &str) -> String {
+    let scheme = ["http://", "https://"].into_iter().find(|scheme| url.starts_with(scheme)).unwrap_or("");
+    let (before, query) = url.split_once('?').map_or((url, None), |(before, query)| (before, Some(query)));
+    if query.is_some_and(|query| query.contains('@')) {
+        return format!("{scheme}{HIDDEN}");
+    }
+    let host = match before.rsplit_once('@') {
+        None => before.to_owned(),
+        Some((_, host)) => format!("{scheme}{HIDDEN}@{host}"),
+    };
+    let Some(query) = query else { return host };
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((key, _)) => format!("{key}={HIDDEN}"),
+        None => HIDDEN.to_owned(),
+    };
+    format!("{host}?{}", query.split('&').map(hidden).collect::<Vec<_>>().join("&"))
+}
+
+/// For `#[serde(serialize_with = "target::serialize")]`: as it may be shown.
+pub(super) fn serialize<S: Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    match url {
+        Some(url) => serializer.serialize_some(&shown(url)),
+        None => serializer.serialize_none(),
+    }
 }
 
 /// What is wrong, and what is accepted.
@@ -134,6 +169,9 @@ fn parse(text: &str) -> Result<Uri, Refusal> {
             "has neither http:// nor https:// in front",
             "say which of the two the receiver speaks",
         ));
+    }
+    if text.contains(HIDDEN) {
+        return Err(("has what is shown in place of a secret", "give the secret itself"));
     }
     // Credentials in a URL end up in logs.
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
@@ -200,8 +238,27 @@ mod tests {
         {
             let settings = ExportSettings { endpoint: Some(text.into()), ..Default::default() };
             let message = url(&settings).unwrap_err().to_string();
-            assert!(!message.contains("s3") && message.contains("***@"), "{message}");
+            assert!(!message.contains("s3") && message.contains("(hidden)@"), "{message}");
         }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_url_has_no_secret() {
+        for (url, expected) in [
+            ("http://h:1/v1/metrics", "http://h:1/v1/metrics"),
+            ("https://h/a?token=s3cret&x=s3cret", "https://h/a?token=(hidden)&x=(hidden)"),
+            ("https://h/a?s3cret", "https://h/a?(hidden)"),
+            ("https://u:s3cret@h/a?b=s3cret", "https://(hidden)@h/a?b=(hidden)"),
+            ("https://h/a?b=@s3cret", "https://(hidden)"),
+            ("https://u:s3?cret@h", "https://(hidden)"),
+        ] {
+            assert_eq!(shown(url), expected);
+        }
+        let settings =
+            ExportSettings { metrics_endpoint: Some("https://h/a?t=s3".into()), ..Default::default() };
+        assert_eq!(settings.target().unwrap().label(), "https://h/a?t=(hidden)");
+        let settings = ExportSettings { metrics_endpoint: Some("https://h/a?t=(hidden)".into()), ..settings };
+        assert!(url(&settings).unwrap_err().problem.ends_with("has what is shown in place of a secret"));
     }
 
     #[test]
@@ -276,7 +333,7 @@ mod tests {
     fn header_errors_do_not_print_values() {
         let mut settings = ExportSettings::default();
         settings.headers.0.insert("x-token".into(), "s3cret\n".into());
-        let error = settings.header_map().unwrap_err().to_string();
+        let error = settings.validate().unwrap_err().to_string();
         assert!(error.contains("x-token") && !error.contains("s3cret"), "{error}");
     }
 }

@@ -12,6 +12,8 @@
 //! Every writer walks these tables: OTLP, JSON, the reference page, the registry file, and the tests'
 //! expectations.
 
+mod attached;
+mod control_group;
 mod disk;
 mod entities;
 mod host;
@@ -21,9 +23,10 @@ mod network;
 mod vcpu;
 mod vm;
 
+pub use attached::AttachedEntity;
 pub use entities::{
-    Attribute, DiskEntity, Entity, ExitEntity, HostEntity, InfoEntity, InterfaceEntity, MemoryEntity,
-    StealByEntity, VcpuEntity, VmEntity, is_number,
+    Attribute, ControlGroupEntity, DiskEntity, Entity, ExitEntity, HostEntity, HostStateEntity, InfoEntity,
+    InterfaceEntity, MemoryEntity, NumaEntity, StealByEntity, VcpuEntity, VmEntity, is_number,
 };
 
 use super::{Histogram, label::Label, level::Level, snapshot::Vm};
@@ -178,6 +181,8 @@ pub enum Start {
     None,
     /// When the sampler began.
     Sampler,
+    /// When the host was booted.
+    Boot,
     /// When the entity was created: the thread, the VMM's process.
     Created,
     /// When the sampler began to follow the entity.
@@ -190,17 +195,18 @@ pub enum Start {
 
 impl Start {
     /// Number of them.
-    pub const COUNT: usize = 6;
+    pub const COUNT: usize = 7;
 
     /// All of them.
     pub const ALL: [Self; Self::COUNT] =
-        [Self::None, Self::Sampler, Self::Created, Self::Followed, Self::Seen, Self::Own];
+        [Self::None, Self::Sampler, Self::Boot, Self::Created, Self::Followed, Self::Seen, Self::Own];
 
     /// Name in documents, of those that an entity says.
     #[must_use]
     pub const fn key(self) -> Option<&'static str> {
         match self {
             Self::None | Self::Sampler => None,
+            Self::Boot => Some("boot"),
             Self::Created => Some("created"),
             Self::Followed => Some("followed"),
             Self::Seen => Some("seen"),
@@ -337,10 +343,20 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<ExitEntity>();
     visitor.entity::<StealByEntity>();
     visitor.entity::<MemoryEntity>();
+    visitor.entity::<ControlGroupEntity>();
+    visitor.entity::<NumaEntity>();
     visitor.entity::<DiskEntity>();
     visitor.entity::<InterfaceEntity>();
+    visitor.entity::<AttachedEntity>();
     visitor.entity::<InfoEntity>();
     visitor.entity::<HostEntity>();
+    visitor.entity::<HostStateEntity>();
+}
+
+/// Whether an interval adds to anything that an entity has.
+#[must_use]
+pub fn has_counters<E: Entity>() -> bool {
+    E::SERIES.iter().chain(E::DETAILS).any(|series| series.family.instrument.is_monotonic())
 }
 
 /// Names of all families, in the order in which they are listed; some have series of several entities.
@@ -377,7 +393,9 @@ mod tests {
             let mut places = 0;
             for (n, series) in E::SERIES.iter().chain(E::DETAILS).enumerate() {
                 let Family { name, unit, help, instrument, .. } = series.family;
-                assert!(name.starts_with("hypervisor.") && !name.ends_with("total"), "{name}");
+                // The semantic conventions have names for what any host has.
+                let is_ours = name.starts_with("hypervisor.") || name.starts_with("system.");
+                assert!(is_ours && !name.ends_with("total"), "{name}");
                 assert!(
                     name.split(['.', '_'])
                         .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())),

@@ -5,17 +5,28 @@ use std::{
     sync::Arc,
 };
 
-use sampler_ebpf::abi::{self, DiskKey};
+use sampler_ebpf::abi::{self, DiskKey, FirstDisk};
 
-use super::{Owners, owners::Change};
-use crate::model::{Device, Disk, DiskCounts, VmKey};
+use super::{
+    Owners,
+    owners::{Change, Group},
+    places::Places,
+};
+use crate::model::{Device, Disk, DiskCounts, Histogram, VmKey};
 
 /// A disk that has served a guest.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
+    /// What was read of it last: what was counted without a place, and since it has one.
+    hashed: DiskCounts,
+    placed: DiskCounts,
     counts: DiskCounts,
     /// What had been counted when the disk got its name: of another that had the device's numbers before.
     before: DiskCounts,
+    /// What was shown of the reading before.
+    previous: Option<Arc<DiskCounts>>,
+    /// Nothing was added since then.
+    is_same: bool,
     shown: Option<Disk>,
 }
 
@@ -37,7 +48,17 @@ pub(in crate::source) struct Disks {
     /// When the counts of a guest's disks were zero, Unix time in ns, by its number.
     since: BTreeMap<u32, u64>,
     names: BTreeMap<u32, Name>,
+    /// Disks of guests that have ended, which the shared table still has.
+    ended: BTreeSet<DiskKey>,
+    places: Places,
     unasked: BTreeSet<u32>,
+}
+
+impl Known {
+    /// What was counted so far is another's.
+    fn restart(&mut self) {
+        (self.before, self.previous, self.shown) = (self.counts, None, None);
+    }
 }
 
 impl Disks {
@@ -46,43 +67,80 @@ impl Disks {
     pub(in crate::source) fn take_changes(&mut self, at_unix_ns: u64) -> Vec<Change> {
         let changes = self.owners.take_changes();
         for change in &changes {
-            if let Change::Owns(_, number) = change {
-                self.since.entry(*number).or_insert(at_unix_ns);
+            if let Change::Owns(_, number) = change
+                && self.since.insert(*number, at_unix_ns).is_some()
+            {
+                // It was not counted for a while: its disks begin anew.
+                self.disks
+                    .iter_mut()
+                    .filter(|(key, _)| key.owner == *number)
+                    .for_each(|(_, disk)| disk.restart());
             }
         }
         changes
     }
 
-    /// Takes in what was counted of a disk.
+    /// Takes in what was counted of a disk while it had no place.
     pub(in crate::source) fn read(&mut self, key: &DiskKey, counts: &abi::DiskCounts) {
-        let known = self.disks.entry(*key).or_insert_with(|| Known {
-            counts: DiskCounts::default(),
-            before: DiskCounts::default(),
-            shown: None,
-        });
-        let now = model(counts);
-        if known.counts != now {
-            known.counts = now;
-            known.shown = None;
-        }
+        self.disks.entry(*key).or_default().hashed = model(counts);
         if let std::collections::btree_map::Entry::Vacant(name) = self.names.entry(key.device) {
             name.insert(Name::default());
             self.unasked.insert(key.device);
         }
     }
 
-    /// Forgets the disks of guests that have ended; returns which the shared table is to forget.
-    pub(in crate::source) fn forget_ended(&mut self) -> Vec<DiskKey> {
+    /// The disks that have places.
+    pub(in crate::source) fn placed(&self) -> Vec<(DiskKey, u32)> {
+        self.places.all().collect()
+    }
+
+    /// Takes in what was counted of a disk since it has a place.
+    pub(in crate::source) fn read_placed(&mut self, key: &DiskKey, counts: &abi::DiskCounts) {
+        if let Some(known) = self.disks.get_mut(key) {
+            known.placed = model(counts);
+        }
+    }
+
+    /// All was read. Returns the control groups of guests of which a disk has a place from now on.
+    pub(in crate::source) fn are_read(&mut self) -> Vec<(Group, FirstDisk)> {
+        let mut placed = Vec::new();
+        for (key, known) in &mut self.disks {
+            let now = known.hashed.plus(&known.placed);
+            known.previous = known.shown.take().map(|disk| disk.counts);
+            known.is_same = known.counts == now;
+            known.counts = now;
+            // To find the group takes a look at all guests, and is done once for each.
+            if !self.places.has(key.owner)
+                && let Some(group) = self.owners.group_of(key.owner)
+                && self.places.give(*key)
+            {
+                placed.push((group, self.places.first_of(key.owner)));
+            }
+        }
+        placed
+    }
+
+    /// What the row of a guest's control group says of its first disk.
+    pub(in crate::source) fn first_of(&self, owner: u32) -> FirstDisk {
+        self.places.first_of(owner)
+    }
+
+    /// Forgets the disks of guests that have ended; returns which the shared tables are to forget, with their
+    /// places: those that had ended at the call before, for a program may just be adding to one.
+    pub(in crate::source) fn forget_ended(&mut self) -> Vec<(DiskKey, Option<u32>)> {
         let living: BTreeSet<u32> = self.owners.numbers().map(|(number, ..)| number).collect();
         self.since.retain(|number, _| living.contains(number));
-        let ended: Vec<_> = self.disks.keys().filter(|key| !living.contains(&key.owner)).copied().collect();
-        for key in &ended {
+        let ended: BTreeSet<DiskKey> =
+            self.disks.keys().filter(|key| !living.contains(&key.owner)).copied().collect();
+        let (forgotten, ended): (Vec<_>, _) = ended.into_iter().partition(|key| self.ended.contains(key));
+        self.ended = ended.into_iter().collect();
+        for key in &forgotten {
             self.disks.remove(key);
         }
         let used: BTreeSet<u32> = self.disks.keys().map(|key| key.device).collect();
         self.names.retain(|device, _| used.contains(device));
         self.unasked.retain(|device| used.contains(device));
-        ended
+        forgotten.into_iter().map(|key| (key, self.places.take_back(key))).collect()
     }
 
     /// Devices whose names are to be asked.
@@ -114,21 +172,26 @@ impl Disks {
         if known.name.as_deref() == Some(&name) {
             return;
         }
-        let is_another = known.name.replace(name.into()).is_some();
+        let is_another = known.name.replace(name.as_str().into()).is_some();
         for disk in self.disks.iter_mut().filter(|(key, _)| key.device == device).map(|(_, disk)| disk) {
             disk.shown = None;
             if is_another {
-                disk.before = disk.counts;
+                disk.restart();
             }
         }
         if is_another {
             known.since_unix_ns = at_unix_ns;
         }
+        // A disk that had the name, and is gone from sysfs while somebody holds it, has it no more.
+        let mut others = self.names.iter().filter(|(other, _)| **other != device);
+        if let Some((&other, _)) = others.find(|(_, known)| known.name.as_deref() == Some(&name)) {
+            self.name(numbers(other), Some(&numbers(other).to_string()), at_unix_ns);
+        }
     }
 
     /// The disks of each guest, ordered by device. One whose name is still to come is not among them.
     pub(in crate::source) fn shown(&mut self) -> BTreeMap<VmKey, Vec<Disk>> {
-        let guests: BTreeMap<u32, VmKey> = self.owners.numbers().collect();
+        let guests: BTreeMap<u32, VmKey> = self.owners.counted().collect();
         let mut shown: BTreeMap<VmKey, Vec<Disk>> = BTreeMap::new();
         for (key, known) in &mut self.disks {
             let Some(guest) = guests.get(&key.owner) else { continue };
@@ -142,13 +205,29 @@ impl Disks {
                 device: numbers(key.device),
                 name,
                 since_unix_ns,
-                counts: Arc::new(known.counts.since(&known.before)),
+                counts: match known.previous.as_ref().filter(|_| known.is_same) {
+                    Some(previous) => Arc::clone(previous),
+                    None => Arc::new(known.counts.since(&known.before)),
+                },
+                before: known.previous.clone(),
             });
             shown.entry(*guest).or_default().push(disk.clone());
         }
         shown
     }
 }
+
+/// The counts of both sides have the same order.
+const _: () = {
+    use crate::model::DiskOperation as Model;
+    use abi::DiskOperation as Abi;
+    assert!(
+        Abi::Read as usize == Model::Read as usize
+            && Abi::Write as usize == Model::Write as usize
+            && Abi::Flush as usize == Model::Flush as usize
+            && Abi::Discard as usize == Model::Discard as usize,
+    );
+};
 
 fn numbers(device: u32) -> Device {
     let (major, minor) = abi::numbers_of(device);
@@ -160,15 +239,25 @@ const fn packed(Device { major, minor }: Device) -> u32 {
 }
 
 fn model(counts: &abi::DiskCounts) -> DiskCounts {
-    let abi::DiskCounts { operations, bytes, errors, durations, queued, served } = *counts;
-    DiskCounts { operations, bytes, errors, durations, queued, served }
+    let abi::DiskCounts { sums, durations, queued, served } = counts;
+    let histogram = |sum_ns, counts: &[u64; _]| Histogram { sum_ns, counts: *counts };
+    DiskCounts {
+        operations: counts.operations(),
+        bytes: sums.map(|sums| sums.bytes),
+        errors: sums.map(|sums| sums.errors),
+        durations: std::array::from_fn(|n| {
+            histogram(sums[n].queued_ns + sums[n].served_ns + sums[n].whole_ns, &durations[n])
+        }),
+        queued: std::array::from_fn(|n| histogram(sums[n].queued_ns, &queued[n])),
+        served: std::array::from_fn(|n| histogram(sums[n].served_ns, &served[n])),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use sampler_ebpf::abi::device_of;
 
-    use super::{super::Group, *};
+    use super::*;
 
     const GUEST: VmKey = VmKey::new([1, 1]);
     const DEVICE: Device = Device { major: 8, minor: 16 };
@@ -183,7 +272,15 @@ mod tests {
     }
 
     fn counts(reads: u64) -> abi::DiskCounts {
-        abi::DiskCounts { operations: [reads, 0, 0, 0], ..abi::DiskCounts::default() }
+        let mut counts = abi::DiskCounts::default();
+        counts.sums[0].untimed = reads;
+        counts
+    }
+
+    /// Takes in what was counted of a disk, and of no other.
+    fn read(disks: &mut Disks, key: &DiskKey, reads: u64) {
+        disks.read(key, &counts(reads));
+        disks.are_read();
     }
 
     fn key(owner: u32) -> DiskKey {
@@ -195,15 +292,22 @@ mod tests {
         Some((disk.name.to_string(), disk.since_unix_ns, disk.counts.operations[0]))
     }
 
+    fn added(disks: &mut Disks) -> u64 {
+        disks.shown()[&GUEST][0].added().operations[0]
+    }
+
     #[test]
     fn a_disk_is_shown_once_it_has_a_name() {
         let mut disks = disks();
-        disks.read(&key(1), &counts(7));
+        read(&mut disks, &key(1), 7);
         assert_eq!((shown(&mut disks), disks.take_unasked()), (None, vec![DEVICE]));
         disks.name(DEVICE, Some("sdb"), 60);
         assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 7)));
-        disks.read(&key(1), &counts(9));
+        read(&mut disks, &key(1), 9);
         assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 9)));
+        assert_eq!(added(&mut disks), 2);
+        read(&mut disks, &key(1), 9);
+        assert_eq!((shown(&mut disks).unwrap().2, added(&mut disks)), (9, 0));
         disks.name(DEVICE, None, 70);
         assert_eq!(shown(&mut disks).unwrap().0, "sdb", "no answer is no knowledge");
         assert_eq!(disks.take_unasked(), [], "it is asked about once");
@@ -212,7 +316,7 @@ mod tests {
     #[test]
     fn a_device_without_a_name_is_called_by_its_numbers() {
         let mut disks = disks();
-        disks.read(&key(1), &counts(7));
+        read(&mut disks, &key(1), 7);
         disks.name(DEVICE, None, 60);
         assert_eq!(shown(&mut disks), Some(("8:16".into(), 50, 7)));
     }
@@ -220,21 +324,82 @@ mod tests {
     #[test]
     fn another_name_is_another_disk_that_begins_at_zero() {
         let mut disks = disks();
-        disks.read(&key(1), &counts(7));
+        read(&mut disks, &key(1), 7);
         disks.name(DEVICE, Some("sdb"), 60);
         disks.name(DEVICE, Some("sdc"), 80);
-        disks.read(&key(1), &counts(10));
+        read(&mut disks, &key(1), 10);
         assert_eq!(shown(&mut disks), Some(("sdc".into(), 80, 3)));
+        assert_eq!(added(&mut disks), 3);
+    }
+
+    #[test]
+    fn a_guest_that_was_not_counted_for_a_while_begins_anew() {
+        let mut disks = disks();
+        read(&mut disks, &key(1), 7);
+        disks.name(DEVICE, Some("sdb"), 60);
+        let group = Group { id: 8, serial: 8, inode: 8 };
+        disks.owners.observe([(GUEST, Some(group))].into_iter());
+        disks.take_changes(70);
+        assert_eq!(shown(&mut disks), None, "nothing is counted: that is not zero");
+        disks.owners.answer(GUEST, 8, Some(true));
+        disks.take_changes(90);
+        read(&mut disks, &key(1), 9);
+        assert_eq!(shown(&mut disks), Some(("sdb".into(), 90, 2)));
+    }
+
+    #[test]
+    fn two_disks_never_have_one_name() {
+        let mut disks = disks();
+        let other = DiskKey { owner: 1, device: device_of(8, 32) };
+        read(&mut disks, &key(1), 7);
+        read(&mut disks, &other, 1);
+        disks.name(DEVICE, Some("nvme1n1"), 60);
+        disks.name(Device { major: 8, minor: 32 }, Some("nvme1n1"), 80);
+        let shown = disks.shown().remove(&GUEST).unwrap();
+        let names: Vec<_> = shown.iter().map(|disk| (&*disk.name, disk.since_unix_ns)).collect();
+        assert_eq!(names, [("8:16", 80), ("nvme1n1", 50)]);
     }
 
     #[test]
     fn disks_of_guests_that_have_ended_are_forgotten() {
         let mut disks = disks();
-        disks.read(&key(1), &counts(7));
-        disks.read(&key(99), &counts(1));
-        assert_eq!(disks.forget_ended(), [key(99)]);
+        read(&mut disks, &key(1), 7);
+        read(&mut disks, &key(99), 1);
+        assert_eq!(disks.forget_ended(), [], "a program may just be adding to it");
+        assert_eq!(disks.forget_ended(), [(key(99), None)]);
         disks.owners.observe(std::iter::empty());
-        assert_eq!(disks.forget_ended(), [key(1)]);
+        assert_eq!(disks.forget_ended(), []);
+        assert_eq!(disks.forget_ended(), [(key(1), Some(0))]);
         assert_eq!((disks.devices().count(), disks.shown().len()), (0, 0));
+    }
+
+    #[test]
+    fn a_disk_that_has_a_place_has_what_was_counted_before_too() {
+        let mut disks = disks();
+        disks.read(&key(1), &counts(7));
+        let group = Group { id: 3, serial: 4, inode: 5 };
+        assert_eq!(disks.are_read(), [(group, FirstDisk::new(device_of(8, 16), 0))]);
+        assert_eq!(disks.placed(), [(key(1), 0)]);
+        disks.name(DEVICE, Some("sdb"), 60);
+        disks.read(&key(1), &counts(8));
+        disks.read_placed(&key(1), &counts(30));
+        assert_eq!(disks.are_read(), []);
+        assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 38)));
+        // One that comes or goes meanwhile may be missing from the other table.
+        disks.read_placed(&key(1), &counts(31));
+        disks.are_read();
+        assert_eq!((shown(&mut disks).unwrap().2, added(&mut disks)), (39, 1));
+    }
+
+    #[test]
+    fn parts_of_durations_come_to_the_whole() {
+        let mut counts = abi::DiskCounts::default();
+        counts.sums[0] =
+            abi::OperationSums { queued_ns: 3, served_ns: 5, whole_ns: 11, ..abi::OperationSums::default() };
+        (counts.durations[0][7], counts.queued[0][2], counts.served[0][1]) = (2, 1, 1);
+        let DiskCounts { operations, durations, queued, served, .. } = model(&counts);
+        assert_eq!((operations[0], durations[0].sum_ns, durations[0].counts[7]), (2, 19, 2));
+        assert_eq!((queued[0].sum_ns, queued[0].counts[2]), (3, 1));
+        assert_eq!((served[0].sum_ns, served[0].counts[1]), (5, 1));
     }
 }

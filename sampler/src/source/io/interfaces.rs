@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    collect::network::{FoundInterface, InterfaceId, LinkCounts, TapKind},
+    collect::network::{FoundInterface, FoundInterfaces, LinkCounts, Links, TapKind},
     model::{Interface, InterfaceCounts, VmKey},
 };
 
@@ -28,17 +28,37 @@ struct Reading {
 #[derive(Debug, Default)]
 pub(in crate::source) struct Interfaces {
     guests: BTreeMap<VmKey, Vec<Known>>,
+    unseen: BTreeSet<VmKey>,
 }
 
 impl Interfaces {
     /// The interfaces that a guest has now. One that is known goes on, unless it has another name.
-    pub(in crate::source) fn found(&mut self, guest: VmKey, found: Vec<FoundInterface>) {
+    pub(in crate::source) fn found(
+        &mut self,
+        guest: VmKey,
+        FoundInterfaces { all, is_partial }: FoundInterfaces,
+    ) {
         let known = self.guests.entry(guest).or_default();
         let mut before = std::mem::take(known);
-        known.extend(found.into_iter().map(|found| {
+        known.extend(all.into_iter().map(|found| {
             let same = before.iter().position(|known| known.found == found);
             same.map_or(Known { found, reading: None }, |at| before.swap_remove(at))
         }));
+        if is_partial {
+            before.retain(|before| known.iter().all(|known| known.found.id != before.found.id));
+            known.append(&mut before);
+            self.unseen.insert(guest);
+        }
+    }
+
+    /// Nobody could look for a guest's interfaces.
+    pub(in crate::source) fn unseen(&mut self, guest: VmKey) {
+        self.unseen.insert(guest);
+    }
+
+    /// Guests whose interfaces are to be looked for again.
+    pub(in crate::source) fn take_unseen(&mut self) -> BTreeSet<VmKey> {
+        std::mem::take(&mut self.unseen)
     }
 
     /// Forgets guests that have ended.
@@ -52,12 +72,12 @@ impl Interfaces {
         self.guests.values().flatten().map(|known| known.found.id.namespace).collect()
     }
 
-    /// Takes in what the kernel has counted, as of a Unix time in ns. The counts of an interface begin when
-    /// it is read first; one whose counts fall counts anew.
-    pub(in crate::source) fn read(&mut self, counts: &BTreeMap<InterfaceId, LinkCounts>, at_unix_ns: u64) {
+    /// Takes in what the kernel has counted. The counts of an interface begin when it is read first; one
+    /// whose counts fall counts anew.
+    pub(in crate::source) fn read(&mut self, links: &Links) {
         for known in self.guests.values_mut().flatten() {
-            if let Some(counts) = counts.get(&known.found.id) {
-                known.read(of_guest(counts, known.found.kind), at_unix_ns);
+            if let Some((counts, at_unix_ns)) = links.get(&known.found.id) {
+                known.read(of_guest(counts, known.found.kind), *at_unix_ns);
             }
         }
     }
@@ -80,11 +100,12 @@ impl Interfaces {
 impl Known {
     fn read(&mut self, now: InterfaceCounts, at_unix_ns: u64) {
         if let Some(reading) = &mut self.reading
-            && now.since(&reading.now).is_some()
+            && let Some(added) = now.since(&reading.now)
             && let Some(counts) = now.since(&reading.before)
         {
             reading.now = now;
-            reading.shown = Interface { counts, at_unix_ns, is_new: true, ..reading.shown.clone() };
+            let added = Some((added, at_unix_ns.saturating_sub(reading.shown.at_unix_ns)));
+            reading.shown = Interface { counts, added, at_unix_ns, is_new: true, ..reading.shown.clone() };
             return;
         }
         let FoundInterface { id, name, .. } = &self.found;
@@ -93,6 +114,7 @@ impl Known {
             name: name.as_str().into(),
             since_unix_ns: at_unix_ns,
             counts: InterfaceCounts::default(),
+            added: None,
             at_unix_ns,
             is_new: true,
         };
@@ -120,6 +142,7 @@ const fn of_guest(counts: &LinkCounts, kind: TapKind) -> InterfaceCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::network::InterfaceId;
 
     const GUEST: VmKey = VmKey::new([1, 1]);
     const ID: InterfaceId = InterfaceId { namespace: 9, index: 4 };
@@ -128,8 +151,13 @@ mod tests {
         FoundInterface { id: ID, name: name.into(), kind: TapKind::Tap }
     }
 
-    fn sent(bytes: u64) -> BTreeMap<InterfaceId, LinkCounts> {
-        BTreeMap::from([(ID, LinkCounts { sent_bytes: bytes, received_bytes: 7, ..LinkCounts::default() })])
+    fn found(names: &[&str]) -> FoundInterfaces {
+        FoundInterfaces { all: names.iter().map(|name| tap(name)).collect(), is_partial: false }
+    }
+
+    fn sent(bytes: u64, at_unix_ns: u64) -> Links {
+        let counts = LinkCounts { sent_bytes: bytes, received_bytes: 7, ..LinkCounts::default() };
+        Links::from([(ID, (counts, at_unix_ns))])
     }
 
     fn shown(interfaces: &Interfaces) -> (u64, u64, u64, bool) {
@@ -140,40 +168,56 @@ mod tests {
     #[test]
     fn counts_begin_with_the_first_reading_and_each_is_new_once() {
         let mut interfaces = Interfaces::default();
-        interfaces.found(GUEST, vec![tap("tap0")]);
+        interfaces.found(GUEST, found(&["tap0"]));
         assert!(interfaces.shown(GUEST).is_empty(), "nothing was read");
-        interfaces.read(&sent(100), 50);
+        interfaces.read(&sent(100, 50));
         assert_eq!(shown(&interfaces), (50, 50, 0, true));
         interfaces.are_shown();
-        interfaces.found(GUEST, vec![tap("tap0")]);
+        interfaces.found(GUEST, found(&["tap0"]));
         assert_eq!(shown(&interfaces), (50, 50, 0, false));
-        interfaces.read(&BTreeMap::new(), 55);
+        interfaces.read(&Links::new());
         assert_eq!(shown(&interfaces), (50, 50, 0, false), "it was not among them");
-        interfaces.read(&sent(130), 60);
+        interfaces.read(&sent(130, 60));
         assert_eq!(shown(&interfaces), (50, 60, 30, true));
+    }
+
+    #[test]
+    fn what_could_not_be_looked_at_goes_on_and_is_looked_for_again() {
+        let mut interfaces = Interfaces::default();
+        interfaces.found(GUEST, found(&["tap0"]));
+        interfaces.read(&sent(100, 50));
+        interfaces.found(GUEST, FoundInterfaces { all: Vec::new(), is_partial: true });
+        interfaces.read(&sent(130, 60));
+        assert_eq!(shown(&interfaces), (50, 60, 30, true));
+        assert_eq!(interfaces.take_unseen(), BTreeSet::from([GUEST]));
+        interfaces.unseen(GUEST);
+        assert_eq!(interfaces.take_unseen(), BTreeSet::from([GUEST]));
+        let renamed = FoundInterfaces { all: vec![tap("web")], is_partial: true };
+        interfaces.found(GUEST, renamed);
+        assert!(interfaces.shown(GUEST).is_empty(), "the one it was is known not to be there");
     }
 
     #[test]
     fn counts_that_fall_begin_anew() {
         let mut interfaces = Interfaces::default();
-        interfaces.found(GUEST, vec![tap("tap0")]);
-        interfaces.read(&sent(100), 50);
-        interfaces.read(&sent(150), 60);
-        interfaces.read(&sent(120), 70);
+        interfaces.found(GUEST, found(&["tap0"]));
+        interfaces.read(&sent(100, 50));
+        interfaces.read(&sent(150, 60));
+        interfaces.read(&sent(120, 70));
         assert_eq!(shown(&interfaces), (70, 70, 0, true));
     }
 
     #[test]
     fn another_name_or_place_is_another_interface() {
         let mut interfaces = Interfaces::default();
-        interfaces.found(GUEST, vec![tap("tap0")]);
-        interfaces.read(&sent(100), 50);
-        interfaces.found(GUEST, vec![tap("web")]);
-        interfaces.read(&sent(130), 60);
+        interfaces.found(GUEST, found(&["tap0"]));
+        interfaces.read(&sent(100, 50));
+        interfaces.found(GUEST, found(&["web"]));
+        interfaces.read(&sent(130, 60));
         assert_eq!(shown(&interfaces), (60, 60, 0, true));
         assert_eq!(&*interfaces.shown(GUEST)[0].name, "web");
         assert_eq!(interfaces.namespaces(), BTreeSet::from([9]));
-        interfaces.found(GUEST, Vec::new());
+        interfaces.found(GUEST, found(&[]));
         assert!(interfaces.shown(GUEST).is_empty() && interfaces.namespaces().is_empty());
     }
 
@@ -189,7 +233,7 @@ mod tests {
     #[test]
     fn guests_that_have_ended_are_forgotten() {
         let mut interfaces = Interfaces::default();
-        interfaces.found(GUEST, vec![tap("tap0")]);
+        interfaces.found(GUEST, found(&["tap0"]));
         interfaces.retain(|_| false);
         assert!(interfaces.namespaces().is_empty());
     }

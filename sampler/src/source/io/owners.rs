@@ -35,7 +35,12 @@ struct Owner {
     is_own: Option<bool>,
     /// The table has it.
     is_set: bool,
+    /// Readings since that is not known.
+    unknown_for: u32,
 }
+
+/// Readings after which a guest of which nobody can find out has no control group to itself.
+const PATIENCE: u32 = 10;
 
 /// Guests and their control groups.
 #[derive(Debug, Default)]
@@ -69,12 +74,14 @@ impl Owners {
             group: None,
             is_own: None,
             is_set: false,
+            unknown_for: 0,
         });
+        owner.unknown_for = if owner.is_own.is_some() { 0 } else { owner.unknown_for.saturating_add(1) };
         self.last_number = self.last_number.max(owner.number);
         // Nothing was read of it: it is where it was.
         let Some(group) = group.filter(|group| owner.group != Some(*group)) else { return };
         let before = *owner;
-        *owner = Owner { group: Some(group), is_own: None, is_set: false, ..before };
+        *owner = Owner { group: Some(group), is_own: None, is_set: false, unknown_for: 0, ..before };
         self.unasked.push((guest, group.inode));
         self.unset(&before);
     }
@@ -111,9 +118,34 @@ impl Owners {
         std::mem::take(&mut self.changes)
     }
 
+    /// The control group of the guest of this number, where its requests are counted.
+    pub(in crate::source) fn group_of(&self, number: u32) -> Option<Group> {
+        let mut owners = self.guests.values();
+        owners.find(|owner| owner.is_set && owner.number == number)?.group
+    }
+
+    /// Whether a guest has a control group to itself; nothing where that is not known, or being asked.
+    pub(in crate::source) fn has_group(&self, guest: VmKey) -> Option<bool> {
+        let owner = self.guests.get(&guest)?;
+        (owner.is_own.is_some() || owner.unknown_for > PATIENCE).then_some(owner.is_set)
+    }
+
+    /// The guest of each number whose requests are counted.
+    pub(in crate::source) fn counted(&self) -> impl Iterator<Item = (u32, VmKey)> + '_ {
+        let counted = self.guests.iter().filter(|(_, owner)| owner.is_set);
+        counted.map(|(guest, owner)| (owner.number, *guest))
+    }
+
     /// The guest of each number.
     pub(in crate::source) fn numbers(&self) -> impl Iterator<Item = (u32, VmKey)> + '_ {
         self.guests.iter().map(|(guest, owner)| (owner.number, *guest))
+    }
+
+    /// There is no room for this control group in the shared table: it is nobody's.
+    pub(in crate::source) fn without_room(&mut self, group: Group) {
+        for owner in self.guests.values_mut().filter(|owner| owner.group == Some(group)) {
+            (owner.is_own, owner.is_set) = (Some(false), false);
+        }
     }
 
     /// Guests without a control group to themselves.
@@ -179,6 +211,26 @@ mod tests {
         assert_eq!(seen(&mut owners, &[(A, 5)]), [], "that is so already");
         assert_eq!((owners.numbers().collect::<Vec<_>>(), owners.uncounted()), (vec![(1, A)], 0));
         assert_eq!(seen(&mut owners, &[]), [Change::Owned(group(5))]);
+    }
+
+    #[test]
+    fn what_is_not_known_for_long_is_no_control_group() {
+        let mut owners = Owners::default();
+        assert_eq!(owners.has_group(A), None, "there is no such guest");
+        seen(&mut owners, &[(A, 3)]);
+        assert_eq!(owners.has_group(A), None);
+        owners.answer(A, group(3).inode, Some(true));
+        assert_eq!(owners.has_group(A), Some(true));
+        seen(&mut owners, &[(A, 4)]);
+        assert_eq!(owners.has_group(A), None, "it was moved");
+        for _ in 0..PATIENCE {
+            assert_eq!(owners.has_group(A), None);
+            seen(&mut owners, &[(A, 4)]);
+        }
+        seen(&mut owners, &[(A, 4)]);
+        assert_eq!(owners.has_group(A), Some(false));
+        owners.answer(A, group(4).inode, Some(true));
+        assert_eq!(owners.has_group(A), Some(true));
     }
 
     #[test]

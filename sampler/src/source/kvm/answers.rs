@@ -4,36 +4,49 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use super::identity::KvmGuest;
 use crate::{
     collect::{
+        attached::{self, FoundDevices},
         devices::disk_name,
-        network::{FoundInterface, Network},
+        host::HostFiles,
+        network::{FoundInterfaces, Network},
         platform::{self, Files, Seen},
-        procfs::{ProcFs, ProcessMemory},
+        procfs::{GroupMounts, GuestGroup, ProcFs, ProcessMemory},
     },
     kernel::{Root, clock::Clock},
-    model::{Memory, VmKey},
+    model::{Attached, Memory, VmKey},
     source::{Answer, GuestFacts, Question, TaskFacts, unit_of},
 };
 
 /// What is not asked about for so long has ended. Guests that live are asked about some times a minute.
 const FORGOTTEN: Duration = Duration::from_secs(10 * 60);
 
-/// Where the kernel shows its devices.
-const SYSFS: &str = "/sys";
+/// Time after which it is looked again where control groups are mounted.
+const MOUNTS: Duration = Duration::from_secs(60);
 
 /// What those who answer share.
 pub(super) struct Answers {
     proc: ProcFs,
     files: Files,
+    host: HostFiles,
+    /// Where control groups are mounted, and when that was looked at.
+    mounts: Mutex<Option<(Instant, Arc<GroupMounts>)>>,
     pub(super) network: Network,
-    /// The files that the last answer about a guest came from, and when it was asked about last.
-    seen: Mutex<HashMap<VmKey, (Instant, Vec<Seen>)>>,
+    seen: Mutex<HashMap<VmKey, SeenOf>>,
+}
+
+/// What the last answer about a guest came from.
+struct SeenOf {
+    /// When it was asked about last.
+    asked: Instant,
+    files: Vec<Seen>,
+    /// Its devices that other processes serve, by its command line.
+    elsewhere: Vec<Attached>,
 }
 
 impl Default for Answers {
@@ -41,6 +54,8 @@ impl Default for Answers {
         Self {
             proc: ProcFs::system(),
             files: Files::below(Root::system()),
+            host: HostFiles::below(&Root::system()),
+            mounts: Mutex::default(),
             network: Network::default(),
             seen: Mutex::default(),
         }
@@ -59,17 +74,16 @@ impl Answers {
             Question::Guest(vm) => Answer::Guest(vm, self.guest(vm)),
             Question::Changes(vm) => Answer::Changes(vm, self.has_changed(vm)),
             Question::Memory(vm) => Answer::Memory(vm, self.memory(vm)),
+            Question::Group(vm) => Answer::Group(vm, self.group(vm)),
             Question::IoGroup(vm, inode) => {
                 Answer::IoGroup(vm, inode, self.proc.has_own_io_group(KvmGuest::of(vm).pid, inode))
             }
-            Question::Interfaces(vm) => Answer::Interfaces(vm, self.interfaces(vm)),
-            Question::Links => {
-                let counts = self.network.counts();
-                Answer::Links(counts, Clock::now_unix_ns())
-            }
+            Question::Devices(vm) => Answer::Devices(vm, self.devices(vm)),
+            Question::Links => Answer::Links(self.network.counts()),
             Question::Disk(device) => {
-                Answer::Disk(device, disk_name(Path::new(SYSFS), device.major, device.minor))
+                Answer::Disk(device, disk_name(Path::new("/"), device.major, device.minor))
             }
+            Question::Host(parts) => Answer::Host(parts, Box::new(self.host.read(parts))),
             Question::Process(pid) => Answer::Process(pid, self.process(pid)),
         }
     }
@@ -95,8 +109,9 @@ impl Answers {
         }
         let now = Instant::now();
         self.seen(|seen| {
-            seen.retain(|_, (asked, _)| now.duration_since(*asked) < FORGOTTEN);
-            seen.insert(vm, (now, identity.take_seen()));
+            seen.retain(|_, seen| now.duration_since(seen.asked) < FORGOTTEN);
+            let elsewhere = attached::served_elsewhere(&facts.args);
+            seen.insert(vm, SeenOf { asked: now, files: identity.take_seen(), elsewhere });
         });
         Some(GuestFacts { facts: identity.facts(), is_partial: identity.is_partial() })
     }
@@ -117,25 +132,50 @@ impl Answers {
         }
     }
 
-    fn interfaces(&self, vm: VmKey) -> Option<Vec<FoundInterface>> {
+    fn group(&self, vm: VmKey) -> Option<(GuestGroup, u64)> {
         let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
-        let found = self.network.interfaces(pid);
-        // Those of the process that has its id now.
-        if self.proc.is_process(pid, start_boottime_ns) { found.ok() } else { None }
+        let found = self.proc.guest_group(pid, &self.group_mounts())?;
+        let at_unix_ns = Clock::now_unix_ns();
+        // It may be that of the process that has its id now.
+        self.proc.is_process(pid, start_boottime_ns).then_some((found, at_unix_ns))
+    }
+
+    /// Hosts with many containers have thousands of mounts: they are not read for each guest.
+    fn group_mounts(&self) -> Arc<GroupMounts> {
+        let mut known = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, mounts)) = known.as_ref().filter(|(looked, _)| looked.elapsed() < MOUNTS) {
+            return Arc::clone(mounts);
+        }
+        let mounts = Arc::new(self.proc.group_mounts());
+        *known = Some((Instant::now(), Arc::clone(&mounts)));
+        mounts
+    }
+
+    fn devices(&self, vm: VmKey) -> Option<(FoundDevices, Option<FoundInterfaces>)> {
+        let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
+        let files = self.proc.open_files(pid).ok()?;
+        let interfaces = self.network.interfaces(pid, &files);
+        let mut devices = self.proc.attached(pid, &files, Path::new("/sys"));
+        let elsewhere = self.seen(|seen| seen.get(&vm).map(|seen| seen.elsewhere.clone()));
+        let is_partial = elsewhere.is_none();
+        devices.extend(elsewhere.unwrap_or_default());
+        // They may be those of the process that has its id now.
+        let is_same = self.proc.is_process(pid, start_boottime_ns);
+        is_same.then(|| (FoundDevices { is_partial, ..FoundDevices::of(devices) }, interfaces))
     }
 
     /// Of a guest that nobody answered for there is nothing that could change.
     fn has_changed(&self, vm: VmKey) -> bool {
         let seen = self.seen(|seen| {
-            let (asked, files) = seen.get_mut(&vm)?;
-            *asked = Instant::now();
-            Some(files.clone())
+            let seen = seen.get_mut(&vm)?;
+            seen.asked = Instant::now();
+            Some(seen.files.clone())
         });
         seen.is_some_and(|seen| self.files.have_changed(&seen))
     }
 
     /// Held for as long as a look-up takes: no file is asked meanwhile.
-    fn seen<T>(&self, with: impl FnOnce(&mut HashMap<VmKey, (Instant, Vec<Seen>)>) -> T) -> T {
+    fn seen<T>(&self, with: impl FnOnce(&mut HashMap<VmKey, SeenOf>) -> T) -> T {
         with(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -160,6 +200,8 @@ mod tests {
         let answers = Answers {
             proc: ProcFs::at(root.path().join("proc")),
             files: Files::below(Root::at(root.path())),
+            host: HostFiles::below(&Root::at(root.path())),
+            mounts: Mutex::default(),
             network: Network::default(),
             seen: Mutex::default(),
         };
@@ -197,11 +239,29 @@ mod tests {
     }
 
     #[test]
+    fn the_control_group_of_a_process_that_has_the_id_now_is_not_the_guest_s() {
+        let (root, answers, vm) = host();
+        let own = root.path().join("proc").join(process::id().to_string());
+        fs::create_dir_all(&own).unwrap();
+        let mount = root.path().join("groups");
+        let line = format!("33 24 0:28 / {} rw - cgroup2 cgroup2 rw\n", mount.display());
+        fs::write(own.join("mountinfo"), line).unwrap();
+        let group = mount.join("machine.slice/machine-qemu\\x2d1\\x2di\\x2d1.scope/libvirt");
+        fs::create_dir_all(&group).unwrap();
+        fs::write(group.join("memory.events"), "oom_kill 3\n").unwrap();
+        let (found, at_unix_ns) = answers.group(vm).unwrap();
+        assert!(found.events.contains(&Some(3)) && at_unix_ns > 0, "{found:?}");
+        let earlier = KvmGuest { start_boottime_ns: 20_000_000, ..KvmGuest::of(vm) }.key();
+        assert_eq!(answers.group(earlier), None);
+    }
+
+    #[test]
     fn a_guest_that_ended_is_forgotten() {
         let (_root, answers, vm) = host();
         let long_ago = Instant::now().checked_sub(FORGOTTEN);
         answers.seen(|seen| {
-            seen.insert(VmKey::new([1, 1]), (long_ago.unwrap_or_else(Instant::now), Vec::new()))
+            let asked = long_ago.unwrap_or_else(Instant::now);
+            seen.insert(VmKey::new([1, 1]), SeenOf { asked, files: Vec::new(), elsewhere: Vec::new() })
         });
         answers.guest(vm).unwrap();
         let expected = if long_ago.is_some() { 1 } else { 2 };

@@ -16,6 +16,7 @@ mod hooks;
 mod identity;
 mod idle;
 mod levels;
+mod occupants;
 mod pass;
 mod reach;
 mod readings;
@@ -38,7 +39,7 @@ use self::{
     accounts::{Departed, VmEntry},
     actions::{apply_all, dispatch, lives},
     answers::Answers,
-    attribution::names::{KnownVm, TaskNames, by_pid, name},
+    attribution::names::TaskNames,
     entries::Entries,
     helpers::HelperSums,
     hooks::KvmHooks,
@@ -49,10 +50,12 @@ use self::{
 use crate::{
     collect::{CollectError, Collector},
     kernel::clock::Clock,
-    model::{Ended, Fact, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
+    model::{Ended, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{
         GuestFacts, TaskFacts,
-        io::{Disks, Interfaces},
+        groups::Groups,
+        host::HostReadings,
+        io::{Attachments, Disks, Interfaces},
     },
 };
 
@@ -91,8 +94,13 @@ pub struct Kvm {
     helpers: HelperSums,
     disks: Disks,
     interfaces: Interfaces,
+    attached: Attachments,
+    groups: Groups,
+    host_state: HostReadings,
     /// A reading was begun, and what the kernel counts of interfaces belongs to it.
     wants_links: bool,
+    /// How often what changes slowly was asked.
+    slow_rounds: usize,
     host_walks: HostWalks,
     looks: Looks,
     /// When the last reading was taken, Unix time in ns.
@@ -130,7 +138,11 @@ impl Kvm {
             helpers: HelperSums::default(),
             disks: Disks::default(),
             interfaces: Interfaces::default(),
+            attached: Attachments::default(),
+            groups: Groups::default(),
+            host_state: HostReadings::default(),
             wants_links: false,
+            slow_rounds: 0,
             host_walks: HostWalks::default(),
             looks: Looks::default(),
             at_unix_ns: clock.unix_ns(),
@@ -317,7 +329,7 @@ impl Kvm {
         guests::adjust_levels(&mut self.slots, Levels { most, ..self.levels }, &mut self.stats);
         self.sync_levels();
         self.read_helpers(began);
-        self.read_disks()?;
+        self.read_disks();
         self.want_links();
         self.stats.snapshots += 1;
         self.interval_ns = self.last_monotonic_ns.map_or(0, |last| monotonic_ns.saturating_sub(last));
@@ -338,6 +350,7 @@ impl Kvm {
         let vms = self.shown_vms();
         self.interfaces.are_shown();
         for vm in &vms {
+            self.groups.is_shown(vm.key);
             let entry = self.slots.vm_mut(KvmGuest::of(vm.key));
             if let Some(memory) = entry.and_then(|entry| entry.account.memory.as_mut()) {
                 memory.is_new = false;
@@ -348,6 +361,7 @@ impl Kvm {
             interval_ns: self.interval_ns,
             read_boottime_ns: self.read_boottime_ns,
             host: Arc::clone(&self.host),
+            host_state: self.host_state.shown(),
             vms,
             ended,
             sampler: self.sampler_stats(),
@@ -393,36 +407,8 @@ impl Kvm {
         }
     }
 
-    /// Asks for the names of those that have taken time.
-    fn want_names(&mut self) {
-        self.names.next_round();
-        let vms = by_pid(known_vms(&self.slots));
-        let names = &mut self.names;
-        for (_, vm) in self.slots.vms() {
-            vm.account.attribution.charged().for_each(|raw| names.want(raw, &vms));
-        }
-    }
-
-    /// Says of each VM who took its time.
-    fn share_out(&mut self, departed: &[Departed]) {
-        let live = known_vms(&self.slots);
-        let gone = departed.iter().filter(|departed| departed.vm_gone).map(|departed| KnownVm {
-            key: departed.thread.vm,
-            id: departed.vm_id.clone(),
-            name: None,
-            ended: true,
-        });
-        let vms = by_pid(live.chain(gone));
-        let names = &mut self.names;
-        for (key, vm) in self.slots.vms_mut() {
-            let attribution = &mut vm.account.attribution;
-            let lives = |key: KvmGuest| vms.get(&key.pid).is_some_and(|vm| vm.key == key && !vm.ended);
-            attribution.share_out(|raw| name(raw, key, &vms, names), lives, self.at_unix_ns);
-        }
-    }
-
     fn shown_vms(&mut self) -> Vec<Vm> {
-        let mut disks = self.disks.shown();
+        let mut devices = self.shown_devices();
         let room = |vm: &VmEntry| Vec::with_capacity((vm.threads + vm.idle) as usize);
         let mut vcpus: BTreeMap<KvmGuest, Vec<Vcpu>> =
             self.slots.vms().map(|(guest, vm)| (*guest, room(vm))).collect();
@@ -440,15 +426,9 @@ impl Kvm {
             let entry = self.slots.vm(guest)?;
             let level =
                 if self.hooks.are_attached() { entry.account.level.level(self.levels) } else { Level::Basic };
-            let disks = disks.remove(&guest.key()).unwrap_or_default();
-            shown::vm(
-                guest,
-                entry,
-                level,
-                (self.helpers.of(guest), disks, self.interfaces.shown(guest.key())),
-                vcpus,
-                (self.clock, self.at_boottime_ns),
-            )
+            let devices = devices.remove(&guest.key()).unwrap_or_default();
+            let devices = shown::Devices { helpers: self.helpers.of(guest), ..devices };
+            shown::vm(guest, entry, level, devices, vcpus, (self.clock, self.at_boottime_ns))
         });
         shown.collect()
     }
@@ -476,11 +456,4 @@ impl AsFd for Kvm {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.collector.as_fd()
     }
-}
-
-fn known_vms(slots: &Slots) -> impl Iterator<Item = KnownVm> + '_ {
-    slots.vms().map(|(key, vm)| {
-        let name = vm.facts.as_ref().and_then(|facts| facts.get(Fact::Name).cloned());
-        KnownVm { key: *key, id: vm.id.clone(), name, ended: false }
-    })
 }

@@ -1,7 +1,7 @@
 //! What snapshots show of threads, from what is known of them. `clock` is that of streams that begin now:
 //! those that exist have their own.
 
-use std::array;
+use std::{array, sync::Arc};
 
 use super::{
     accounts::{Departed, Thread, VmEntry},
@@ -10,9 +10,10 @@ use super::{
 use crate::{
     kernel::clock::Clock,
     model::{
-        Account, Counter, Counters, Disk, Ended, Helpers, Interface, KvmVcpu, KvmVm, Level, StateTimes,
-        Totals, Vcpu, Vm,
+        Account, Attached, Counter, Counters, Disk, Ended, Helpers, Interface, KvmVcpu, KvmVm, Level,
+        StateTimes, Totals, Vcpu, Vm,
     },
+    source::groups::Shown,
 };
 
 /// `None` before the first reading.
@@ -46,12 +47,22 @@ pub(super) fn vcpu(thread: &Thread, clock: Clock) -> Option<Vcpu> {
     })
 }
 
+/// What a VM has beside its vCPUs.
+#[derive(Default)]
+pub(super) struct Devices {
+    pub(super) helpers: Helpers,
+    pub(super) disks: Vec<Disk>,
+    pub(super) interfaces: Vec<Interface>,
+    pub(super) attached: Arc<[Attached]>,
+    pub(super) groups: Shown,
+}
+
 /// `None` of a VM that has no identity yet.
 pub(super) fn vm(
     guest: KvmGuest,
     entry: &VmEntry,
     level: Level,
-    (helpers, disks, interfaces): (Helpers, Vec<Disk>, Vec<Interface>),
+    Devices { helpers, disks, interfaces, attached, groups }: Devices,
     mut vcpus: Vec<Vcpu>,
     (clock, now_boottime_ns): (Clock, u64),
 ) -> Option<Vm> {
@@ -71,8 +82,11 @@ pub(super) fn vm(
         blocked: entry.account.blocked,
         counters: entry.account.counters,
         memory: entry.account.memory,
+        control_group: groups.group,
+        numa: groups.nodes,
         disks,
         interfaces,
+        attached,
         co_stop: entry.account.co_stop.sum(),
         helpers,
         seen_unix_ns: clock.unix_of_boottime(entry.seen_boottime_ns),

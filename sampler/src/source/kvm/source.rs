@@ -16,9 +16,13 @@ const fn has_process(vm: VmKey) -> bool {
     KvmGuest::of(vm).nth == 0
 }
 
+/// Slow rounds until each guest's devices were looked for once: that reads all descriptors of a VMM.
+const DEVICE_ROUNDS: usize = 6;
+
 impl Source for Kvm {
     fn configure(&mut self, settings: Settings) -> Result<(), SourceError> {
         self.set_levels(settings.levels);
+        self.host_state.set_parts(settings.host);
         Ok(self.set_interval(settings.interval)?)
     }
 
@@ -49,16 +53,19 @@ impl Source for Kvm {
     fn questions(&mut self) -> Vec<Question> {
         let new = self.take_unidentified();
         let of_process = new.iter().copied().filter(|vm| has_process(*vm));
-        let of_process = of_process.flat_map(|vm| [Question::Memory(vm), Question::Interfaces(vm)]);
-        let guests = new.iter().copied().map(Question::Guest).chain(of_process);
+        let of_process = of_process.flat_map(|vm| [Question::Memory(vm), Question::Devices(vm)]);
+        let of_all = new.iter().flat_map(|vm| [Question::Guest(*vm), Question::Group(*vm)]);
+        let guests = of_all.chain(of_process);
         let io_groups = self.disks.owners.take_unasked().into_iter();
         let io_groups = io_groups.map(|(vm, inode)| Question::IoGroup(vm, inode));
         let disks = self.disks.take_unasked().into_iter().map(Question::Disk);
         let links = std::mem::take(&mut self.wants_links).then_some(Question::Links);
+        let host = self.host_state.take_due().map(Question::Host);
         guests
             .chain(io_groups)
             .chain(disks)
             .chain(links)
+            .chain(host)
             .chain(self.take_unnamed().into_iter().map(Question::Process))
             .collect()
     }
@@ -67,12 +74,23 @@ impl Source for Kvm {
         self.vms().into_iter().map(Question::Changes).collect()
     }
 
-    fn slow_questions(&self) -> Vec<Question> {
-        let of_process = self.vms().into_iter().filter(|vm| has_process(*vm));
-        let of_process = of_process.flat_map(|vm| [Question::Memory(vm), Question::Interfaces(vm)]);
-        let io_groups = self.disks.owners.unanswered();
-        let io_groups = io_groups.into_iter().map(|(vm, inode)| Question::IoGroup(vm, inode));
-        of_process.chain(io_groups).chain(self.disks.devices().map(Question::Disk)).collect()
+    fn slow_questions(&mut self) -> Vec<Question> {
+        self.slow_rounds += 1;
+        let all = self.vms();
+        // Of several VMs of a process too: whose a control group is depends on who else is in it.
+        let groups = all.iter().copied().map(Question::Group);
+        let vms: Vec<_> = all.iter().copied().filter(|vm| has_process(*vm)).collect();
+        let round = self.slow_rounds % DEVICE_ROUNDS;
+        let unseen = self.interfaces.take_unseen();
+        let is_due = |(n, vm): &(usize, &VmKey)| n % DEVICE_ROUNDS == round || unseen.contains(vm);
+        let looked_at = vms.iter().enumerate().filter(is_due).map(|(_, vm)| *vm);
+        let memory = vms.iter().copied().map(Question::Memory);
+        let io_groups = self.disks.owners.unanswered().into_iter();
+        let io_groups = io_groups.map(|(vm, inode)| Question::IoGroup(vm, inode));
+        let devices = looked_at.map(Question::Devices);
+        let host = self.host_state.wanted().map(Question::Host);
+        let disks = self.disks.devices().map(Question::Disk);
+        groups.chain(memory).chain(devices).chain(io_groups).chain(disks).chain(host).collect()
     }
 
     fn all_questions(&self) -> Vec<Question> {
@@ -89,7 +107,9 @@ impl Source for Kvm {
             Question::Guest(_)
             | Question::Changes(_)
             | Question::Memory(_)
-            | Question::Interfaces(_)
+            | Question::Group(_)
+            | Question::Devices(_)
+            | Question::Host(_)
             | Question::Links => {}
             Question::IoGroup(vm, inode) => self.disks.owners.unasked_still(vm, inode),
             Question::Disk(device) => self.disks.unasked_still(device),
@@ -108,14 +128,32 @@ impl Source for Kvm {
             Answer::Memory(vm, Some(memory)) => self.take_memory(vm, memory),
             // Its process has ended, which a switch or a walk will report, or nobody knows.
             Answer::Memory(_, None) => {}
+            Answer::Group(vm, Some((group, at_unix_ns))) => self.groups.read(vm, group, at_unix_ns),
+            // As its memory.
+            Answer::Group(_, None) => {}
             Answer::IoGroup(vm, inode, is_own) => {
                 self.disks.owners.answer(vm, inode, is_own);
                 self.publish_io_owners();
             }
-            Answer::Interfaces(vm, Some(found)) => self.interfaces.found(vm, found),
-            Answer::Interfaces(_, None) => {}
-            Answer::Links(counts, at_unix_ns) => self.interfaces.read(&counts, at_unix_ns),
+            Answer::Devices(vm, Some((devices, interfaces))) => {
+                if devices.is_partial {
+                    self.interfaces.unseen(vm);
+                }
+                self.attached.found(vm, devices);
+                match interfaces {
+                    Some(found) => self.interfaces.found(vm, found),
+                    None => self.interfaces.unseen(vm),
+                }
+            }
+            // Nobody could look: what is known stays, and is looked for again.
+            Answer::Devices(vm, None) => self.interfaces.unseen(vm),
+            Answer::Links(Some(links)) => self.interfaces.read(&links),
+            // Somebody else asks for too long: the next reading asks again.
+            Answer::Links(None) => {}
             Answer::Disk(device, name) => self.name_disk(device, name.as_deref()),
+            Answer::Host(parts, state) => {
+                self.host_state.answer(parts, &state, self.clock.unix_of_boottime(0));
+            }
             Answer::Process(pid, facts) => self.name_task(pid, facts),
         }
     }

@@ -33,6 +33,10 @@ impl Kvm {
         self.stats.recursion_misses = skipped.nested;
         self.stats.preemption_misses = skipped.preempted;
         self.stats.requests_missed = skipped.interrupted;
+        self.stats.interfaces_unread = self.answers.network.failures();
+        self.stats.devices_left_out = self.attached.left_out();
+        self.stats.counters_fell = self.host_state.fell() + self.groups.fell();
+        self.stats.groups_uncounted = self.groups.uncounted();
         self.stats.disks_uncounted = self.disks.owners.uncounted();
         self.stats.requests_untracked = self.collector.requests_untracked();
         self.stats

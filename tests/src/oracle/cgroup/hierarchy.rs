@@ -17,6 +17,8 @@ pub enum Controller {
     Cpu,
     /// Block devices.
     Io,
+    /// Memory.
+    Memory,
 }
 
 impl Controller {
@@ -25,6 +27,7 @@ impl Controller {
         match self {
             Self::Cpu => ("cpu", "cpu"),
             Self::Io => ("io", "blkio"),
+            Self::Memory => ("memory", "memory"),
         }
     }
 }
@@ -34,7 +37,8 @@ impl Controller {
 pub struct Hierarchy {
     pub(super) root: PathBuf,
     pub(super) unified: bool,
-    controller: Controller,
+    /// The controller that groups of it get; none where only what each group has is wanted.
+    controller: Option<Controller>,
     // Unmounts when the last is dropped, where it was mounted by us.
     _mounted: Option<Arc<OwnMount>>,
 }
@@ -48,10 +52,22 @@ impl Hierarchy {
         let candidates = parse_mounts(&read(Path::new(MOUNTS))?, controller);
         for (root, unified) in candidates {
             if !unified || has_controller(&root, controller) {
-                return Ok(Self { root, unified, controller, _mounted: None });
+                return Ok(Self { root, unified, controller: Some(controller), _mounted: None });
             }
         }
         Err(missing(controller))
+    }
+
+    /// Finds that of version 2, whichever controllers it has: each group of it has pressure.
+    ///
+    /// # Errors
+    /// When none is mounted.
+    pub fn unified() -> Result<Self, OracleError> {
+        // Version 2 has one hierarchy: whatever is asked for, it is a candidate.
+        let candidates = parse_mounts(&read(Path::new(MOUNTS))?, Controller::Memory);
+        let unified = candidates.into_iter().find(|(_, unified)| *unified);
+        let (root, unified) = unified.ok_or(missing(Controller::Memory))?;
+        Ok(Self { root, unified, controller: None, _mounted: None })
     }
 
     /// Finds that of the cpu controller, or mounts cgroup2 on a directory of ours: a lab kernel may boot
@@ -81,15 +97,20 @@ impl Hierarchy {
         Ok(Self {
             root: directory.to_path_buf(),
             unified: true,
-            controller,
+            controller: Some(controller),
             _mounted: Some(Arc::new(mounted)),
         })
     }
 
     /// Lets groups under one use the controller: version 2 wants that said, version 1 does not.
     pub(super) fn enable_in(&self, group: &Path) -> Result<(), OracleError> {
-        let (name, _) = self.controller.names();
-        if self.unified { write(&group.join("cgroup.subtree_control"), &format!("+{name}")) } else { Ok(()) }
+        match self.controller {
+            Some(controller) if self.unified => {
+                let (name, _) = controller.names();
+                write(&group.join("cgroup.subtree_control"), &format!("+{name}"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

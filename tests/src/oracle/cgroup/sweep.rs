@@ -20,8 +20,9 @@ pub(super) const PREFIX: &str = "hvsampler-tests-";
 pub fn sweep() -> Result<Vec<PathBuf>, OracleError> {
     let is_there = |pid: u32| Path::new("/proc").join(pid.to_string()).exists();
     let mut swept = Vec::new();
-    for controller in [Controller::Cpu, Controller::Io] {
-        match Hierarchy::find(controller) {
+    let controllers = [Controller::Cpu, Controller::Io, Controller::Memory].map(Hierarchy::find);
+    for hierarchy in controllers.into_iter().chain([Hierarchy::unified()]) {
+        match hierarchy {
             Ok(hierarchy) => swept.extend(sweep_in(&hierarchy.root, &is_there)?),
             Err(OracleError::NoController { .. }) => {}
             Err(error) => return Err(error),

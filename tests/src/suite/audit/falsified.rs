@@ -109,7 +109,7 @@ impl Source for Falsified {
         self.source.checks()
     }
 
-    fn slow_questions(&self) -> Vec<Question> {
+    fn slow_questions(&mut self) -> Vec<Question> {
         self.source.slow_questions()
     }
 

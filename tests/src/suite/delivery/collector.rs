@@ -59,7 +59,6 @@ impl Site {
             .env("HVS_OTLP_HTTP", format!("127.0.0.1:{}", self.http))
             .env("HVS_COLLECTOR_PORT", self.own.to_string())
             .env("HVS_REMOTE_WRITE", format!("http://127.0.0.1:{}/api/v1/write", self.prometheus))
-            .env("HVS_BATCH_TIMEOUT", "200ms")
             .env("HVS_FILE", &self.file)
             .envs(more.iter().copied());
         let mut collector = Daemon::start("collector", command, context.directory())?;

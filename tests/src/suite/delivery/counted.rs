@@ -25,10 +25,15 @@ pub(super) struct Snapshot {
     time_unit: String,
     pub(super) at_unix_ns: u64,
     pub(super) host: Host,
+    #[serde(default)]
+    starts_unix_ns: BTreeMap<String, u64>,
     metrics: BTreeMap<String, Value>,
     pub(super) vms: Vec<Object>,
     pub(super) ended: Vec<Object>,
     pub(super) sampler: BTreeMap<String, u64>,
+    /// When what is read at times of its own was read is among these.
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -68,7 +73,7 @@ impl Object {
         self.attributes.get("process.pid")?.as_u64()
     }
 
-    fn list(&self, name: &str) -> anyhow::Result<Vec<Self>> {
+    pub(super) fn list(&self, name: &str) -> anyhow::Result<Vec<Self>> {
         let list = self.rest.get(name).with_context(|| format!("{name} is missing in a line"))?;
         Ok(Vec::deserialize(list)?)
     }
@@ -152,10 +157,15 @@ impl ForEachEntity for Walk<'_> {
 
 impl Walk<'_> {
     fn of<E: Entity>(&mut self) -> anyhow::Result<()> {
-        let Snapshot { metrics, vms, .. } = self.snapshot;
+        let Snapshot { metrics, starts_unix_ns, rest, vms, .. } = self.snapshot;
         match E::SCOPE {
             Scope::Host => {
-                let host = Object { metrics: metrics.clone(), ..Object::default() };
+                let host = Object {
+                    metrics: metrics.clone(),
+                    starts_unix_ns: starts_unix_ns.clone(),
+                    rest: rest.clone(),
+                    ..Object::default()
+                };
                 self.points.put_all::<E>(&[&host])
             }
             Scope::Vm => vms.iter().try_for_each(|vm| self.points.put_all::<E>(&[vm])),

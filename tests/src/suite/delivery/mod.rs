@@ -27,7 +27,7 @@ mod tests;
 mod verify;
 
 pub(super) use daemon::Daemon;
-pub(super) use outage::{losses, outage};
+pub(super) use outage::{full_collector, losses, outage};
 pub(super) use prometheus::prometheus;
 pub(super) use restarts::restarts;
 
@@ -44,9 +44,21 @@ use self::verify::Delivery;
 use crate::runner::{Context, Need, Outcome};
 
 /// What the tests cannot do without.
-pub(super) const NEEDS: &[Need] = &[Need::Kvm, Need::Bpf, Need::Collector, Need::Prometheus];
+pub(super) const NEEDS: &[Need] =
+    &[Need::Kvm, Need::Bpf, Need::Collector, Need::Prometheus, Need::Disk, Need::Tun];
 /// Time for one test.
 pub(super) const LIMIT: Duration = Duration::from_secs(300);
+
+/// Families of which a guest of these tests has something.
+const FAMILIES_OF_DEVICES: [&str; 7] = [
+    "hypervisor.vm.disk.operations",
+    "hypervisor.vm.disk.io",
+    "hypervisor.vm.disk.operation.duration",
+    "hypervisor.vm.network.io",
+    "hypervisor.vm.network.packets",
+    "hypervisor.vm.memory.usage",
+    "hypervisor.vm.device.info",
+];
 
 /// The default of `export.queue_bytes`.
 const QUEUE_BYTES: usize = 16 << 20;
@@ -71,6 +83,7 @@ fn everything_arrives(context: &Context, protocol: &str) -> anyhow::Result<Outco
     service.wait_for_more(1)?;
     let mut guests = Guests::start(context)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
+    service.wait_until("the devices of a guest are seen", |snapshots| has_devices(snapshots, &guests))?;
     service.wait_for_more(3)?;
     prometheus.wait_for_guest(STARVED)?;
     let killed = see_death(&mut service, &mut guests)?;
@@ -80,6 +93,7 @@ fn everything_arrives(context: &Context, protocol: &str) -> anyhow::Result<Outco
 
     let delivery = Delivery::of(&record.snapshots, site.received()?, began)?;
     complete(&record, &delivery)?;
+    FAMILIES_OF_DEVICES.iter().try_for_each(|family| delivery.has_family(family))?;
     let ends = delivery.has_ended(&killed)?;
     ensure!(
         delivery.names_of(guests.starved_pid()) == [Some(STARVED)].into(),
@@ -103,6 +117,10 @@ fn complete(record: &Record, delivery: &Delivery) -> anyhow::Result<()> {
 
 fn sees(snapshots: &[Snapshot], guests: &Guests) -> bool {
     snapshots.last().is_some_and(|last| guests.are_in(last))
+}
+
+fn has_devices(snapshots: &[Snapshot], guests: &Guests) -> bool {
+    snapshots.last().is_some_and(|last| guests.have_devices(last))
 }
 
 /// Kills a guest and waits until a snapshot shows it; returns the identity of the VM.

@@ -102,6 +102,25 @@ pub(in super::super) fn losses(context: &Context) -> anyhow::Result<Outcome> {
     )))
 }
 
+/// Prometheus is away and the collector's queue for it is full: the collector refuses what it has no room
+/// for, and the sampler keeps it.
+pub(in super::super) fn full_collector(context: &Context) -> anyhow::Result<Outcome> {
+    const PROTOCOL: &str = "grpc";
+    let site = Site::choose(context)?;
+    let _collector = site.open_with(context, &[("HVS_QUEUE", "1")])?;
+    let settings = Settings {
+        protocol: PROTOCOL,
+        endpoint: site.endpoint(PROTOCOL),
+        interval: "200ms",
+        queue_bytes: QUEUE_BYTES,
+    };
+    let mut service = Service::start(context, &settings)?;
+    service.wait_for_log("fails and is tried again: gRPC UNAVAILABLE: ")?;
+    // Both are killed: they would send what waits for as long as they may.
+    let snapshots = service.kill()?;
+    Ok(Outcome::Passed(format!("refused after {} snapshots, which the sampler keeps", snapshots.len())))
+}
+
 /// The points that did not arrive; fails when there are none, or other deviations.
 fn lost(delivery: &Delivery) -> anyhow::Result<Vec<&Point>> {
     let missing = delivery.deviations.iter().filter_map(|deviation| match deviation {

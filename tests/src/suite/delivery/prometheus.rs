@@ -12,7 +12,7 @@ use super::collector::Site;
 use super::daemon::{Daemon, PATIENCE};
 use super::guests::{BUSY, Guests, HALF, STARVED};
 use super::service::{Service, Settings};
-use super::{QUEUE_BYTES, sees};
+use super::{QUEUE_BYTES, has_devices, sees};
 use crate::runner::{Context, Outcome, required_file};
 
 /// Who starves, by name and the most starved first: for each vCPU the part of each second that it waited for
@@ -30,21 +30,37 @@ pub(super) const QUERY_OF_WAITS: &str =
 /// The guests by name; a series that ended is gone at once.
 const QUERY_OF_NAMES: &str = "hypervisor_vm_info";
 
-/// Labels that a query may rely on in each series of the data.
-const LABELS: [&str; 12] = [
-    "deployment_environment_name",
-    "host_arch",
+/// What a guest of this test has something of.
+const QUERIES_OF_DEVICES: [&str; 6] = [
+    "hypervisor_vm_disk_operations_total",
+    "hypervisor_vm_disk_io_bytes_total",
+    "histogram_count(hypervisor_vm_disk_operation_duration_seconds)",
+    "hypervisor_vm_network_io_bytes_total",
+    "hypervisor_vm_memory_usage_bytes",
+    "hypervisor_vm_device_info",
+];
+
+/// Labels that a query may rely on in each series of a guest's info.
+const LABELS: [&str; 7] = [
     "host_name",
-    "hypervisor_name",
     "hypervisor_vm_id",
     "hypervisor_vm_name",
     "hypervisor_vm_platform",
     "instance",
     "job",
-    "os_type",
     "process_pid",
-    "service_name",
 ];
+
+/// Labels that it has where it is known beside them: with any other of the sampler or of the system, an
+/// upgrade would rename every series.
+const MORE_LABELS: [&str; 3] = ["__name__", "host_id", "process_executable_name"];
+
+/// What else is known of the sampler and of the host.
+const QUERY_OF_RESOURCE: &str = "target_info";
+
+/// Labels of that.
+const RESOURCE_LABELS: [&str; 5] =
+    ["deployment_environment_name", "host_arch", "hypervisor_name", "os_type", "service_version"];
 
 pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome> {
     const PROTOCOL: &str = "grpc";
@@ -64,6 +80,7 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     };
     let mut service = Service::start(context, &settings)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
+    service.wait_until("the devices of a guest are seen", |snapshots| has_devices(snapshots, &guests))?;
     // Until the window is full a rate is lower than it was.
     service.wait_for_more(SNAPSHOTS_IN_WINDOW)?;
 
@@ -86,6 +103,12 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     ensure!((0.000_5..0.5).contains(&wait.value), "its median wait is {} s", wait.value);
 
     labels_are_there(&prometheus.ask(QUERY_OF_NAMES)?)?;
+    for query in QUERIES_OF_DEVICES {
+        ensure!(!prometheus.ask(query)?.is_empty(), "Prometheus has nothing of {query}");
+    }
+    let resources = prometheus.ask(QUERY_OF_RESOURCE)?;
+    let has_all = |sample: &Sample| RESOURCE_LABELS.iter().all(|label| sample.metric.contains_key(*label));
+    ensure!(resources.iter().any(has_all), "{RESOURCE_LABELS:?} are not all in {resources:?}");
     guests.kill_half()?;
     // Without its end it would still be found for five minutes.
     prometheus.wait_for(
@@ -106,6 +129,10 @@ fn labels_are_there(samples: &[Sample]) -> anyhow::Result<()> {
     let info = samples.iter().find(|sample| sample.guest() == STARVED).context("no info of the guest")?;
     for label in LABELS {
         ensure!(info.metric.contains_key(label), "label {label} is missing in {:?}", info.metric);
+    }
+    for label in info.metric.keys().map(String::as_str) {
+        let is_known = LABELS.contains(&label) || MORE_LABELS.contains(&label);
+        ensure!(is_known || label.starts_with("hypervisor_vm_"), "label {label} is in {:?}", info.metric);
     }
     Ok(())
 }

@@ -127,6 +127,9 @@ start_delay = "0s"
 shutdown_deadline = "60s"
 lock_file = '{lock}'
 
+[host]
+system = true
+
 [export]
 endpoint = "{endpoint}"
 protocol = "{protocol}"

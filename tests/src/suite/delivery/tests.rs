@@ -94,8 +94,11 @@ fn vm(run: u64) -> Value {
         "vcpus": [vcpu],
         "exits": [io],
         "steal_by": [taker],
+        "control_groups": [],
+        "numa": [],
         "disks": [],
         "interfaces": [],
+        "devices": [],
     })
 }
 

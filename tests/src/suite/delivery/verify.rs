@@ -1,9 +1,11 @@
 //! What must hold of everything that arrived, whatever happened on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 use hvsampler::model::{STATES, SamplerStats};
+use uuid::Uuid;
 
 use super::compare::{Deviation, compare, summary};
 use super::counted::{self, Host, Snapshot};
@@ -37,7 +39,7 @@ impl Delivery {
         began_unix_ns: u64,
     ) -> anyhow::Result<Self> {
         let first = snapshots.first().context("no snapshot was taken")?;
-        let (received, own) = sort(batches, &resource(&first.host))?;
+        let (received, own) = sort(batches, &resource(&first.host)?)?;
         let host_start = host_start(&received)?;
         ensure!(
             (began_unix_ns..=first.at_unix_ns).contains(&host_start),
@@ -68,6 +70,15 @@ impl Delivery {
             series.metric == "hypervisor.vm.info" && series.attributes.get("process.pid") == Some(&pid)
         });
         info.map(|series| series.text("hypervisor.vm.name")).collect()
+    }
+
+    /// Fails unless something of a family arrived.
+    pub(super) fn has_family(&self, family: &str) -> anyhow::Result<()> {
+        ensure!(
+            self.received.iter().any(|point| point.series.metric == family),
+            "nothing of {family} arrived"
+        );
+        Ok(())
     }
 
     /// Fails unless every series of a VM ends, once, with its last point; returns how many series those are.
@@ -173,29 +184,47 @@ fn sort(batches: Vec<Batch>, resource: &Attributes) -> anyhow::Result<(Vec<Point
 }
 
 /// The attributes that every export carries.
-fn resource(host: &Host) -> Attributes {
+fn resource(host: &Host) -> anyhow::Result<Attributes> {
+    // Of the semantic conventions.
+    let instances = uuid::uuid!("4d63009a-8d0f-11ee-aad7-4c796ed8e320");
     let id = host.id.as_ref();
+    let instance = Uuid::new_v5(&instances, id.unwrap_or(&host.name).as_bytes()).to_string();
+    let (version, build) = (os_release("VERSION_ID")?, os_release("BUILD_ID")?);
     let known = [
         ("deployment.environment.name", Some("test")),
         ("host.arch", Some(host.arch.as_str())),
         ("host.id", id.map(String::as_str)),
         ("host.name", Some(host.name.as_str())),
         ("hypervisor.name", Some("kvm")),
+        ("os.build_id", build.as_deref().or(Some(&host.kernel))),
         ("os.type", Some("linux")),
-        ("os.version", Some(host.kernel.as_str())),
-        ("service.instance.id", Some(id.unwrap_or(&host.name).as_str())),
+        ("os.version", version.as_deref()),
+        ("service.instance.id", Some(&instance)),
         ("service.name", Some("hvsampler")),
         ("service.version", Some(VERSION)),
     ];
     let text = |value: &str| Attribute::Text(value.to_owned());
-    known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), text(value?)))).collect()
+    Ok(known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), text(value?)))).collect())
+}
+
+/// What a shell makes of the file, which is written for shells.
+fn os_release(key: &str) -> anyhow::Result<Option<String>> {
+    const FILES: &str = "[ -r /etc/os-release ] && . /etc/os-release || . /usr/lib/os-release";
+    let shell = Command::new("sh").arg("-c").arg(format!("{FILES}; printf %s \"${key}\"")).output()?;
+    ensure!(shell.status.success(), "os-release cannot be read");
+    Ok(Some(String::from_utf8(shell.stdout)?).filter(|value| !value.is_empty()))
 }
 
 /// What is read at times of its own comes later than it says.
 fn has_own_time(point: &Point) -> bool {
-    ["hypervisor.vm.memory.", "hypervisor.vm.network."]
-        .iter()
-        .any(|family| point.series.metric.starts_with(family))
+    const FAMILIES: [&str; 5] = [
+        "hypervisor.vm.memory.",
+        "hypervisor.vm.network.",
+        "hypervisor.vm.pressure.",
+        "hypervisor.host.",
+        "system.",
+    ];
+    FAMILIES.iter().any(|family| point.series.metric.starts_with(family))
 }
 
 fn host_start(received: &[Point]) -> anyhow::Result<u64> {

@@ -1,6 +1,7 @@
 //! What guests do with devices and memory.
 
 mod disks;
+mod groups;
 mod memory;
 mod network;
 
@@ -17,11 +18,33 @@ pub(super) const TESTS: &[Test] = &[
         run: memory::as_the_kernel_counts,
     },
     Test {
+        name: "groups.as-the-kernel-counts",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::MemoryGroups],
+        limit: MINUTE,
+        run: groups::as_the_kernel_counts,
+    },
+    Test {
+        name: "groups.of-several-guests",
+        sets: &[Set::Native, Set::Lab],
+        needs: &[Need::Kvm, Need::Bpf, Need::MemoryGroups],
+        limit: MINUTE,
+        run: groups::of_several_guests,
+    },
+    Test {
         name: "disks.as-the-kernel-counts",
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Disk],
         limit: disks::LIMIT,
         run: disks::as_the_kernel_counts,
+    },
+    Test {
+        name: "disks.of-many-guests",
+        // To start so many guests takes an emulated machine half a minute.
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf, Need::Disk],
+        limit: disks::LIMIT_MANY,
+        run: disks::of_many_guests,
     },
     Test {
         name: "disks.slow-and-broken",

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hvsampler::model::{Direction, Interface};
+use hvsampler::model::{Attached, AttachedKind, Direction, Interface};
 use hvsampler::source::{Kvm, Question, Source as _};
 
 use super::super::linux_guest::{LinuxGuest, LinuxGuestConfig};
@@ -71,6 +71,15 @@ pub(super) fn of_a_linux_guest(_: &Context) -> anyhow::Result<Outcome> {
     let stats =
         || -> anyhow::Result<LinkStats> { LinkStats::of(&fs::read_to_string("/proc/net/dev")?, "hvs-guest") };
     let guest = LinuxGuest::start(&[config])?.pop().context("no guest")?;
+    super::disks::is_listed(
+        guest.pid(),
+        &Attached {
+            kind: AttachedKind::Network,
+            path: "hvs-guest".into(),
+            seen_at: vec!["hvs-guest".into()],
+            unseen: None,
+        },
+    )?;
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &guest.threads())?;
     // vhost's worker goes on for a moment where the guest stands still.
@@ -117,13 +126,11 @@ fn agrees(shown: &Interface, before: &LinkStats, after: &LinkStats) -> anyhow::R
 fn read(source: &mut Kvm, pid: u32) -> anyhow::Result<Option<Interface>> {
     let ask = source.answerer();
     for vm in source.vms() {
-        source.answer(ask(Question::Interfaces(vm)));
+        source.answer(ask(Question::Devices(vm)));
     }
     // The first reading wants to know what the kernel counts.
     source.snapshot()?;
-    for question in source.questions() {
-        source.answer(ask(question));
-    }
+    source.questions().into_iter().for_each(|question| source.answer(ask(question)));
     let snapshot = source.snapshot()?;
     let vm =
         snapshot.vms.into_iter().find(|vm| vm.origin.pid() == Some(pid)).context("the guest is missing")?;

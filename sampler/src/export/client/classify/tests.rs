@@ -94,6 +94,32 @@ fn partial_success_in_protobuf_and_json() {
 }
 
 #[test]
+fn a_page_in_place_of_an_answer_is_no_success() {
+    let page = b"<!doctype html><title>Log in</title> gzip, zstd";
+    for kind in ["text/html", "Text/HTML; charset=utf-8", "text/plain", "application/octet-stream"] {
+        let answer = http_at_epoch(200, &[("content-type", kind)], page);
+        let Answer::Refused { too_large: false, failure } = &answer else { panic!("{kind}: {answer:?}") };
+        assert_eq!(failure.kind, FailureKind::NotOtlp);
+        assert!(failure.text.starts_with(&format!("HTTP 200 OK with {kind} in place of")), "{failure}");
+        let reply = reply(200, &[("content-type", kind)], page);
+        assert_eq!(encoding_refused(&reply, &answer, Encoding::Zstd), None, "the encoding is not to blame");
+    }
+    for (kind, body) in [
+        (Some("text/html"), &b""[..]),
+        (Some("application/x-protobuf"), page),
+        (Some("Application/JSON"), b"{}"),
+        (None, page),
+    ] {
+        let headers: Vec<_> = kind.map(|kind| ("content-type", kind)).into_iter().collect();
+        assert_eq!(
+            http_at_epoch(200, &headers, body),
+            Answer::Taken { rejected: 0, message: None },
+            "{kind:?}"
+        );
+    }
+}
+
+#[test]
 fn error_texts_are_bounded_and_clean() {
     let hostile = "\u{1b}[31mline\nline\0".repeat(1000);
     let Answer::Refused { failure, .. } = http_at_epoch(400, &[], hostile.as_bytes()) else { panic!() };

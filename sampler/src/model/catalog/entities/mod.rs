@@ -1,12 +1,18 @@
 //! The entities: whose life series share, and what distinguishes one from another.
 
+mod control_group;
+mod devices;
+mod host;
+
 use std::sync::Arc;
 
-use super::{Of, Scope, Series, Start, disk, host, memory, network, vcpu, vm};
-use crate::model::{
-    AttributedVm, Device, Disk, ExitKind, ExitTotals, FACTS, Facts, Interface, Memory, Snapshot, Vcpu,
-    VcpuId, Vm, VmKey,
+pub use self::{
+    control_group::{ControlGroupEntity, NumaEntity},
+    devices::{DiskEntity, InterfaceEntity, MemoryEntity},
+    host::{HostEntity, HostStateEntity},
 };
+use super::{Of, Scope, Series, Start, vcpu, vm};
+use crate::model::{AttributedVm, ExitKind, ExitTotals, FACTS, Facts, Snapshot, Vcpu, VcpuId, Vm, VmKey};
 
 /// Value of an entity's attribute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +87,11 @@ pub trait Entity: 'static {
     fn attributes(vm: Of<'_>, data: &Self::Data, put: &mut dyn FnMut(&'static str, Attribute<'_>));
 }
 
-const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM; it never changes while the VM lives.");
+pub(super) const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM, for as long as it lives.");
 
 const PID: (&str, &str) = ("process.pid", "Process id of the VMM, where a process of the host runs the VM.");
+
+const NUMA_NODE: (&str, &str) = ("hypervisor.numa.node", "Number of the host's NUMA node.");
 
 /// Attributes of what is known of a VM: all facts stand between its identity and its process.
 const INFO_ATTRIBUTES: [(&str, &str); FACTS.len() + 2] = {
@@ -100,17 +108,17 @@ const INFO_ATTRIBUTES: [(&str, &str); FACTS.len() + 2] = {
 /// Whether an entity's attribute holds a number; all others hold text.
 #[must_use]
 pub fn is_number(attribute: &str) -> bool {
-    attribute == PID.0 || attribute == "hypervisor.vcpu.id"
+    [PID.0, NUMA_NODE.0, "hypervisor.vcpu.id"].contains(&attribute)
 }
 
 /// Distinguishes a VM from others by all that its attributes come from.
-type VmId = Option<(VmKey, Arc<str>)>;
+pub(super) type VmId = Option<(VmKey, Arc<str>)>;
 
-fn vm_id(vm: Of<'_>) -> VmId {
+pub(super) fn vm_id(vm: Of<'_>) -> VmId {
     vm.map(|vm| (vm.key, vm.id.clone()))
 }
 
-fn is_vm(vm: Of<'_>, id: &VmId) -> bool {
+pub(super) fn is_vm(vm: Of<'_>, id: &VmId) -> bool {
     match (vm, id) {
         // The same text most often, and then it need not be compared.
         (Some(vm), Some((key, id))) => vm.key == *key && (Arc::ptr_eq(&vm.id, id) || vm.id == *id),
@@ -119,7 +127,7 @@ fn is_vm(vm: Of<'_>, id: &VmId) -> bool {
     }
 }
 
-fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
+pub(super) fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
     put(VM_ID.0, Attribute::Text(vm.map_or("", |vm| &*vm.id)));
 }
 
@@ -129,36 +137,6 @@ fn start_of(vm: Of<'_>, start: Start) -> u64 {
         (Some(vm), Start::Followed) => vm.seen_unix_ns,
         _ => 0,
     }
-}
-
-/// The host.
-#[derive(Debug)]
-pub struct HostEntity;
-
-impl Entity for HostEntity {
-    type Data = Snapshot;
-    type Key = ();
-
-    const NAME: &'static str = "the host";
-    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[];
-    const SERIES: &'static [Series<Snapshot>] = host::SERIES;
-    const SCOPE: Scope = Scope::Host;
-
-    fn of_vm(_: &Vm) -> impl Iterator<Item = &Snapshot> {
-        std::iter::empty()
-    }
-
-    fn each(snapshot: &Snapshot) -> impl Iterator<Item = (Of<'_>, &Snapshot)> {
-        std::iter::once((None, snapshot))
-    }
-
-    fn key(_: Of<'_>, _: &Snapshot) {}
-
-    fn start(_: Of<'_>, _: &Snapshot, _: Start) -> u64 {
-        0
-    }
-
-    fn attributes(_: Of<'_>, _: &Snapshot, _: &mut dyn FnMut(&'static str, Attribute<'_>)) {}
 }
 
 /// A VM.
@@ -193,131 +171,6 @@ impl Entity for VmEntity {
 
     fn attributes(vm: Of<'_>, _: &Vm, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
         put_vm(vm, put);
-    }
-}
-
-/// The memory of the process that runs a VM.
-#[derive(Debug)]
-pub struct MemoryEntity;
-
-impl Entity for MemoryEntity {
-    type Data = Memory;
-    type Key = VmId;
-
-    const NAME: &'static str = "a VM's memory, which is read from time to time";
-    const ATTRIBUTES: &'static [(&'static str, &'static str)] = &[VM_ID];
-    const SERIES: &'static [Series<Memory>] = memory::SERIES;
-    const SCOPE: Scope = Scope::Vm;
-    const OWN_TIME: Option<&'static str> = Some("memory_read_unix_ns");
-
-    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Memory> {
-        vm.memory.iter()
-    }
-
-    fn key(vm: Of<'_>, _: &Memory) -> VmId {
-        vm_id(vm)
-    }
-
-    fn has_key(vm: Of<'_>, _: &Memory, id: &VmId) -> bool {
-        is_vm(vm, id)
-    }
-
-    fn start(vm: Of<'_>, _: &Memory, start: Start) -> u64 {
-        start_of(vm, start)
-    }
-
-    fn read_unix_ns(memory: &Memory) -> Option<u64> {
-        Some(memory.at_unix_ns)
-    }
-
-    fn is_new(memory: &Memory) -> bool {
-        memory.is_new
-    }
-
-    fn attributes(vm: Of<'_>, _: &Memory, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
-        put_vm(vm, put);
-    }
-}
-
-/// A disk of the host that serves a VM.
-#[derive(Debug)]
-pub struct DiskEntity;
-
-impl Entity for DiskEntity {
-    type Data = Disk;
-    type Key = (VmId, Device, Arc<str>);
-
-    const NAME: &'static str = "a VM's disk";
-    const ATTRIBUTES: &'static [(&'static str, &'static str)] =
-        &[VM_ID, ("system.device", "The disk as the kernel calls it.")];
-    const SERIES: &'static [Series<Disk>] = disk::SERIES;
-    const SCOPE: Scope = Scope::Part("disks");
-    const COMES_AT_ZERO: bool = true;
-
-    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Disk> {
-        vm.disks.iter()
-    }
-
-    fn key(vm: Of<'_>, disk: &Disk) -> Self::Key {
-        (vm_id(vm), disk.device, disk.name.clone())
-    }
-
-    fn has_key(vm: Of<'_>, disk: &Disk, (id, device, name): &Self::Key) -> bool {
-        is_vm(vm, id) && disk.device == *device && disk.name == *name
-    }
-
-    fn start(_: Of<'_>, disk: &Disk, start: Start) -> u64 {
-        if start == Start::Own { disk.since_unix_ns } else { 0 }
-    }
-
-    fn attributes(vm: Of<'_>, disk: &Disk, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
-        put_vm(vm, put);
-        put(Self::ATTRIBUTES[1].0, Attribute::Text(&disk.name));
-    }
-}
-
-/// A network interface of the host that serves a VM.
-#[derive(Debug)]
-pub struct InterfaceEntity;
-
-impl Entity for InterfaceEntity {
-    type Data = Interface;
-    type Key = (VmId, (u64, u32), Arc<str>);
-
-    const NAME: &'static str = "a VM's network interface";
-    const ATTRIBUTES: &'static [(&'static str, &'static str)] =
-        &[VM_ID, ("network.interface.name", "The interface as the host calls it.")];
-    const SERIES: &'static [Series<Interface>] = network::SERIES;
-    const SCOPE: Scope = Scope::Part("interfaces");
-    const OWN_TIME: Option<&'static str> = Some("read_unix_ns");
-
-    fn of_vm(vm: &Vm) -> impl Iterator<Item = &Interface> {
-        vm.interfaces.iter()
-    }
-
-    fn key(vm: Of<'_>, interface: &Interface) -> Self::Key {
-        (vm_id(vm), interface.id, interface.name.clone())
-    }
-
-    fn has_key(vm: Of<'_>, interface: &Interface, (vm_id, id, name): &Self::Key) -> bool {
-        is_vm(vm, vm_id) && interface.id == *id && interface.name == *name
-    }
-
-    fn start(_: Of<'_>, interface: &Interface, start: Start) -> u64 {
-        if start == Start::Own { interface.since_unix_ns } else { 0 }
-    }
-
-    fn read_unix_ns(interface: &Interface) -> Option<u64> {
-        Some(interface.at_unix_ns)
-    }
-
-    fn is_new(interface: &Interface) -> bool {
-        interface.is_new
-    }
-
-    fn attributes(vm: Of<'_>, interface: &Interface, put: &mut dyn FnMut(&'static str, Attribute<'_>)) {
-        put_vm(vm, put);
-        put(Self::ATTRIBUTES[1].0, Attribute::Text(&interface.name));
     }
 }
 
@@ -397,7 +250,7 @@ impl Entity for VcpuEntity {
             Start::Created => vcpu.start_unix_ns,
             Start::Followed => vcpu.followed_unix_ns,
             Start::Seen => vcpu.seen_unix_ns,
-            Start::None | Start::Sampler | Start::Own => 0,
+            Start::None | Start::Sampler | Start::Boot | Start::Own => 0,
         }
     }
 

@@ -1,0 +1,70 @@
+//! The unit that the packages install fits the service.
+
+use std::path::Path;
+
+use crate::{
+    config::{Config, DEFAULT_NICE},
+    duration,
+    kernel::capability::Capability,
+    service::SLACK,
+};
+
+const UNIT: &str = include_str!("../../../../xtask/packaging/hvsampler.service");
+const FAILURE: &str = include_str!("../../../../xtask/packaging/hvsampler-failure@.service");
+
+#[track_caller]
+fn value(name: &str) -> &'static str {
+    let mut values = UNIT.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let value = values.next().unwrap_or_else(|| panic!("the unit has no {name}"));
+    assert_eq!(values.next(), None, "{name} stands twice");
+    value
+}
+
+#[test]
+fn the_manager_waits_for_what_the_service_says() {
+    assert_eq!((value("Type"), value("Restart")), ("notify", "on-failure"));
+    assert!(duration::parse(value("WatchdogSec")).unwrap() >= SLACK);
+    let stop = Config::default().shutdown_deadline + SLACK;
+    assert!(duration::parse(value("TimeoutStopSec")).unwrap() >= stop);
+}
+
+#[test]
+fn its_directory_is_that_of_the_lock() {
+    let lock = Config::default().lock_file;
+    assert_eq!(lock.parent(), Some(Path::new("/run").join(value("RuntimeDirectory")).as_path()));
+}
+
+#[test]
+fn it_has_what_check_asks_for() {
+    let given: Vec<&str> = value("CapabilityBoundingSet").split(' ').collect();
+    for needed in [
+        Capability::Bpf,
+        Capability::Perfmon,
+        Capability::SysAdmin,
+        Capability::SysPtrace,
+        Capability::DacReadSearch,
+    ] {
+        assert!(given.contains(&needed.name()), "{} is not in {given:?}", needed.name());
+    }
+    // In place of CAP_SYS_RESOURCE and CAP_SYS_NICE.
+    assert_eq!(value("LimitMEMLOCK"), "infinity");
+    assert!(value("LimitNICE").parse::<i32>().unwrap() <= DEFAULT_NICE);
+}
+
+#[test]
+fn repeated_failure_starts_the_unit_that_says_so() {
+    assert_eq!(value("OnFailure"), "hvsampler-failure@%n.service");
+    let id = FAILURE.lines().find_map(|line| line.split_once(" MESSAGE_ID=")?.1.split(' ').next());
+    let id = id.expect("the message has no id");
+    assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+    assert_eq!(FAILURE.matches(id).count(), 2, "what an administrator searches for is what is written");
+}
+
+#[test]
+fn a_limit_of_starts_can_be_reached() {
+    let burst: u32 = value("StartLimitBurst").parse().unwrap();
+    let [interval, restart, watchdog] = ["StartLimitIntervalSec", "RestartSec", "WatchdogSec"]
+        .map(|name| duration::parse(value(name)).unwrap());
+    // The first snapshot comes within an interval of the start.
+    assert!((restart + watchdog + Config::default().interval) * burst < interval);
+}
