@@ -38,6 +38,8 @@ pub enum Set {
     Lab,
     /// Inside a lab kernel of PREEMPT_RT: what may be different there.
     LabRt,
+    /// Inside a lab kernel whose first process is systemd.
+    Installed,
     /// With a collector.
     Delivery,
 }
@@ -45,7 +47,7 @@ pub enum Set {
 impl Set {
     /// Whether its machine is emulated.
     const fn is_emulated(self) -> bool {
-        matches!(self, Self::Lab | Self::LabRt)
+        matches!(self, Self::Lab | Self::LabRt | Self::Installed)
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Need {
     MemoryGroups,
     /// The lab's disks.
     LabDisks,
+    /// systemd as the first process, in a machine of the lab: what is installed there is gone with it.
+    Systemd,
     /// At least so many CPUs.
     Cpus(usize),
     /// QEMU: named by `HVS_QEMU`, or `qemu-system-x86_64` on the path.
@@ -68,6 +70,7 @@ impl Need {
             Self::Disk => Self::Root.missing().or_else(missing_disk),
             Self::MemoryGroups => Self::Root.missing().or_else(missing_memory_groups),
             Self::LabDisks => (!in_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
+            Self::Systemd => missing_systemd(),
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
             Self::Tun => Self::Root.missing().or_else(|| absent(Path::new("/dev/net/tun"))),
@@ -123,6 +126,13 @@ fn missing_disk() -> Option<String> {
     let has_none = || absent(Path::new("/dev/loop-control")).or_else(|| missing_program("losetup"));
     let has_none = if in_lab() { None } else { has_none() };
     has_none.or_else(|| missing_controller(Controller::Io))
+}
+
+fn missing_systemd() -> Option<String> {
+    if !in_lab() {
+        return Some("the lab's machine is elsewhere".to_owned());
+    }
+    absent(Path::new("/run/systemd/system"))
 }
 
 fn missing_cpus(needed: usize) -> Option<String> {

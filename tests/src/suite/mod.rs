@@ -19,6 +19,7 @@ mod faults;
 mod guest_steal;
 mod helpers;
 mod host;
+mod installed;
 mod io;
 mod kvm_counts;
 mod last_words;
@@ -48,7 +49,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
 pub static TESTS: LazyLock<Vec<Test>> =
-    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS].concat());
+    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, installed::TESTS].concat());
 
 const GENERAL: &[Test] = &[
     Test {

@@ -18,6 +18,8 @@ use crate::{
 
 /// A kernel takes about a minute; a machine shared with others gets this much.
 const LAB_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Kernels whose machines have the package installed.
+const INSTALLED_ON: [&str; 2] = ["5.10", "7.2"];
 /// What operators start from is what the delivery tests run.
 const NODE_CONFIG: &str = "otel-config/node.yaml";
 
@@ -37,13 +39,14 @@ impl Part {
     }
 }
 
-pub(super) const PARTS: [Part; 7] = [
+pub(super) const PARTS: [Part; 8] = [
     Part { name: "tidy", run: |workspace, _| Ok(tidy::checks(workspace, "")), filters: false, quick: true },
     Part { name: "units", run: |workspace, _| Ok(units::tests(workspace)), filters: false, quick: true },
     Part { name: "cargo", run: cargo, filters: true, quick: true },
     Part { name: "native", run: native, filters: true, quick: false },
     Part { name: "packages", run: |workspace, _| packages(workspace), filters: false, quick: false },
     Part { name: "lab", run: lab, filters: true, quick: false },
+    Part { name: "installed", run: installed, filters: true, quick: false },
     Part { name: "delivery", run: delivery, filters: true, quick: false },
 ];
 
@@ -97,6 +100,27 @@ fn lab(workspace: &Workspace, args: &Args) -> Result<Tally> {
     }
     setup::install(lab::needs(workspace)?)?;
     lab::run(workspace, &[], &Job::Tests { filter: args.filter.clone() }, LAB_LIMIT)
+}
+
+/// The package under systemd and dpkg, on the oldest kernel of the lab and on the newest.
+fn installed(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    const PART: &str = "installed";
+    if args.no_lab {
+        return Ok(Tally::skip(PART, "--no-lab was given"));
+    }
+    if let Some(reason) = lab::cannot_install().or_else(|| trial::cannot_run().map(str::to_owned)) {
+        return Ok(Tally::skip(PART, reason));
+    }
+    build::binaries(workspace, true)?;
+    if !selects_any(workspace, PART, args)? {
+        return Ok(Tally::default());
+    }
+    let mut needs = lab::needs(workspace)?;
+    needs.extend(lab::needs_of_systemd());
+    setup::install(needs)?;
+    let packages = trial::two_debs(workspace, &workspace.target.join("lab").join(PART))?;
+    let job = Job::Installed { filter: args.filter.clone(), packages };
+    lab::run(workspace, &INSTALLED_ON.map(str::to_owned), &job, LAB_LIMIT)
 }
 
 /// The sampler sending to the official collector, and that to Prometheus.
