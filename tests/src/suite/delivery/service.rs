@@ -6,9 +6,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
+use super::collector::Site;
 use super::counted::{self, Snapshot};
 use super::daemon::Daemon;
 use crate::runner::Context;
+
+/// The default of `export.queue_bytes`.
+const QUEUE_BYTES: usize = 16 << 20;
 
 /// The service's settings that tests differ in.
 pub(super) struct Settings<'a> {
@@ -19,6 +23,13 @@ pub(super) struct Settings<'a> {
     pub(super) interval: &'a str,
     /// Bound of the queue.
     pub(super) queue_bytes: usize,
+}
+
+impl<'a> Settings<'a> {
+    /// Export to the collector of a site, with a queue that nothing fills.
+    pub(super) fn of(site: &Site, protocol: &'a str, interval: &'a str) -> Self {
+        Self { protocol, endpoint: site.endpoint(protocol), interval, queue_bytes: QUEUE_BYTES }
+    }
 }
 
 /// The running service, printing every snapshot.
