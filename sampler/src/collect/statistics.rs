@@ -31,6 +31,12 @@ impl Collector {
         self.slots.failed()
     }
 
+    /// Readings of slots that the programs were writing at each attempt.
+    #[must_use]
+    pub const fn slots_torn(&self) -> u64 {
+        self.slots.torn()
+    }
+
     /// The scheduler program's statistics, added up over all CPUs.
     #[must_use]
     pub fn hook_stats(&self) -> HookStats {

@@ -112,15 +112,16 @@ sampler_stats! {
     /// program on the same CPU, as can happen from Linux 7.0 on: until the next hook the time was taken for
     /// what came before.
     Counter preemption_misses, "{run}";
-    /// Ends of disk requests, of guests and of others, that the kernel did not report, because they came in
-    /// an interrupt while another was being reported on the same CPU.
+    /// Ends of disk requests, of guests and of others, that the kernel did not report, because another was
+    /// being reported on the same CPU: they came in an interrupt, or from Linux 7.0 on after a preemption.
     Counter requests_missed, "{request}";
     /// Interfaces of guests that could not be looked at, and network namespaces of which they could not be
     /// read.
     Counter interfaces_unread, "{reading}";
     /// VMs whose disk requests are not counted: no control group of the io controller is theirs alone.
     UpDown disks_uncounted, "{vm}";
-    /// Disk requests of guests that were not counted: there was no room for one more disk of a guest.
+    /// Disk requests of guests that were not counted: there was no room for one more disk of a guest, or
+    /// the kernel had the table in use.
     Counter requests_untracked, "{request}";
     /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or
     /// estimated.
@@ -144,6 +145,9 @@ sampler_stats! {
     Counter vcpu_files_dropped, "{descriptor}";
     /// Threads that a walk could not read because they switched at each attempt.
     Counter walk_torn, "{reading}";
+    /// Readings of a vCPU's exits, distributions or waits that the programs were writing at each attempt. The
+    /// next snapshot has what they lack.
+    Counter slots_torn, "{reading}";
     /// Helper threads that a walk found and had no room for.
     Counter helpers_dropped, "{reading}";
     /// Guests of which pressure and memory events are not known: no control group of version 2 is theirs

@@ -9,6 +9,7 @@ impl Kvm {
         self.stats.walks = self.collector.passes();
         self.stats.walked_threads = walk.threads;
         self.stats.walk_torn = walk.torn;
+        self.stats.slots_torn = self.collector.slots_torn();
         self.stats.files_unanswered = self.answers.files_unanswered();
         self.stats.helpers_dropped = walk.helpers_dropped;
         let files = self.collector.file_counts();
