@@ -112,9 +112,9 @@ impl<'a> Pass<'a> {
         placement.extend(self.nodes.all().iter().map(|&node| NodeVcpus { node, vcpus: 0 }));
     }
 
-    /// Where the last walk found a thread, if it could read it.
+    /// Where a thread was found last: a walk that cannot read it leaves it where it was.
     fn place(&self, placement: &mut [NodeVcpus], record: &WalkRecord) {
-        let node = self.nodes.of(record.cpu).filter(|_| record.generation == self.collector.generation());
+        let node = self.nodes.of(record.cpu).filter(|_| record.generation != 0);
         if let Some(at) = node.and_then(|node| placement.iter_mut().find(|at| at.node == node)) {
             at.vcpus += 1;
         }
