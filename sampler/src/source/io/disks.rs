@@ -12,7 +12,14 @@ use super::{
     owners::{Change, Group},
     places::Places,
 };
-use crate::model::{Device, Disk, DiskCounts, Histogram, VmKey};
+use crate::{
+    collect::devices::DiskName,
+    model::{Device, Disk, DiskCounts, Histogram, VmKey},
+};
+
+/// Time for which a program may still work with what it read of a control group's row before that changed, ns.
+/// It takes far less than a microsecond, but from Linux 7.0 on it may be preempted.
+const SETTLED_NS: u64 = 10_000_000_000;
 
 /// A disk that has served a guest.
 #[derive(Debug, Default)]
@@ -21,6 +28,10 @@ struct Known {
     hashed: DiskCounts,
     placed: DiskCounts,
     counts: DiskCounts,
+    /// It has a place from then on, by `CLOCK_MONOTONIC` in ns.
+    placed_ns: Option<u64>,
+    /// What the shared hash had of it when its entry was given up.
+    given_up: Option<Box<DiskCounts>>,
     /// What had been counted when the disk got its name: of another that had the device's numbers before.
     before: DiskCounts,
     /// What was shown of the reading before.
@@ -35,6 +46,8 @@ struct Known {
 struct Name {
     /// Absent before the first answer.
     name: Option<Arc<str>>,
+    /// The kernel's number of the disk that has it, where it gives one.
+    sequence: Option<u64>,
     /// It changed, or came, at this Unix time in ns; 0 of the first one.
     since_unix_ns: u64,
 }
@@ -82,7 +95,12 @@ impl Disks {
 
     /// Takes in what was counted of a disk while it had no place.
     pub(in crate::source) fn read(&mut self, key: &DiskKey, counts: &abi::DiskCounts) {
-        self.disks.entry(*key).or_default().hashed = model(counts);
+        let known = self.disks.entry(*key).or_default();
+        let now = model(counts);
+        known.hashed = match &known.given_up {
+            Some(before) => before.plus(&now),
+            None => now,
+        };
         if let std::collections::btree_map::Entry::Vacant(name) = self.names.entry(key.device) {
             name.insert(Name::default());
             self.unasked.insert(key.device);
@@ -101,23 +119,36 @@ impl Disks {
         }
     }
 
-    /// All was read. Returns the control groups of guests of which a disk has a place from now on.
-    pub(in crate::source) fn are_read(&mut self) -> Vec<(Group, FirstDisk)> {
+    /// All was read. Returns the control groups of guests of which a disk has a place from now on, by
+    /// `CLOCK_MONOTONIC` in ns.
+    pub(in crate::source) fn are_read(&mut self, now_ns: u64) -> Vec<(Group, FirstDisk)> {
         let mut placed = Vec::new();
         for (key, known) in &mut self.disks {
             let now = known.hashed.plus(&known.placed);
             known.previous = known.shown.take().map(|disk| disk.counts);
             known.is_same = known.counts == now;
             known.counts = now;
-            // To find the group takes a look at all guests, and is done once for each.
             if !self.places.has(key.owner)
                 && let Some(group) = self.owners.group_of(key.owner)
                 && self.places.give(*key)
             {
+                known.placed_ns = Some(now_ns);
                 placed.push((group, self.places.first_of(key.owner)));
             }
         }
         placed
+    }
+
+    /// Disks whose entries in the shared hash are needed no more, right after that was read: they have had a
+    /// place for so long that no program adds to the entry any more. Each once.
+    pub(in crate::source) fn give_up(&mut self, now_ns: u64) -> Vec<DiskKey> {
+        let is_old = |known: &Known| known.placed_ns.is_some_and(|at| now_ns.saturating_sub(at) >= SETTLED_NS);
+        let old = self.disks.iter_mut().filter(|(_, known)| known.given_up.is_none() && is_old(known));
+        let given_up = old.map(|(key, known)| {
+            known.given_up = Some(Box::new(known.hashed));
+            *key
+        });
+        given_up.collect()
     }
 
     /// What the row of a guest's control group says of its first disk.
@@ -158,20 +189,23 @@ impl Disks {
         self.names.keys().copied().map(numbers)
     }
 
-    /// What a device is called, or that it has no name. Another name than before is another disk: its counts
-    /// begin then.
-    pub(in crate::source) fn name(&mut self, device: Device, name: Option<&str>, at_unix_ns: u64) {
+    /// What a device is called, or that it has no name. Another name than before is another disk, and so is
+    /// one with another number: its counts begin then.
+    pub(in crate::source) fn name(&mut self, device: Device, name: Option<DiskName>, at_unix_ns: u64) {
         let device = packed(device);
         let Some(known) = self.names.get_mut(&device) else { return };
-        let name = match (name, &known.name) {
-            (Some(name), _) => name.to_owned(),
+        let DiskName { name, sequence } = match (name, &known.name) {
+            (Some(name), _) => name,
             // No answer is no knowledge.
             (None, Some(_)) => return,
-            (None, None) => numbers(device).to_string(),
+            (None, None) => unnamed(device),
         };
-        if known.name.as_deref() == Some(&name) {
+        let is_replaced = sequence.zip(known.sequence).is_some_and(|(now, before)| now != before);
+        known.sequence = sequence.or(known.sequence);
+        if known.name.as_deref() == Some(&name) && !is_replaced {
             return;
         }
+        known.sequence = sequence;
         let is_another = known.name.replace(name.as_str().into()).is_some();
         for disk in self.disks.iter_mut().filter(|(key, _)| key.device == device).map(|(_, disk)| disk) {
             disk.shown = None;
@@ -185,7 +219,7 @@ impl Disks {
         // A disk that had the name, and is gone from sysfs while somebody holds it, has it no more.
         let mut others = self.names.iter().filter(|(other, _)| **other != device);
         if let Some((&other, _)) = others.find(|(_, known)| known.name.as_deref() == Some(&name)) {
-            self.name(numbers(other), Some(&numbers(other).to_string()), at_unix_ns);
+            self.name(numbers(other), Some(unnamed(other)), at_unix_ns);
         }
     }
 
@@ -234,6 +268,11 @@ fn numbers(device: u32) -> Device {
     Device { major, minor }
 }
 
+/// What a disk without a name is called.
+fn unnamed(device: u32) -> DiskName {
+    DiskName { name: numbers(device).to_string(), sequence: None }
+}
+
 const fn packed(Device { major, minor }: Device) -> u32 {
     abi::device_of(major, minor)
 }
@@ -271,6 +310,10 @@ mod tests {
         disks
     }
 
+    fn called(name: &str) -> Option<DiskName> {
+        Some(DiskName { name: name.into(), sequence: None })
+    }
+
     fn counts(reads: u64) -> abi::DiskCounts {
         let mut counts = abi::DiskCounts::default();
         counts.sums[0].untimed = reads;
@@ -280,7 +323,7 @@ mod tests {
     /// Takes in what was counted of a disk, and of no other.
     fn read(disks: &mut Disks, key: &DiskKey, reads: u64) {
         disks.read(key, &counts(reads));
-        disks.are_read();
+        disks.are_read(0);
     }
 
     fn key(owner: u32) -> DiskKey {
@@ -301,7 +344,7 @@ mod tests {
         let mut disks = disks();
         read(&mut disks, &key(1), 7);
         assert_eq!((shown(&mut disks), disks.take_unasked()), (None, vec![DEVICE]));
-        disks.name(DEVICE, Some("sdb"), 60);
+        disks.name(DEVICE, called("sdb"), 60);
         assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 7)));
         read(&mut disks, &key(1), 9);
         assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 9)));
@@ -325,8 +368,8 @@ mod tests {
     fn another_name_is_another_disk_that_begins_at_zero() {
         let mut disks = disks();
         read(&mut disks, &key(1), 7);
-        disks.name(DEVICE, Some("sdb"), 60);
-        disks.name(DEVICE, Some("sdc"), 80);
+        disks.name(DEVICE, called("sdb"), 60);
+        disks.name(DEVICE, called("sdc"), 80);
         read(&mut disks, &key(1), 10);
         assert_eq!(shown(&mut disks), Some(("sdc".into(), 80, 3)));
         assert_eq!(added(&mut disks), 3);
@@ -336,7 +379,7 @@ mod tests {
     fn a_guest_that_was_not_counted_for_a_while_begins_anew() {
         let mut disks = disks();
         read(&mut disks, &key(1), 7);
-        disks.name(DEVICE, Some("sdb"), 60);
+        disks.name(DEVICE, called("sdb"), 60);
         let group = Group { id: 8, serial: 8, inode: 8 };
         disks.owners.observe([(GUEST, Some(group))].into_iter());
         disks.take_changes(70);
@@ -353,8 +396,8 @@ mod tests {
         let other = DiskKey { owner: 1, device: device_of(8, 32) };
         read(&mut disks, &key(1), 7);
         read(&mut disks, &other, 1);
-        disks.name(DEVICE, Some("nvme1n1"), 60);
-        disks.name(Device { major: 8, minor: 32 }, Some("nvme1n1"), 80);
+        disks.name(DEVICE, called("nvme1n1"), 60);
+        disks.name(Device { major: 8, minor: 32 }, called("nvme1n1"), 80);
         let shown = disks.shown().remove(&GUEST).unwrap();
         let names: Vec<_> = shown.iter().map(|disk| (&*disk.name, disk.since_unix_ns)).collect();
         assert_eq!(names, [("8:16", 80), ("nvme1n1", 50)]);
@@ -378,17 +421,50 @@ mod tests {
         let mut disks = disks();
         disks.read(&key(1), &counts(7));
         let group = Group { id: 3, serial: 4, inode: 5 };
-        assert_eq!(disks.are_read(), [(group, FirstDisk::new(device_of(8, 16), 0))]);
+        assert_eq!(disks.are_read(0), [(group, FirstDisk::new(device_of(8, 16), 0))]);
         assert_eq!(disks.placed(), [(key(1), 0)]);
-        disks.name(DEVICE, Some("sdb"), 60);
+        disks.name(DEVICE, called("sdb"), 60);
         disks.read(&key(1), &counts(8));
         disks.read_placed(&key(1), &counts(30));
-        assert_eq!(disks.are_read(), []);
+        assert_eq!(disks.are_read(0), []);
         assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 38)));
         // One that comes or goes meanwhile may be missing from the other table.
         disks.read_placed(&key(1), &counts(31));
-        disks.are_read();
+        disks.are_read(0);
         assert_eq!((shown(&mut disks).unwrap().2, added(&mut disks)), (39, 1));
+    }
+
+    #[test]
+    fn an_entry_of_the_hash_is_given_up_for_a_place() {
+        let mut disks = disks();
+        read(&mut disks, &key(1), 7);
+        disks.name(DEVICE, called("sdb"), 60);
+        assert_eq!(disks.give_up(SETTLED_NS - 1), [], "a program may still add to it");
+        disks.read(&key(1), &counts(8));
+        assert_eq!(disks.give_up(SETTLED_NS), [key(1)]);
+        assert_eq!(disks.give_up(SETTLED_NS), [], "once");
+        disks.read_placed(&key(1), &counts(30));
+        disks.are_read(0);
+        assert_eq!(shown(&mut disks).unwrap().2, 38);
+        // One that came all the same has an entry of its own.
+        disks.read(&key(1), &counts(1));
+        disks.are_read(0);
+        assert_eq!(shown(&mut disks).unwrap().2, 39);
+    }
+
+    #[test]
+    fn a_device_that_was_replaced_under_its_name_begins_at_zero() {
+        let mut disks = disks();
+        let called = |sequence| Some(DiskName { name: "sdb".into(), sequence });
+        read(&mut disks, &key(1), 7);
+        disks.name(DEVICE, called(Some(4)), 60);
+        read(&mut disks, &key(1), 9);
+        disks.name(DEVICE, called(None), 70);
+        disks.name(DEVICE, called(Some(4)), 70);
+        assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 9)));
+        disks.name(DEVICE, called(Some(5)), 80);
+        read(&mut disks, &key(1), 10);
+        assert_eq!(shown(&mut disks), Some(("sdb".into(), 80, 1)));
     }
 
     #[test]

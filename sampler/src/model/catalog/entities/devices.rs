@@ -57,7 +57,8 @@ pub struct DiskEntity;
 
 impl Entity for DiskEntity {
     type Data = Disk;
-    type Key = (VmId, Device, Arc<str>);
+    /// With the start: counts that began anew are another life.
+    type Key = (VmId, Device, Arc<str>, u64);
 
     const NAME: &'static str = "a VM's disk";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
@@ -71,11 +72,11 @@ impl Entity for DiskEntity {
     }
 
     fn key(vm: Of<'_>, disk: &Disk) -> Self::Key {
-        (vm_id(vm), disk.device, disk.name.clone())
+        (vm_id(vm), disk.device, disk.name.clone(), disk.since_unix_ns)
     }
 
-    fn has_key(vm: Of<'_>, disk: &Disk, (id, device, name): &Self::Key) -> bool {
-        is_vm(vm, id) && disk.device == *device && disk.name == *name
+    fn has_key(vm: Of<'_>, disk: &Disk, (id, device, name, since): &Self::Key) -> bool {
+        is_vm(vm, id) && disk.device == *device && disk.since_unix_ns == *since && disk.name == *name
     }
 
     fn start(_: Of<'_>, disk: &Disk, start: Start) -> u64 {
@@ -94,7 +95,7 @@ pub struct InterfaceEntity;
 
 impl Entity for InterfaceEntity {
     type Data = Interface;
-    type Key = (VmId, (u64, u32), Arc<str>);
+    type Key = (VmId, (u64, u32), Arc<str>, u64);
 
     const NAME: &'static str = "a VM's network interface";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
@@ -108,11 +109,14 @@ impl Entity for InterfaceEntity {
     }
 
     fn key(vm: Of<'_>, interface: &Interface) -> Self::Key {
-        (vm_id(vm), interface.id, interface.name.clone())
+        (vm_id(vm), interface.id, interface.name.clone(), interface.since_unix_ns)
     }
 
-    fn has_key(vm: Of<'_>, interface: &Interface, (vm_id, id, name): &Self::Key) -> bool {
-        is_vm(vm, vm_id) && interface.id == *id && interface.name == *name
+    fn has_key(vm: Of<'_>, interface: &Interface, (vm_id, id, name, since): &Self::Key) -> bool {
+        is_vm(vm, vm_id)
+            && interface.id == *id
+            && interface.since_unix_ns == *since
+            && interface.name == *name
     }
 
     fn start(_: Of<'_>, interface: &Interface, start: Start) -> u64 {
