@@ -5,8 +5,6 @@ use std::fs;
 use anyhow::Context as _;
 use serde_json::Value;
 
-use super::systemd::{self, UNIT};
-
 const FILE: &str = "/run/hvs-snapshots.jsonl";
 
 /// A guest in a snapshot.
@@ -17,17 +15,9 @@ pub(super) struct Seen {
     pub(super) cpu_ns: u64,
 }
 
-/// Has the service print its snapshots, and starts it anew.
-///
-/// # Errors
-/// When it does not start.
-pub(super) fn printed() -> anyhow::Result<()> {
-    let text = format!(
-        "[Service]\nExecStart=\nExecStart=/usr/bin/hvsampler run --json\nStandardOutput=append:{FILE}\n"
-    );
-    systemd::drop_in("lines", &text)?;
-    systemd::systemctl(&["restart", UNIT])
-}
+/// Has the service print a snapshot each second.
+pub(super) const PRINTED: &str = "[Service]\nExecStart=\nExecStart=/usr/bin/hvsampler run --json --interval 1s\n\
+    StandardOutput=append:/run/hvs-snapshots.jsonl\nStandardError=journal\n";
 
 /// Each snapshot so far that has a guest, in order.
 ///

@@ -57,7 +57,7 @@ fn is_active() -> anyhow::Result<bool> {
 
 /// The package starts the service, which is ready once it samples, and sees a guest. It complains of nothing.
 fn starts(context: &Context) -> anyhow::Result<Outcome> {
-    package::fresh()?;
+    package::fresh(None)?;
     ensure!(is_active()?, "it is {}", property("ActiveState")?);
     ensure!(said("systemctl", &["is-enabled", UNIT])?.trim() == "enabled", "it is not enabled");
     ensure!(number("NRestarts")? == 0, "it was restarted");
@@ -77,8 +77,7 @@ fn starts(context: &Context) -> anyhow::Result<Outcome> {
 
 /// A service that is killed starts again, and what the kernel counts of a guest goes on.
 fn is_killed(context: &Context) -> anyhow::Result<Outcome> {
-    package::fresh()?;
-    lines::printed()?;
+    package::fresh(Some(lines::PRINTED))?;
     let guest = guest(context)?;
     let seen = |more: usize| wait_until("the guest is seen", || Ok(lines::of_guest(guest.pid())?.len() >= more));
     seen(2)?;
@@ -92,12 +91,10 @@ fn is_killed(context: &Context) -> anyhow::Result<Outcome> {
 
 /// A sampling thread that stands still has the service started again: the watchdog is tied to it alone.
 fn hangs(context: &Context) -> anyhow::Result<Outcome> {
-    package::fresh()?;
-    systemd::drop_in("watchdog", "[Service]\nWatchdogSec=5s\nTimeoutAbortSec=5s\nRestartSec=1s\n")?;
-    systemctl(&["restart", UNIT])?;
+    package::fresh(Some("[Service]\nWatchdogSec=5s\nTimeoutAbortSec=5s\nRestartSec=1s\n"))?;
     let _guest = guest(context)?;
     // It lives on as long as its thread does.
-    sleep(Duration::from_secs(8));
+    sleep(Duration::from_secs(7));
     ensure!(number("NRestarts")? == 0 && is_active()?, "the watchdog ends a service that samples");
     let held = Held::of(number("MainPID")?, "sampling")?;
     let ended = wait_until("the watchdog acts", || Ok(journal()?.contains("Watchdog timeout")))?;
@@ -108,8 +105,7 @@ fn hangs(context: &Context) -> anyhow::Result<Outcome> {
 
 /// A broken configuration is refused at a reload, and the service goes on with the one before.
 fn reloads(context: &Context) -> anyhow::Result<Outcome> {
-    package::fresh()?;
-    lines::printed()?;
+    package::fresh(Some(lines::PRINTED))?;
     let guest = guest(context)?;
     wait_until("the guest is seen", || Ok(!lines::of_guest(guest.pid())?.is_empty()))?;
     let pid = number("MainPID")?;
@@ -128,9 +124,8 @@ fn reloads(context: &Context) -> anyhow::Result<Outcome> {
 
 /// An upgrade starts the service anew, keeps the configuration, and a guest's counts go on.
 fn is_upgraded(context: &Context) -> anyhow::Result<Outcome> {
-    package::fresh()?;
+    package::fresh(Some(lines::PRINTED))?;
     let before = package::add_to_config("# mine")?;
-    lines::printed()?;
     let guest = guest(context)?;
     wait_until("the guest is seen", || Ok(lines::of_guest(guest.pid())?.len() >= 2))?;
     let (seen, pid) = (lines::of_guest(guest.pid())?.len(), number("MainPID")?);
@@ -148,8 +143,7 @@ fn is_upgraded(context: &Context) -> anyhow::Result<Outcome> {
 /// A service that fails again and again stays down, and an administrator hears of it once.
 fn stays_down(_: &Context) -> anyhow::Result<Outcome> {
     const HEARD: &str = "/run/hvs-heard";
-    package::fresh()?;
-    systemd::drop_in("often", "[Service]\nRestartSec=100ms\n")?;
+    package::fresh(Some("[Service]\nRestartSec=100ms\n"))?;
     fs::write(FAILURE_ENV, format!("ON_FAILURE=\"echo $UNIT >> {HEARD}\"\n"))?;
     let before = package::add_to_config(NONSENSE)?;
     ensure!(systemctl(&["restart", UNIT]).is_err(), "it starts with a broken configuration");
@@ -171,7 +165,7 @@ fn heard(file: &str) -> bool {
 
 /// It stops in time, leaves no program loaded, and the package leaves nothing behind.
 fn is_removed(context: &Context) -> anyhow::Result<Outcome> {
-    package::fresh()?;
+    package::fresh(None)?;
     let _guest = guest(context)?;
     ensure!(!loaded()?.is_empty(), "no program of the service's is loaded while it runs");
     let pid = number("MainPID")?;

@@ -61,12 +61,12 @@ fn dpkg(arguments: &[&str]) -> anyhow::Result<()> {
     said("env", &[&["DEBIAN_FRONTEND=noninteractive", "dpkg"], arguments].concat()).map(drop)
 }
 
-/// The service as it was packaged, at work, with the configuration as it was packaged.
+/// The service as it was packaged but for a drop-in, at work, with the configuration as it was packaged.
 ///
 /// # Errors
 /// When it cannot be had.
-pub(super) fn fresh() -> anyhow::Result<()> {
-    systemd::no_drop_ins()?;
+pub(super) fn fresh(drop_in: Option<&str>) -> anyhow::Result<()> {
+    systemd::set_drop_in(drop_in)?;
     if Path::new(CONFIG).exists() {
         purge()?;
     }

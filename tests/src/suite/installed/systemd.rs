@@ -90,24 +90,17 @@ pub(super) fn wait_until(
     Ok(begun.elapsed())
 }
 
-/// Lets the unit be as a drop-in has it. It holds from the next start on.
+/// Lets the unit be as a drop-in has it, or as it was packaged. It holds from the next start on.
 ///
 /// # Errors
 /// When that cannot be written.
-pub(super) fn drop_in(name: &str, text: &str) -> anyhow::Result<()> {
-    fs::create_dir_all(DROP_INS)?;
-    fs::write(Path::new(DROP_INS).join(format!("{name}.conf")), text)?;
-    systemctl(&["daemon-reload"])
-}
-
-/// Lets the unit be as it was packaged.
-///
-/// # Errors
-/// When a drop-in cannot be removed.
-pub(super) fn no_drop_ins() -> anyhow::Result<()> {
-    if Path::new(DROP_INS).exists() {
-        fs::remove_dir_all(DROP_INS)?;
-        systemctl(&["daemon-reload"])?;
+pub(super) fn set_drop_in(text: Option<&str>) -> anyhow::Result<()> {
+    let file = Path::new(DROP_INS).join("test.conf");
+    if let Some(text) = text {
+        fs::create_dir_all(DROP_INS)?;
+        fs::write(file, text)?;
+    } else if file.exists() {
+        fs::remove_file(file)?;
     }
-    Ok(())
+    systemctl(&["daemon-reload"])
 }
