@@ -67,7 +67,7 @@ pub use level::{Level, Levels, SAMPLED};
 pub use memory::{Memory, RESIDENT, Resident};
 pub use on_cpu::ModeTimes;
 pub use pattern::Pattern;
-pub use placement::NodeVcpus;
+pub use placement::{NodeVcpus, remote_memory};
 pub use pressure::{Pressure, RESOURCES, Resource, STALLED, Stalled};
 pub use selection::GuestSelection;
 pub use snapshot::{Ended, Host, Interval, Snapshot, Totals, Vcpu, Vm};

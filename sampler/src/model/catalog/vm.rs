@@ -3,7 +3,7 @@
 use super::{Bound, Dimension, Family, Places, Series, Start, Unit, Values, kvm};
 use crate::model::{
     AttributedVm, BLOCKED, BlockedTimes, Counter, Counters, Distribution, ExitKind, ExitTotals, HELPER_KINDS,
-    HelperSum, Histogram, KvmCounts, Label, Level, OCCUPANT_KINDS, Vm,
+    HelperSum, Histogram, KvmCounts, Label, Level, OCCUPANT_KINDS, Vm, remote_memory,
 };
 
 const EXITS: Unit = Unit::Count("{exit}");
@@ -197,7 +197,7 @@ pub(super) const SERIES: &[Series<Vm>] = &[
         },
         Start::Created,
         |vm, to| {
-            if let Some(bytes) = vm.remote_memory() {
+            if let Some(bytes) = remote_memory(&vm.placement, &vm.numa) {
                 to.set(0, bytes);
             }
         },
