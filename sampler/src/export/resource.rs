@@ -78,7 +78,13 @@ pub fn bounded(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::model::{
+        LabelRules, RESOURCE_KEYS,
+        catalog::{Entity, ForEachEntity, for_each_entity},
+    };
 
     fn host() -> Host {
         Host {
@@ -111,6 +117,37 @@ mod tests {
         assert_eq!(value(&resource, "host.id"), Some("5d1f"));
         assert_eq!(value(&resource, "os.version"), Some("12"));
         assert_eq!(value(&resource, "os.build_id"), Some("6.12.0"));
+    }
+
+    /// Keys of all attributes that a point or its resource may have.
+    fn own_keys() -> BTreeSet<String> {
+        struct Keys(BTreeSet<String>);
+        impl ForEachEntity for Keys {
+            fn entity<E: Entity>(&mut self) {
+                for series in E::SERIES.iter().chain(E::DETAILS) {
+                    self.0.extend(series.attributes.iter().map(|dimension| dimension.key.to_owned()));
+                }
+                self.0.extend(E::ATTRIBUTES.iter().map(|(key, _)| (*key).to_owned()));
+            }
+        }
+        let resource = Resource::new(&ExportSettings::default(), &host());
+        let of_resource: BTreeSet<_> = resource.iter().map(|(key, _)| key.to_owned()).collect();
+        let reserved = BTreeSet::from(RESOURCE_KEYS.map(str::to_owned));
+        assert_eq!(of_resource, reserved, "what labels may not be called");
+        let mut keys = Keys(of_resource);
+        for_each_entity(&mut keys);
+        keys.0
+    }
+
+    #[test]
+    fn no_label_takes_the_place_of_an_attribute() {
+        let keys = own_keys();
+        assert!(keys.contains("system.device") && keys.contains("network.io.direction"), "{keys:?}");
+        for key in keys.iter().flat_map(|key| [key.clone(), key.replace('.', "_")]) {
+            let rules = serde_json::json!([{ "set": { key.as_str(): "x" } }]);
+            let error = serde_json::from_value::<LabelRules>(rules).expect_err(&key).to_string();
+            assert!(error.contains("is an attribute that the sampler itself sets"), "{error}");
+        }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use identity::{Origin, VcpuId, VmKey};
 pub use interface::{DIRECTIONS, Direction, Interface, InterfaceCounts};
 pub use kvm::{KvmCounts, KvmVcpu, KvmVm};
 pub use label::Label;
-pub use labels::{LabelRule, LabelRules, Labelling};
+pub use labels::{LabelRule, LabelRules, Labelling, RESOURCE_KEYS};
 pub use level::{Level, Levels, SAMPLED};
 pub use memory::{Memory, RESIDENT, Resident};
 pub use on_cpu::ModeTimes;
