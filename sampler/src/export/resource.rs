@@ -46,7 +46,7 @@ impl Resource {
             ("os.type", "linux"),
             ("os.version", host.os_version.as_deref().unwrap_or_default()),
             ("os.build_id", host.os_build.as_deref().unwrap_or(&host.kernel)),
-            ("hypervisor.name", "kvm"),
+            ("hypervisor.name", host.hypervisor.unwrap_or_default()),
         ];
         let configured =
             settings.resource_attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -95,6 +95,7 @@ mod tests {
             os_build: None,
             arch: "amd64".into(),
             cpus: 8,
+            hypervisor: Some("kvm"),
         }
     }
 
@@ -117,6 +118,7 @@ mod tests {
         assert_eq!(value(&resource, "host.id"), Some("5d1f"));
         assert_eq!(value(&resource, "os.version"), Some("12"));
         assert_eq!(value(&resource, "os.build_id"), Some("6.12.0"));
+        assert_eq!(value(&resource, "hypervisor.name"), Some("kvm"));
     }
 
     /// Keys of all attributes that a point or its resource may have.
@@ -157,10 +159,11 @@ mod tests {
         assert_eq!(value(&resource, "host.id"), None);
         assert_eq!(value(&resource, "host.arch"), None);
         assert_eq!(value(&resource, "service.instance.id"), Some("926d4708-a88c-55d5-83d1-d84ea0925bd8"));
-        let nobody = Host { id: None, name: String::new(), os_version: None, ..host };
+        let nobody = Host { id: None, name: String::new(), os_version: None, hypervisor: None, ..host };
         let resource = Resource::new(&ExportSettings::default(), &nobody);
         assert_eq!(value(&resource, "service.instance.id"), None);
         assert_eq!(value(&resource, "os.version"), None);
+        assert_eq!(value(&resource, "hypervisor.name"), None);
     }
 
     #[test]

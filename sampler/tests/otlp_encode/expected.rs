@@ -143,7 +143,8 @@ impl Expected {
         attributes.insert("os.version".to_owned(), host.os_version.clone().unwrap_or_default());
         let build = host.os_build.clone().unwrap_or_else(|| host.kernel.clone());
         attributes.insert("os.build_id".to_owned(), build);
-        attributes.insert("hypervisor.name".to_owned(), "kvm".to_owned());
+        let hypervisor = host.hypervisor.unwrap_or_default();
+        attributes.insert("hypervisor.name".to_owned(), hypervisor.to_owned());
         attributes.retain(|_, value| !value.is_empty());
         for (key, value) in &settings.resource_attributes {
             attributes.insert(cut(key), value.clone());

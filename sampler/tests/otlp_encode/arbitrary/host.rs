@@ -1,14 +1,15 @@
 //! The host beside its guests, guests' control groups, and at which NUMA nodes guests are.
 
 use hvsampler::model::{ControlGroup, Host, HostState, HugePages, NodeVcpus, NumaNode};
-use proptest::{collection, option, prelude::*};
+use proptest::{collection, option, prelude::*, sample};
 
 use super::{number, text};
 
 pub(super) fn host() -> BoxedStrategy<Host> {
     let os = (option::of(text()), option::of(text()));
-    let all = (option::of(text()), text(), text(), text(), any::<u32>(), os);
-    all.prop_map(|(id, name, kernel, arch, cpus, (os_version, os_build))| Host {
+    let hypervisor = option::of(sample::select(vec!["kvm", "xen"]));
+    let all = (option::of(text()), text(), text(), text(), any::<u32>(), os, hypervisor);
+    all.prop_map(|(id, name, kernel, arch, cpus, (os_version, os_build), hypervisor)| Host {
         id,
         name,
         kernel,
@@ -16,6 +17,7 @@ pub(super) fn host() -> BoxedStrategy<Host> {
         os_build,
         arch,
         cpus,
+        hypervisor,
     })
     .boxed()
 }
