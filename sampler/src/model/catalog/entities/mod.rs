@@ -45,6 +45,8 @@ pub trait Entity: 'static {
     const SCOPE: Scope;
     /// Whether one that its VM, or its vCPU, did not have before had counted nothing until then.
     const COMES_AT_ZERO: bool = false;
+    /// Whether guests of KVM alone have them: of others nothing is known, not even that there are none.
+    const OF_KVM: bool = false;
     /// What documents call the time at which its values were read, where that is another than its snapshot's.
     const OWN_TIME: Option<&'static str> = None;
 
@@ -281,6 +283,7 @@ impl Entity for ExitEntity {
     const DETAILS: &'static [Series<(ExitKind, ExitTotals)>] = vm::EXIT_DETAILS;
     const SCOPE: Scope = Scope::Part("exits");
     const COMES_AT_ZERO: bool = true;
+    const OF_KVM: bool = true;
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Self::Data> {
         vm.exits().all().iter()
