@@ -14,7 +14,7 @@ use crate::{
         host, limits, lockdown, namespace, priority,
     },
     load::{self, Options},
-    model::{HostParts, Levels},
+    model::{Host, HostParts, Levels},
     source::{Kvm, Settings, Source},
 };
 
@@ -41,6 +41,17 @@ pub struct StartOptions {
     /// Nice value of the calling thread while it starts.
     pub nice: i32,
 }
+
+/// One kind of source.
+pub struct Opener<F> {
+    /// Whose guests it samples: `hypervisor.name` of the resource.
+    pub hypervisor: &'static str,
+    /// Opens the source.
+    pub open: F,
+}
+
+/// The source of this host.
+pub const SOURCE: Opener<fn(&StartOptions) -> Result<Opened>> = Opener { hypervisor: Kvm::HYPERVISOR, open };
 
 /// A source that was just opened.
 pub struct Opened {
@@ -81,7 +92,7 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
     let mut loaded =
         priority::with(options.nice, || load::load(programs)).context("starting the eBPF half")?;
     let bpf_log = BpfLog::start(&mut loaded.ebpf, options.bpf_log_level)?;
-    let host = Arc::new(host::read(&root)?);
+    let host = Arc::new(Host { hypervisor: Some(SOURCE.hypervisor), ..host::read(&root)? });
     let source = priority::with(options.nice, || -> Result<_> {
         let mut source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
         let StartOptions { interval, levels, host, .. } = *options;

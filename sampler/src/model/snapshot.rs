@@ -43,6 +43,8 @@ pub struct Host {
     pub arch: String,
     /// Physical CPUs that are online.
     pub cpus: u32,
+    /// Whose guests are sampled (`kvm`): the source says so.
+    pub hypervisor: Option<&'static str>,
 }
 
 /// One interval's picture of the host. Cumulative values count from the creation of each thread.

@@ -29,7 +29,7 @@ use self::{
 };
 pub use self::{steering::Steering, systemd::Supervision};
 use crate::{
-    agent::{self, BpfLog, Driver, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
+    agent::{self, BpfLog, Driver, Opened, Opener, Sampling, Schedule, Sink, Sinks, StartOptions},
     audit::Audit,
     config::{Config, ConfigError, Loaded, Warning},
     duration,
@@ -72,7 +72,7 @@ pub enum Output {
     Json,
 }
 
-/// Samples KVM's guests and exports until `shutdown` is over; then takes a last snapshot and sends what
+/// Samples the host's guests and exports until `shutdown` is over; then takes a last snapshot and sends what
 /// waits, for the configured deadline at most. SIGHUP reads the configuration again; SIGUSR1 asks for the
 /// audit's last hour.
 ///
@@ -90,18 +90,19 @@ where
     let ask = async move || {
         questions.recv().await;
     };
-    run_with(config, start, Steering { shutdown, hang_up, ask }, agent::open).await
+    run_with(config, start, Steering { shutdown, hang_up, ask }, agent::SOURCE).await
 }
 
 /// The same with any source.
 ///
-/// # Errors What keeps the source or the first exporter from working, and a panic of the sampling thread.
-/// Later failures are logged and counted.
+/// # Errors
+/// What keeps the source or the first exporter from working, and a panic of the sampling thread. Later
+/// failures are logged and counted.
 pub async fn run_with<R, S, H, A>(
     config: Config,
     start: Start<R>,
     steering: Steering<S, H, A>,
-    open: impl FnOnce(&StartOptions) -> Result<Opened>,
+    source: Opener<impl FnOnce(&StartOptions) -> Result<Opened>>,
 ) -> Result<()>
 where
     R: Fn() -> Result<Loaded, ConfigError>,
@@ -112,9 +113,9 @@ where
     let Start { reload, log, output, sinks, supervision } = start;
     let manager = Manager::of(&supervision);
     let own = Own::default();
-    let host = Arc::new(host::read(&Root::system())?);
+    let host = Arc::new(Host { hypervisor: Some(source.hypervisor), ..host::read(&Root::system())? });
     let exports = Exports::start(&config, Arc::clone(&host), own.clone())?;
-    let (driver, _bpf_log) = start_source(options(&config), open, &manager).await?;
+    let (driver, _bpf_log) = start_source(options(&config), source.open, &manager).await?;
     let prints = output != Output::None;
     let (printer, mut unwritten) = printer(output)?;
     let sinks = printer.into_iter().chain(sinks).collect();
@@ -251,10 +252,13 @@ const fn options(config: &Config) -> StartOptions {
 
 /// The host as it is called now.
 fn read_again(known: &Arc<Host>) -> Arc<Host> {
-    host::read(&Root::system()).map(Arc::new).unwrap_or_else(|error| {
-        tracing::error!(%error, "the host is called as before");
-        Arc::clone(known)
-    })
+    match host::read(&Root::system()) {
+        Ok(host) => Arc::new(Host { hypervisor: known.hypervisor, ..host }),
+        Err(error) => {
+            tracing::error!(%error, "the host is called as before");
+            Arc::clone(known)
+        }
+    }
 }
 
 fn schedule(config: &Config, host: Arc<Host>) -> Schedule {

@@ -131,7 +131,8 @@ impl Service {
                 Ok(Opened { source: Box::new(source), vcpus: 0, bpf_log: BpfLog::default() })
             };
             let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(run_with(config, start, Steering { shutdown, hang_up, ask }, open))
+            let source = Opener { hypervisor: "fake", open };
+            runtime.block_on(run_with(config, start, Steering { shutdown, hang_up, ask }, source))
         };
         let thread = thread::spawn(work);
         Self { host, snapshots, seen: Vec::new(), next_config, hang_up, ask, shutdown, thread }
@@ -384,6 +385,7 @@ fn what_is_sampled_is_exported_up_to_the_end() {
     assert_eq!(exported.times.len() as u64 + exported.dropped["export"], readings);
     assert!(exported.times.is_sorted() && exported.times.last() == Some(&readings), "{exported:?}");
     assert_eq!(exported.dropped.keys().collect::<Vec<_>>(), ["audit", "export", "log", "recorder", "self"]);
+    assert_eq!(exported.hypervisors.into_iter().collect::<Vec<_>>(), ["fake"], "the source says so");
     assert_whole((snapshots, readings));
 }
 

@@ -1,6 +1,8 @@
 //! Arbitrary runs of a host: a few snapshots in a row, with VMs and vCPUs that come, go and take each
 //! other's place, and with strings that mean harm.
 
+mod host;
+
 use std::sync::Arc;
 
 use hvsampler::model::{
@@ -11,12 +13,14 @@ use hvsampler::{
     model::{
         Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
         DiskCounts, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes,
-        Helpers, Host, HostState, HugePages, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory,
-        NodeVcpus, NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen,
-        Vcpu, VcpuId, Vm, VmKey,
+        Helpers, Host, HostState, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, NodeVcpus,
+        NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu,
+        VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
+
+use host::{groups, host, host_state, placement};
 
 /// One run of the sampler.
 #[derive(Clone, Debug)]
@@ -86,21 +90,6 @@ fn settings() -> BoxedStrategy<ExportSettings> {
         host_id,
         resource_attributes,
         ..ExportSettings::default()
-    })
-    .boxed()
-}
-
-fn host() -> BoxedStrategy<Host> {
-    let os = (option::of(text()), option::of(text()));
-    let all = (option::of(text()), text(), text(), text(), any::<u32>(), os);
-    all.prop_map(|(id, name, kernel, arch, cpus, (os_version, os_build))| Host {
-        id,
-        name,
-        kernel,
-        os_version,
-        os_build,
-        arch,
-        cpus,
     })
     .boxed()
 }
@@ -196,27 +185,6 @@ fn memory() -> impl Strategy<Value = Option<Memory>> {
     }))
 }
 
-/// Some of it is not known, some was sent before, and nodes come and go.
-fn groups() -> impl Strategy<Value = (Option<ControlGroup>, Vec<NumaNode>)> {
-    let counts = collection::vec(option::of(number()), 14);
-    let group =
-        (0_u64..3, number(), any::<bool>(), counts).prop_map(|(since, at_unix_ns, is_new, counts)| {
-            let mut group =
-                ControlGroup { at_unix_ns, since_unix_ns: since * 1_000, is_new, ..ControlGroup::default() };
-            group.pressure.iter_mut().zip(&counts).for_each(|(place, value)| *place = *value);
-            group.events.copy_from_slice(&counts[8..]);
-            group
-        });
-    let node = (number(), number(), any::<bool>());
-    let nodes = collection::vec(option::of(node), 3).prop_map(|nodes| {
-        let numbered = (0..).zip(nodes).filter_map(|(node, known)| Some((node, known?)));
-        numbered
-            .map(|(node, (bytes, at_unix_ns, is_new))| NumaNode { node, bytes, at_unix_ns, is_new })
-            .collect()
-    });
-    (option::of(group), nodes)
-}
-
 /// Disks come and go, and the kernel does not keep all times of each.
 fn disks() -> impl Strategy<Value = Vec<Disk>> {
     let counts = (collection::vec(number(), 12), collection::vec(distributions(), 4));
@@ -289,31 +257,6 @@ fn attached() -> impl Strategy<Value = Arc<[Attached]>> {
         let numbered = (0..).zip(devices).filter_map(|(n, device)| Some((n, device?)));
         numbered.map(|(n, device): (u32, Attached)| Attached { path: format!("/{n}"), ..device }).collect()
     })
-}
-
-/// Some of it is not known, and some was sent before.
-fn host_state() -> impl Strategy<Value = HostState> {
-    let numbers = || collection::vec(option::of(number()), 8);
-    let huge_pages =
-        (number(), number()).prop_map(|(used, free)| HugePages { states: [used, free], reserved: 3 });
-    (number(), numbers(), numbers(), option::of(huge_pages), any::<bool>()).prop_map(
-        |(at_unix_ns, cpus, pressure, huge_pages, is_new)| {
-            let mut state = HostState { at_unix_ns, booted_unix_ns: 77, is_new, ..HostState::default() };
-            state.cpu_ns.copy_from_slice(&cpus);
-            state.pressure.iter_mut().zip(&pressure).for_each(|(place, value)| *place = *value);
-            state.memory = cpus[0].map(|bytes| [bytes, 5, 6, 7]);
-            state.available = cpus[1];
-            state.huge_pages = [None, huge_pages];
-            state.threads = [cpus[2], cpus[3]];
-            state
-        },
-    )
-}
-
-/// vCPUs are at two nodes, or nobody knows where.
-fn placement() -> impl Strategy<Value = Vec<NodeVcpus>> {
-    collection::vec(0..9_u32, 0..3)
-        .prop_map(|vcpus| (0..).zip(vcpus).map(|(node, vcpus)| NodeVcpus { node, vcpus }).collect())
 }
 
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;

@@ -89,8 +89,10 @@ pub(super) fn of_placement(vm: &Vm, to: &mut Numbers) {
         let near: u128 = near.map(|at| u128::from(at.vcpus)).sum();
         far += u128::from(memory.bytes) * (all - near);
     }
-    let remote = integer(u64::try_from(far / all).unwrap());
-    to.put("hypervisor.vm.memory.numa.remote", id(&vm.id), vm.start_unix_ns, remote);
+    // Arbitrary nodes may have more than any host: then it is absent.
+    if let Ok(remote) = u64::try_from(far / all) {
+        to.put("hypervisor.vm.memory.numa.remote", id(&vm.id), vm.start_unix_ns, integer(remote));
+    }
 }
 
 const EVENTS: [&str; 6] = ["low", "high", "max", "oom", "oom_kill", "oom_group_kill"];

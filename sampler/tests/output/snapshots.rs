@@ -174,6 +174,27 @@ fn what_the_line_before_did_not_have_has_no_interval() {
     assert!(now["vms"][1]["exits"][0].get("interval").is_none());
 }
 
+/// A domain of a hypervisor below has no thread of this host, no exits that KVM would count, and no timeline.
+#[test]
+fn what_a_guest_cannot_say_is_absent() {
+    let [before, mut now] = pair();
+    now.vms[0].vcpus[0].unused = true;
+    let domain = &mut now.vms[0];
+    (domain.kvm, domain.co_stop.tick_ns) = (None, 0);
+    (domain.vcpus[1].kvm, domain.vcpus[1].tid) = (None, None);
+    let [before, now] = lines([before, now]);
+    assert_valid(&strict(json::schema()), &now);
+    let has = |line: &Value, vcpu: usize| -> Vec<bool> {
+        let vm = &line["vms"][0];
+        let vcpu = &vm["vcpus"][vcpu];
+        let of_vm = [vm.get("co_stop_tick_ns"), vm.get("exits")];
+        of_vm.into_iter().chain([vcpu.get("scheduler"), vcpu.get("exits")]).map(|it| it.is_some()).collect()
+    };
+    let [all, none]: [Vec<_>; 2] = [has(&before, 1), has(&now, 1)];
+    assert_eq!((all, none), (vec![true; 4], vec![false; 4]));
+    assert_eq!(has(&now, 0), [false, false, false, true], "no thread has run it, but KVM has it");
+}
+
 #[test]
 fn what_ended_has_its_last_part() {
     let [before, mut now] = pair();

@@ -67,7 +67,7 @@ const LOSSES: &[Loss] = &[
 pub fn render(snapshot: &Snapshot, options: &TableOptions) -> String {
     let mut text = title(snapshot);
     if snapshot.vms.is_empty() {
-        text.push_str("No KVM guest runs on this host.\n");
+        text.push_str("No guest runs on this host.\n");
     } else {
         let table = Table::of(snapshot, options);
         table.write(&mut text);

@@ -188,9 +188,9 @@ pub enum Start {
     Boot,
     /// When the entity was created: the thread, the VMM's process.
     Created,
-    /// When the sampler began to follow the entity.
+    /// When the sampler began to follow the vCPU: all its states were zero.
     Followed,
-    /// When the entity was first seen running, where that is another moment.
+    /// When the entity was first seen running: of a VM the first of its vCPUs.
     Seen,
     /// Each entity has its own.
     Own,

@@ -8,7 +8,7 @@ use crate::model::{NodeVcpus, Vm};
 
 const SERIES: &[Series<NodeVcpus>] = &[Series::plain(
     Family {
-        bound: Bound::By("a moment's: a vCPU may be elsewhere in between"),
+        bound: Bound::By("none at the moment of the snapshot. A vCPU may be elsewhere in between"),
         ..Family::up_down_counter(
             "hypervisor.vm.vcpu.numa.count",
             Unit::Count("{vcpu}"),

@@ -116,6 +116,9 @@ pub struct Kvm {
 }
 
 impl Kvm {
+    /// Whose guests it samples, as the resource of exports calls it.
+    pub const HYPERVISOR: &'static str = "kvm";
+
     /// A source over loaded programs. The first walk announces the vCPUs that run already.
     ///
     /// # Errors

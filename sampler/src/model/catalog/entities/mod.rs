@@ -45,6 +45,12 @@ pub trait Entity: 'static {
     const SCOPE: Scope;
     /// Whether one that its VM, or its vCPU, did not have before had counted nothing until then.
     const COMES_AT_ZERO: bool = false;
+    /// When one was created, in documents.
+    const CREATED: &'static str = "when the VMM's process, or the domain, was created";
+    /// When one was first seen running, in documents.
+    const SEEN: &'static str = "when the first of the VM's vCPUs was seen running";
+    /// Whether guests of KVM alone have them: of others nothing is known, not even that there are none.
+    const OF_KVM: bool = false;
     /// What documents call the time at which its values were read, where that is another than its snapshot's.
     const OWN_TIME: Option<&'static str> = None;
 
@@ -134,7 +140,7 @@ pub(super) fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>
 pub(super) fn start_of(vm: Of<'_>, start: Start) -> u64 {
     match (vm, start) {
         (Some(vm), Start::Created) => vm.start_unix_ns,
-        (Some(vm), Start::Followed) => vm.seen_unix_ns,
+        (Some(vm), Start::Seen) => vm.seen_unix_ns,
         _ => 0,
     }
 }
@@ -227,6 +233,8 @@ impl Entity for VcpuEntity {
     type Key = (VcpuId, u32, VmId);
 
     const NAME: &'static str = "a vCPU";
+    const CREATED: &'static str = "when the vCPU's thread was created";
+    const SEEN: &'static str = "when it was first seen running";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
         &[VM_ID, ("hypervisor.vcpu.id", "Number of the vCPU as the VMM chose it.")];
     const SERIES: &'static [Series<Vcpu>] = vcpu::SERIES;
@@ -281,6 +289,7 @@ impl Entity for ExitEntity {
     const DETAILS: &'static [Series<(ExitKind, ExitTotals)>] = vm::EXIT_DETAILS;
     const SCOPE: Scope = Scope::Part("exits");
     const COMES_AT_ZERO: bool = true;
+    const OF_KVM: bool = true;
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Self::Data> {
         vm.exits().all().iter()
