@@ -123,8 +123,8 @@ pub(super) fn probe_way(
     btf: &Btf,
     types: &KernelTypes,
 ) -> WayProbe {
-    // They are read once for all programs: that is not this one's time. Where they cannot be read, loading says
-    // so.
+    // They are read once for all programs: that is not this one's time. Where they cannot be read, loading
+    // says so.
     drop(types.get());
     let began = Instant::now();
     let loaded = load(ebpf, way, types);

@@ -83,7 +83,8 @@ pub(super) fn finds_a_falsified_number(context: &Context) -> anyhow::Result<Outc
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &threads)?;
     let (source, falsifier) = Falsified::new(source);
-    let audited = Audited::start(Box::new(source), 1, |audit, snapshots| audit.watch_apart(snapshots, Duration::ZERO))?;
+    let audited =
+        Audited::start(Box::new(source), 1, |audit, snapshots| audit.watch_apart(snapshots, Duration::ZERO))?;
     audited.until(|counts| counts.checks >= 4)?;
     ensure!(audited.counts().mismatches == 0, "{}", audited.audits[0].last_hour());
     for lie in LIES {

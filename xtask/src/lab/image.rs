@@ -34,7 +34,9 @@ pub(super) fn host(kernel: &Fetched, busybox: &Busybox, command: &str, init: Ini
     archive.executable("command", command.as_bytes())?;
     if init == Init::Systemd {
         archive.directory("systemd")?;
-        UNITS.iter().try_for_each(|(name, unit)| archive.data(&format!("systemd/{name}"), unit.as_bytes()))?;
+        UNITS
+            .iter()
+            .try_for_each(|(name, unit)| archive.data(&format!("systemd/{name}"), unit.as_bytes()))?;
     }
     archive.finish()
 }

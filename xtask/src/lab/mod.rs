@@ -288,14 +288,16 @@ impl<'a> Lab<'a> {
         match self.job {
             Job::Command(_) if status == 0 => (Tally::passed(), "ok".to_owned()),
             Job::Command(_) => failed(format!("exit status {status}")),
-            Job::Tests { .. } | Job::Installed { .. } => match lines.finish(status == 0).map(|tally| settled.clone() + tally) {
-                Ok(tally) => {
-                    let word = if tally.counts.failed == 0 { "ok," } else { "FAILED:" };
-                    let verdict = format!("{word} {tally}");
-                    (tally, verdict)
+            Job::Tests { .. } | Job::Installed { .. } => {
+                match lines.finish(status == 0).map(|tally| settled.clone() + tally) {
+                    Ok(tally) => {
+                        let word = if tally.counts.failed == 0 { "ok," } else { "FAILED:" };
+                        let verdict = format!("{word} {tally}");
+                        (tally, verdict)
+                    }
+                    Err(error) => failed(format!("{error:#}")),
                 }
-                Err(error) => failed(format!("{error:#}")),
-            },
+            }
         }
     }
 }

@@ -343,7 +343,8 @@ mod tests {
         for _ in 0..2 {
             let mut found = false;
             let before = Moment::now();
-            let mut see = |index, _, at: Moment| found |= index == lo && at.monotonic_ns > before.monotonic_ns;
+            let mut see =
+                |index, _, at: Moment| found |= index == lo && at.monotonic_ns > before.monotonic_ns;
             netlink.dump(&mut [0; ROOM], &mut see).unwrap();
             assert!(found, "what is read is dated when the kernel has read it");
         }

@@ -17,8 +17,8 @@ use crate::{
     model::{Device, Disk, DiskCounts, Histogram, VmKey},
 };
 
-/// Time for which a program may still work with what it read of a control group's row before that changed, ns.
-/// It takes far less than a microsecond, but from Linux 7.0 on it may be preempted.
+/// Time for which a program may still work with what it read of a control group's row before that changed,
+/// ns. It takes far less than a microsecond, but from Linux 7.0 on it may be preempted.
 const SETTLED_NS: u64 = 10_000_000_000;
 
 /// A disk that has served a guest.
@@ -142,7 +142,8 @@ impl Disks {
     /// Disks whose entries in the shared hash are needed no more, right after that was read: they have had a
     /// place for so long that no program adds to the entry any more. Each once.
     pub(in crate::source) fn give_up(&mut self, now_ns: u64) -> Vec<DiskKey> {
-        let is_old = |known: &Known| known.placed_ns.is_some_and(|at| now_ns.saturating_sub(at) >= SETTLED_NS);
+        let is_old =
+            |known: &Known| known.placed_ns.is_some_and(|at| now_ns.saturating_sub(at) >= SETTLED_NS);
         let old = self.disks.iter_mut().filter(|(_, known)| known.given_up.is_none() && is_old(known));
         let given_up = old.map(|(key, known)| {
             known.given_up = Some(Box::new(known.hashed));

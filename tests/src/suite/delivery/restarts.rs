@@ -8,12 +8,12 @@ use anyhow::{Context as _, ensure};
 
 use super::collector::Site;
 use super::counted::Snapshot;
+use super::now_unix_ns;
 use super::point::{Attribute, Point};
 use super::prometheus::{NativeHistograms, Prometheus};
 use super::received::Batch;
 use super::service::{Service, Settings};
 use super::streams::{self, Bounds, Compared, check, vms_of};
-use super::now_unix_ns;
 use crate::guest::{Guest, GuestConfig};
 use crate::host::CpuList;
 use crate::runner::{Context, Outcome};

@@ -1,8 +1,8 @@
 //! The package on a machine whose first process is systemd: installed, started, killed, hung, reloaded,
 //! upgraded, failing for good, and removed.
 //!
-//! The lab boots such a machine, and dpkg and systemd are its own. Tests lean on none before them: each has the
-//! service as it was packaged.
+//! The lab boots such a machine, and dpkg and systemd are its own. Tests lean on none before them: each has
+//! the service as it was packaged.
 
 mod lines;
 mod package;
@@ -61,7 +61,8 @@ fn starts(context: &Context) -> anyhow::Result<Outcome> {
     ensure!(is_active()?, "it is {}", property("ActiveState")?);
     ensure!(said("systemctl", &["is-enabled", UNIT])?.trim() == "enabled", "it is not enabled");
     ensure!(number("NRestarts")? == 0, "it was restarted");
-    let [started, ready] = [number("ExecMainStartTimestampMonotonic")?, number("ActiveEnterTimestampMonotonic")?];
+    let [started, ready] =
+        [number("ExecMainStartTimestampMonotonic")?, number("ActiveEnterTimestampMonotonic")?];
     let _guest = guest(context)?;
     wait_until("the guest is seen", || Ok(journal()?.contains("guest appeared")))?;
     let journal = journal()?;
@@ -79,7 +80,8 @@ fn starts(context: &Context) -> anyhow::Result<Outcome> {
 fn is_killed(context: &Context) -> anyhow::Result<Outcome> {
     package::fresh(Some(lines::PRINTED))?;
     let guest = guest(context)?;
-    let seen = |more: usize| wait_until("the guest is seen", || Ok(lines::of_guest(guest.pid())?.len() >= more));
+    let seen =
+        |more: usize| wait_until("the guest is seen", || Ok(lines::of_guest(guest.pid())?.len() >= more));
     seen(2)?;
     let (before, restarts) = (lines::of_guest(guest.pid())?.len(), number("NRestarts")?);
     systemctl(&["kill", "--kill-who=main", "--signal=KILL", UNIT])?;

@@ -22,11 +22,10 @@ const STEP: Duration = Duration::from_millis(200);
 /// # Errors
 /// When it cannot be run, or does not succeed.
 pub(super) fn said(program: &str, arguments: &[&str]) -> anyhow::Result<String> {
-    let done = Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| format!("{program} cannot be run"))?;
-    let [out, complaints] = [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    let done =
+        Command::new(program).args(arguments).output().with_context(|| format!("{program} cannot be run"))?;
+    let [out, complaints] =
+        [done.stdout, done.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     ensure!(
         done.status.success(),
         "{program} {}: {}: {}",
@@ -83,7 +82,10 @@ pub(super) fn wait_until(
         if begun.elapsed() > PATIENCE {
             let journal = journal().unwrap_or_default();
             let last: Vec<_> = journal.lines().rev().take(8).collect();
-            bail!("after {} s it is not so that {what}; the journal, backwards: {last:#?}", PATIENCE.as_secs());
+            bail!(
+                "after {} s it is not so that {what}; the journal, backwards: {last:#?}",
+                PATIENCE.as_secs()
+            );
         }
         thread::sleep(STEP);
     }
