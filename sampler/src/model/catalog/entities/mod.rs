@@ -11,7 +11,7 @@ pub use self::{
     devices::{DiskEntity, InterfaceEntity, MemoryEntity},
     host::{HostEntity, HostStateEntity},
 };
-use super::{Of, Scope, Series, Start, vcpu, vm};
+use super::{Of, Scope, Series, Start, StartWords, vcpu, vm};
 use crate::model::{AttributedVm, ExitKind, ExitTotals, FACTS, Facts, Snapshot, Vcpu, VcpuId, Vm, VmKey};
 
 /// Value of an entity's attribute.
@@ -47,6 +47,8 @@ pub trait Entity: 'static {
     const COMES_AT_ZERO: bool = false;
     /// What documents call the time at which its values were read, where that is another than its snapshot's.
     const OWN_TIME: Option<&'static str> = None;
+    /// What happens where its values start.
+    const STARTS: StartWords = StartWords::OF_VM;
 
     /// All of them that a VM has, in an order that changes only where one comes or goes.
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Self::Data>;
@@ -232,6 +234,11 @@ impl Entity for VcpuEntity {
     const SERIES: &'static [Series<Vcpu>] = vcpu::SERIES;
     const DETAILS: &'static [Series<Vcpu>] = vcpu::DETAILS;
     const SCOPE: Scope = Scope::Part("vcpus");
+    const STARTS: StartWords = StartWords {
+        created: "the vCPU's thread was created",
+        followed: "the sampler began to follow the vCPU",
+        ..StartWords::OF_VM
+    };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
         vm.vcpus_by_index()
@@ -328,6 +335,8 @@ impl Entity for StealByEntity {
     const SERIES: &'static [Series<AttributedVm>] = vm::STEAL_BY_SERIES;
     const SCOPE: Scope = Scope::Part("steal_by");
     const COMES_AT_ZERO: bool = true;
+    const STARTS: StartWords =
+        StartWords { own: "the VM that had the CPU got a series of its own", ..StartWords::OF_VM };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &AttributedVm> {
         vm.attributed.vms.iter()
