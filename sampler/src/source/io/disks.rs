@@ -17,9 +17,13 @@ use crate::model::{Device, Disk, DiskCounts, Histogram, VmKey};
 /// A disk that has served a guest.
 #[derive(Debug, Default)]
 struct Known {
-    /// What was read of it last: what was counted without a place, and since it has one.
-    hashed: DiskCounts,
-    placed: DiskCounts,
+    /// What was read of it last, as the programs have it: what was counted without a place, and since it has
+    /// one.
+    hashed: abi::DiskCounts,
+    placed: abi::DiskCounts,
+    /// One of these is another than at the reading before.
+    is_changed: bool,
+    /// Both together.
     counts: DiskCounts,
     /// What had been counted when the disk got its name: of another that had the device's numbers before.
     before: DiskCounts,
@@ -55,6 +59,15 @@ pub(in crate::source) struct Disks {
 }
 
 impl Known {
+    /// Takes in what was read. Most disks have nothing to do most of the time, and cost a comparison then.
+    fn read(&mut self, is_placed: bool, counts: &abi::DiskCounts) {
+        let known = if is_placed { &mut self.placed } else { &mut self.hashed };
+        if known != counts {
+            *known = *counts;
+            self.is_changed = true;
+        }
+    }
+
     /// What was counted so far is another's.
     fn restart(&mut self) {
         (self.before, self.previous, self.shown) = (self.counts, None, None);
@@ -82,7 +95,7 @@ impl Disks {
 
     /// Takes in what was counted of a disk while it had no place.
     pub(in crate::source) fn read(&mut self, key: &DiskKey, counts: &abi::DiskCounts) {
-        self.disks.entry(*key).or_default().hashed = model(counts);
+        self.disks.entry(*key).or_default().read(false, counts);
         if let std::collections::btree_map::Entry::Vacant(name) = self.names.entry(key.device) {
             name.insert(Name::default());
             self.unasked.insert(key.device);
@@ -97,7 +110,7 @@ impl Disks {
     /// Takes in what was counted of a disk since it has a place.
     pub(in crate::source) fn read_placed(&mut self, key: &DiskKey, counts: &abi::DiskCounts) {
         if let Some(known) = self.disks.get_mut(key) {
-            known.placed = model(counts);
+            known.read(true, counts);
         }
     }
 
@@ -105,12 +118,14 @@ impl Disks {
     pub(in crate::source) fn are_read(&mut self) -> Vec<(Group, FirstDisk)> {
         let mut placed = Vec::new();
         for (key, known) in &mut self.disks {
-            let now = known.hashed.plus(&known.placed);
             known.previous = known.shown.take().map(|disk| disk.counts);
-            known.is_same = known.counts == now;
-            known.counts = now;
-            // To find the group takes a look at all guests, and is done once for each.
-            if !self.places.has(key.owner)
+            known.is_same = !std::mem::take(&mut known.is_changed);
+            if !known.is_same {
+                known.counts = model(&known.hashed).plus(&model(&known.placed));
+            }
+            // To find the group takes a look at all guests, and is done once for each that gets a place.
+            if self.places.is_any_left()
+                && !self.places.has(key.owner)
                 && let Some(group) = self.owners.group_of(key.owner)
                 && self.places.give(*key)
             {
@@ -358,6 +373,47 @@ mod tests {
         let shown = disks.shown().remove(&GUEST).unwrap();
         let names: Vec<_> = shown.iter().map(|disk| (&*disk.name, disk.since_unix_ns)).collect();
         assert_eq!(names, [("8:16", 80), ("nvme1n1", 50)]);
+    }
+
+    #[test]
+    fn a_disk_that_is_replaced_under_its_name_and_numbers_goes_on() {
+        let mut disks = disks();
+        read(&mut disks, &key(1), 7);
+        disks.name(DEVICE, Some("sdb"), 60);
+        assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 7)));
+        disks.name(DEVICE, Some("sdb"), 80);
+        read(&mut disks, &key(1), 9);
+        assert_eq!((shown(&mut disks), added(&mut disks)), (Some(("sdb".into(), 50, 9)), 2));
+    }
+
+    #[test]
+    fn guests_with_64_disks_each_have_all_of_them_of_4096() {
+        const GUESTS: u32 = 64;
+        const DISKS: u32 = 64;
+        let guest = |number: u32| VmKey::new([number.into(), 1]);
+        let group = |number: u32| Group { id: number, serial: number.into(), inode: number.into() };
+        let mut disks = Disks::default();
+        disks.owners.observe((1..=GUESTS).map(|number| (guest(number), Some(group(number)))));
+        (1..=GUESTS).for_each(|number| disks.owners.answer(guest(number), number.into(), Some(true)));
+        assert_eq!(disks.take_changes(50).len(), GUESTS as usize);
+        for owner in 1..=GUESTS {
+            for minor in 0..DISKS {
+                let key = DiskKey { owner, device: device_of(owner, minor) };
+                disks.read(&key, &counts((owner * DISKS + minor).into()));
+            }
+        }
+        assert_eq!(disks.are_read().len(), GUESTS as usize, "one disk of each has a place");
+        let unasked = disks.take_unasked();
+        assert_eq!(unasked.len(), (GUESTS * DISKS) as usize);
+        for device in unasked {
+            disks.name(device, Some(&format!("disk-{device}")), 60);
+        }
+        let shown = disks.shown();
+        assert_eq!(shown.len(), GUESTS as usize);
+        for owner in 1..=GUESTS {
+            let all = shown[&guest(owner)].iter().map(|disk| disk.counts.operations[0]);
+            assert!(all.eq((0..DISKS).map(|minor| u64::from(owner * DISKS + minor))), "guest {owner}");
+        }
     }
 
     #[test]
