@@ -82,12 +82,12 @@ impl Page {
         let Family { name, unit, instrument, help, bound, level } = series.family;
         let _ = writeln!(
             self.text,
-            "\n### {name}\n\n{}\n\n{}, unit `{}`, {}.\nStart: {}.\n{}",
+            "\n### {name}\n\n{}\n\n{}, unit `{}`, {}.\n{}\n{}",
             wrapped(help),
             title(instrument),
             unit.ucum(),
             at_level(level),
-            start::<E>(series.start),
+            wrapped(&format!("Start: {}.", start::<E>(series.start))),
             wrapped(&format!("Error: {}.", bound.text())),
         );
         for dimension in series.attributes {
@@ -154,15 +154,11 @@ const fn at_level(level: Level) -> &'static str {
     }
 }
 
-const fn start<E: Entity>(start: Start) -> &'static str {
-    match start {
-        Start::None => "none, a value of the moment",
-        Start::Sampler => "when the sampler began",
-        Start::Boot => "when the host was booted",
-        Start::Created => E::CREATED,
-        Start::Followed => "when the sampler began to follow it",
-        Start::Seen => E::SEEN,
-        Start::Own => "when it got a series of its own",
+/// When the values of an entity's series were zero.
+fn start<E: Entity>(start: Start) -> String {
+    match start.event(&E::STARTS) {
+        Some(event) => format!("when {event}"),
+        None => "none, a value of the moment".to_owned(),
     }
 }
 

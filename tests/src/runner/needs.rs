@@ -40,6 +40,10 @@ pub enum Need {
     Cpus(usize),
     /// QEMU: named by `HVS_QEMU`, or `qemu-system-x86_64` on the path.
     Qemu,
+    /// File systems in user space.
+    Fuse,
+    /// Block devices in compressed memory, which work on bios.
+    Zram,
     /// `/dev/net/tun`.
     Tun,
     /// `/dev/vhost-net` and `/dev/net/tun`.
@@ -73,6 +77,8 @@ impl Need {
             Self::Systemd => missing_systemd(),
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
+            Self::Fuse => Self::Root.missing().or_else(|| absent(Path::new("/dev/fuse"))),
+            Self::Zram => Self::Root.missing().or_else(|| absent(Path::new("/sys/class/zram-control"))),
             Self::Tun => Self::Root.missing().or_else(|| absent(Path::new("/dev/net/tun"))),
             Self::VhostNet => {
                 ["/dev/vhost-net", "/dev/net/tun"].iter().find_map(|path| absent(Path::new(path)))

@@ -11,13 +11,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
-use hvsampler::agent::{Driver, Sampling, Schedule, Sink, SinkCounts, Sinks};
+use hvsampler::agent::{Sampling, Sink};
 use hvsampler::audit::{Audit, Counts};
-use hvsampler::model::{HostParts, Levels, Snapshot};
+use hvsampler::model::Snapshot;
 use hvsampler::source::Source;
 use rustix::time::{ClockId, clock_gettime};
 
 use self::falsified::{Falsified, LIES};
+use super::agent::{sample, schedule};
 use super::sampler;
 use super::states::threads_of;
 use crate::guest::{Guest, GuestConfig};
@@ -122,19 +123,7 @@ impl Audited {
             let audit = audit.clone();
             threads.push(thread::spawn(move || watch(&audit, &snapshots, by)));
         }
-        let schedule = Schedule {
-            host: Arc::default(),
-            guests: Arc::default(),
-            interval: INTERVAL,
-            levels: Levels::DEFAULT,
-            discovery_interval: Duration::from_secs(600),
-            slow_interval: Duration::from_secs(600),
-            host_parts: HostParts::default(),
-            nice: -10,
-        };
-        let sinks = Sinks::new(sinks, SinkCounts::default());
-        let sampling = Sampling::spawn(Driver::new(source)?, schedule, Duration::ZERO, sinks)?;
-        Ok(Self { audits, sampling, threads })
+        Ok(Self { audits, sampling: sample(source, schedule(INTERVAL), sinks)?, threads })
     }
 
     /// What all have counted.

@@ -1,5 +1,6 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
+mod agent;
 mod attribution;
 mod audit;
 mod births;
@@ -32,6 +33,7 @@ mod qemu;
 mod relay;
 mod reload;
 mod restart;
+mod rhythm;
 mod sampler;
 mod segments;
 mod states;
@@ -49,7 +51,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
 pub static TESTS: LazyLock<Vec<Test>> =
-    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, installed::TESTS].concat());
+    LazyLock::new(|| {
+        [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, rhythm::TESTS, installed::TESTS].concat()
+    });
 
 const GENERAL: &[Test] = &[
     Test {

@@ -94,7 +94,8 @@ fn host_fields(host: &Object) -> Map<String, Value> {
 #[derive(Default)]
 struct Object {
     attributes: Map<String, Value>,
-    starts: Vec<Start>,
+    /// Those that its metrics have, and what happens then.
+    starts: Vec<(Start, Option<&'static str>)>,
     metrics: Map<String, Value>,
     /// Names of those that an interval adds to.
     monotonic: Vec<&'static str>,
@@ -115,8 +116,8 @@ impl Object {
             if instrument.is_monotonic() {
                 self.monotonic.push(name);
             }
-            if !self.starts.contains(&series.start) {
-                self.starts.push(series.start);
+            if self.starts.iter().all(|(start, _)| *start != series.start) {
+                self.starts.push((series.start, series.start.event(&E::STARTS)));
             }
         }
         self.own_times.extend(E::OWN_TIME);
@@ -226,8 +227,10 @@ fn object(name: &str, object: &Object, more: Fields) -> Value {
 }
 
 fn starts(object: &Object) -> Value {
-    let starts =
-        object.starts.iter().filter_map(|start| Some((start.key()?.to_owned(), count(start_help(*start)))));
+    let starts = object.starts.iter().filter_map(|(start, event)| {
+        let event = event.unwrap_or_default();
+        Some((start.key()?.to_owned(), count(&format!("When {event}."))))
+    });
     json!({
         "type": "object",
         "properties": starts.collect::<Map<_, _>>(),
@@ -242,13 +245,3 @@ fn own_times(object: &Object) -> Map<String, Value> {
 }
 
 const OWN_TIME_HELP: &str = "When what is read at times of its own was read, Unix time in ns: the memory of a VM, an interface, the host.";
-
-fn start_help(start: Start) -> &'static str {
-    match start {
-        Start::Boot => "The host was booted.",
-        Start::Created => "Its creation: the vCPU's thread, the VMM's process.",
-        Start::Followed => "The sampler began to follow it.",
-        Start::Seen => "It was first seen running.",
-        Start::None | Start::Sampler | Start::Own => "It got an object of its own.",
-    }
-}

@@ -224,6 +224,21 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_is_used_again_has_nothing_of_the_one_before() {
+        let mut interfaces = Interfaces::default();
+        interfaces.found(GUEST, found(&["tap0"]));
+        interfaces.read(&sent(100, 50));
+        interfaces.read(&sent(150, 60));
+        // Nobody has looked yet that another one has it.
+        interfaces.read(&sent(5, 70));
+        assert_eq!(shown(&interfaces), (70, 70, 0, true));
+        interfaces.found(GUEST, found(&["tap1"]));
+        interfaces.read(&sent(8, 80));
+        assert_eq!(shown(&interfaces), (80, 80, 0, true));
+        assert_eq!(&*interfaces.shown(GUEST)[0].name, "tap1");
+    }
+
+    #[test]
     fn another_name_or_place_is_another_interface() {
         let mut interfaces = Interfaces::default();
         interfaces.found(GUEST, found(&["tap0"]));

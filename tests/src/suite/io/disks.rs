@@ -41,13 +41,13 @@ const WRITE: usize = DiskOperation::Write as usize;
 const FLUSH: usize = DiskOperation::Flush as usize;
 
 /// A guest whose VMM has a control group of the io controller to itself.
-struct Grouped {
-    guest: Guest,
-    group: Group,
+pub(super) struct Grouped {
+    pub(super) guest: Guest,
+    pub(super) group: Group,
 }
 
 impl Grouped {
-    fn start(context: &Context, name: &str) -> anyhow::Result<Self> {
+    pub(super) fn start(context: &Context, name: &str) -> anyhow::Result<Self> {
         let guest = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new(name, 1, Load::Halt))?;
         let group = Group::create(Hierarchy::find(Controller::Io)?)?;
         group.add_process(guest.pid())?;
@@ -304,7 +304,7 @@ fn of_groups(disk: &Disk, groups: [(&Group, &DiskCounts); 2]) -> anyhow::Result<
 }
 
 /// Answers all that the source asks, as long as that brings up more about disks.
-fn settle(source: &mut Kvm) -> anyhow::Result<()> {
+pub(super) fn settle(source: &mut Kvm) -> anyhow::Result<()> {
     let ask = source.answerer();
     let end = Instant::now() + PATIENCE;
     loop {
@@ -346,11 +346,11 @@ fn begin_all(source: &mut Kvm, guests: &[Grouped], disk: &Disk) -> anyhow::Resul
 }
 
 /// The same of one guest.
-fn begin(source: &mut Kvm, guest: &Grouped, disk: &Disk) -> anyhow::Result<DiskCounts> {
+pub(super) fn begin(source: &mut Kvm, guest: &Grouped, disk: &Disk) -> anyhow::Result<DiskCounts> {
     begin_all(source, std::slice::from_ref(guest), disk)?.pop().context("there is one")
 }
 
-fn of_disk(snapshot: &Snapshot, pid: u32, disk: &Disk) -> Option<DiskCounts> {
+pub(super) fn of_disk(snapshot: &Snapshot, pid: u32, disk: &Disk) -> Option<DiskCounts> {
     let vm = snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(pid))?;
     let found = vm.disks.iter().find(|of_vm| *of_vm.name == *disk.name());
     found.map(|disk| *disk.counts)

@@ -1,7 +1,9 @@
 //! What guests do with devices and memory.
 
+mod attached;
 mod disks;
 mod groups;
+mod many_disks;
 mod memory;
 mod network;
 
@@ -45,6 +47,21 @@ pub(super) const TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf, Need::Disk],
         limit: disks::LIMIT_MANY,
         run: disks::of_many_guests,
+    },
+    Test {
+        name: "disks.64-of-a-guest",
+        // The lab has no such number of disks.
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf, Need::Disk],
+        limit: disks::LIMIT_MANY,
+        run: many_disks::of_a_guest,
+    },
+    Test {
+        name: "devices.are-named-with-why-they-are-not-counted",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf, Need::Disk, Need::Zram],
+        limit: MINUTE,
+        run: attached::by_device,
     },
     Test {
         name: "disks.slow-and-broken",

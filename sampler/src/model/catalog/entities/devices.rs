@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     super::{disk, memory, network},
-    Attribute, Entity, Of, Scope, Series, Start, VM_ID, VmId, is_vm, put_vm, start_of, vm_id,
+    Attribute, Entity, Of, Scope, Series, Start, StartWords, VM_ID, VmId, is_vm, put_vm, start_of, vm_id,
 };
 use crate::model::{Device, Disk, Interface, Memory, Vm};
 
@@ -66,6 +66,10 @@ impl Entity for DiskEntity {
     const SERIES: &'static [Series<Disk>] = disk::SERIES;
     const SCOPE: Scope = Scope::Part("disks");
     const COMES_AT_ZERO: bool = true;
+    const STARTS: StartWords = StartWords {
+        own: "the VM's control group was known to be its own, or the disk was replaced",
+        ..StartWords::OF_VM
+    };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Disk> {
         vm.disks.iter()
@@ -103,6 +107,10 @@ impl Entity for InterfaceEntity {
     const SERIES: &'static [Series<Interface>] = network::SERIES;
     const SCOPE: Scope = Scope::Part("interfaces");
     const OWN_TIME: Option<&'static str> = Some("read_unix_ns");
+    const STARTS: StartWords = StartWords {
+        own: "the sampler first read the interface, or a count of it fell",
+        ..StartWords::OF_VM
+    };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Interface> {
         vm.interfaces.iter()

@@ -11,7 +11,7 @@ pub use self::{
     devices::{DiskEntity, InterfaceEntity, MemoryEntity},
     host::{HostEntity, HostStateEntity},
 };
-use super::{Of, Scope, Series, Start, vcpu, vm};
+use super::{Of, Scope, Series, Start, StartWords, vcpu, vm};
 use crate::model::{AttributedVm, ExitKind, ExitTotals, FACTS, Facts, Snapshot, Vcpu, VcpuId, Vm, VmKey};
 
 /// Value of an entity's attribute.
@@ -45,14 +45,12 @@ pub trait Entity: 'static {
     const SCOPE: Scope;
     /// Whether one that its VM, or its vCPU, did not have before had counted nothing until then.
     const COMES_AT_ZERO: bool = false;
-    /// When one was created, in documents.
-    const CREATED: &'static str = "when the VMM's process, or the domain, was created";
-    /// When one was first seen running, in documents.
-    const SEEN: &'static str = "when the first of the VM's vCPUs was seen running";
     /// Whether guests of KVM alone have them: of others nothing is known, not even that there are none.
     const OF_KVM: bool = false;
     /// What documents call the time at which its values were read, where that is another than its snapshot's.
     const OWN_TIME: Option<&'static str> = None;
+    /// What happens where its values start.
+    const STARTS: StartWords = StartWords::OF_VM;
 
     /// All of them that a VM has, in an order that changes only where one comes or goes.
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Self::Data>;
@@ -233,13 +231,16 @@ impl Entity for VcpuEntity {
     type Key = (VcpuId, u32, VmId);
 
     const NAME: &'static str = "a vCPU";
-    const CREATED: &'static str = "when the vCPU's thread was created";
-    const SEEN: &'static str = "when it was first seen running";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
         &[VM_ID, ("hypervisor.vcpu.id", "Number of the vCPU as the VMM chose it.")];
     const SERIES: &'static [Series<Vcpu>] = vcpu::SERIES;
     const DETAILS: &'static [Series<Vcpu>] = vcpu::DETAILS;
     const SCOPE: Scope = Scope::Part("vcpus");
+    const STARTS: StartWords = StartWords {
+        created: "the vCPU's thread was created",
+        seen: "the vCPU was first seen running",
+        ..StartWords::OF_VM
+    };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
         vm.vcpus_by_index()
@@ -337,6 +338,8 @@ impl Entity for StealByEntity {
     const SERIES: &'static [Series<AttributedVm>] = vm::STEAL_BY_SERIES;
     const SCOPE: Scope = Scope::Part("steal_by");
     const COMES_AT_ZERO: bool = true;
+    const STARTS: StartWords =
+        StartWords { own: "the VM that had the CPU got a series of its own", ..StartWords::OF_VM };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &AttributedVm> {
         vm.attributed.vms.iter()
