@@ -27,6 +27,9 @@ use crate::{
     model::{GuestSelection, HostParts, Level, Levels},
 };
 
+/// Where the service says how it is, and where it is asked.
+pub const DEFAULT_STATUS_SOCKET: &str = "/run/hvsampler/status";
+
 /// What an operator can set: the one definition of the keys. `otel-config/hvsampler.toml` shows every key
 /// with its default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -58,6 +61,8 @@ pub struct Config {
     pub audit: bool,
     /// Held while the service runs, so that a second one says so.
     pub lock_file: PathBuf,
+    /// The unix socket on which the service says how it is; empty is none.
+    pub status_socket: PathBuf,
     /// Which guests are shown.
     pub guests: GuestSelection,
     /// What is read of the host beside its guests.
@@ -97,6 +102,7 @@ impl Default for Config {
             nice: DEFAULT_NICE,
             audit: true,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
+            status_socket: PathBuf::from(DEFAULT_STATUS_SOCKET),
             guests: GuestSelection::default(),
             host: HostParts::default(),
             log: LogSettings::default(),

@@ -8,6 +8,7 @@ pub mod logging;
 mod own;
 mod queued;
 mod screen;
+pub mod status;
 mod steering;
 mod systemd;
 
@@ -24,6 +25,7 @@ use self::{
     lines::Unwritten,
     logging::LogControl,
     own::Own,
+    status::{Answering, Health},
     steering::{Steered, steer},
     systemd::Manager,
 };
@@ -114,6 +116,9 @@ where
     let own = Own::default();
     let host = Arc::new(host::read(&Root::system())?);
     let exports = Exports::start(&config, Arc::clone(&host), own.clone())?;
+    let health = Health::begin(&config, own.clone(), exports.clone());
+    // Before the programs are loaded: that may take minutes, in which somebody may ask.
+    let answering = Answering::start(&config.status_socket, health.clone()).await?;
     let (driver, _bpf_log) = start_source(options(&config), open, &manager).await?;
     let prints = output != Output::None;
     let (printer, mut unwritten) = printer(output)?;
@@ -135,8 +140,14 @@ where
     let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
     let steering = Steering { shutdown: end, hang_up: steering.hang_up, ask: steering.ask };
     let facts = || facts_of(&own, &sampling, &exports);
-    let steered =
-        Steered { sampling: &sampling, exports: &exports, audit: &audit, manager: &manager, facts: &facts };
+    let steered = Steered {
+        sampling: &sampling,
+        exports: &exports,
+        audit: &audit,
+        health: &health,
+        manager: &manager,
+        facts: &facts,
+    };
     // One task does both: a service that cannot be steered any more gives no sign of life either.
     let config = tokio::select! {
         config = steer(config, (reload, log), &steered, steering) => config,
@@ -150,6 +161,7 @@ where
         }
     };
     tokio::join!(exports.shutdown(config.shutdown_deadline), printed);
+    drop(answering);
     Ok(sampled?)
 }
 

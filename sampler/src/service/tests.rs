@@ -2,10 +2,12 @@
 //! each waits until what it expects has come.
 
 mod receiver;
+mod status;
 mod supervised;
 
 use std::{
     io::Write as _,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, Sender, channel},
@@ -41,6 +43,8 @@ fn config() -> Config {
         interval: Duration::from_millis(10),
         start_delay: StartDelay::Fixed(Duration::ZERO),
         nice: priority::get().unwrap(),
+        // Services of other tests are in this process too.
+        status_socket: PathBuf::new(),
         ..Config::default()
     }
 }

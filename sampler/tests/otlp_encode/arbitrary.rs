@@ -500,6 +500,7 @@ impl Moment {
             ended: ended.collect(),
             vms,
             sampler: SamplerStats::default(),
+            programs: Arc::default(),
         }
     }
 }

@@ -34,6 +34,7 @@ mod restart;
 mod sampler;
 mod segments;
 mod states;
+mod status;
 mod sweep;
 mod throttled;
 mod vmm;
@@ -48,7 +49,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
 pub static TESTS: LazyLock<Vec<Test>> =
-    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS].concat());
+    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, status::TESTS].concat());
 
 const GENERAL: &[Test] = &[
     Test {
