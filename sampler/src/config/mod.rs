@@ -11,7 +11,7 @@ mod origin;
 mod print;
 mod values;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -74,18 +74,21 @@ pub struct Config {
 }
 
 /// The `[log]` table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
     /// Level of the service's own messages.
     pub level: LogLevel,
+    /// Levels of the messages of single modules, by their paths in the crate, with all that is in them.
+    #[serde(deserialize_with = "values::deserialize_modules")]
+    pub modules: BTreeMap<String, LogLevel>,
     /// Level of messages from the eBPF programs, set when they are loaded. They cost time in the kernel.
     pub bpf_level: LogLevel,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { level: LogLevel::Info, bpf_level: LogLevel::Off }
+        Self { level: LogLevel::Info, modules: BTreeMap::new(), bpf_level: LogLevel::Off }
     }
 }
 

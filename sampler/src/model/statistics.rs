@@ -202,6 +202,9 @@ sampler_stats! {
     Counter sinks_failed, "{sink}";
     /// Lines of the sampler's log that were dropped: nobody read those before, or they could not be written.
     Counter log_lines_dropped, "{line}";
+    /// Lines of the sampler's log that were left out because their place in the code logged too often: more
+    /// than 200 at once, and one more each second.
+    Counter log_lines_left_out, "{line}";
     /// vCPUs of which a snapshot's numbers were compared with what the kernel says by another way.
     Counter audit_checks as "audit.checks", "{vcpu}";
     /// Those of them of which a number was not what the kernel says. The log has both.

@@ -78,7 +78,7 @@ impl Steered<'_> {
     fn follow(&self, config: &mut Config, new: Config, log: &LogControl) -> Option<String> {
         let host = read_again(&self.exports.host());
         self.sampling.reschedule(schedule(&new, Arc::clone(&host)));
-        log.set(new.log.level);
+        log.set(&new.log);
         audited::set(self.audit, &new);
         let replaced = self.exports.replace(config, &new, host);
         let refused = replaced.err().map(|error| format!("{error:#}"));
