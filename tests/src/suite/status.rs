@@ -140,7 +140,10 @@ fn counted(pid: u32) -> anyhow::Result<BTreeMap<u32, u64>> {
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
         let tid: u32 = task?.file_name().to_string_lossy().parse()?;
         match Schedstat::of(pid, tid) {
-            Ok(counts) => drop(counted.insert(tid, counts.run_ns)),
+            Ok(counts) => {
+                counted.insert(tid, counts.run_ns);
+            }
+            // It has ended.
             Err(OracleError::Read { .. }) => {}
             Err(error) => return Err(error.into()),
         }
