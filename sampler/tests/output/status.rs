@@ -28,7 +28,8 @@ prop_compose! {
         reasons in collection::vec(0..DropReason::ALL.len(), 0..3),
         last_error in option::of((any::<u64>(), arbitrary::text())),
     ) -> Destination {
-        let [queue_requests, queue_bytes, queue_limit_bytes, requests, points, rejected_points, failed] = numbers;
+        let [queue_requests, queue_bytes, queue_limit_bytes, requests, points, rejected_points, failed] =
+            numbers;
         let given_up = |reason: usize| {
             GivenUp { reason: DropReason::ALL[reason].key().to_owned(), requests, points }
         };
