@@ -11,13 +11,13 @@ pub mod enrich;
 mod filter;
 pub mod host;
 mod lines;
-mod misses;
 mod mmap;
 pub mod network;
 mod parts;
 pub mod platform;
 mod pressure;
 pub mod procfs;
+mod programs;
 mod ring;
 mod segments;
 mod statistics;
@@ -44,11 +44,11 @@ use sampler_ebpf::{
 
 pub use disks::DiskTables;
 use filter::FilterBits;
-use misses::Misses;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
+use programs::ProgramFiles;
 use segments::Segments;
-pub use statistics::SkippedRuns;
+pub use statistics::{CountedRuns, SkippedRuns};
 pub use walk::{Listed, Reach, WalkError, Whose};
 use walk::{VcpuList, Walker};
 
@@ -86,7 +86,7 @@ pub struct Collector {
     filter: FilterBits,
     walker: Walker,
     vcpu_list: VcpuList,
-    misses: Misses,
+    program_files: ProgramFiles,
     disks: DiskTables,
 }
 
@@ -111,7 +111,7 @@ impl Collector {
             disks: DiskTables::open(ebpf)?,
             loaded,
             filter: FilterBits::default(),
-            misses: Misses::default(),
+            program_files: ProgramFiles::default(),
         })
     }
 

@@ -21,6 +21,7 @@ use super::{
     level::Level,
     memory::Memory,
     placement::NodeVcpus,
+    program::ProgramRuns,
     state::StateTimes,
     statistics::SamplerStats,
 };
@@ -67,6 +68,8 @@ pub struct Snapshot {
     pub ended: Vec<Ended>,
     /// What the sampler says of itself.
     pub sampler: SamplerStats,
+    /// What the source's programs cost; those that are loaded. None where a source has no programs.
+    pub programs: Arc<[ProgramRuns]>,
 }
 
 impl Snapshot {

@@ -49,6 +49,9 @@ pub trait Source: Send {
     /// When it was not possible.
     fn look(&mut self) -> Result<(), SourceError>;
 
+    /// Guests that are followed.
+    fn guests(&self) -> usize;
+
     /// vCPUs that are followed.
     fn vcpus(&self) -> usize;
 

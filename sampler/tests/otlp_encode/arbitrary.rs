@@ -443,6 +443,7 @@ impl Moment {
             ended: ended.collect(),
             vms,
             sampler: SamplerStats::default(),
+            programs: Arc::default(),
         }
     }
 }

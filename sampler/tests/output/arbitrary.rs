@@ -304,6 +304,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
             vms,
             ended,
             sampler: Default::default(),
+            programs: Arc::default(),
         },
     )
 }

@@ -34,6 +34,7 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
         vms,
         ended: Vec::new(),
         sampler: SamplerStats::default(),
+        programs: Arc::default(),
     }
 }
 

@@ -155,5 +155,6 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         vms: (0..vms).map(vm).collect(),
         ended: Vec::new(),
         sampler: hvsampler::model::SamplerStats::default(),
+        programs: Arc::default(),
     }
 }

@@ -37,6 +37,7 @@ mod rhythm;
 mod sampler;
 mod segments;
 mod states;
+mod status;
 mod sweep;
 mod throttled;
 mod vmm;
@@ -52,7 +53,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// All tests, in the order in which they run.
 pub static TESTS: LazyLock<Vec<Test>> =
     LazyLock::new(|| {
-        [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, rhythm::TESTS, installed::TESTS].concat()
+        [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, rhythm::TESTS, status::TESTS, installed::TESTS].concat()
     });
 
 const GENERAL: &[Test] = &[

@@ -4,7 +4,7 @@
 //! in [`transport`], which hands each request to the runtime. So both protocols, TLS and headers are those
 //! of the data path, and no choice of runtime deadlocks.
 
-mod process;
+pub mod process;
 mod transport;
 
 use std::{sync::Arc, time::Duration};

@@ -57,6 +57,7 @@ const LOSSES: &[Loss] = &[
     ("snapshots that a sink dropped", |stats| stats.snapshots_dropped),
     ("sinks that panicked", |stats| stats.sinks_failed),
     ("lines of the log that nobody read", |stats| stats.log_lines_dropped),
+    ("lines of the log that were too many", |stats| stats.log_lines_left_out),
     ("vCPUs whose numbers are not what the kernel says", |stats| stats.audit_mismatches),
     ("guests that exit too often for level full", |stats| stats.vms_lowered),
 ];

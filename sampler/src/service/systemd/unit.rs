@@ -29,9 +29,12 @@ fn the_manager_waits_for_what_the_service_says() {
 }
 
 #[test]
-fn its_directory_is_that_of_the_lock() {
-    let lock = Config::default().lock_file;
-    assert_eq!(lock.parent(), Some(Path::new("/run").join(value("RuntimeDirectory")).as_path()));
+fn its_directory_is_that_of_the_lock_and_of_the_socket() {
+    let Config { lock_file, status_socket, .. } = Config::default();
+    let directory = Path::new("/run").join(value("RuntimeDirectory"));
+    for file in [lock_file, status_socket] {
+        assert_eq!(file.parent(), Some(directory.as_path()), "{}", file.display());
+    }
 }
 
 #[test]

@@ -362,6 +362,7 @@ impl Kvm {
                 memory.is_new = false;
             }
         }
+        let (sampler, programs) = self.says_of_itself();
         Snapshot {
             at_unix_ns: self.at_unix_ns,
             interval_ns: self.interval_ns,
@@ -370,7 +371,8 @@ impl Kvm {
             host_state: self.host_state.shown(),
             vms,
             ended,
-            sampler: self.sampler_stats(),
+            sampler,
+            programs,
         }
     }
 

@@ -38,6 +38,10 @@ impl Source for Kvm {
         Ok(Self::look(self)?)
     }
 
+    fn guests(&self) -> usize {
+        self.vms().len()
+    }
+
     fn vcpus(&self) -> usize {
         Self::vcpus(self)
     }

@@ -126,8 +126,7 @@ impl Service {
 }
 
 fn text(context: &Context, settings: &Settings<'_>) -> anyhow::Result<String> {
-    let lock = context.directory().join("lock");
-    let lock = lock.to_str().context("the test's directory is not UTF-8")?;
+    let directory = context.directory().to_str().context("the test's directory is not UTF-8")?;
     let Settings { protocol, endpoint, interval, queue_bytes } = settings;
     // The time-out is long because an attempt that a busy machine makes late would be made again, and arrive
     // twice.
@@ -136,7 +135,8 @@ fn text(context: &Context, settings: &Settings<'_>) -> anyhow::Result<String> {
 interval = "{interval}"
 start_delay = "0s"
 shutdown_deadline = "60s"
-lock_file = '{lock}'
+lock_file = '{directory}/lock'
+status_socket = '{directory}/status'
 
 [host]
 system = true
