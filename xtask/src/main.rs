@@ -9,6 +9,7 @@ mod bless;
 mod build;
 mod cache;
 mod dist;
+mod fuzz;
 mod lab;
 mod pins;
 mod run;
@@ -56,6 +57,8 @@ enum Task {
     Dist(dist::Args),
     /// Measure: `hooks` or `encode`.
     Bench(bench::Args),
+    /// Hostile inputs for whatever reads what others wrote, for as long as one likes.
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -80,5 +83,6 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Bless(args) => bless::main(&workspace, &args),
         Task::Dist(args) => dist::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),
+        Task::Fuzz(args) => fuzz::main(&workspace, &args),
     }
 }

@@ -469,4 +469,6 @@ fn sync_thread<A, B>(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
