@@ -15,6 +15,7 @@ mod pins;
 mod run;
 mod setup;
 mod shell;
+mod soak;
 mod stream;
 mod tally;
 mod test;
@@ -59,6 +60,8 @@ enum Task {
     Bench(bench::Args),
     /// Hostile inputs for whatever reads what others wrote, for as long as one likes.
     Fuzz(fuzz::Args),
+    /// The service for a long time, while guests come and go and the collector fails.
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -84,5 +87,6 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Dist(args) => dist::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),
         Task::Fuzz(args) => fuzz::main(&workspace, &args),
+        Task::Soak(args) => soak::main(&workspace, &args),
     }
 }

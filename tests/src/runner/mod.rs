@@ -40,6 +40,8 @@ pub enum Set {
     LabRt,
     /// With a collector.
     Delivery,
+    /// For as long as it is asked to take.
+    Soak,
 }
 
 impl Set {

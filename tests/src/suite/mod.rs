@@ -33,6 +33,7 @@ mod reload;
 mod restart;
 mod sampler;
 mod segments;
+mod soak;
 mod states;
 mod sweep;
 mod throttled;
@@ -48,7 +49,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
 pub static TESTS: LazyLock<Vec<Test>> =
-    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS].concat());
+    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, soak::TESTS].concat());
 
 const GENERAL: &[Test] = &[
     Test {
