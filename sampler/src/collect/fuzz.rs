@@ -20,7 +20,7 @@ const ALL: HostParts = HostParts { pressure: true, system: true };
 
 /// Nothing that was read of a file without its end differs from what the whole says: it is absent.
 #[track_caller]
-fn assert_absent_or<T: PartialEq + std::fmt::Debug>(cut: Option<T>, whole: Option<T>) {
+fn assert_absent_or<T: Copy + PartialEq + std::fmt::Debug>(cut: Option<T>, whole: Option<T>) {
     assert!(cut.is_none() || cut == whole, "{cut:?} is not {whole:?}");
 }
 

@@ -1,9 +1,9 @@
 //! Hostile inputs for whatever reads what others wrote: a process, a collector, the kernel, an operator.
 //!
-//! Each target has its seeds in `sampler/seeds/NAME`: inputs as they are in the field, hostile ones, and every
-//! input that has ever failed. A test replays them, and then so many that are made of them by mutation, the
-//! same ones each time. `cargo xtask fuzz` runs on from there for as long as it is asked to, with the code
-//! instrumented, and goes on from inputs that reach code which none has reached before.
+//! Each target has its seeds in `sampler/seeds/NAME`: inputs as they are in the field, hostile ones, and
+//! every input that has ever failed. A test replays them, and then so many that are made of them by mutation,
+//! the same ones each time. `cargo xtask fuzz` runs on from there for as long as it is asked to, with the
+//! code instrumented, and goes on from inputs that reach code which none has reached before.
 //!
 //! No input may panic, take more memory at once than its target says, or run for ever; most targets hold more
 //! than that against what they read. One that fails is made shorter and kept as a seed.

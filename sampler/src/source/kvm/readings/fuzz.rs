@@ -19,7 +19,8 @@ const TIMES: u64 = (1 << 58) - 1;
 
 /// What was found of one thread, one walk after the other.
 fn read(input: &[u8]) -> impl Iterator<Item = WalkRecord> + '_ {
-    input.chunks_exact(size_of::<WalkRecord>()).take(WALKS).filter_map(from_bytes::<WalkRecord>).map(bounded)
+    let (walks, _) = input.as_chunks::<{ size_of::<WalkRecord>() }>();
+    walks.iter().take(WALKS).filter_map(|walk| from_bytes::<WalkRecord>(walk)).map(bounded)
 }
 
 fn bounded(record: WalkRecord) -> WalkRecord {

@@ -27,8 +27,8 @@ const EVENTS: Target = Target {
 /// Records as the ring hands them over. Of a first byte that is odd the ids are few, so that events meet.
 fn read(input: &[u8]) -> Vec<Event> {
     let Some((first, records)) = input.split_first() else { return Vec::new() };
-    let records = records.chunks_exact(size_of::<Event>()).take(MOST);
-    let events = records.filter_map(from_bytes::<Event>);
+    let (records, _) = records.as_chunks::<{ size_of::<Event>() }>();
+    let events = records.iter().take(MOST).filter_map(|record| from_bytes::<Event>(record));
     events.map(|event| if first % 2 == 1 { met(event) } else { event }).collect()
 }
 
