@@ -9,6 +9,8 @@ pub mod devices;
 mod disks;
 pub mod enrich;
 mod filter;
+#[cfg(test)]
+mod fuzz;
 pub mod host;
 mod lines;
 mod mmap;
@@ -57,6 +59,12 @@ use crate::load::{Loaded, SectionError};
 /// Where a slot's sequence numbers are: that of what the scheduler program writes, and that of the modes.
 const SLOT_SEQ: usize = offset_of!(Followed, slot.seq);
 const MODES_SEQ: usize = offset_of!(Followed, modes.seq);
+
+/// A value of the shared memory, as the kernel may hand it over.
+#[cfg(test)]
+pub(crate) fn from_bytes<T: Plain>(bytes: &[u8]) -> Option<T> {
+    mmap::from_bytes(bytes)
+}
 
 /// Why readings could not be taken.
 #[derive(Debug, thiserror::Error)]

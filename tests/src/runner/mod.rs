@@ -42,6 +42,8 @@ pub enum Set {
     Installed,
     /// With a collector.
     Delivery,
+    /// For as long as it is asked to take.
+    Soak,
 }
 
 impl Set {

@@ -36,6 +36,7 @@ mod restart;
 mod rhythm;
 mod sampler;
 mod segments;
+mod soak;
 mod states;
 mod status;
 mod sweep;
@@ -53,7 +54,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// All tests, in the order in which they run.
 pub static TESTS: LazyLock<Vec<Test>> =
     LazyLock::new(|| {
-        [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, rhythm::TESTS, status::TESTS, installed::TESTS].concat()
+        [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, rhythm::TESTS, status::TESTS, soak::TESTS, installed::TESTS].concat()
     });
 
 const GENERAL: &[Test] = &[

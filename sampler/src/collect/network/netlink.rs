@@ -262,6 +262,9 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::os::fd::AsFd as _;
@@ -270,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    fn message(kind: u16, number: u32, content: &[u8]) -> Vec<u8> {
+    pub(super) fn message(kind: u16, number: u32, content: &[u8]) -> Vec<u8> {
         let length = (HEADER + content.len()) as u32;
         let mut bytes = length.to_ne_bytes().to_vec();
         bytes.extend(kind.to_ne_bytes());
@@ -282,7 +285,7 @@ mod tests {
         bytes
     }
 
-    fn stats(index: u32, first: u64) -> Vec<u8> {
+    pub(super) fn stats(index: u32, first: u64) -> Vec<u8> {
         let mut content = vec![0; 4];
         content.extend(index.to_ne_bytes());
         content.extend(1_u32.to_ne_bytes());
@@ -296,7 +299,7 @@ mod tests {
         content
     }
 
-    fn all(bytes: &[u8], number: u32) -> io::Result<(bool, Vec<(u32, LinkCounts)>)> {
+    pub(super) fn all(bytes: &[u8], number: u32) -> io::Result<(bool, Vec<(u32, LinkCounts)>)> {
         let mut links = Vec::new();
         let is_over = read(bytes, number, &mut |index, counts| links.push((index, counts)))?;
         Ok((is_over, links))

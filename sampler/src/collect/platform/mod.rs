@@ -177,4 +177,6 @@ fn program_is(facts: &ProcessFacts, is: impl Fn(&[u8]) -> bool) -> Option<&'stat
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

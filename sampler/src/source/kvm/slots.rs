@@ -485,4 +485,6 @@ fn sync_thread<A, B>(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
