@@ -3,6 +3,7 @@
 mod attached;
 mod disks;
 mod groups;
+mod linux_disk;
 mod many_disks;
 mod memory;
 mod network;
@@ -75,7 +76,7 @@ pub(super) const TESTS: &[Test] = &[
         sets: &[Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::Disk, Need::LabDisks],
         limit: disks::LIMIT_LINUX,
-        run: disks::of_a_linux_guest,
+        run: linux_disk::of_a_linux_guest,
     },
     Test {
         name: "network.as-the-kernel-counts",
