@@ -86,6 +86,14 @@ pub(super) const TESTS: &[Test] = &[
         run: network::as_the_kernel_counts,
     },
     Test {
+        name: "network.of-two-guests-on-a-bridge",
+        // The lab's machines have no bridges.
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf, Need::Tun],
+        limit: network::LIMIT,
+        run: network::of_two_guests,
+    },
+    Test {
         name: "network.of-a-linux-guest",
         sets: &[Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::VhostNet],
