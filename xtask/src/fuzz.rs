@@ -24,6 +24,9 @@ const COUNTERS: &str = "target.x86_64-unknown-linux-gnu.rustflags=['-Cpasses=san
 /// Ten times as many inputs in the same time; what overflows is still found.
 const OPTIMIZED: &str = "profile.dev.opt-level=2";
 
+/// All dependencies are built once more: a place in the code is enough to know of them.
+const SMALL: &str = "profile.dev.debug='line-tables-only'";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only the targets whose name begins so; their names are those of the folders in `sampler/seeds`, and
@@ -46,7 +49,7 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
 fn tests(workspace: &Workspace) -> Command {
     let mut cargo = workspace.stable();
     cargo.args(["test", "--locked", "--package", "hvsampler", "--lib", "--target", TARGET]);
-    cargo.args(["--config", COUNTERS, "--config", OPTIMIZED]);
+    cargo.args(["--config", COUNTERS, "--config", OPTIMIZED, "--config", SMALL]);
     cargo.arg("--target-dir").arg(workspace.target.join("fuzz")).arg("--");
     cargo
 }
