@@ -89,7 +89,7 @@ impl Steered<'_> {
         tracing::info!(
             interval = ?config.interval,
             export = self.exports.target().as_deref().unwrap_or("none"),
-            "configuration read again; bpf_level, start_delay and lock_file hold from the next start on"
+            "configuration read again; bpf_level, start_delay, lock_file and [service] hold from the next start on"
         );
         refused
     }
