@@ -13,8 +13,10 @@ pub(super) const FILES: CapabilitySet = CapabilitySet::DAC_READ_SEARCH;
 const PROCESSES: CapabilitySet = CapabilitySet::SYS_PTRACE;
 /// Making room for more guests: a map.
 const ROOM: CapabilitySet = CapabilitySet::BPF;
+/// Nice values of threads, where the limit of them could not be lifted.
+pub(super) const PRIORITY: CapabilitySet = CapabilitySet::SYS_NICE;
 /// Interfaces in other network namespaces.
-const NAMESPACES: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::NET_ADMIN);
+pub(super) const NAMESPACES: CapabilitySet = CapabilitySet::SYS_ADMIN.union(CapabilitySet::NET_ADMIN);
 /// Loading the programs and attaching them.
 const LOADING: CapabilitySet = ROOM.union(CapabilitySet::PERFMON);
 
@@ -28,15 +30,14 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// Of what is permitted. A systemd before 247 does not know `CAP_BPF` and drops it, and a kernel before
+    /// Of what is permitted, with what this service needs beside what each does. A systemd before 247 does not know `CAP_BPF` and drops it, and a kernel before
     /// 5.8 has none: `CAP_SYS_ADMIN` does as well there.
-    pub(super) fn of(permitted: CapabilitySet, namespaces: bool) -> Self {
+    pub(super) fn of(permitted: CapabilitySet, beside: CapabilitySet) -> Self {
         let either = |wanted: CapabilitySet| match permitted.contains(wanted) {
             true => wanted,
             false => wanted | CapabilitySet::SYS_ADMIN,
         };
-        let namespaces = if namespaces { NAMESPACES } else { CapabilitySet::empty() };
-        let serve = FILES | PROCESSES | namespaces | either(ROOM);
+        let serve = FILES | PROCESSES | beside | either(ROOM);
         Self { serve: serve & permitted, load: (serve | either(LOADING)) & permitted }
     }
 }
@@ -72,26 +73,27 @@ mod tests {
     use super::*;
 
     const ALL: CapabilitySet = CapabilitySet::all();
+    const NONE: CapabilitySet = CapabilitySet::empty();
 
     #[test]
     fn the_needs_of_root_are_few() {
-        let needs = Needs::of(ALL, true);
+        let needs = Needs::of(ALL, NAMESPACES);
         assert_eq!(
             names(needs.serve),
             "CAP_DAC_READ_SEARCH CAP_NET_ADMIN CAP_SYS_PTRACE CAP_SYS_ADMIN CAP_BPF"
         );
         assert_eq!(needs.load, needs.serve | CapabilitySet::PERFMON);
-        let needs = Needs::of(ALL, false);
+        let needs = Needs::of(ALL, NONE);
         assert_eq!(names(needs.serve), "CAP_DAC_READ_SEARCH CAP_SYS_PTRACE CAP_BPF");
         assert_eq!(needs.load, needs.serve | CapabilitySet::PERFMON);
     }
 
     #[test]
     fn without_cap_bpf_the_capability_stays_that_does_as_well() {
-        let needs = Needs::of(ALL.difference(LOADING), false);
+        let needs = Needs::of(ALL.difference(LOADING), NONE);
         assert_eq!(names(needs.serve), "CAP_DAC_READ_SEARCH CAP_SYS_PTRACE CAP_SYS_ADMIN");
         assert_eq!(needs.load, needs.serve);
-        let needs = Needs::of(ALL.difference(CapabilitySet::PERFMON), false);
+        let needs = Needs::of(ALL.difference(CapabilitySet::PERFMON), NONE);
         assert!(
             !needs.serve.contains(CapabilitySet::SYS_ADMIN) && needs.load.contains(CapabilitySet::SYS_ADMIN)
         );
@@ -99,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_is_not_permitted_is_not_asked_for() {
-        let needs = Needs::of(CapabilitySet::BPF, true);
+        let needs = Needs::of(CapabilitySet::BPF, NAMESPACES | PRIORITY);
         assert_eq!((needs.serve, needs.load), (CapabilitySet::BPF, CapabilitySet::BPF));
     }
 }

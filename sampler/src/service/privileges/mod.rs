@@ -43,13 +43,15 @@ pub struct Confined {
 pub fn confine(settings: &ServiceSettings) -> Result<Confined> {
     // What later threads would need privileges for.
     limits::lift_memlock();
-    limits::lift_nice();
+    let mut beside = CapabilitySet::empty();
+    beside.set(capabilities::PRIORITY, !limits::lift_nice());
+    beside.set(capabilities::NAMESPACES, settings.network_namespaces);
     if let Some(name) = &settings.user {
         user::change_to(name).with_context(|| format!("service.user: becoming {name:?}"))?;
     }
     match settings.sandbox {
         Sandbox::Off => Ok(Confined::not()),
-        Sandbox::Auto => Confined::begin(settings.network_namespaces).context("giving up privileges"),
+        Sandbox::Auto => Confined::begin(beside).context("giving up privileges"),
     }
 }
 
@@ -67,11 +69,11 @@ impl Confined {
         Self { loading: None, left: CapabilitySet::empty(), kept: Vec::new() }
     }
 
-    fn begin(namespaces: bool) -> Result<Self> {
+    fn begin(beside: CapabilitySet) -> Result<Self> {
         let mut confined = Self::not();
         confined.give_up("the way to more privileges (no_new_privs)", set_no_new_privs(true));
         let permitted = own(None).context("reading this process's capabilities")?.permitted;
-        let needs = Needs::of(permitted, namespaces);
+        let needs = Needs::of(permitted, beside);
         // Only programs that are executed would get what the bounding set has, and none can be. So it is no
         // loss where a unit gave no privilege to change it.
         if permitted.contains(CapabilitySet::SETPCAP) {

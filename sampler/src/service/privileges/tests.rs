@@ -7,6 +7,13 @@ fn alone<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     thread::spawn(work).join().unwrap()
 }
 
+/// What is needed of what there was.
+fn needs(before: CapabilitySet) -> Needs {
+    let mut beside = capabilities::NAMESPACES;
+    beside.set(capabilities::PRIORITY, !limits::lift_nice());
+    Needs::of(before, beside)
+}
+
 /// A line of the calling thread's status.
 fn status(name: &str) -> String {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
@@ -18,9 +25,9 @@ fn status(name: &str) -> String {
 fn what_is_given_up_is_given_up_by_later_threads_as_well() {
     alone(|| {
         let before = own(None).unwrap().permitted;
+        let expected = needs(before).serve;
         let confined = confine(&ServiceSettings::default()).unwrap();
         assert!(confined.is_active() && confined.kept().is_empty(), "{:?}", confined.kept());
-        let expected = Needs::of(before, true).serve;
         let is_confined = move || {
             assert_eq!((status("NoNewPrivs"), status("Seccomp")), ("1".to_owned(), "2".to_owned()));
             let sets = own(None).unwrap();
@@ -35,9 +42,8 @@ fn what_is_given_up_is_given_up_by_later_threads_as_well() {
 #[test]
 fn loading_has_what_the_rest_has_not() {
     alone(|| {
-        let before = own(None).unwrap().permitted;
+        let needs = needs(own(None).unwrap().permitted);
         let mut confined = confine(&ServiceSettings::default()).unwrap();
-        let needs = Needs::of(before, true);
         // Without the filter, which is for the whole process.
         let loading = confined.loading.take().unwrap();
         assert_eq!(loading.run(|| own(None).unwrap().effective).unwrap(), needs.load);
