@@ -26,6 +26,7 @@ mod levels;
 mod linux_guest;
 mod modes;
 mod oracle;
+mod privileges;
 mod programs;
 mod qemu;
 mod relay;
@@ -48,7 +49,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
 pub static TESTS: LazyLock<Vec<Test>> =
-    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS].concat());
+    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, privileges::TESTS].concat());
 
 const GENERAL: &[Test] = &[
     Test {

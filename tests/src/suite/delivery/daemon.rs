@@ -45,6 +45,11 @@ impl Daemon {
         Ok(Self { name, child, output, log })
     }
 
+    /// Its process id.
+    pub(in crate::suite) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote to standard output so far.
     ///
     /// # Errors
