@@ -98,7 +98,7 @@ fn host_files() {
             assert!(states.iter().try_fold(0_u64, |sum, bytes| sum.checked_add(*bytes)).is_some());
         }
         assert!(Nodes::read(&root.path().join("sys")).all().len() <= 1);
-        assert!(disk_name(root.path(), 259, 1).is_none_or(|name| !name.contains(char::is_whitespace)));
+        assert!(disk_name(root.path(), 259, 1).is_none_or(|disk| !disk.name.contains(char::is_whitespace)));
         for cut in with_one_cut(input).step_by(4) {
             let cut = host_state(root.path(), &host, &cut);
             cut.cpu_ns.into_iter().zip(whole.cpu_ns).for_each(|(cut, whole)| assert_absent_or(cut, whole));

@@ -52,10 +52,19 @@ use crate::runner::{Need, Set, Test};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
-pub static TESTS: LazyLock<Vec<Test>> =
-    LazyLock::new(|| {
-        [GENERAL, blocked::TESTS, host::TESTS, io::TESTS, rhythm::TESTS, status::TESTS, soak::TESTS, installed::TESTS].concat()
-    });
+pub static TESTS: LazyLock<Vec<Test>> = LazyLock::new(|| {
+    [
+        GENERAL,
+        blocked::TESTS,
+        host::TESTS,
+        io::TESTS,
+        rhythm::TESTS,
+        status::TESTS,
+        soak::TESTS,
+        installed::TESTS,
+    ]
+    .concat()
+});
 
 const GENERAL: &[Test] = &[
     Test {

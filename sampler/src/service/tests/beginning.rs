@@ -25,8 +25,9 @@ fn one_line_says_all_that_matters() {
             let hooks = vec!["one (tp_btf)".to_owned(), "other (iter)".to_owned()];
             Ok(Opened { source: Box::new(source), vcpus: 2, hooks, bpf_log: BpfLog::default() })
         };
+        let source = Opener { hypervisor: "fake", open };
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run_with(config, start, steering, open)).unwrap();
+        runtime.block_on(run_with(config, start, steering, source)).unwrap();
         // It waits for nobody who might still be asked to take something.
         runtime.shutdown_background();
     });

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use hvsampler::command::list::Listing;
 use hvsampler::kernel::Root;
-use hvsampler::model::{
-    Attached, DiskCounts, DiskOperation, Snapshot, bucket_of, distribution,
-};
+use hvsampler::model::{Attached, DiskCounts, DiskOperation, Snapshot, bucket_of, distribution};
 use hvsampler::source::{Kvm, Question, Source as _};
 use sampler_ebpf::abi::numbers_of;
 

@@ -64,10 +64,8 @@ pub(super) fn of_a_linux_guest(_: &Context) -> anyhow::Result<Outcome> {
     );
     if group.is_unified() {
         let now = io_counts(&group, &disk.numbers()?)?;
-        let of_group = [
-            now.read_bytes - of_group_before.read_bytes,
-            now.written_bytes - of_group_before.written_bytes,
-        ];
+        let of_group =
+            [now.read_bytes - of_group_before.read_bytes, now.written_bytes - of_group_before.written_bytes];
         ensure!(of_group == asked, "io.stat has {of_group:?}");
     }
     guest.set_stopped(false)?;
