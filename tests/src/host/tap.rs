@@ -54,8 +54,8 @@ impl Tap {
         Ok(Self { name, file, tasks: Some(tasks), thread: Some(thread) })
     }
 
-    /// Another in the same namespace, which must not live longer than this one. Whoever is started from now on
-    /// inherits that one and not this.
+    /// Another in the same namespace, which must not live longer than this one. Whoever is started from now
+    /// on inherits that one and not this.
     pub(crate) fn beside(&self, name: &'static str) -> anyhow::Result<Self> {
         inherit(&self.file, false)?;
         let file = self.inside(move || open(name))??;
