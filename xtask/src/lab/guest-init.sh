@@ -1,8 +1,8 @@
 #!/bin/busybox sh
 # Init of a guest inside the lab. Words of the kernel command line say what it does:
 #   load=busy|half|halt|io   every vCPU burns, burns half the time, sleeps, reads /dev/vda
-#   disk=BLOCKS              three seconds later writes so many blocks of 64 KiB to /dev/vda, has it flush, and reads
-#                            them again; a GUESTDISK line before and after is the guest's own count
+#   disk=BLOCKS              three seconds later writes so many blocks of 64 KiB to /dev/vda, has it flush,
+#                            and reads them; GUESTDISK lines before and after are the guest's own count
 #   net=on                   sends a packet out of eth0 twenty times a second
 #   phases=busy:5,idle:2,... burns and sleeps for so many seconds, then powers off
 #   stat=SECONDS             how often GUESTSTAT lines are printed under load= (1; 0 is never)

@@ -70,7 +70,7 @@ pub(super) fn of_a_linux_guest(_: &Context) -> anyhow::Result<Outcome> {
     }
     guest.set_stopped(false)?;
     Ok(Outcome::Passed(format!(
-        "{} reads and {} writes of {BYTES} bytes each, {} flushes: as the guest asked and the disk has served",
+        "{} reads and {} writes of {BYTES} bytes each, {} flushes: as the guest asked, as the disk served",
         counted.operations[READ], counted.operations[WRITE], counted.operations[FLUSH]
     )))
 }
