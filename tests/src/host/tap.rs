@@ -96,6 +96,14 @@ impl Tap {
         let name = self.name;
         for _ in 0..packets {
             self.inside(move || send(name))??;
+            self.take(1)?;
+        }
+        Ok(())
+    }
+
+    /// Takes packets as the guest would: until then the kernel has counted none of them.
+    pub(crate) fn take(&mut self, packets: usize) -> io::Result<()> {
+        for _ in 0..packets {
             while read(&mut self.file)?.get(12..14) != Some(&PROTOCOL) {}
         }
         Ok(())

@@ -75,6 +75,8 @@ pub(super) fn of_two_guests(context: &Context) -> anyhow::Result<Outcome> {
     let before = [one.stats()?, other.stats()?];
     one.transmit(SENT[0])?;
     other.transmit(SENT[1])?;
+    one.take(SENT[1])?;
+    other.take(SENT[0])?;
     let after = [one.stats()?, other.stats()?];
     let mut packets = Vec::new();
     for (n, pid) in pids.into_iter().enumerate() {
