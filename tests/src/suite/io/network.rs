@@ -88,7 +88,9 @@ pub(super) fn of_two_guests(context: &Context) -> anyhow::Result<Outcome> {
         .map(|direction| [0, 1].map(|n: usize| packets[n][direction as usize]));
     let expected = SENT.map(|packets| packets as u64);
     ensure!(sent == expected, "{SENT:?} were sent, by us {sent:?}");
-    ensure!(received == [expected[1], expected[0]], "{SENT:?} were sent, received are {received:?}");
+    // The bridge sends some of its own.
+    let all = received[0] >= expected[1] && received[1] >= expected[0];
+    ensure!(all, "{SENT:?} were sent, received are {received:?}");
     Ok(Outcome::Passed(format!("they have sent {sent:?} packets and received {received:?}")))
 }
 
