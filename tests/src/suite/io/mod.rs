@@ -7,7 +7,9 @@ mod linux_disk;
 mod many_disks;
 mod memory;
 mod network;
+mod unseen;
 
+use self::unseen::apart_from_the_first_process;
 use super::MINUTE;
 use crate::runner::{Need, Set, Test};
 
@@ -39,7 +41,7 @@ pub(super) const TESTS: &[Test] = &[
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Disk],
         limit: disks::LIMIT,
-        run: disks::as_the_kernel_counts,
+        run: |context| apart_from_the_first_process(context, disks::as_the_kernel_counts),
     },
     Test {
         name: "disks.of-many-guests",
@@ -47,7 +49,7 @@ pub(super) const TESTS: &[Test] = &[
         sets: &[Set::Native],
         needs: &[Need::Kvm, Need::Bpf, Need::Disk],
         limit: disks::LIMIT_MANY,
-        run: disks::of_many_guests,
+        run: |context| apart_from_the_first_process(context, disks::of_many_guests),
     },
     Test {
         name: "disks.64-of-a-guest",
@@ -55,7 +57,7 @@ pub(super) const TESTS: &[Test] = &[
         sets: &[Set::Native],
         needs: &[Need::Kvm, Need::Bpf, Need::Disk],
         limit: disks::LIMIT_MANY,
-        run: many_disks::of_a_guest,
+        run: |context| apart_from_the_first_process(context, many_disks::of_a_guest),
     },
     Test {
         name: "devices.are-named-with-why-they-are-not-counted",
