@@ -8,7 +8,7 @@ use clap::{
 };
 
 use crate::{
-    config::{self, LogLevel, Overrides, StartDelay},
+    config::{self, DEFAULT_STATUS_SOCKET, LogLevel, Overrides, StartDelay},
     duration,
     export::{
         settings::Protocol,
@@ -74,6 +74,16 @@ pub enum Command {
                             2 when the command line is wrong."
     )]
     List(ListArgs),
+    /// Ask the running service how it is: since when it runs, what it follows, costs and has lost.
+    ///
+    /// It answers on a unix socket (`status_socket` of its configuration): to root, to the user that it runs
+    /// as, and to members of its group. What its eBPF programs cost is known while the kernel counts it
+    /// (`sysctl kernel.bpf_stats_enabled=1`).
+    #[command(
+        after_help = "Exit status: 0 when the service has answered; 1 when it has not, and why is said; 2 when the \
+                            command line is wrong."
+    )]
+    Status(StatusArgs),
     /// Look at the configuration: file, OTEL_* variables and flags, as `run` would use them.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -244,6 +254,18 @@ pub struct ListArgs {
     /// What to print: text for people, or JSON by schema/list-1.schema.json
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Print JSON by schema/status-1.schema.json
+    #[arg(long)]
+    pub json: bool,
+
+    /// The service's socket: its `status_socket`
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_STATUS_SOCKET)]
+    pub socket: PathBuf,
 }
 
 /// Arguments of `pages`.

@@ -12,6 +12,8 @@ pub mod command;
 pub mod config;
 pub mod duration;
 pub mod export;
+#[cfg(test)]
+mod fuzzing;
 pub mod kernel;
 pub mod load;
 pub mod lock;

@@ -47,6 +47,17 @@ fn one_that_cannot_be_used_is_1() {
 }
 
 #[test]
+fn levels_of_modules_are_of_modules_that_there_are() {
+    let fine = "log.modules = { \"source::kvm\" = \"debug\", export = \"off\" }";
+    let (status, out, _) = hvsampler(fine, &["config", "print"], &[]);
+    let line = "\"source::kvm\" = \"debug\"  # DIR/config.toml:1";
+    assert!(status == 0 && out.lines().any(|it| it == line), "{out}");
+    let (status, out, _) = hvsampler("[log]\nmodules.hyper = \"debug\"", &["config", "check"], &[]);
+    let begin = "FAIL  DIR/config.toml:2: log.modules";
+    assert!(status == 1 && out.starts_with(begin) && out.contains("\"hyper\" is no module; give"), "{out}");
+}
+
+#[test]
 fn a_wrong_command_line_is_2() {
     assert_eq!(hvsampler("", &["config", "check", "--interval", "5"], &[]).0, 2);
     assert_eq!(hvsampler("", &["config", "look"], &[]).0, 2);

@@ -27,7 +27,8 @@ enum Name {
     Exits,
     /// The part of `hooks` that is of disk requests, alone.
     Requests,
-    /// What disks and interfaces of 200 guests add to the CPU time of the service.
+    /// What disks, interfaces and memory of guests and the host beside them add to the CPU time of the
+    /// service, with 50 and with 200 guests; `-- GUESTS...` says how many.
     Devices,
     /// CPU, memory and start-up time of the whole service on a host with 200 guests.
     Agent,

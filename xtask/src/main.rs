@@ -9,11 +9,13 @@ mod bless;
 mod build;
 mod cache;
 mod dist;
+mod fuzz;
 mod lab;
 mod pins;
 mod run;
 mod setup;
 mod shell;
+mod soak;
 mod stream;
 mod tally;
 mod test;
@@ -56,6 +58,10 @@ enum Task {
     Dist(dist::Args),
     /// Measure: `hooks` or `encode`.
     Bench(bench::Args),
+    /// Hostile inputs for whatever reads what others wrote, for as long as one likes.
+    Fuzz(fuzz::Args),
+    /// The service for a long time, while guests come and go and the collector fails.
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -80,5 +86,7 @@ fn dispatch(task: Task) -> Result<ExitCode> {
         Task::Bless(args) => bless::main(&workspace, &args),
         Task::Dist(args) => dist::main(&workspace, &args),
         Task::Bench(args) => bench::main(&workspace, &args),
+        Task::Fuzz(args) => fuzz::main(&workspace, &args),
+        Task::Soak(args) => soak::main(&workspace, &args),
     }
 }

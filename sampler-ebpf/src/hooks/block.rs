@@ -89,8 +89,11 @@ fn owner<A: Access>(bio: Object) -> Option<(Shared<IoGroup>, u32)> {
     let group = A::u64(bio, Member::BioGroup) as Object;
     let blkcg = A::u64(group, Member::GroupBlkcg) as Object;
     let known = io_group(A::u32(blkcg, Member::BlkcgId))?;
+    // In this order: user space takes the owner of a number away first, then writes the serial number, and
+    // the new owner last.
+    let serial = load!(known.serial);
     let owner = load!(known.owner);
-    (owner != 0 && load!(known.serial) == A::u64(blkcg, Member::BlkcgSerial)).then_some((known, owner))
+    (owner != 0 && serial == A::u64(blkcg, Member::BlkcgSerial)).then_some((known, owner))
 }
 
 /// The disk that serves a request.

@@ -98,6 +98,12 @@ impl Driver {
         Ok(())
     }
 
+    /// Guests that are followed, and their vCPUs.
+    #[must_use]
+    pub fn followed(&self) -> (usize, usize) {
+        (self.source.guests(), self.source.vcpus())
+    }
+
     /// Sets how often snapshots will be taken, and how much they are to have.
     ///
     /// # Errors

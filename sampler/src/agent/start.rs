@@ -14,7 +14,7 @@ use crate::{
         host, limits, lockdown, namespace, priority,
     },
     load::{self, Options},
-    model::{HostParts, Levels},
+    model::{Host, HostParts, Levels},
     source::{Kvm, Settings, Source},
 };
 
@@ -42,12 +42,25 @@ pub struct StartOptions {
     pub nice: i32,
 }
 
+/// One kind of source.
+pub struct Opener<F> {
+    /// Whose guests it samples: `hypervisor.name` of the resource.
+    pub hypervisor: &'static str,
+    /// Opens the source.
+    pub open: F,
+}
+
+/// The source of this host.
+pub const SOURCE: Opener<fn(&StartOptions) -> Result<Opened>> = Opener { hypervisor: Kvm::HYPERVISOR, open };
+
 /// A source that was just opened.
 pub struct Opened {
     /// The source.
     pub source: Box<dyn Source>,
     /// vCPUs that there are, as far as this process may see; the source finds them one by one.
     pub vcpus: usize,
+    /// The hooks that are attached, and the way of each. Those that come with guests are not among them.
+    pub hooks: Vec<String>,
     /// Carries the messages of the source's programs.
     pub bpf_log: BpfLog,
 }
@@ -81,14 +94,16 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
     let mut loaded =
         priority::with(options.nice, || load::load(programs)).context("starting the eBPF half")?;
     let bpf_log = BpfLog::start(&mut loaded.ebpf, options.bpf_log_level)?;
-    let host = Arc::new(host::read(&root)?);
+    let host = Arc::new(Host { hypervisor: Some(SOURCE.hypervisor), ..host::read(&root)? });
+    let hook = |attached: &load::Attached| format!("{} ({})", attached.hook, attached.way.label());
+    let hooks = loaded.attached.iter().map(hook).collect();
     let source = priority::with(options.nice, || -> Result<_> {
         let mut source = Kvm::start(Collector::new(loaded)?, host, Clock::start())?;
         let StartOptions { interval, levels, host, .. } = *options;
         source.configure(Settings { interval, levels, host })?;
         Ok(source)
     })?;
-    Ok(Opened { source: Box::new(source), vcpus: vcpus_of_proc(), bpf_log })
+    Ok(Opened { source: Box::new(source), vcpus: vcpus_of_proc(), hooks, bpf_log })
 }
 
 /// Finds the vCPUs that run already and the names of their guests. Takes a second at most when some of them
@@ -97,7 +112,7 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
 /// # Errors
 /// When the source cannot look for vCPUs, or no thread can be started.
 pub fn settle(opened: Opened, nice: i32) -> Result<(Driver, BpfLog)> {
-    let Opened { source, vcpus, bpf_log } = opened;
+    let Opened { source, vcpus, bpf_log, .. } = opened;
     let mut driver = Driver::new(source)?;
     priority::with(nice, || driver.settle(vcpus, SETTLE))?;
     Ok((driver, bpf_log))

@@ -83,7 +83,8 @@ impl Audit {
         self.watch_apart(snapshots, APART);
     }
 
-    fn watch_apart(&self, snapshots: &Receiver<Arc<Snapshot>>, apart: Duration) {
+    /// The same, with so much time between rounds at least. With none, each snapshot is audited.
+    pub fn watch_apart(&self, snapshots: &Receiver<Arc<Snapshot>>, apart: Duration) {
         Watch::new(self.clone(), Clock::start(), apart).run(snapshots);
     }
 

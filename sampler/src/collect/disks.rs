@@ -42,12 +42,16 @@ impl DiskTables {
         let Some(Map::HashMap(data)) = ebpf.take_map(DISKS) else { return Err(MapError::Missing(DISKS)) };
         let system = |call, source| MapError::System { name: DISKS, call, source };
         let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| system("dup", source))?;
+        // They are looked at on the sampling thread, where nothing may fail.
+        let (firsts, groups) = (Mapped::open(ebpf, "FIRST_DISKS")?, Mapped::open(ebpf, "IO_GROUPS")?);
+        firsts.map_all()?;
+        groups.map_all()?;
         let wrong = |error| system("open", io::Error::other(error));
         Ok(Self {
             disks: HashMap::try_from(Map::HashMap(data)).map_err(wrong)?,
             fd,
-            firsts: Mapped::open(ebpf, "FIRST_DISKS")?,
-            groups: Mapped::open(ebpf, "IO_GROUPS")?,
+            firsts,
+            groups,
             stats: Mapped::open(ebpf, "BLOCK_STATS")?,
             room: Batches::new(),
         })

@@ -9,15 +9,17 @@ pub mod devices;
 mod disks;
 pub mod enrich;
 mod filter;
+#[cfg(test)]
+mod fuzz;
 pub mod host;
 mod lines;
-mod misses;
 mod mmap;
 pub mod network;
 mod parts;
 pub mod platform;
 mod pressure;
 pub mod procfs;
+mod programs;
 mod ring;
 mod segments;
 mod statistics;
@@ -44,11 +46,11 @@ use sampler_ebpf::{
 
 pub use disks::DiskTables;
 use filter::FilterBits;
-use misses::Misses;
 pub use mmap::{MapError, Mapped, Plain};
 pub use parts::{ExitsOf, Leaving, Remembered};
+use programs::ProgramFiles;
 use segments::Segments;
-pub use statistics::SkippedRuns;
+pub use statistics::{CountedRuns, SkippedRuns};
 pub use walk::{Listed, Reach, WalkError, Whose};
 use walk::{VcpuList, Walker};
 
@@ -57,6 +59,12 @@ use crate::load::{Loaded, SectionError};
 /// Where a slot's sequence numbers are: that of what the scheduler program writes, and that of the modes.
 const SLOT_SEQ: usize = offset_of!(Followed, slot.seq);
 const MODES_SEQ: usize = offset_of!(Followed, modes.seq);
+
+/// A value of the shared memory, as the kernel may hand it over.
+#[cfg(test)]
+pub(crate) fn from_bytes<T: Plain>(bytes: &[u8]) -> Option<T> {
+    mmap::from_bytes(bytes)
+}
 
 /// Why readings could not be taken.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +94,7 @@ pub struct Collector {
     filter: FilterBits,
     walker: Walker,
     vcpu_list: VcpuList,
-    misses: Misses,
+    program_files: ProgramFiles,
     disks: DiskTables,
 }
 
@@ -111,7 +119,7 @@ impl Collector {
             disks: DiskTables::open(ebpf)?,
             loaded,
             filter: FilterBits::default(),
-            misses: Misses::default(),
+            program_files: ProgramFiles::default(),
         })
     }
 

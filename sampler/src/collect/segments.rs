@@ -5,6 +5,7 @@
 //! the sampling thread takes them in when they are there.
 
 use std::{
+    cell::Cell,
     io,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
@@ -43,6 +44,8 @@ pub(super) struct Segments {
     /// The thread that makes more.
     making: Option<JoinHandle<Made>>,
     failed: u64,
+    /// Readings of slots that were being written at each attempt.
+    torn: Cell<u64>,
     /// When more could not be made.
     failed_at: Option<Instant>,
 }
@@ -54,7 +57,7 @@ impl Segments {
         let mut outer = Outer::try_from(map).map_err(|_| MapError::Missing(NAME))?;
         let first = make(&mut outer, 0)?;
         let outer = Arc::new(Mutex::new(outer));
-        Ok(Self { mapped: vec![first], outer, making: None, failed: 0, failed_at: None })
+        Ok(Self { mapped: vec![first], outer, making: None, failed: 0, torn: Cell::new(0), failed_at: None })
     }
 
     /// Slots that there are, slot 0 included.
@@ -65,6 +68,11 @@ impl Segments {
     /// Segments that could not be made.
     pub(super) const fn failed(&self) -> u64 {
         self.failed
+    }
+
+    /// Readings of slots that were being written at each attempt: whoever reads next has what they lack.
+    pub(super) const fn torn(&self) -> u64 {
+        self.torn.get()
     }
 
     /// Takes in what was made meanwhile. Returns whether there are more slots now.
@@ -118,7 +126,11 @@ impl Segments {
     /// Reads what is written under a slot's sequence number that is `seq` bytes from its begin.
     pub(super) fn read_with<U>(&self, slot: u16, seq: usize, read: impl Fn() -> U) -> Option<U> {
         let (segment, index) = place(slot);
-        self.mapped[segment].read_with(index, seq, read)
+        let value = self.mapped[segment].read_with(index, seq, read);
+        if value.is_none() {
+            self.torn.set(self.torn.get() + 1);
+        }
+        value
     }
 
     /// Begins a slot for the thread of an event: nothing of an earlier owner is left.

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use sampler_ebpf::abi::{HookStats, VcpuFiles, WalkStats};
 
 use super::Collector;
-use crate::load;
+use crate::{load, model::ProgramRuns};
 
 /// Runs of programs that the kernel skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +16,16 @@ pub struct SkippedRuns {
     pub preempted: u64,
     /// Of those that an interrupt can come into which calls them again.
     pub interrupted: u64,
+}
+
+/// What the kernel counts of the programs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CountedRuns {
+    /// Those that it skipped because the same program ran on that CPU already: from 5.12 on, and 0 before,
+    /// where nothing is skipped.
+    pub skipped: SkippedRuns,
+    /// Those that it made, by program.
+    pub programs: Vec<ProgramRuns>,
 }
 
 impl Collector {
@@ -29,6 +39,12 @@ impl Collector {
     #[must_use]
     pub const fn segments_failed(&self) -> u64 {
         self.slots.failed()
+    }
+
+    /// Readings of slots that the programs were writing at each attempt.
+    #[must_use]
+    pub const fn slots_torn(&self) -> u64 {
+        self.slots.torn()
     }
 
     /// The scheduler program's statistics, added up over all CPUs.
@@ -68,19 +84,20 @@ impl Collector {
         self.disks.untracked()
     }
 
-    /// Runs of the programs that the kernel skipped because the same program ran on that CPU already: from
-    /// 5.12 on, and 0 before, where nothing is skipped.
+    /// What the kernel counts of the programs that are loaded.
     #[must_use]
-    pub fn skipped_runs(&mut self) -> SkippedRuns {
-        let mut all = SkippedRuns::default();
+    pub fn runs(&mut self) -> CountedRuns {
+        let mut all = CountedRuns::default();
         for (name, program) in self.loaded.ebpf.programs() {
-            let skipped = program.fd().map_or(0, |fd| self.misses.of(name, fd.as_fd()));
+            let Ok(fd) = program.fd() else { continue };
+            let Some(counted) = self.program_files.of(name, fd.as_fd()) else { continue };
             let of = match name {
-                _ if load::MAY_BE_PREEMPTED.contains(&name) => &mut all.preempted,
-                _ if load::MAY_BE_INTERRUPTED.contains(&name) => &mut all.interrupted,
-                _ => &mut all.nested,
+                _ if load::MAY_BE_PREEMPTED.contains(&name) => &mut all.skipped.preempted,
+                _ if load::MAY_BE_INTERRUPTED.contains(&name) => &mut all.skipped.interrupted,
+                _ => &mut all.skipped.nested,
             };
-            *of += skipped;
+            *of += counted.skipped;
+            all.programs.push(counted.runs);
         }
         all
     }

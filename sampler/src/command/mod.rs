@@ -7,6 +7,7 @@ pub mod list;
 pub mod once;
 pub mod pages;
 pub mod run;
+pub mod status;
 
 use std::{
     ffi::OsString,
@@ -51,6 +52,10 @@ pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
         }
         Command::List(args) => {
             print(&list::Listing::of(&root)?.render(args.format)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Status(args) => {
+            print(&status::run(args)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Pages(args) => {

@@ -58,8 +58,8 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        let commands =
-            ["-check", "-config", "-list", "-once", "-run", ""].map(|sub| format!("hvsampler{sub}.8"));
+        let commands = ["-check", "-config", "-list", "-once", "-run", "-status", ""]
+            .map(|sub| format!("hvsampler{sub}.8"));
         let completions = ["_hvsampler", "hvsampler.bash", "hvsampler.fish"].map(str::to_owned);
         let mut expected: Vec<String> = commands.into_iter().chain(completions).collect();
         expected.sort();

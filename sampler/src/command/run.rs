@@ -7,6 +7,7 @@ use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
 };
+use tracing::Level;
 
 use super::environment;
 use crate::{
@@ -32,14 +33,14 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     let settings = &args.settings;
     let load = || Config::load(settings.config.as_deref(), &environment, &settings.overrides());
     let Loaded { config, warnings } = load()?;
-    let log = logging::init(config.log.level)?;
+    let log = logging::init(&config.log)?;
     service::warn_of(&warnings);
     let lines = log.lines();
     let supervision = Supervision::of(&|name| std::env::var_os(name), std::process::id());
     let start = Start { reload: load, log, output: args.output(), sinks: Vec::new(), supervision };
     let served = serve(config, start);
     if let Err(error) = &served {
-        lines.put(super::complaint(error).into());
+        lines.say(Level::ERROR, super::complaint(error).trim_end());
     }
     // Now that nobody has anything to log any more.
     lines.flush(LAST_LINES);

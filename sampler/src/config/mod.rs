@@ -11,7 +11,7 @@ mod origin;
 mod print;
 mod values;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ use crate::{
     export::settings::ExportSettings,
     model::{GuestSelection, HostParts, Level, Levels},
 };
+
+/// Where the service says how it is, and where it is asked.
+pub const DEFAULT_STATUS_SOCKET: &str = "/run/hvsampler/status";
 
 /// What an operator can set: the one definition of the keys. `otel-config/hvsampler.toml` shows every key
 /// with its default.
@@ -58,6 +61,8 @@ pub struct Config {
     pub audit: bool,
     /// Held while the service runs, so that a second one says so.
     pub lock_file: PathBuf,
+    /// The unix socket on which the service says how it is; empty is none.
+    pub status_socket: PathBuf,
     /// Which guests are shown.
     pub guests: GuestSelection,
     /// What is read of the host beside its guests.
@@ -69,18 +74,21 @@ pub struct Config {
 }
 
 /// The `[log]` table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
     /// Level of the service's own messages.
     pub level: LogLevel,
+    /// Levels of the messages of single modules, by their paths in the crate, with all that is in them.
+    #[serde(deserialize_with = "values::deserialize_modules")]
+    pub modules: BTreeMap<String, LogLevel>,
     /// Level of messages from the eBPF programs, set when they are loaded. They cost time in the kernel.
     pub bpf_level: LogLevel,
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { level: LogLevel::Info, bpf_level: LogLevel::Off }
+        Self { level: LogLevel::Info, modules: BTreeMap::new(), bpf_level: LogLevel::Off }
     }
 }
 
@@ -97,6 +105,7 @@ impl Default for Config {
             nice: DEFAULT_NICE,
             audit: true,
             lock_file: PathBuf::from("/run/hvsampler/lock"),
+            status_socket: PathBuf::from(DEFAULT_STATUS_SOCKET),
             guests: GuestSelection::default(),
             host: HostParts::default(),
             log: LogSettings::default(),
@@ -133,5 +142,7 @@ impl Config {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

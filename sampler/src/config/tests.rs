@@ -126,7 +126,8 @@ fn every_layer_is_over_the_one_before() {
     assert_eq!(config.export.endpoint.as_deref(), Some("http://flag:4317"));
     assert_eq!(config.export.protocol, Protocol::Grpc);
     assert_eq!(config.levels(), Levels { most: Level::Basic, max_exits: 20_000 });
-    assert_eq!(config.log, LogSettings { level: LogLevel::Warn, bpf_level: LogLevel::Trace });
+    let (level, bpf_level) = (LogLevel::Warn, LogLevel::Trace);
+    assert_eq!(config.log, LogSettings { level, bpf_level, ..LogSettings::default() });
 }
 
 #[test]
@@ -196,7 +197,7 @@ fn errors_name_key_and_line() {
     );
     assert_error(
         "[log]\n\nlvl = 'x'",
-        "config.toml:3: log.lvl: no such key; expected `level` or `bpf_level`",
+        "config.toml:3: log.lvl: no such key; expected one of `level`, `modules`, `bpf_level`",
     );
     assert_error(
         "[log]\nlevel = 'loud'",

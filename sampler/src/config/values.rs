@@ -1,6 +1,6 @@
 //! Values of settings, checked alike wherever they come from.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tracing::level_filters::LevelFilter;
@@ -159,10 +159,66 @@ pub(super) fn deserialize_nice<'de, D: Deserializer<'de>>(deserializer: D) -> Re
     })
 }
 
+/// The modules of this crate that have a log: a path of another one would change nothing.
+const MODULES: [&str; 11] = [
+    "agent", "audit", "collect", "command", "config", "export", "kernel", "load", "lock", "service", "source",
+];
+
+pub(super) fn deserialize_modules<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, LogLevel>, D::Error> {
+    let levels = BTreeMap::<String, LogLevel>::deserialize(deserializer)?;
+    match levels.keys().find(|path| !is_module(path)) {
+        None => Ok(levels),
+        Some(path) => Err(D::Error::custom(format!(
+            "{path:?} is no module; give one of {}, or the path of one that is in it, as in \"export::client\"",
+            MODULES.join(", ")
+        ))),
+    }
+}
+
+/// Whether it is a path that begins with a module of this crate. What is in that is not looked up.
+fn is_module(path: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    path.split("::").all(is_name) && path.split("::").next().is_some_and(|first| MODULES.contains(&first))
+}
+
 pub(super) fn deserialize_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let duration = duration::deserialize(deserializer)?;
     if duration < Duration::from_secs(1) {
         return Err(D::Error::custom("is too short; give at least 1s"));
     }
     Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CRATE: &str = include_str!("../lib.rs");
+
+    #[test]
+    fn modules_are_those_of_the_crate() {
+        let declared: Vec<&str> =
+            CRATE.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+        // What these have is no log: they read settings, and the model is pure.
+        let silent = ["cli", "duration", "model"];
+        let logging: Vec<&str> = declared.into_iter().filter(|module| !silent.contains(module)).collect();
+        assert_eq!(logging, MODULES);
+    }
+
+    #[test]
+    fn a_module_is_a_path_in_the_crate() {
+        for path in ["export", "source::kvm", "collect::platform::cloud_hypervisor"] {
+            assert!(is_module(path), "{path}");
+        }
+        for other in
+            ["", "hyper", "export::", "::export", "export=debug,h2", "Export", "export client", "model"]
+        {
+            assert!(!is_module(other), "{other}");
+        }
+    }
 }

@@ -46,9 +46,9 @@ impl ForEachEntity for Page {
             }
         }
         for series in E::SERIES {
-            self.series(series);
+            self.series::<E>(series);
         }
-        self.details(E::DETAILS);
+        self.details::<E>();
     }
 }
 
@@ -65,29 +65,29 @@ fn place<E: Entity>() -> String {
 }
 
 impl Page {
-    fn details<D>(&mut self, all: &[Series<D>]) {
-        if all.is_empty() {
+    fn details<E: Entity>(&mut self) {
+        if E::DETAILS.is_empty() {
             return;
         }
         self.text.push_str(
             "\nIn JSON alone:\n\n| metric | unit | what it is | start | error |\n|---|---|---|---|---|\n",
         );
-        for Series { family: Family { name, unit, help, bound, .. }, start: since, .. } in all {
-            let (unit, start, error) = (unit.ucum(), start(*since), bound.text());
+        for Series { family: Family { name, unit, help, bound, .. }, start: since, .. } in E::DETAILS {
+            let (unit, start, error) = (unit.ucum(), start::<E>(*since), bound.text());
             let _ = writeln!(self.text, "| `{name}` | `{unit}` | {help} | {start} | {error} |");
         }
     }
 
-    fn series<D>(&mut self, series: &Series<D>) {
+    fn series<E: Entity>(&mut self, series: &Series<E::Data>) {
         let Family { name, unit, instrument, help, bound, level } = series.family;
         let _ = writeln!(
             self.text,
-            "\n### {name}\n\n{}\n\n{}, unit `{}`, {}.\nStart: {}.\n{}",
+            "\n### {name}\n\n{}\n\n{}, unit `{}`, {}.\n{}\n{}",
             wrapped(help),
             title(instrument),
             unit.ucum(),
             at_level(level),
-            start(series.start),
+            wrapped(&format!("Start: {}.", start::<E>(series.start))),
             wrapped(&format!("Error: {}.", bound.text())),
         );
         for dimension in series.attributes {
@@ -154,15 +154,11 @@ const fn at_level(level: Level) -> &'static str {
     }
 }
 
-const fn start(start: Start) -> &'static str {
-    match start {
-        Start::None => "none, a value of the moment",
-        Start::Sampler => "when the sampler began",
-        Start::Boot => "when the host was booted",
-        Start::Created => "when the vCPU's thread, the VMM's process was created",
-        Start::Followed => "when the sampler began to follow it",
-        Start::Seen => "when it was first seen running",
-        Start::Own => "when it got a series of its own",
+/// When the values of an entity's series were zero.
+fn start<E: Entity>(start: Start) -> String {
+    match start.event(&E::STARTS) {
+        Some(event) => format!("when {event}"),
+        None => "none, a value of the moment".to_owned(),
     }
 }
 

@@ -46,7 +46,7 @@ impl Resource {
             ("os.type", "linux"),
             ("os.version", host.os_version.as_deref().unwrap_or_default()),
             ("os.build_id", host.os_build.as_deref().unwrap_or(&host.kernel)),
-            ("hypervisor.name", "kvm"),
+            ("hypervisor.name", host.hypervisor.unwrap_or_default()),
         ];
         let configured =
             settings.resource_attributes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -78,7 +78,13 @@ pub fn bounded(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::model::{
+        LabelRules, RESOURCE_KEYS,
+        catalog::{Entity, ForEachEntity, for_each_entity},
+    };
 
     fn host() -> Host {
         Host {
@@ -89,6 +95,7 @@ mod tests {
             os_build: None,
             arch: "amd64".into(),
             cpus: 8,
+            hypervisor: Some("kvm"),
         }
     }
 
@@ -111,6 +118,38 @@ mod tests {
         assert_eq!(value(&resource, "host.id"), Some("5d1f"));
         assert_eq!(value(&resource, "os.version"), Some("12"));
         assert_eq!(value(&resource, "os.build_id"), Some("6.12.0"));
+        assert_eq!(value(&resource, "hypervisor.name"), Some("kvm"));
+    }
+
+    /// Keys of all attributes that a point or its resource may have.
+    fn own_keys() -> BTreeSet<String> {
+        struct Keys(BTreeSet<String>);
+        impl ForEachEntity for Keys {
+            fn entity<E: Entity>(&mut self) {
+                for series in E::SERIES.iter().chain(E::DETAILS) {
+                    self.0.extend(series.attributes.iter().map(|dimension| dimension.key.to_owned()));
+                }
+                self.0.extend(E::ATTRIBUTES.iter().map(|(key, _)| (*key).to_owned()));
+            }
+        }
+        let resource = Resource::new(&ExportSettings::default(), &host());
+        let of_resource: BTreeSet<_> = resource.iter().map(|(key, _)| key.to_owned()).collect();
+        let reserved = BTreeSet::from(RESOURCE_KEYS.map(str::to_owned));
+        assert_eq!(of_resource, reserved, "what labels may not be called");
+        let mut keys = Keys(of_resource);
+        for_each_entity(&mut keys);
+        keys.0
+    }
+
+    #[test]
+    fn no_label_takes_the_place_of_an_attribute() {
+        let keys = own_keys();
+        assert!(keys.contains("system.device") && keys.contains("network.io.direction"), "{keys:?}");
+        for key in keys.iter().flat_map(|key| [key.clone(), key.replace('.', "_")]) {
+            let rules = serde_json::json!([{ "set": { key.as_str(): "x" } }]);
+            let error = serde_json::from_value::<LabelRules>(rules).expect_err(&key).to_string();
+            assert!(error.contains("is an attribute that the sampler itself sets"), "{error}");
+        }
     }
 
     #[test]
@@ -120,10 +159,11 @@ mod tests {
         assert_eq!(value(&resource, "host.id"), None);
         assert_eq!(value(&resource, "host.arch"), None);
         assert_eq!(value(&resource, "service.instance.id"), Some("926d4708-a88c-55d5-83d1-d84ea0925bd8"));
-        let nobody = Host { id: None, name: String::new(), os_version: None, ..host };
+        let nobody = Host { id: None, name: String::new(), os_version: None, hypervisor: None, ..host };
         let resource = Resource::new(&ExportSettings::default(), &nobody);
         assert_eq!(value(&resource, "service.instance.id"), None);
         assert_eq!(value(&resource, "os.version"), None);
+        assert_eq!(value(&resource, "hypervisor.name"), None);
     }
 
     #[test]

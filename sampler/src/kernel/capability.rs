@@ -98,7 +98,7 @@ pub fn check_bpf(root: &Root) -> CheckItem {
         return CheckItem::fail(
             NAME,
             format!("missing: {}", names(&missing)),
-            format!("run as root, or give the service AmbientCapabilities={}", names(&missing)),
+            format!("run as root with {0}, or give the service AmbientCapabilities={0}", names(&missing)),
         );
     }
     if !namespace::is_initial_user(root) {
@@ -138,7 +138,9 @@ pub fn check_discovery(root: &Root) -> CheckItem {
 pub fn discovery_fix(root: &Root) -> String {
     let missing = Capabilities::read(root).map(Capabilities::missing_for_discovery).unwrap_or_default();
     match missing.is_empty() {
-        false => format!("run as root, or give the service AmbientCapabilities={}", names(&missing)),
+        false => {
+            format!("run as root with {0}, or give the service AmbientCapabilities={0}", names(&missing))
+        }
         true => "where a guest is missing, let this process through the security module that keeps it out"
             .to_owned(),
     }
@@ -179,7 +181,9 @@ mod tests {
         assert_eq!(item.detail, "missing: CAP_BPF CAP_PERFMON");
         assert_eq!(
             item.fix.as_deref(),
-            Some("run as root, or give the service AmbientCapabilities=CAP_BPF CAP_PERFMON")
+            Some(
+                "run as root with CAP_BPF CAP_PERFMON, or give the service AmbientCapabilities=CAP_BPF CAP_PERFMON"
+            )
         );
         let item = check_discovery(&fake(bits(&[Capability::SysPtrace]), 40, HOST).root());
         assert_eq!(item.status, CheckStatus::Warn);

@@ -43,6 +43,7 @@ pub fn read(root: &Root) -> Result<Host, HostError> {
         kernel: text("proc/sys/kernel/osrelease", "/proc")?,
         arch: otel_arch(std::env::consts::ARCH).to_owned(),
         cpus,
+        hypervisor: None,
     })
 }
 

@@ -11,6 +11,7 @@ pub mod lockdown;
 pub mod memlock;
 pub mod namespace;
 pub mod priority;
+pub mod program_stats;
 pub mod ring;
 pub mod vmlinux;
 

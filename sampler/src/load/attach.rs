@@ -1,6 +1,9 @@
 //! Attaching one hook, by the first of its ways that the kernel takes.
 
-use std::cell::OnceCell;
+use std::{
+    cell::OnceCell,
+    time::{Duration, Instant},
+};
 
 use aya::{
     Btf as AyaBtf, Ebpf,
@@ -79,6 +82,8 @@ pub struct WayProbe {
     /// Instructions that the verifier followed, where the kernel reports them (5.16 and later), or why the
     /// kernel refused it.
     pub result: Result<Option<u32>, Refusal>,
+    /// How long the kernel took to check and load the program, or to refuse it.
+    pub load_time: Duration,
     /// What the program needs and the kernel lacks: it cannot be loaded or attached then.
     pub lacks: Option<&'static str>,
 }
@@ -118,11 +123,17 @@ pub(super) fn probe_way(
     btf: &Btf,
     types: &KernelTypes,
 ) -> WayProbe {
-    let result = load(ebpf, way, types).and_then(|()| {
+    // They are read once for all programs: that is not this one's time. Where they cannot be read, loading
+    // says so.
+    drop(types.get());
+    let began = Instant::now();
+    let loaded = load(ebpf, way, types);
+    let load_time = began.elapsed();
+    let result = loaded.and_then(|()| {
         let _link = link(ebpf, way)?;
         Ok(program(ebpf, way)?.info().ok().and_then(|info| info.verified_instruction_count()))
     });
-    WayProbe { hook, way, result, lacks: way.lacks(btf) }
+    WayProbe { hook, way, result, load_time, lacks: way.lacks(btf) }
 }
 
 fn attach(

@@ -2,12 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{FACTS, Facts, GuestPattern, Snapshot, VmKey};
+use super::{
+    Facts, GuestPattern, Snapshot, VmKey,
+    catalog::{Entity, ForEachEntity, for_each_entity},
+};
 
 /// Characters of a label's key, and of its value.
 const LONGEST: usize = 255;
@@ -16,6 +19,37 @@ const KEYS: usize = 32;
 
 /// Labels that back ends set themselves.
 const TAKEN: [&str; 6] = ["job", "instance", "le", "quantile", "otel_scope_name", "otel_scope_version"];
+
+/// Keys of the attributes of the resource that every export carries. Collectors copy some of them to each
+/// point, and would overwrite a label there.
+pub const RESOURCE_KEYS: [&str; 10] = [
+    "service.name",
+    "service.version",
+    "service.instance.id",
+    "host.id",
+    "host.name",
+    "host.arch",
+    "os.type",
+    "os.version",
+    "os.build_id",
+    "hypervisor.name",
+];
+
+/// Keys of all attributes that the sampler itself sets, as they are stored. A label of such a key would give
+/// a point the same key twice.
+static OWN: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+    struct Keys(BTreeSet<String>);
+    impl ForEachEntity for Keys {
+        fn entity<E: Entity>(&mut self) {
+            let dimensions = E::SERIES.iter().chain(E::DETAILS).flat_map(|series| series.attributes);
+            let keys = E::ATTRIBUTES.iter().map(|(key, _)| *key).chain(dimensions.map(|one| one.key));
+            self.0.extend(keys.map(as_stored));
+        }
+    }
+    let mut keys = Keys(RESOURCE_KEYS.into_iter().map(as_stored).collect());
+    for_each_entity(&mut keys);
+    keys.0
+});
 
 /// Guests that match all patterns get these labels. Of two rules that set the same label the later one does.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -87,8 +121,7 @@ fn check(key: &str) -> Result<(), String> {
         ));
     }
     let stored = as_stored(key);
-    let mut ours = FACTS.iter().map(|row| row.attribute).chain(["process.pid"]);
-    if stored.starts_with("hypervisor_") || ours.any(|ours| as_stored(ours) == stored) {
+    if stored.starts_with("hypervisor_") || OWN.contains(&stored) {
         return Err(format!(
             "{key:?} is an attribute that the sampler itself sets; call the label otherwise"
         ));

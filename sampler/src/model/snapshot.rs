@@ -20,6 +20,8 @@ use super::{
     kvm::{KvmCounts, KvmVcpu, KvmVm},
     level::Level,
     memory::Memory,
+    placement::NodeVcpus,
+    program::ProgramRuns,
     state::StateTimes,
     statistics::SamplerStats,
 };
@@ -42,6 +44,8 @@ pub struct Host {
     pub arch: String,
     /// Physical CPUs that are online.
     pub cpus: u32,
+    /// Whose guests are sampled (`kvm`): the source says so.
+    pub hypervisor: Option<&'static str>,
 }
 
 /// One interval's picture of the host. Cumulative values count from the creation of each thread.
@@ -64,6 +68,8 @@ pub struct Snapshot {
     pub ended: Vec<Ended>,
     /// What the sampler says of itself.
     pub sampler: SamplerStats,
+    /// What the source's programs cost; those that are loaded. None where a source has no programs.
+    pub programs: Arc<[ProgramRuns]>,
 }
 
 impl Snapshot {
@@ -133,6 +139,8 @@ pub struct Vm {
     /// The devices that its VMM holds for it, and where they are seen; ordered. Of several VMs of a process
     /// the first has them.
     pub attached: Arc<[Attached]>,
+    /// Its vCPUs by the host's NUMA nodes, each node that has CPUs; ordered.
+    pub placement: Vec<NodeVcpus>,
     /// Its vCPUs, ordered by index and thread.
     pub vcpus: Vec<Vcpu>,
 }

@@ -39,6 +39,34 @@ impl SamplerRow {
     }
 }
 
+/// Rows that say no loss, however high they are. Each of the others is in the table of losses in
+/// docs/meaning.md.
+const NO_LOSS: [&str; 15] = [
+    "snapshots",
+    "walks",
+    "walked_threads",
+    "vcpu_switches",
+    "threads_announced",
+    "threads_gone",
+    "gone_by_walk",
+    "slots_used",
+    "vms_left_out",
+    "threads_replaced",
+    "threads_turned",
+    "looked_files",
+    "lateness_ns",
+    "last_lateness_ns",
+    "audit_checks",
+];
+
+impl SamplerStats {
+    /// The rows of what was lost, or may have been, in order.
+    #[must_use]
+    pub fn losses(&self) -> Vec<SamplerRow> {
+        self.rows().into_iter().filter(|row| !NO_LOSS.contains(&row.name)).collect()
+    }
+}
+
 macro_rules! sampler_stats {
     ($($(#[doc = $help:literal])+ $kind:ident $name:ident $(as $dotted:literal)?, $unit:literal;)*) => {
         /// What the sampler counts of itself since its start.
@@ -112,15 +140,16 @@ sampler_stats! {
     /// program on the same CPU, as can happen from Linux 7.0 on: until the next hook the time was taken for
     /// what came before.
     Counter preemption_misses, "{run}";
-    /// Ends of disk requests, of guests and of others, that the kernel did not report, because they came in
-    /// an interrupt while another was being reported on the same CPU.
+    /// Ends of disk requests, of guests and of others, that the kernel did not report, because another was
+    /// being reported on the same CPU: they came in an interrupt, or from Linux 7.0 on after a preemption.
     Counter requests_missed, "{request}";
     /// Interfaces of guests that could not be looked at, and network namespaces of which they could not be
     /// read.
     Counter interfaces_unread, "{reading}";
     /// VMs whose disk requests are not counted: no control group of the io controller is theirs alone.
     UpDown disks_uncounted, "{vm}";
-    /// Disk requests of guests that were not counted: there was no room for one more disk of a guest.
+    /// Disk requests of guests that were not counted: there was no room for one more disk of a guest, or
+    /// the kernel had the table in use.
     Counter requests_untracked, "{request}";
     /// Entries into a guest and exits from it without the other: their time was counted as the kernel's, or
     /// estimated.
@@ -144,6 +173,9 @@ sampler_stats! {
     Counter vcpu_files_dropped, "{descriptor}";
     /// Threads that a walk could not read because they switched at each attempt.
     Counter walk_torn, "{reading}";
+    /// Readings of a vCPU's exits, distributions or waits that the programs were writing at each attempt. The
+    /// next snapshot has what they lack.
+    Counter slots_torn, "{reading}";
     /// Helper threads that a walk found and had no room for.
     Counter helpers_dropped, "{reading}";
     /// Guests of which pressure and memory events are not known: no control group of version 2 is theirs
@@ -174,10 +206,37 @@ sampler_stats! {
     Counter sinks_failed, "{sink}";
     /// Lines of the sampler's log that were dropped: nobody read those before, or they could not be written.
     Counter log_lines_dropped, "{line}";
+    /// Lines of the sampler's log that were left out because their place in the code logged too often: more
+    /// than 200 at once, and one more each second.
+    Counter log_lines_left_out, "{line}";
     /// vCPUs of which a snapshot's numbers were compared with what the kernel says by another way.
     Counter audit_checks as "audit.checks", "{vcpu}";
     /// Those of them of which a number was not what the kernel says. The log has both.
     Counter audit_mismatches as "audit.mismatches", "{vcpu}";
     /// vCPUs that were chosen for that and could not be compared: they ended, or the time was missed.
     Counter audit_skips as "audit.skips", "{vcpu}";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEANING: &str = include_str!("../../../docs/meaning.md");
+
+    #[test]
+    fn each_loss_is_documented_as_one() {
+        let stats = SamplerStats::default();
+        for name in NO_LOSS {
+            assert!(stats.rows().iter().any(|row| row.name == name), "there is no {name}");
+        }
+        let losses = stats.losses();
+        assert_eq!(losses.len(), stats.rows().len() - NO_LOSS.len());
+        let (_, section) = MEANING.split_once("\n## Losses\n").unwrap();
+        let named: Vec<&str> =
+            section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
+        for row in losses {
+            let name = format!("`{}`", row.name);
+            assert!(named.iter().any(|cell| cell.contains(&name)), "{name} is not in the table of losses");
+        }
+    }
 }

@@ -72,7 +72,7 @@ impl Announcer {
             }
         }
         if now.is_empty() && (!self.began || !self.known.is_empty()) {
-            tracing::info!("no KVM guest runs on this host; watching for the next one");
+            tracing::info!("no guest runs on this host; watching for the next one");
         }
         self.began = true;
         self.known = now;

@@ -8,6 +8,7 @@ pub mod logging;
 mod own;
 mod queued;
 mod screen;
+pub mod status;
 mod steering;
 mod systemd;
 
@@ -24,12 +25,13 @@ use self::{
     lines::Unwritten,
     logging::LogControl,
     own::Own,
+    status::{Answering, Health},
     steering::{Steered, steer},
     systemd::Manager,
 };
 pub use self::{steering::Steering, systemd::Supervision};
 use crate::{
-    agent::{self, BpfLog, Driver, Opened, Sampling, Schedule, Sink, Sinks, StartOptions},
+    agent::{self, BpfLog, Driver, Opened, Opener, Sampling, Schedule, Sink, Sinks, StartOptions},
     audit::Audit,
     config::{Config, ConfigError, Loaded, Warning},
     duration,
@@ -72,7 +74,7 @@ pub enum Output {
     Json,
 }
 
-/// Samples KVM's guests and exports until `shutdown` is over; then takes a last snapshot and sends what
+/// Samples the host's guests and exports until `shutdown` is over; then takes a last snapshot and sends what
 /// waits, for the configured deadline at most. SIGHUP reads the configuration again; SIGUSR1 asks for the
 /// audit's last hour.
 ///
@@ -90,18 +92,19 @@ where
     let ask = async move || {
         questions.recv().await;
     };
-    run_with(config, start, Steering { shutdown, hang_up, ask }, agent::open).await
+    run_with(config, start, Steering { shutdown, hang_up, ask }, agent::SOURCE).await
 }
 
 /// The same with any source.
 ///
-/// # Errors What keeps the source or the first exporter from working, and a panic of the sampling thread.
-/// Later failures are logged and counted.
+/// # Errors
+/// What keeps the source or the first exporter from working, and a panic of the sampling thread. Later
+/// failures are logged and counted.
 pub async fn run_with<R, S, H, A>(
     config: Config,
     start: Start<R>,
     steering: Steering<S, H, A>,
-    open: impl FnOnce(&StartOptions) -> Result<Opened>,
+    source: Opener<impl FnOnce(&StartOptions) -> Result<Opened>>,
 ) -> Result<()>
 where
     R: Fn() -> Result<Loaded, ConfigError>,
@@ -112,31 +115,44 @@ where
     let Start { reload, log, output, sinks, supervision } = start;
     let manager = Manager::of(&supervision);
     let own = Own::default();
-    let host = Arc::new(host::read(&Root::system())?);
+    let host = Arc::new(Host { hypervisor: Some(source.hypervisor), ..host::read(&Root::system())? });
     let exports = Exports::start(&config, Arc::clone(&host), own.clone())?;
-    let (driver, _bpf_log) = start_source(options(&config), open, &manager).await?;
+    let health = Health::begin(&config, own.clone(), exports.clone());
+    // Before the programs are loaded: that may take minutes, in which somebody may ask.
+    let answering = Answering::start(&config.status_socket, health.clone()).await?;
+    let (driver, _bpf_log, hooks) = start_source(options(&config), source.open, &manager).await?;
     let prints = output != Output::None;
     let (printer, mut unwritten) = printer(output)?;
     let sinks = printer.into_iter().chain(sinks).collect();
-    let unread = log.lines().dropped();
+    let missing = log.lines().missing();
     let audit = audited::begin(&config);
     let sinks = with_standard_sinks(sinks, &own, &exports, &audit)?;
     let sinks = Sinks::new(sinks, own.sinks.clone()).beside({
         let audit = audit.clone();
         move |stats| {
-            stats.log_lines_dropped = unread.count();
+            stats.log_lines_dropped = missing.dropped();
+            stats.log_lines_left_out = missing.left_out();
             audit.report(stats);
         }
     });
     let delay = config.start_delay.draw(config.interval);
-    say_what_begins(&config, delay, &exports, prints);
+    say_what_begins(&config, delay, &exports, &driver, &hooks);
+    if exports.target().is_none() && !prints {
+        tracing::warn!("nothing is exported: set export.endpoint, OTEL_EXPORTER_OTLP_ENDPOINT or --endpoint");
+    }
     manager.starts(&format!("first snapshot in {}", duration::format(delay)), delay + SLACK).await;
     let sampling = Sampling::spawn(driver, schedule(&config, host), delay, sinks)?;
     let end = any_of(steering.shutdown, nobody_wants_it(unwritten.as_mut(), &exports), sampling.ended());
     let steering = Steering { shutdown: end, hang_up: steering.hang_up, ask: steering.ask };
     let facts = || facts_of(&own, &sampling, &exports);
-    let steered =
-        Steered { sampling: &sampling, exports: &exports, audit: &audit, manager: &manager, facts: &facts };
+    let steered = Steered {
+        sampling: &sampling,
+        exports: &exports,
+        audit: &audit,
+        health: &health,
+        manager: &manager,
+        facts: &facts,
+    };
     // One task does both: a service that cannot be steered any more gives no sign of life either.
     let config = tokio::select! {
         config = steer(config, (reload, log), &steered, steering) => config,
@@ -150,6 +166,7 @@ where
         }
     };
     tokio::join!(exports.shutdown(config.shutdown_deadline), printed);
+    drop(answering);
     Ok(sampled?)
 }
 
@@ -158,11 +175,13 @@ async fn start_source(
     options: StartOptions,
     open: impl FnOnce(&StartOptions) -> Result<Opened>,
     manager: &Manager,
-) -> Result<(Driver, BpfLog)> {
+) -> Result<(Driver, BpfLog, Vec<String>)> {
     manager.starts("loading the eBPF programs", LOADING).await;
-    let opened = open(&options)?;
+    let mut opened = open(&options)?;
+    let hooks = std::mem::take(&mut opened.hooks);
     manager.starts("looking for guests", agent::SETTLE + SLACK).await;
-    agent::settle(opened, options.nice)
+    let (driver, bpf_log) = agent::settle(opened, options.nice)?;
+    Ok((driver, bpf_log, hooks))
 }
 
 /// The sink that has standard output, and what waits for it at the end.
@@ -194,17 +213,21 @@ fn with_standard_sinks(
     Ok(sinks)
 }
 
-fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, prints: bool) {
-    let target = exports.target();
+/// The one line of a start that has all of it.
+fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, driver: &Driver, hooks: &[String]) {
+    let (guests, vcpus) = driver.followed();
     tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        kernel = exports.host().kernel,
+        level = config.level.key(),
+        hooks = hooks.join(", "),
+        guests,
+        vcpus,
         interval = ?config.interval,
         start_delay = ?delay,
-        export = target.as_deref().unwrap_or("none"),
+        export = exports.target().as_deref().unwrap_or("none"),
         "sampling"
     );
-    if target.is_none() && !prints {
-        tracing::warn!("nothing is exported: set export.endpoint, OTEL_EXPORTER_OTLP_ENDPOINT or --endpoint");
-    }
 }
 
 /// Says what of the configuration is not used.
@@ -251,10 +274,13 @@ const fn options(config: &Config) -> StartOptions {
 
 /// The host as it is called now.
 fn read_again(known: &Arc<Host>) -> Arc<Host> {
-    host::read(&Root::system()).map(Arc::new).unwrap_or_else(|error| {
-        tracing::error!(%error, "the host is called as before");
-        Arc::clone(known)
-    })
+    match host::read(&Root::system()) {
+        Ok(host) => Arc::new(Host { hypervisor: known.hypervisor, ..host }),
+        Err(error) => {
+            tracing::error!(%error, "the host is called as before");
+            Arc::clone(known)
+        }
+    }
 }
 
 fn schedule(config: &Config, host: Arc<Host>) -> Schedule {

@@ -1,41 +1,54 @@
-//! What the sampler knows of itself, for its own telemetry.
+//! What the sampler knows of itself, for its own telemetry and for whoever asks how it is.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
     agent::{Sink, SinkCounts},
-    model::{SamplerStats, Snapshot},
+    model::{ProgramRuns, SamplerStats, Snapshot, Vm},
 };
 
-/// The statistics of the last snapshot, and what sinks have dropped. Clones share them.
+/// What is kept of the last snapshot, and what sinks have dropped. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Own {
-    last: Arc<Mutex<Last>>,
+    last: Arc<Mutex<Option<Last>>>,
     /// Written by the list of sinks.
     pub(super) sinks: SinkCounts,
 }
 
-/// What is kept of the last snapshot.
-#[derive(Clone, Copy, Default)]
-struct Last {
-    stats: SamplerStats,
-    guests: usize,
-    vcpus: usize,
+/// What is kept of the last snapshot. Nothing of it is counted vCPU by vCPU: this is the sampling thread's
+/// time.
+#[derive(Clone)]
+pub(super) struct Last {
+    pub(super) stats: SamplerStats,
+    /// When it was taken, Unix time in ns.
+    pub(super) at_unix_ns: u64,
+    /// Guests that it shows.
+    pub(super) guests: usize,
+    /// Their vCPUs.
+    pub(super) vcpus: usize,
+    /// Their helper threads.
+    pub(super) helpers: u64,
+    pub(super) programs: Arc<[ProgramRuns]>,
 }
 
 impl Own {
+    /// All zero before the first snapshot.
     pub(super) fn stats(&self) -> SamplerStats {
-        self.last().stats
+        self.lock().as_ref().map(|last| last.stats).unwrap_or_default()
     }
 
     /// Guests that it shows, and their vCPUs.
     pub(super) fn guests(&self) -> (usize, usize) {
-        let last = self.last();
-        (last.guests, last.vcpus)
+        self.lock().as_ref().map(|last| (last.guests, last.vcpus)).unwrap_or_default()
     }
 
-    fn last(&self) -> Last {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Of the last snapshot; absent before the first.
+    pub(super) fn last(&self) -> Option<Last> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,12 +58,22 @@ impl Sink for Own {
     }
 
     fn offer(&mut self, snapshot: Arc<Snapshot>) {
-        let vcpus = snapshot.vms.iter().map(|vm| vm.vcpus.len()).sum();
-        let last = Last { stats: snapshot.sampler, guests: snapshot.vms.len(), vcpus };
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        let last = Last {
+            stats: snapshot.sampler,
+            at_unix_ns: snapshot.at_unix_ns,
+            guests: snapshot.vms.len(),
+            vcpus: snapshot.vms.iter().map(|vm| vm.vcpus.len()).sum(),
+            helpers: snapshot.vms.iter().map(helpers).sum(),
+            programs: Arc::clone(&snapshot.programs),
+        };
+        *self.lock() = Some(last);
     }
 
     fn dropped(&self) -> u64 {
         0
     }
+}
+
+fn helpers(vm: &Vm) -> u64 {
+    vm.helpers.iter().map(|(_, sum)| u64::from(sum.threads)).sum()
 }

@@ -3,7 +3,8 @@
 use std::{future::Future, sync::Arc};
 
 use super::{
-    audited, exports::Exports, logging::LogControl, read_again, schedule, systemd::Manager, warn_of,
+    audited, exports::Exports, logging::LogControl, read_again, schedule, status::Health, systemd::Manager,
+    warn_of,
 };
 use crate::{
     agent::Sampling,
@@ -26,6 +27,7 @@ pub(super) struct Steered<'a> {
     pub(super) sampling: &'a Sampling,
     pub(super) exports: &'a Exports,
     pub(super) audit: &'a Audit,
+    pub(super) health: &'a Health,
     pub(super) manager: &'a Manager,
     /// What the service manager shows of the service.
     pub(super) facts: &'a dyn Fn() -> String,
@@ -76,7 +78,7 @@ impl Steered<'_> {
     fn follow(&self, config: &mut Config, new: Config, log: &LogControl) -> Option<String> {
         let host = read_again(&self.exports.host());
         self.sampling.reschedule(schedule(&new, Arc::clone(&host)));
-        log.set(new.log.level);
+        log.set(&new.log);
         audited::set(self.audit, &new);
         let replaced = self.exports.replace(config, &new, host);
         let refused = replaced.err().map(|error| format!("{error:#}"));
@@ -86,10 +88,12 @@ impl Steered<'_> {
         } else {
             *config = new;
         }
+        self.health.follow(config);
         tracing::info!(
             interval = ?config.interval,
             export = self.exports.target().as_deref().unwrap_or("none"),
-            "configuration read again; bpf_level, start_delay and lock_file hold from the next start on"
+            "configuration read again; bpf_level, start_delay, lock_file and \
+             status_socket hold from the next start on"
         );
         refused
     }

@@ -255,6 +255,10 @@ impl Source for FakeSource {
         Ok(())
     }
 
+    fn guests(&self) -> usize {
+        self.guests.len()
+    }
+
     fn vcpus(&self) -> usize {
         self.guests.len()
     }

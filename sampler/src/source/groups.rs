@@ -18,6 +18,8 @@ struct Known {
     at_unix_ns: u64,
     /// It was read since the snapshot before.
     is_new: bool,
+    /// When the last reading was taken while another guest was in the group, Unix time in ns.
+    shared_unix_ns: Option<u64>,
     /// What had been counted when the counts began, and when that was, Unix time in ns; absent while the
     /// group is not the guest's alone.
     began: Option<(Counts, u64)>,
@@ -59,7 +61,8 @@ impl Groups {
             self.fell += u64::from(is_same && added == Err(Differs::Fell));
             began = began.filter(|_| is_same && added.is_ok());
         }
-        self.guests.insert(guest, Known { read, at_unix_ns, is_new: true, began });
+        let shared_unix_ns = before.and_then(|known| known.shared_unix_ns);
+        self.guests.insert(guest, Known { read, at_unix_ns, is_new: true, shared_unix_ns, began });
     }
 
     /// Forgets guests that have ended.
@@ -113,10 +116,13 @@ fn members(groups: impl Iterator<Item = Option<u64>>) -> BTreeMap<u64, u32> {
 }
 
 impl Known {
-    /// Counts begin with the first reading that is the guest's alone.
+    /// Counts begin with the first reading that is the guest's alone: not with one that was taken before
+    /// another guest left the group.
     fn group(&mut self, is_own: bool) -> Option<ControlGroup> {
         if !is_own {
-            self.began = None;
+            (self.began, self.shared_unix_ns) = (None, Some(self.at_unix_ns));
+        }
+        if self.shared_unix_ns == Some(self.at_unix_ns) {
             return None;
         }
         let now = Counts::of(&self.read);
@@ -251,9 +257,12 @@ mod tests {
         assert!(all.values().all(|shown| *shown == Shown::default()), "{all:?}");
         assert_eq!(groups.uncounted(), 2);
         groups.read(A, group(5, 120), 70);
+        groups.shown();
         groups.retain(|guest| guest == A);
+        assert_eq!(shown(&mut groups, A), None, "that was read while the other was in it");
+        groups.read(A, group(5, 125), 75);
         let alone = "what was counted meanwhile may be the other's";
-        assert_eq!(shown(&mut groups, A), Some((70, 70, 0, true)), "{alone}");
+        assert_eq!(shown(&mut groups, A), Some((75, 75, 0, true)), "{alone}");
     }
 
     #[test]

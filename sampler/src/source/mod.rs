@@ -16,6 +16,7 @@ use crate::{
     collect::{
         CollectError,
         attached::FoundDevices,
+        devices::DiskName,
         network::{FoundInterfaces, Links},
         procfs::GuestGroup,
     },
@@ -47,6 +48,9 @@ pub trait Source: Send {
     /// # Errors
     /// When it was not possible.
     fn look(&mut self) -> Result<(), SourceError>;
+
+    /// Guests that are followed.
+    fn guests(&self) -> usize;
 
     /// vCPUs that are followed.
     fn vcpus(&self) -> usize;
@@ -137,7 +141,7 @@ pub enum Answer {
     /// Whether it was.
     IoGroup(VmKey, u64, Option<bool>),
     /// What it calls it.
-    Disk(Device, Option<String>),
+    Disk(Device, Option<DiskName>),
     /// Those that it has; the interfaces may not be known now.
     Devices(VmKey, Option<(FoundDevices, Option<FoundInterfaces>)>),
     /// What it counts.

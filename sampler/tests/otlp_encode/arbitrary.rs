@@ -1,6 +1,8 @@
 //! Arbitrary runs of a host: a few snapshots in a row, with VMs and vCPUs that come, go and take each
 //! other's place, and with strings that mean harm.
 
+mod host;
+
 use std::sync::Arc;
 
 use hvsampler::model::{
@@ -11,12 +13,14 @@ use hvsampler::{
     model::{
         Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
         DiskCounts, Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes,
-        Helpers, Host, HostState, HugePages, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory,
+        Helpers, Host, HostState, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, NodeVcpus,
         NumaNode, OccupantKind, Origin, SamplerStats, Snapshot, State, StateTimes, Totals, Unseen, Vcpu,
         VcpuId, Vm, VmKey,
     },
 };
 use proptest::{collection, option, prelude::*, sample};
+
+use host::{groups, host, host_state, placement};
 
 /// One run of the sampler.
 #[derive(Clone, Debug)]
@@ -86,21 +90,6 @@ fn settings() -> BoxedStrategy<ExportSettings> {
         host_id,
         resource_attributes,
         ..ExportSettings::default()
-    })
-    .boxed()
-}
-
-fn host() -> BoxedStrategy<Host> {
-    let os = (option::of(text()), option::of(text()));
-    let all = (option::of(text()), text(), text(), text(), any::<u32>(), os);
-    all.prop_map(|(id, name, kernel, arch, cpus, (os_version, os_build))| Host {
-        id,
-        name,
-        kernel,
-        os_version,
-        os_build,
-        arch,
-        cpus,
     })
     .boxed()
 }
@@ -196,27 +185,6 @@ fn memory() -> impl Strategy<Value = Option<Memory>> {
     }))
 }
 
-/// Some of it is not known, some was sent before, and nodes come and go.
-fn groups() -> impl Strategy<Value = (Option<ControlGroup>, Vec<NumaNode>)> {
-    let counts = collection::vec(option::of(number()), 14);
-    let group =
-        (0_u64..3, number(), any::<bool>(), counts).prop_map(|(since, at_unix_ns, is_new, counts)| {
-            let mut group =
-                ControlGroup { at_unix_ns, since_unix_ns: since * 1_000, is_new, ..ControlGroup::default() };
-            group.pressure.iter_mut().zip(&counts).for_each(|(place, value)| *place = *value);
-            group.events.copy_from_slice(&counts[8..]);
-            group
-        });
-    let node = (number(), number(), any::<bool>());
-    let nodes = collection::vec(option::of(node), 3).prop_map(|nodes| {
-        let numbered = (0..).zip(nodes).filter_map(|(node, known)| Some((node, known?)));
-        numbered
-            .map(|(node, (bytes, at_unix_ns, is_new))| NumaNode { node, bytes, at_unix_ns, is_new })
-            .collect()
-    });
-    (option::of(group), nodes)
-}
-
 /// Disks come and go, and the kernel does not keep all times of each.
 fn disks() -> impl Strategy<Value = Vec<Disk>> {
     let counts = (collection::vec(number(), 12), collection::vec(distributions(), 4));
@@ -291,25 +259,6 @@ fn attached() -> impl Strategy<Value = Arc<[Attached]>> {
     })
 }
 
-/// Some of it is not known, and some was sent before.
-fn host_state() -> impl Strategy<Value = HostState> {
-    let numbers = || collection::vec(option::of(number()), 8);
-    let huge_pages =
-        (number(), number()).prop_map(|(used, free)| HugePages { states: [used, free], reserved: 3 });
-    (number(), numbers(), numbers(), option::of(huge_pages), any::<bool>()).prop_map(
-        |(at_unix_ns, cpus, pressure, huge_pages, is_new)| {
-            let mut state = HostState { at_unix_ns, booted_unix_ns: 77, is_new, ..HostState::default() };
-            state.cpu_ns.copy_from_slice(&cpus);
-            state.pressure.iter_mut().zip(&pressure).for_each(|(place, value)| *place = *value);
-            state.memory = cpus[0].map(|bytes| [bytes, 5, 6, 7]);
-            state.available = cpus[1];
-            state.huge_pages = [None, huge_pages];
-            state.threads = [cpus[2], cpus[3]];
-            state
-        },
-    )
-}
-
 type Threads = Vec<Option<(StateTimes, [u64; COUNTERS.len()])>>;
 
 /// What changes from one snapshot to the next.
@@ -334,6 +283,7 @@ struct MomentVm {
     counters: Counters,
     memory: Option<Memory>,
     groups: (Option<ControlGroup>, Vec<NumaNode>),
+    placement: Vec<NodeVcpus>,
     disks: Vec<Disk>,
     interfaces: Vec<Interface>,
     attached: Arc<[Attached]>,
@@ -357,7 +307,7 @@ fn moment() -> impl Strategy<Value = Moment> {
         counters(),
         memory(),
         disks().boxed(),
-        (interfaces(), attached()).boxed(),
+        (interfaces(), attached(), placement()).boxed(),
         groups().boxed(),
     );
     let vm = (name, option::of(text()), platform, distributions(), rest, threads).prop_map(
@@ -376,7 +326,7 @@ fn moment() -> impl Strategy<Value = Moment> {
                 counters,
                 memory,
                 disks,
-                (interfaces, attached),
+                (interfaces, attached, placement),
                 groups,
             ),
             threads,
@@ -398,6 +348,7 @@ fn moment() -> impl Strategy<Value = Moment> {
                 disks,
                 interfaces,
                 attached,
+                placement,
                 threads,
             }
         },
@@ -460,6 +411,7 @@ impl Moment {
                 memory: vm.memory,
                 control_group: vm.groups.0,
                 numa: vm.groups.1,
+                placement: vm.placement,
                 disks: vm.disks,
                 interfaces: vm.interfaces,
                 attached: vm.attached,
@@ -491,6 +443,7 @@ impl Moment {
             ended: ended.collect(),
             vms,
             sampler: SamplerStats::default(),
+            programs: Arc::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use hvsampler::model::{HostState, Pressure, Resource, Stalled, Vm};
 use opentelemetry_proto::tonic::{common::v1::KeyValue, metrics::v1::number_data_point::Value};
 
-use super::expected::{double, id, int, integer, string};
+use super::expected::{Numbers, double, id, int, integer, string};
 
 pub(super) type Point = (&'static str, Vec<KeyValue>, Option<Value>);
 
@@ -70,6 +70,29 @@ fn threads(host: &HostState) -> Vec<Point> {
     let known = states.filter_map(|(state, threads)| Some((state, threads?)));
     let of = |state| vec![string("hypervisor.host.thread.state", state)];
     known.map(|(state, threads)| ("hypervisor.host.threads", of(state), integer(threads))).collect()
+}
+
+/// Where a guest's vCPUs are, and how much of its memory is elsewhere.
+pub(super) fn of_placement(vm: &Vm, to: &mut Numbers) {
+    let mut all = 0_u128;
+    for at in &vm.placement {
+        all += u128::from(at.vcpus);
+        let attributes = [id(&vm.id), vec![int("hypervisor.numa.node", at.node)]].concat();
+        to.put("hypervisor.vm.vcpu.numa.count", attributes, vm.start_unix_ns, integer(at.vcpus.into()));
+    }
+    if all == 0 || vm.numa.is_empty() {
+        return;
+    }
+    let mut far = 0;
+    for memory in &vm.numa {
+        let near = vm.placement.iter().filter(|at| at.node == memory.node);
+        let near: u128 = near.map(|at| u128::from(at.vcpus)).sum();
+        far += u128::from(memory.bytes) * (all - near);
+    }
+    // Arbitrary nodes may have more than any host: then it is absent.
+    if let Ok(remote) = u64::try_from(far / all) {
+        to.put("hypervisor.vm.memory.numa.remote", id(&vm.id), vm.start_unix_ns, integer(remote));
+    }
 }
 
 const EVENTS: [&str; 6] = ["low", "high", "max", "oom", "oom_kill", "oom_group_kill"];

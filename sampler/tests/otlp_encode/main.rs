@@ -5,6 +5,7 @@
 mod arbitrary;
 mod devices;
 mod expected;
+mod guest;
 mod host;
 mod points;
 #[path = "../support/mod.rs"]

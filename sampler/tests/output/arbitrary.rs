@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hvsampler::model::{
     Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Disk,
     Distributions, Ended, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers, Host,
-    HostState, Interface, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, NumaNode, Occupant,
+    HostState, Interface, Interval, KvmCounts, KvmVcpu, KvmVm, Level, Memory, NodeVcpus, NumaNode, Occupant,
     OccupantKind, Origin, Share, Snapshot, State, StateTimes, Totals, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{BUCKETS, COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, MEASURED};
@@ -239,6 +239,7 @@ fn vm() -> impl Strategy<Value = Vm> {
                 events: [Some(start_unix_ns), None, None, None, None, None],
                 ..ControlGroup::default()
             }),
+            placement: (0..pid % 2).map(|node| NodeVcpus { node, vcpus: pid }).collect(),
             numa: (0..pid % 3)
                 .map(|node| NumaNode { node, bytes: start_unix_ns, ..NumaNode::default() })
                 .collect(),
@@ -303,6 +304,7 @@ pub(crate) fn snapshot() -> impl Strategy<Value = Snapshot> {
             vms,
             ended,
             sampler: Default::default(),
+            programs: Arc::default(),
         },
     )
 }

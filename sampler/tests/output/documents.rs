@@ -23,6 +23,7 @@ use super::arbitrary;
 
 const LIST: &str = include_str!("../../schema/list-1.schema.json");
 const CHECK: &str = include_str!("../../schema/check-1.schema.json");
+pub(crate) const STATUS: &str = include_str!("../../schema/status-1.schema.json");
 
 pub(crate) fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
@@ -50,7 +51,7 @@ pub(crate) fn assert_valid(validator: &Validator, document: &Value) {
 
 #[test]
 fn schemas_are_schemas() {
-    for schema in [json::schema(), parse(LIST), parse(CHECK)] {
+    for schema in [json::schema(), parse(LIST), parse(CHECK), parse(STATUS)] {
         jsonschema::draft202012::meta::validate(&schema).unwrap();
     }
 }

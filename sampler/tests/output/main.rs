@@ -9,4 +9,5 @@ mod golden;
 mod reference;
 mod sample;
 mod snapshots;
+mod status;
 mod table;

@@ -6,8 +6,8 @@ use hvsampler::model::{
     Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
     DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
     Host, HostState, HugePages, Interface, InterfaceCounts, Interval, KvmCounts, KvmVcpu, KvmVm, Level,
-    Memory, NumaNode, Occupant, OccupantKind, Origin, Pressure, Resource, SamplerStats, Share, Snapshot,
-    State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
+    Memory, NodeVcpus, NumaNode, Occupant, OccupantKind, Origin, Pressure, Resource, SamplerStats, Share,
+    Snapshot, State, StateTimes, Unseen, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{
     COUNTERS, Counter, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS, KvmStat, bucket_of,
@@ -34,6 +34,7 @@ pub(crate) fn snapshot(vms: Vec<Vm>) -> Snapshot {
         vms,
         ended: Vec::new(),
         sampler: SamplerStats::default(),
+        programs: Arc::default(),
     }
 }
 
@@ -144,6 +145,7 @@ pub(crate) fn vm(pid: u32, name: Option<&str>, vcpus: Vec<Vcpu>) -> Vm {
             is_new: true,
         }),
         control_group: Some(control_group()),
+        placement: vec![NodeVcpus { node: 0, vcpus: 1 }, NodeVcpus { node: 1, vcpus: 0 }],
         numa: vec![NumaNode { node: 1, bytes: 7 << 20, at_unix_ns: AT - 3 * SECOND, is_new: true }],
         counters: vcpus.first().map(|vcpu| vcpu.counters).unwrap_or_default(),
         co_stop: CoStop { ns: 7 * SECOND, interval_ns: co_stop(&vcpus), tick_ns: 1 << 20 },

@@ -136,6 +136,9 @@ fn what_a_vm_has_several_of_is_found_again() {
     assert_eq!(added(&vm["control_groups"][0], "hypervisor.vm.memory.events")["high"], 2);
     let node = attribute(&vm["numa"], "hypervisor.numa.node", 1);
     assert_eq!(node["metrics"]["hypervisor.vm.memory.numa.usage"], 7 << 20);
+    let node = attribute(&vm["placement"], "hypervisor.numa.node", 0);
+    assert_eq!(node["metrics"]["hypervisor.vm.vcpu.numa.count"], 1);
+    assert_eq!(vm["metrics"]["hypervisor.vm.memory.numa.remote"], 7 << 20, "its vCPU is on another node");
     let own = attribute(&vm["vcpus"][0]["exits"], "hypervisor.exit.reason", "io");
     assert_eq!(own["metrics"]["hypervisor.vm.exits"], 90);
 }
@@ -169,6 +172,27 @@ fn what_the_line_before_did_not_have_has_no_interval() {
     assert!(new.get("interval").is_none() && new["exits"][0].get("interval").is_none());
     assert!(now["vms"][1].get("interval").is_none());
     assert!(now["vms"][1]["exits"][0].get("interval").is_none());
+}
+
+/// A domain of a hypervisor below has no thread of this host, no exits that KVM would count, and no timeline.
+#[test]
+fn what_a_guest_cannot_say_is_absent() {
+    let [before, mut now] = pair();
+    now.vms[0].vcpus[0].unused = true;
+    let domain = &mut now.vms[0];
+    (domain.kvm, domain.co_stop.tick_ns) = (None, 0);
+    (domain.vcpus[1].kvm, domain.vcpus[1].tid) = (None, None);
+    let [before, now] = lines([before, now]);
+    assert_valid(&strict(json::schema()), &now);
+    let has = |line: &Value, vcpu: usize| -> Vec<bool> {
+        let vm = &line["vms"][0];
+        let vcpu = &vm["vcpus"][vcpu];
+        let of_vm = [vm.get("co_stop_tick_ns"), vm.get("exits")];
+        of_vm.into_iter().chain([vcpu.get("scheduler"), vcpu.get("exits")]).map(|it| it.is_some()).collect()
+    };
+    let [all, none]: [Vec<_>; 2] = [has(&before, 1), has(&now, 1)];
+    assert_eq!((all, none), (vec![true; 4], vec![false; 4]));
+    assert_eq!(has(&now, 0), [false, false, false, true], "no thread has run it, but KVM has it");
 }
 
 #[test]

@@ -117,7 +117,7 @@ fn cpu_time_that_is_broken_down_has_a_column_for_each_part() {
     // And a guest that is at level basic.
     snapshot.sampler.vms_lowered = 1;
     let options = TableOptions { vcpus: true, ..TableOptions::default() };
-    assert_file("tests/golden/table-told.txt", &render(&snapshot, &options));
+    assert_file("tests/golden/table-parts.txt", &render(&snapshot, &options));
 }
 
 #[test]

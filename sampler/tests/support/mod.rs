@@ -5,8 +5,8 @@ use std::sync::Arc;
 use hvsampler::model::{
     Attached, AttachedKind, Attributed, AttributedVm, BlockedTimes, CoStop, ControlGroup, Device, Disk,
     DiskCounts, Distributions, ExitKind, ExitTotals, Exits, HelperKind, HelperSum, HelperTimes, Helpers,
-    Host, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, NumaNode, Origin, Snapshot, State,
-    StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
+    Host, Interface, InterfaceCounts, KvmCounts, KvmVm, Level, Memory, NodeVcpus, NumaNode, Origin, Snapshot,
+    State, StateTimes, Totals, Vcpu, VcpuId, Vm, VmKey,
 };
 use hvsampler::model::{COUNTERS, DISTRIBUTIONS, Fact, Facts, Histogram, KVM_STATS};
 
@@ -140,6 +140,7 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
             is_new: true,
             ..ControlGroup::default()
         }),
+        placement: vec![NodeVcpus { node: vm, vcpus: vm }],
         numa: vec![NumaNode { node: vm, bytes: 1, at_unix_ns: START, is_new: true }],
         co_stop: CoStop { ns: u64::from(vm) * 1_000_003, ..CoStop::default() },
         helpers: helpers(u64::from(vm)),
@@ -154,5 +155,6 @@ pub(crate) fn snapshot_of(vms: u32, vcpus: u32) -> Snapshot {
         vms: (0..vms).map(vm).collect(),
         ended: Vec::new(),
         sampler: hvsampler::model::SamplerStats::default(),
+        programs: Arc::default(),
     }
 }

@@ -1,17 +1,16 @@
-//! What disks and interfaces of guests add to the service: the same guests first without any, then with two
-//! of each.
+//! What the guests' disks, interfaces and memory, and the host beside the guests, add to the service: guests
+//! without any of these, and the same number of guests with two disks and two interfaces each.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::fleet::{self, GUESTS, VCPUS};
 use super::machine;
-use super::service::Service;
-use super::sink::Sink;
+use super::service::Run;
 use crate::guest::Guest;
 use crate::host::{self, Disk, dd};
 use crate::oracle::{Controller, Group, Hierarchy};
@@ -20,38 +19,81 @@ use crate::vmm::Load;
 /// So that all values change.
 const LOAD: Load = Load::Half { burn: Duration::from_micros(20), sleep: Duration::from_millis(100) };
 const INTERVAL: Duration = Duration::from_secs(1);
-const WARM_UP: Duration = Duration::from_secs(45);
-const LENGTH: Duration = Duration::from_secs(20);
 /// Time between two guests' requests: so that some counts change in each snapshot.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Numbers of guests, where none are asked for: how the price grows.
+const SIZES: [usize; 2] = [GUESTS / 4, GUESTS];
 
-/// Runs the benchmark and prints its table.
+/// None of it is sent. What changes slowly is read when a guest appears, and then no more.
+const OFF: &str = r#"
+slow_interval = "24h"
+
+[host]
+pressure = false
+
+[export]
+families_off = [
+    "hypervisor.vm.disk.*",
+    "hypervisor.vm.network.*",
+    "hypervisor.vm.device.*",
+    "hypervisor.vm.memory.*",
+    "hypervisor.vm.pressure.*",
+    "hypervisor.vm.vcpu.numa.*",
+]
+"#;
+
+/// All of it is read and sent.
+const ON: &str = "[host]\npressure = true\nsystem = true\n";
+
+/// CPU time of the service in percent of a core, and of its sampling thread alone.
+type Percent = [f64; 2];
+
+/// Runs the benchmark and prints its tables, for these numbers of guests.
 ///
 /// # Errors
 /// When guests, devices or the service do not start.
-pub fn run() -> Result<()> {
-    println!("{GUESTS} guests of {VCPUS} vCPUs without devices, then with two disks and two interfaces each");
-    println!("| | exported: CPU of the service | not exported | sent per export |");
+pub fn run(sizes: &[String]) -> Result<()> {
+    let parse = |size: &String| {
+        size.parse().ok().filter(|size| *size > 0).with_context(|| format!("{size} is no number of guests"))
+    };
+    let sizes = sizes.iter().map(parse).collect::<Result<Vec<usize>>>()?;
+    let sizes = if sizes.is_empty() { SIZES.to_vec() } else { sizes };
+    let added = sizes.into_iter().map(|guests| Ok((guests, of(guests)?))).collect::<Result<Vec<_>>>()?;
+    println!("| guests | added, of a core | by its sampling thread | all of it, by 100 guests |");
     println!("|---|---|---|---|");
-    let without = {
-        let _guests = fleet::start(LOAD)?;
-        row("without devices")?
-    };
-    let with = {
-        let mut taps = host::taps((0..GUESTS * 2).map(|n| format!("hvs-{n}")).collect())?;
-        // The guest has them then, and nobody else.
-        let hand_over = |_| -> Result<Vec<File>> {
-            let two = taps.split_off(taps.len() - 2);
-            two.iter().try_for_each(|tap| host::inherit(tap, true))?;
-            Ok(two)
-        };
-        let guests = fleet::start_each(LOAD, hand_over)?;
-        with_disks(&guests, || row("two disks and two interfaces"))?
-    };
-    let added = |n: usize| with[n] - without[n];
-    println!("| added | {:+.3} % of a core | {:+.3} % | |", added(0), added(1));
+    for (guests, [all, sampling]) in added {
+        let each = all * 100.0 / guests as f64;
+        println!("| {guests} | {all:+.3} % | {sampling:+.3} % | {each:+.3} % |");
+    }
     println!("{}", machine());
     Ok(())
+}
+
+/// What so many guests' devices add.
+fn of(guests: usize) -> Result<Percent> {
+    println!("{guests} guests of {VCPUS} vCPUs, exported each second");
+    println!(
+        "| guests have | families | CPU of the service | its sampling thread | memory | sent per export |"
+    );
+    println!("|---|---|---|---|---|---|");
+    let without = {
+        let _guests = fleet::start_each(guests, LOAD, |_| Ok(()))?;
+        row("no devices", OFF)?
+    };
+    let mut taps = host::taps((0..guests * 2).map(|n| format!("hvs-{n}")).collect())?;
+    // The guest has them then, and nobody else.
+    let hand_over = |_| -> Result<Vec<File>> {
+        let two = taps.split_off(taps.len() - 2);
+        two.iter().try_for_each(|tap| host::inherit(tap, true))?;
+        Ok(two)
+    };
+    let fleet = fleet::start_each(guests, LOAD, hand_over)?;
+    let with = with_disks(&fleet, || {
+        row("two disks, two interfaces", OFF)?;
+        row("two disks, two interfaces", ON)
+    })?;
+    println!();
+    Ok([0, 1].map(|n| with[n] - without[n]))
 }
 
 /// Measures while each guest now and then reads from two disks.
@@ -84,32 +126,22 @@ fn with_disks<T>(guests: &[Guest], measure: impl FnOnce() -> Result<T>) -> Resul
         });
         let measured = measure();
         is_over.store(true, Ordering::Relaxed);
-        let read = all.join().map_err(|_| anyhow::anyhow!("whoever reads from the disks panicked"))?;
+        let read = all.join().map_err(|_| anyhow!("whoever reads from the disks panicked"))?;
         read.and(measured)
     })
 }
 
-/// CPU time of the service in percent of a core, with export and without.
-fn row(name: &str) -> Result<[f64; 2]> {
-    let (exported, bytes) = measure(true)?;
-    let (alone, _) = measure(false)?;
-    println!("| {name} | {exported:.3} % of a core | {alone:.3} % | {bytes:.1} KiB |");
-    Ok([exported, alone])
-}
-
-fn measure(exports: bool) -> Result<(f64, f64)> {
-    let sink = Sink::start()?;
+/// Measures the service with this configuration and prints what it took.
+fn row(devices: &str, config: &str) -> Result<Percent> {
     let binary = host::sibling("hvsampler")?.to_string_lossy().into_owned();
-    let service = Service::start(&binary, INTERVAL, exports.then(|| sink.url()).as_deref())?;
-    thread::sleep(WARM_UP);
-    sink.drain();
-    let (before, at) = (service.cpu()?, Instant::now());
-    thread::sleep(LENGTH);
-    let (after, wall) = (service.cpu()?, at.elapsed());
-    let received = sink.drain();
-    ensure!(received.is_empty() != exports, "{} requests were received", received.len());
-    let bytes: u64 = received.iter().map(|request| request.bytes).sum();
-    let snapshots = wall.as_secs_f64() / INTERVAL.as_secs_f64();
-    let percent = (after.all_ns - before.all_ns) as f64 / wall.as_nanos() as f64 * 100.0;
-    Ok((percent, bytes as f64 / 1024.0 / snapshots))
+    let taken = Run { binary: &binary, interval: INTERVAL, config: Some(config) }.measure(true)?;
+    println!(
+        "| {devices} | {} | {:.3} % of a core | {:.3} % | {:.1} MiB | {:.1} KiB |",
+        if config == ON { "on" } else { "off" },
+        taken.percent,
+        taken.sampling_percent,
+        taken.resident_kib as f64 / 1024.0,
+        taken.sent_kib_per_export,
+    );
+    Ok([taken.percent, taken.sampling_percent])
 }

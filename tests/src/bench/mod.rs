@@ -6,6 +6,7 @@ pub mod exits;
 mod fleet;
 pub mod hooks;
 pub mod host;
+mod pid_max;
 mod pingpong;
 pub mod requests;
 mod service;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::service::Service;
+use super::service::{Run, Service};
 use super::sink::{Received, Sink};
 use super::{machine, median};
 use crate::guest::{Guest, GuestConfig, Guests, tiny_vmm};
@@ -53,8 +53,9 @@ pub fn run() -> Result<()> {
 fn start() -> Result<(Duration, Vec<f64>)> {
     let sink = ahead_of_all()?;
     let begin = Instant::now();
-    let _service =
-        Service::start(&host::sibling("hvsampler")?.to_string_lossy(), INTERVAL, Some(&sink.url()))?;
+    let binary = host::sibling("hvsampler")?.to_string_lossy().into_owned();
+    let run = Run { binary: &binary, interval: INTERVAL, config: None };
+    let _service = Service::start(&run, Some(&sink.url()))?;
     let first = sink.next(FIRST_WITHIN)?.at;
     thread::sleep(INTERVAL * EXPORTS);
     let mut later = sink.drain();

@@ -12,6 +12,7 @@ use hvsampler::kernel::{clock::Clock, limits};
 use hvsampler::load::{self, Options};
 use hvsampler::source::{GuestFacts, Kvm};
 
+use super::pid_max::{PID_MAX, Raised};
 use super::{machine, median};
 use crate::guest::{Guest, GuestConfig, Guests, tiny_vmm};
 use crate::vmm::Load;
@@ -39,8 +40,14 @@ const SETTLES: Duration = Duration::from_secs(60);
 /// # Errors
 /// When guests do not start or the programs cannot be loaded.
 pub fn run(threads: Option<&str>) -> Result<()> {
-    let threads = match threads {
-        Some(threads) => threads.parse().with_context(|| format!("{threads} is no number of threads"))?,
+    let asked = threads
+        .map(|threads| threads.parse::<u32>().with_context(|| format!("{threads} is no number of threads")));
+    let asked = asked.transpose()?;
+    // Where the limit cannot be raised, as in a container, there is room for fewer.
+    let raised = Raised::to(PID_MAX, asked.unwrap_or(THREADS) + alive()? + SPARE);
+    let _raised = raised.map_err(|error| println!("{error:#}"));
+    let threads = match asked {
+        Some(threads) => threads,
         None => THREADS.min(room()?),
     };
     println!("starting {threads} idle threads and {GUESTS} guests of one vCPU");
@@ -143,12 +150,16 @@ fn settle(source: &mut Kvm) -> Result<()> {
 /// Threads for which this machine has room.
 fn room() -> Result<u32> {
     let limit = fs::read_to_string("/proc/sys/kernel/threads-max")?.trim().parse::<u32>()?;
-    let pid_max = fs::read_to_string("/proc/sys/kernel/pid_max")?.trim().parse::<u32>()?;
-    let limit = limit.min(pid_max);
+    let pid_max = fs::read_to_string(PID_MAX)?.trim().parse::<u32>()?;
+    Ok(limit.min(pid_max).saturating_sub(alive()? + SPARE))
+}
+
+/// Threads of this machine.
+fn alive() -> Result<u32> {
     // Running and existing scheduling entities.
     let load = fs::read_to_string("/proc/loadavg")?;
     let threads = load.split(['/', ' ']).nth(4).context("no number of threads in /proc/loadavg")?;
-    Ok(limit.saturating_sub(threads.parse::<u32>()? + SPARE))
+    Ok(threads.parse()?)
 }
 
 fn idle(threads: u32) -> Result<Guests> {

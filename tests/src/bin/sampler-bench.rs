@@ -7,7 +7,7 @@ fn main() -> ExitCode {
         Some("hooks") => sampler_tests::bench::hooks::run(),
         Some("exits") => sampler_tests::bench::exits::run_alone(),
         Some("requests") => sampler_tests::bench::requests::run_alone(),
-        Some("devices") => sampler_tests::bench::devices::run(),
+        Some("devices") => sampler_tests::bench::devices::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         Some("host") => sampler_tests::bench::host::run(),
         Some("agent") => sampler_tests::bench::agent::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         Some("walk") => sampler_tests::bench::walk::run(std::env::args().nth(2).as_deref()),

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -13,7 +14,7 @@ use clap::Parser;
 use rustix::thread::gettid;
 use sampler_tests::guest::{Ready, ReadyVcpu};
 use sampler_tests::host::{CpuList, StopSignals, end_with_parent, pin};
-use sampler_tests::vmm::{HaltIn, Load, VcpuConfig, Vm, VmConfig};
+use sampler_tests::vmm::{HaltIn, Load, Page, VcpuConfig, Vm, VmConfig};
 use signal_hook::consts::{SIGUSR1, SIGUSR2};
 
 /// Runs one guest until it is asked to stop.
@@ -54,6 +55,9 @@ struct Arguments {
     /// as half does. SIGUSR1 starts one more, SIGUSR2 ends it.
     #[arg(long, value_name = "N", default_value_t = 0)]
     io_threads: u32,
+    /// A file whose first page is mapped; the vCPU threads of half and mix read it at each turn.
+    #[arg(long, value_name = "FILE")]
+    reads: Option<PathBuf>,
     /// Let the process's first thread end alone once all vCPUs have run. Signals do not stop the guest then.
     #[arg(long)]
     first_thread_ends: bool,
@@ -79,7 +83,10 @@ impl Arguments {
         let burn = Duration::from_micros(self.burn_us);
         let load = Load::named(&self.load, burn, Duration::from_micros(self.sleep_us))?;
         let ids = if self.vcpu_ids.is_empty() { (0..self.vcpus).collect() } else { self.vcpu_ids.clone() };
-        let vcpu = |id| VcpuConfig { id, load, cpus: self.cpus.clone(), nice: self.nice };
+        let reads = self.reads.as_deref().map(Page::of_file).transpose();
+        let reads = reads.context("cannot map the file that is to be read")?.map(Arc::new);
+        let vcpu =
+            |id| VcpuConfig { id, load, cpus: self.cpus.clone(), nice: self.nice, reads: reads.clone() };
         let halt_in = if self.halt_in == "user" { HaltIn::UserSpace } else { HaltIn::Kernel };
         Ok(VmConfig {
             vcpus: ids.into_iter().map(vcpu).collect(),

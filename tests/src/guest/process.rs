@@ -77,6 +77,8 @@ pub struct GuestConfig {
     pub nice: i32,
     /// Number of threads that run no vCPU and burn and sleep in turn, on the same CPUs.
     pub io_threads: u32,
+    /// A file whose first page its vCPU threads read at each turn, where their load has turns.
+    pub reads: Option<PathBuf>,
     /// Whether its first thread ends alone once all vCPUs have run.
     pub first_thread_ends: bool,
 }
@@ -85,7 +87,16 @@ impl GuestConfig {
     /// A guest with one load for all vCPUs, unplaced.
     #[must_use]
     pub fn new(name: impl Into<OsString>, vcpus: u32, load: Load) -> Self {
-        Self { name: name.into(), vcpus, load, cpus: None, nice: 0, io_threads: 0, first_thread_ends: false }
+        Self {
+            name: name.into(),
+            vcpus,
+            load,
+            cpus: None,
+            nice: 0,
+            io_threads: 0,
+            reads: None,
+            first_thread_ends: false,
+        }
     }
 
     /// The same guest, with all its vCPUs on these CPUs.
@@ -111,6 +122,9 @@ impl GuestConfig {
         }
         command.arg("--nice").arg(self.nice.to_string());
         command.arg("--io-threads").arg(self.io_threads.to_string());
+        if let Some(file) = &self.reads {
+            command.arg("--reads").arg(file);
+        }
         if self.first_thread_ends {
             command.arg("--first-thread-ends");
         }
@@ -283,6 +297,28 @@ impl Drop for Guest {
 pub struct Guests(Vec<Guest>);
 
 impl Guests {
+    /// Starts guests, some of them side by side.
+    ///
+    /// # Errors
+    /// When one of them does not get ready.
+    pub fn side_by_side(
+        binary: &Path,
+        mut configs: impl Iterator<Item = GuestConfig>,
+    ) -> Result<Self, GuestError> {
+        const AT_ONCE: usize = 10;
+        let mut guests = Self(Vec::new());
+        loop {
+            let starting = configs.by_ref().take(AT_ONCE).map(|config| Guest::begin(binary, &config));
+            let starting = starting.collect::<Result<Vec<_>, _>>()?;
+            if starting.is_empty() {
+                return Ok(guests);
+            }
+            for guest in starting {
+                guests.0.push(guest.wait()?);
+            }
+        }
+    }
+
     /// Lets each run, one after another, and all begin their loads then.
     ///
     /// A VM that gets its memory waits in the kernel for a grace period (`synchronize_srcu()` in

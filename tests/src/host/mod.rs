@@ -2,12 +2,14 @@
 
 mod cpus;
 mod disk;
+mod fuse;
 mod hog;
 mod lifetime;
 mod tap;
 
 pub use cpus::{CpuList, CpuListError, deadline, pin, real_time, real_time_at, renice};
 pub(crate) use disk::{Disk, dd};
+pub(crate) use fuse::{Storage, mount_memory, own_mounts};
 pub use hog::Hog;
 pub use lifetime::{StopSignals, end_with_parent, ends_within};
 

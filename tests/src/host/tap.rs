@@ -10,6 +10,9 @@ use anyhow::{Context as _, anyhow};
 
 /// Of `linux/if_tun.h`.
 const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+/// Of `linux/sockios.h`.
+const SIOCBRADDBR: libc::c_ulong = 0x89a0;
+const SIOCBRADDIF: libc::c_ulong = 0x89a2;
 /// Bytes of the packets that are sent.
 const PACKET: usize = 100;
 /// A protocol that nobody speaks (`ETH_P_802_EX1`, for local experiments), and broadcast.
@@ -51,6 +54,25 @@ impl Tap {
         Ok(Self { name, file, tasks: Some(tasks), thread: Some(thread) })
     }
 
+    /// Another in the same namespace, which must not live longer than this one. Whoever is started from now
+    /// on inherits that one and not this.
+    pub(crate) fn beside(&self, name: &'static str) -> anyhow::Result<Self> {
+        inherit(&self.file, false)?;
+        let file = self.inside(move || open(name))??;
+        Ok(Self { name, file, tasks: self.tasks.clone(), thread: None })
+    }
+
+    /// Joins both by a bridge of their namespace. False where the kernel has no bridges.
+    pub(crate) fn bridge(&self, other: &Self) -> anyhow::Result<bool> {
+        let names = [self.name, other.name];
+        match self.inside(move || bridge(names))? {
+            Ok(()) => Ok(true),
+            // Where no module answers to the call it is one that nobody knows.
+            Err(error) if error.raw_os_error() == Some(libc::ENOPKG) => Ok(false),
+            Err(error) => Err(error).context("no bridge"),
+        }
+    }
+
     /// Lets something happen in its namespace.
     pub(crate) fn inside<T: Send + 'static>(
         &self,
@@ -74,6 +96,14 @@ impl Tap {
         let name = self.name;
         for _ in 0..packets {
             self.inside(move || send(name))??;
+            self.take(1)?;
+        }
+        Ok(())
+    }
+
+    /// Takes packets as the guest would: until then the kernel has counted none of them.
+    pub(crate) fn take(&mut self, packets: usize) -> io::Result<()> {
+        for _ in 0..packets {
             while read(&mut self.file)?.get(12..14) != Some(&PROTOCOL) {}
         }
         Ok(())
@@ -124,10 +154,35 @@ fn packet() -> [u8; PACKET] {
     packet
 }
 
-/// Moves the calling thread into a new network namespace.
+/// Moves the calling thread into a new network namespace, in which nobody sends anything by itself.
 fn enter() -> io::Result<()> {
     // SAFETY: of this thread alone.
-    checked(unsafe { libc::unshare(libc::CLONE_NEWNET) }).map(drop)
+    checked(unsafe { libc::unshare(libc::CLONE_NEWNET) })?;
+    // IPv6 looks for neighbours and routers. A kernel without it has no such file.
+    match fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a bridge with these interfaces.
+fn bridge(interfaces: [&str; 2]) -> io::Result<()> {
+    const BRIDGE: &str = "hvs-bridge";
+    let socket = socket(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    let mut request = request(BRIDGE);
+    // SAFETY: the kernel reads the name.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCBRADDBR, request.ifr_name.as_ptr()) })?;
+    for name in interfaces {
+        let mut port = self::request(name);
+        // SAFETY: the kernel reads the name and writes the index.
+        checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX, &raw mut port) })?;
+        request.ifr_ifru = port.ifr_ifru;
+        // SAFETY: the kernel reads such a structure.
+        checked(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCBRADDIF, &raw mut request) })?;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: as above.
+    checked(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) }).map(drop)
 }
 
 fn open(name: &str) -> io::Result<File> {

@@ -9,6 +9,7 @@
 //! | [`CpuGroup`] | `cpu.stat` of a cgroup, v1 or v2 | yes |
 //! | [`Diskstats`] | `/proc/diskstats` | counts yes, times to a millisecond |
 //! | [`io_counts`] | `io.stat` of a cgroup, v2 | yes |
+//! | [`BlockTrace`] | tracefs: the event `block_rq_complete`, in a buffer of its own | yes |
 //! | [`KvmDebugfs`] | `/sys/kernel/debug/kvm/PID-FD/`: sums over a VM's vCPUs | yes |
 //! | [`KvmTrace`] | tracefs: the events `kvm_entry` and `kvm_exit`, in a buffer of its own | counts yes, times to a microsecond for each |
 //! | [`SchedTrace`] | tracefs: the events `sched_switch` and `sched_wakeup`, in a buffer of its own | to a microsecond for each |
@@ -16,6 +17,7 @@
 //! | [`StallTotals`] | `/proc/pressure/*`, `*.pressure` of a cgroup, v2 | to a microsecond |
 //! | [`GuestStat`] | the guest's `/proc/stat`, printed on its console | to a tick of the guest |
 
+mod block_trace;
 mod cgroup;
 mod diskstats;
 mod error;
@@ -32,6 +34,7 @@ mod task_status;
 mod tasks;
 mod trace;
 
+pub use block_trace::BlockTrace;
 pub use cgroup::{
     Controller, CpuGroup, CpuQuota, Group, Hierarchy, IoCounts, Throttling, io_counts, sweep as sweep_groups,
 };

@@ -9,8 +9,10 @@ use super::error::{OracleError, read};
 pub enum TaskState {
     /// `R`: on a CPU or waiting for one.
     Runnable,
-    /// `S`, `D`, `I`: asleep, or about to be.
+    /// `S`, `I`: asleep, or about to be.
     Asleep,
+    /// `D`: the same, where signals do not wake it up, or only one that ends it.
+    Uninterruptible,
     /// `T`, `t`: stopped by a signal or a debugger.
     Stopped,
     /// `Z`, `X`: ended.
@@ -82,7 +84,8 @@ impl TaskStat {
 fn parse_state(letter: &str) -> Option<TaskState> {
     match letter {
         "R" => Some(TaskState::Runnable),
-        "S" | "D" | "I" | "P" => Some(TaskState::Asleep),
+        "S" | "I" | "P" => Some(TaskState::Asleep),
+        "D" => Some(TaskState::Uninterruptible),
         "T" | "t" => Some(TaskState::Stopped),
         "Z" | "X" | "x" => Some(TaskState::Ended),
         _ => None,
@@ -116,7 +119,8 @@ mod tests {
     fn states_are_distinguished() {
         for (letter, state) in [
             ("R", TaskState::Runnable),
-            ("D", TaskState::Asleep),
+            ("S", TaskState::Asleep),
+            ("D", TaskState::Uninterruptible),
             ("T", TaskState::Stopped),
             ("t", TaskState::Stopped),
             ("Z", TaskState::Ended),

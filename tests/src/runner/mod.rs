@@ -38,14 +38,18 @@ pub enum Set {
     Lab,
     /// Inside a lab kernel of PREEMPT_RT: what may be different there.
     LabRt,
+    /// Inside a lab kernel whose first process is systemd.
+    Installed,
     /// With a collector.
     Delivery,
+    /// For as long as it is asked to take.
+    Soak,
 }
 
 impl Set {
     /// Whether its machine is emulated.
     const fn is_emulated(self) -> bool {
-        matches!(self, Self::Lab | Self::LabRt)
+        matches!(self, Self::Lab | Self::LabRt | Self::Installed)
     }
 }
 

@@ -34,10 +34,16 @@ pub enum Need {
     MemoryGroups,
     /// The lab's disks.
     LabDisks,
+    /// systemd as the first process, in a machine of the lab: what is installed there is gone with it.
+    Systemd,
     /// At least so many CPUs.
     Cpus(usize),
     /// QEMU: named by `HVS_QEMU`, or `qemu-system-x86_64` on the path.
     Qemu,
+    /// File systems in user space.
+    Fuse,
+    /// Block devices in compressed memory, which work on bios.
+    Zram,
     /// `/dev/net/tun`.
     Tun,
     /// `/dev/vhost-net` and `/dev/net/tun`.
@@ -68,8 +74,11 @@ impl Need {
             Self::Disk => Self::Root.missing().or_else(missing_disk),
             Self::MemoryGroups => Self::Root.missing().or_else(missing_memory_groups),
             Self::LabDisks => (!in_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
+            Self::Systemd => missing_systemd(),
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
+            Self::Fuse => Self::Root.missing().or_else(|| absent(Path::new("/dev/fuse"))),
+            Self::Zram => Self::Root.missing().or_else(|| absent(Path::new("/sys/class/zram-control"))),
             Self::Tun => Self::Root.missing().or_else(|| absent(Path::new("/dev/net/tun"))),
             Self::VhostNet => {
                 ["/dev/vhost-net", "/dev/net/tun"].iter().find_map(|path| absent(Path::new(path)))
@@ -123,6 +132,13 @@ fn missing_disk() -> Option<String> {
     let has_none = || absent(Path::new("/dev/loop-control")).or_else(|| missing_program("losetup"));
     let has_none = if in_lab() { None } else { has_none() };
     has_none.or_else(|| missing_controller(Controller::Io))
+}
+
+fn missing_systemd() -> Option<String> {
+    if !in_lab() {
+        return Some("the lab's machine is elsewhere".to_owned());
+    }
+    absent(Path::new("/run/systemd/system"))
 }
 
 fn missing_cpus(needed: usize) -> Option<String> {

@@ -11,13 +11,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
-use hvsampler::agent::{Driver, Sampling, Schedule, Sink, SinkCounts, Sinks};
+use hvsampler::agent::{Sampling, Sink};
 use hvsampler::audit::{Audit, Counts};
-use hvsampler::model::{HostParts, Levels, Snapshot};
+use hvsampler::model::Snapshot;
 use hvsampler::source::Source;
 use rustix::time::{ClockId, clock_gettime};
 
 use self::falsified::{Falsified, LIES};
+use super::agent::{sample, schedule};
 use super::sampler;
 use super::states::threads_of;
 use crate::guest::{Guest, GuestConfig};
@@ -50,7 +51,7 @@ pub(super) fn finds_nothing(context: &Context) -> anyhow::Result<Outcome> {
     sampler::follow(&mut source, &scenario.threads())?;
     let checks = if context.in_lab() { IN_LAB } else { CHECKS };
     let begin = Instant::now();
-    let audited = Audited::start(Box::new(source), AUDITS)?;
+    let audited = Audited::start(Box::new(source), AUDITS, Audit::watch)?;
     audited.until(|counts| counts.checks >= checks)?;
     let length = begin.elapsed();
     let done = scenario.finish()?;
@@ -83,7 +84,8 @@ pub(super) fn finds_a_falsified_number(context: &Context) -> anyhow::Result<Outc
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &threads)?;
     let (source, falsifier) = Falsified::new(source);
-    let audited = Audited::start(Box::new(source), 1)?;
+    let audited =
+        Audited::start(Box::new(source), 1, |audit, snapshots| audit.watch_apart(snapshots, Duration::ZERO))?;
     audited.until(|counts| counts.checks >= 4)?;
     ensure!(audited.counts().mismatches == 0, "{}", audited.audits[0].last_hour());
     for lie in LIES {
@@ -107,7 +109,11 @@ struct Audited {
 }
 
 impl Audited {
-    fn start(source: Box<dyn Source>, audits: usize) -> anyhow::Result<Self> {
+    fn start(
+        source: Box<dyn Source>,
+        audits: usize,
+        by: fn(&Audit, &Receiver<Arc<Snapshot>>),
+    ) -> anyhow::Result<Self> {
         let audits = vec![(); audits].into_iter().map(|()| Audit::default()).collect::<Vec<_>>();
         let (mut sinks, mut threads) = (Vec::<Box<dyn Sink>>::new(), Vec::new());
         for audit in &audits {
@@ -115,21 +121,9 @@ impl Audited {
             let (sender, snapshots) = sync_channel(4);
             sinks.push(Box::new(ToAudit(audit.clone(), sender)));
             let audit = audit.clone();
-            threads.push(thread::spawn(move || watch(&audit, &snapshots)));
+            threads.push(thread::spawn(move || watch(&audit, &snapshots, by)));
         }
-        let schedule = Schedule {
-            host: Arc::default(),
-            guests: Arc::default(),
-            interval: INTERVAL,
-            levels: Levels::DEFAULT,
-            discovery_interval: Duration::from_secs(600),
-            slow_interval: Duration::from_secs(600),
-            host_parts: HostParts::default(),
-            nice: -10,
-        };
-        let sinks = Sinks::new(sinks, SinkCounts::default());
-        let sampling = Sampling::spawn(Driver::new(source)?, schedule, Duration::ZERO, sinks)?;
-        Ok(Self { audits, sampling, threads })
+        Ok(Self { audits, sampling: sample(source, schedule(INTERVAL), sinks)?, threads })
     }
 
     /// What all have counted.
@@ -165,8 +159,12 @@ impl Audited {
 }
 
 /// Audits until nobody samples any more. Returns the CPU time that it took.
-fn watch(audit: &Audit, snapshots: &Receiver<Arc<Snapshot>>) -> Duration {
-    audit.watch(snapshots);
+fn watch(
+    audit: &Audit,
+    snapshots: &Receiver<Arc<Snapshot>>,
+    by: fn(&Audit, &Receiver<Arc<Snapshot>>),
+) -> Duration {
+    by(audit, snapshots);
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -12,7 +12,6 @@ use super::sampler;
 use super::states::{interval_of, threads_of};
 use crate::exactness::Thread;
 use crate::guest::{Ending, Guest, GuestConfig};
-use crate::host::in_lab;
 use crate::runner::{Context, Outcome};
 use crate::vmm::Load;
 
@@ -121,6 +120,8 @@ struct Times {
     counted: u64,
     /// Those that the durations stand for.
     timed: u64,
+    /// Readings of slots that could not be made at either end.
+    torn: u64,
     snapshot: Snapshot,
 }
 
@@ -128,11 +129,12 @@ impl Times {
     /// Over an interval that is observed in one way from its begin to its end.
     ///
     /// What the programs are just writing has its next reading in the next snapshot: then two intervals are
-    /// off by what one of them lacks. An emulated CPU may stand still in the middle of a write.
+    /// off by what one of them lacks, and the sampler counts that. An emulated CPU may stand still in the
+    /// middle of a write.
     fn over(source: &mut Kvm, of: Thread) -> anyhow::Result<Self> {
         let mut times = Self::once(source, of)?;
         for _ in 1..ATTEMPTS {
-            if times.is_exact() || !in_lab() {
+            if times.torn == 0 {
                 break;
             }
             times = Self::once(source, of)?;
@@ -142,6 +144,7 @@ impl Times {
 
     fn once(source: &mut Kvm, of: Thread) -> anyhow::Result<Self> {
         thread::sleep(Duration::from_millis(200));
+        let torn = source.snapshot()?.sampler.slots_torn;
         let before = exits_of(&source.snapshot()?, of)?;
         thread::sleep(INTERVAL);
         let snapshot = source.snapshot()?;
@@ -157,6 +160,7 @@ impl Times {
             exits: interval.kvm.and_then(|kvm| kvm.get(KvmStat::Exits)).unwrap_or_default(),
             counted: after.0 - before.0,
             timed: after.1 - before.1,
+            torn: snapshot.sampler.slots_torn - torn,
             snapshot,
         })
     }

@@ -1,5 +1,6 @@
 //! The registry of tests: what each test is called, where it belongs, what it needs and how long it may take.
 
+mod agent;
 mod attribution;
 mod audit;
 mod births;
@@ -19,6 +20,7 @@ mod faults;
 mod guest_steal;
 mod helpers;
 mod host;
+mod installed;
 mod io;
 mod kvm_counts;
 mod last_words;
@@ -31,9 +33,12 @@ mod qemu;
 mod relay;
 mod reload;
 mod restart;
+mod rhythm;
 mod sampler;
 mod segments;
+mod soak;
 mod states;
+mod status;
 mod sweep;
 mod throttled;
 mod vmm;
@@ -47,13 +52,25 @@ use crate::runner::{Need, Set, Test};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// All tests, in the order in which they run.
-pub static TESTS: LazyLock<Vec<Test>> =
-    LazyLock::new(|| [GENERAL, blocked::TESTS, host::TESTS, io::TESTS].concat());
+pub static TESTS: LazyLock<Vec<Test>> = LazyLock::new(|| {
+    [
+        GENERAL,
+        blocked::TESTS,
+        host::TESTS,
+        io::TESTS,
+        rhythm::TESTS,
+        status::TESTS,
+        soak::TESTS,
+        installed::TESTS,
+    ]
+    .concat()
+});
 
 const GENERAL: &[Test] = &[
     Test {
         name: "vmm.loads-behave",
-        sets: &[Set::Native, Set::Lab],
+        // It is of our own VMM; on each kernel of the lab it would take 13 s, and nothing else.
+        sets: &[Set::Native],
         needs: &[Need::Kvm, Need::Root],
         limit: MINUTE,
         run: vmm::loads_behave,

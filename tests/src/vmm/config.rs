@@ -1,6 +1,9 @@
 //! What a guest and its vCPUs are to be.
 
+use std::sync::Arc;
+
 use super::load::Load;
+use super::page::Page;
 use crate::host::CpuList;
 
 /// Who puts a halted vCPU to sleep.
@@ -24,13 +27,15 @@ pub struct VcpuConfig {
     pub cpus: Option<CpuList>,
     /// Nice value of its thread.
     pub nice: i32,
+    /// A page of the VMM's own that its thread reads whenever the guest asks for its next turn.
+    pub reads: Option<Arc<Page>>,
 }
 
 impl VcpuConfig {
     /// A vCPU without placement or priority of its own.
     #[must_use]
     pub const fn new(id: u32, load: Load) -> Self {
-        Self { id, load, cpus: None, nice: 0 }
+        Self { id, load, cpus: None, nice: 0, reads: None }
     }
 }
 

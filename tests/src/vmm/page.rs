@@ -57,8 +57,16 @@ impl Page {
     /// When the file cannot be written or mapped.
     pub fn in_file(path: &Path) -> io::Result<Self> {
         std::fs::write(path, program::image())?;
+        File::open(path)?.sync_all()?;
+        Self::of_file(path)
+    }
+
+    /// The first page of a file that is there.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or mapped.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        file.sync_all()?;
         // SAFETY: a new mapping, which nobody knows yet.
         let at = unsafe {
             mmap(ptr::null_mut(), program::IMAGE_SIZE, ProtFlags::READ, MapFlags::PRIVATE, file.as_fd(), 0)
@@ -107,6 +115,12 @@ impl Page {
         let (brings, address) = (Arc::clone(&bringer), at.addr());
         let thread = thread::Builder::new().name("bringer".into()).spawn(move || brings.work(address))?;
         Ok(Some(Self { at, from: From::Bringer { bringer, thread: Some(thread) } }))
+    }
+
+    /// Reads a byte of it: this thread waits until the page is there.
+    pub fn look(&self) {
+        // SAFETY: the mapping is as long and may be read, and nobody writes it but the kernel.
+        std::hint::black_box(unsafe { self.at.cast::<u8>().read_volatile() });
     }
 
     /// Its address in this process.

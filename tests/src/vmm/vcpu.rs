@@ -124,6 +124,9 @@ impl Runner {
             }
             Ok(VcpuExit::IoIn(program::PORT, data)) => {
                 self.shared.exits.fetch_add(1, Ordering::Relaxed);
+                if let Some(page) = &self.config.reads {
+                    page.look();
+                }
                 let turn = pacer.next();
                 sleep_unless_stopped(turn.sleep, &self.shared.stop);
                 let turns = pacer.turns(turn.burn).to_le_bytes();

@@ -55,6 +55,13 @@ fn try_out(workspace: &Workspace, name: &str, script: &str) -> Result<()> {
     Ok(())
 }
 
+/// The Debian package of the binary of the release profile, which is built, in two versions.
+pub(crate) fn two_debs(workspace: &Workspace, folder: &Path) -> Result<[PathBuf; 2]> {
+    let release = Release::of(workspace, &workspace.release_binary("hvsampler"))?;
+    let first = deb::make(&release, &made(folder, "first")?)?;
+    Ok([first, deb::make(&release.called(NEXT), &made(folder, "next")?)?])
+}
+
 fn made(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;

@@ -1,6 +1,8 @@
 #!/bin/busybox sh
 # Init of a guest inside the lab. Words of the kernel command line say what it does:
 #   load=busy|half|halt|io   every vCPU burns, burns half the time, sleeps, reads /dev/vda
+#   disk=BLOCKS              three seconds later writes so many blocks of 64 KiB to /dev/vda, has it flush,
+#                            and reads them; GUESTDISK lines before and after are the guest's own count
 #   net=on                   sends a packet out of eth0 twenty times a second
 #   phases=busy:5,idle:2,... burns and sleeps for so many seconds, then powers off
 #   stat=SECONDS             how often GUESTSTAT lines are printed under load= (1; 0 is never)
@@ -15,7 +17,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 while read -r module; do insmod "/modules/$module"; done < /modules/order
 
-load='' phases='' stat=1 for='' net=''
+load='' phases='' stat=1 for='' net='' disk=''
 read -r words < /proc/cmdline
 for word in $words; do
 	case $word in
@@ -24,6 +26,7 @@ for word in $words; do
 		stat=*) stat=${word#*=} ;;
 		for=*) for=${word#*=} ;;
 		net=*) net=${word#*=} ;;
+		disk=*) disk=${word#*=} ;;
 	esac
 done
 
@@ -112,6 +115,16 @@ run_load() {
 	print_stat
 }
 
+use_disk() {
+	sleep 3
+	read -r counts < /sys/block/vda/stat
+	echo "GUESTDISK $counts"
+	dd if=/dev/zero of=/dev/vda bs=64k count="$disk" oflag=direct conv=fsync 2> /dev/null
+	dd if=/dev/vda of=/dev/null bs=64k count="$disk" iflag=direct 2> /dev/null
+	read -r counts < /sys/block/vda/stat
+	echo "GUESTDISK $counts"
+}
+
 # To everybody, so that nobody has to answer first.
 send_packets() {
 	ifconfig eth0 10.0.0.1 netmask 255.255.255.0 up
@@ -121,6 +134,7 @@ send_packets() {
 
 [ -n "$net" ] && send_packets &
 echo "GUEST ready $(nproc) vCPUs"
+[ -n "$disk" ] && use_disk &
 if [ -n "$phases" ]; then run_phases; else run_load; fi
 echo "GUEST done"
 poweroff -f

@@ -43,6 +43,16 @@ cp /modules/kvm*.ko /root/run/lab-modules
 [ -e /dev/kvm ] || fault "no /dev/kvm"
 cp /command /root/run/lab-command
 
+if [ -d /systemd ]; then
+	mkdir -p /root/run/systemd/system
+	cp /systemd/* /root/run/systemd/system/
+	# A build machine starts no services at an installation.
+	rm -f /root/usr/sbin/policy-rc.d
+	# Without one systemd takes the boot for the first one of a new system.
+	[ -s /root/etc/machine-id ] || tr -d - < /proc/sys/kernel/random/uuid > /root/etc/machine-id
+	exec switch_root /root /lib/systemd/systemd --unit=lab.target
+fi
+
 # xtask takes a console that falls silent for a machine that stands still.
 while sleep 5; do
 	read -r up _ < /proc/uptime

@@ -7,16 +7,37 @@ use anyhow::{Context as _, Result};
 use super::{initramfs::Archive, kernel::Fetched, tools::Busybox};
 
 const HOST_INIT: &str = include_str!("host-init.sh");
+/// What systemd starts in place of all that this machine would have it start.
+const UNITS: [(&str, &str); 3] = [
+    ("lab.target", include_str!("systemd/lab.target")),
+    ("lab-alive.service", include_str!("systemd/lab-alive.service")),
+    ("lab-command.service", include_str!("systemd/lab-command.service")),
+];
 const GUEST_INIT: &str = include_str!("guest-init.sh");
+
+/// The first process of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Init {
+    /// The script that makes the root file system, to its end.
+    Script,
+    /// systemd, once there is a root file system.
+    Systemd,
+}
 
 /// The image that boots a tested kernel and runs `command`, a shell script, in the build
 /// machine's root file system.
-pub(super) fn host(kernel: &Fetched, busybox: &Busybox, command: &str) -> Result<Vec<u8>> {
+pub(super) fn host(kernel: &Fetched, busybox: &Busybox, command: &str, init: Init) -> Result<Vec<u8>> {
     let mut archive = base(busybox, HOST_INIT, &kernel.host_modules()?)?;
     for folder in ["host", "root", "writable"] {
         archive.directory(folder)?;
     }
     archive.executable("command", command.as_bytes())?;
+    if init == Init::Systemd {
+        archive.directory("systemd")?;
+        UNITS
+            .iter()
+            .try_for_each(|(name, unit)| archive.data(&format!("systemd/{name}"), unit.as_bytes()))?;
+    }
     archive.finish()
 }
 

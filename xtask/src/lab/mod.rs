@@ -9,7 +9,7 @@ mod modules;
 mod needs;
 mod tools;
 
-pub(crate) use self::needs::{cannot_install, needs};
+pub(crate) use self::needs::{cannot_install, needs, needs_of_systemd};
 
 use std::{
     ffi::OsStr,
@@ -22,6 +22,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use self::{
+    image::Init,
     kernel::{Fetched, Kernel},
     machine::{End, Machine},
     tools::{Busybox, Qemu},
@@ -55,6 +56,8 @@ pub(crate) struct Args {
 pub(crate) enum Job {
     /// The test runner, whose lines are counted.
     Tests { filter: Option<String> },
+    /// The same where systemd is the first process, with the packages of two versions.
+    Installed { filter: Option<String>, packages: [PathBuf; 2] },
     /// Any command; its exit status counts as one test.
     Command(Vec<String>),
 }
@@ -93,7 +96,7 @@ pub(crate) fn run(workspace: &Workspace, kernels: &[String], job: &Job, limit: D
             report.verdict,
             begun.elapsed().as_secs(),
             report.boots,
-            lab.logs.join(&kernel.series).display(),
+            lab.logs_of(&kernel).display(),
         ));
     }
     for verdict in verdicts {
@@ -106,30 +109,44 @@ impl Job {
     /// Whether there is anything to be run on a kernel. The runner takes a selection of nothing for a
     /// mistake.
     fn selects_any(&self, workspace: &Workspace, kernel: &Fetched) -> Result<bool> {
+        match self.set(kernel) {
+            Some((set, Some(filter))) => build::selects_any(workspace, set, filter),
+            _ => Ok(true),
+        }
+    }
+
+    /// The runner's set of tests for a kernel, and which of them.
+    fn set(&self, kernel: &Fetched) -> Option<(&'static str, Option<&str>)> {
         match self {
-            Self::Tests { filter: Some(filter) } => build::selects_any(workspace, set_of(kernel), filter),
-            Self::Tests { filter: None } | Self::Command(_) => Ok(true),
+            Self::Tests { filter } => {
+                Some((if kernel.is_rt() { "lab-rt" } else { "lab" }, filter.as_deref()))
+            }
+            Self::Installed { filter, .. } => Some(("installed", filter.as_deref())),
+            Self::Command(_) => None,
+        }
+    }
+
+    /// What the machine's first process is.
+    const fn init(&self) -> Init {
+        match self {
+            Self::Installed { .. } => Init::Systemd,
+            Self::Tests { .. } | Self::Command(_) => Init::Script,
         }
     }
 
     /// The command on a kernel.
     fn words(&self, workspace: &Workspace, kernel: &Fetched) -> Result<Vec<String>> {
-        match self {
-            Self::Command(words) => Ok(words.clone()),
-            Self::Tests { filter } => {
-                let runner = workspace.release_binary(RUNNER);
-                let runner = runner.to_str().context("the path of the test runner is not UTF-8")?.to_owned();
-                let mut words = vec![runner, "--set".to_owned(), set_of(kernel).to_owned()];
-                words.extend(filter.iter().flat_map(|filter| ["--filter".to_owned(), filter.clone()]));
-                Ok(words)
-            }
+        if let Self::Command(words) = self {
+            return Ok(words.clone());
         }
+        let runner = workspace.release_binary(RUNNER);
+        let mut words = vec![runner.to_str().context("the path of the test runner is not UTF-8")?.to_owned()];
+        if let Some((set, filter)) = self.set(kernel) {
+            words.extend(["--set".to_owned(), set.to_owned()]);
+            words.extend(filter.iter().flat_map(|filter| ["--filter".to_owned(), (*filter).to_owned()]));
+        }
+        Ok(words)
     }
-}
-
-/// The runner's set of tests for a kernel.
-fn set_of(kernel: &Fetched) -> &'static str {
-    if kernel.is_rt() { "lab-rt" } else { "lab" }
 }
 
 struct Lab<'a> {
@@ -182,21 +199,34 @@ impl<'a> Lab<'a> {
             Kernel::named(workspace, &[GUEST_SERIES.to_owned()])?.remove(0).fetch(workspace, &busybox)?;
         let guest_initrd = logs.join("guest.cpio");
         fs::write(&guest_initrd, image::guest(&guest, &busybox)?)?;
-        let script = script(&[
+        let (inner, guest_kernel) = (tools::inner_binary()?, guest.image());
+        let mut variables = vec![
             ("HVS_LAB", OsStr::new("1")),
-            ("HVS_INNER_KERNEL", guest.image().as_os_str()),
+            ("HVS_INNER_KERNEL", guest_kernel.as_os_str()),
             ("HVS_INNER_INITRD", guest_initrd.as_os_str()),
-            ("HVS_QEMU", tools::inner_binary()?.as_os_str()),
+            ("HVS_QEMU", inner.as_os_str()),
             ("HVS_WORKSPACE", workspace.root.as_os_str()),
-        ])?;
+        ];
+        if let Job::Installed { packages: [first, next], .. } = job {
+            variables.extend([("HVS_DEB_FIRST", first.as_os_str()), ("HVS_DEB_NEXT", next.as_os_str())]);
+        }
+        let script = script(&variables)?;
         Ok(Self { workspace, busybox, qemu, logs, job, script, limit })
+    }
+
+    /// Where logs of a kernel's boots are kept.
+    fn logs_of(&self, kernel: &Fetched) -> PathBuf {
+        match self.job.init() {
+            Init::Script => self.logs.join(&kernel.series),
+            Init::Systemd => self.logs.join(format!("{}-installed", kernel.series)),
+        }
     }
 
     /// Boots until all tests are settled, or the machine stands still too often, and says what came out. A
     /// machine that stands still takes the test with it that ran; those before it have their results, and the
     /// next boot goes on after them.
     fn try_kernel(&self, kernel: &Fetched) -> Result<Report> {
-        let logs = self.logs.join(&kernel.series);
+        let logs = self.logs_of(kernel);
         fs::create_dir_all(&logs)?;
         let mut progress = Progress::default();
         for boot in 1.. {
@@ -228,7 +258,7 @@ impl<'a> Lab<'a> {
         let initramfs = logs.join("initramfs.cpio");
         let words = self.job.words(self.workspace, kernel)?;
         let script = self.script.clone() + &invocation(&words, settled);
-        fs::write(&initramfs, image::host(kernel, &self.busybox, &script)?)?;
+        fs::write(&initramfs, image::host(kernel, &self.busybox, &script, self.job.init())?)?;
         let machine = Machine {
             qemu: &self.qemu,
             image: &kernel.image(),
@@ -258,14 +288,16 @@ impl<'a> Lab<'a> {
         match self.job {
             Job::Command(_) if status == 0 => (Tally::passed(), "ok".to_owned()),
             Job::Command(_) => failed(format!("exit status {status}")),
-            Job::Tests { .. } => match lines.finish(status == 0).map(|tally| settled.clone() + tally) {
-                Ok(tally) => {
-                    let word = if tally.counts.failed == 0 { "ok," } else { "FAILED:" };
-                    let verdict = format!("{word} {tally}");
-                    (tally, verdict)
+            Job::Tests { .. } | Job::Installed { .. } => {
+                match lines.finish(status == 0).map(|tally| settled.clone() + tally) {
+                    Ok(tally) => {
+                        let word = if tally.counts.failed == 0 { "ok," } else { "FAILED:" };
+                        let verdict = format!("{word} {tally}");
+                        (tally, verdict)
+                    }
+                    Err(error) => failed(format!("{error:#}")),
                 }
-                Err(error) => failed(format!("{error:#}")),
-            },
+            }
         }
     }
 }

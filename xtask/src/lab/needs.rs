@@ -1,5 +1,7 @@
 //! What the machine must have before the lab can boot: Debian packages, and downloads in the cache.
 
+use std::path::Path;
+
 use anyhow::{Result, bail};
 
 use super::{
@@ -7,6 +9,9 @@ use super::{
     tools::{Busybox, Qemu},
 };
 use crate::{apt, setup::Need, shell, workspace::Workspace};
+
+/// As host-init.sh calls it.
+const SYSTEMD: &str = "/lib/systemd/systemd";
 
 /// A program and the package that has it.
 struct Program {
@@ -24,6 +29,15 @@ const FOR_LAB: [Program; 1] = [Program {
 /// What the lab uses and this machine lacks.
 pub(crate) fn needs(workspace: &Workspace) -> Result<Vec<Need<'_>>> {
     Ok(packages().into_iter().chain(downloads(workspace)?).collect())
+}
+
+/// systemd, which is the first process of some of the lab's machines, and what a package's scripts ask of it.
+pub(crate) fn needs_of_systemd<'a>() -> Option<Need<'a>> {
+    (!Path::new(SYSTEMD).exists()).then(|| Need {
+        what: "Debian package systemd".to_owned(),
+        why: "is the first process of the machines in which the package is installed",
+        install: Box::new(|| apt::install(&["systemd", "init-system-helpers"])),
+    })
 }
 
 /// What the lab cannot take from packages unpacked in the cache.

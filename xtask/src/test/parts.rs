@@ -18,6 +18,9 @@ use crate::{
 
 /// A kernel takes about a minute; a machine shared with others gets this much.
 const LAB_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Kernels whose machines have the package installed: the newest in each run, the oldest when these tests are
+/// asked for.
+const INSTALLED_ON: [&str; 2] = ["7.2", "5.10"];
 /// What operators start from is what the delivery tests run.
 const NODE_CONFIG: &str = "otel-config/node.yaml";
 
@@ -37,13 +40,14 @@ impl Part {
     }
 }
 
-pub(super) const PARTS: [Part; 7] = [
+pub(super) const PARTS: [Part; 8] = [
     Part { name: "tidy", run: |workspace, _| Ok(tidy::checks(workspace, "")), filters: false, quick: true },
     Part { name: "units", run: |workspace, _| Ok(units::tests(workspace)), filters: false, quick: true },
     Part { name: "cargo", run: cargo, filters: true, quick: true },
     Part { name: "native", run: native, filters: true, quick: false },
     Part { name: "packages", run: |workspace, _| packages(workspace), filters: false, quick: false },
     Part { name: "lab", run: lab, filters: true, quick: false },
+    Part { name: "installed", run: installed, filters: true, quick: false },
     Part { name: "delivery", run: delivery, filters: true, quick: false },
 ];
 
@@ -97,6 +101,38 @@ fn lab(workspace: &Workspace, args: &Args) -> Result<Tally> {
     }
     setup::install(lab::needs(workspace)?)?;
     lab::run(workspace, &[], &Job::Tests { filter: args.filter.clone() }, LAB_LIMIT)
+}
+
+/// The package under systemd and dpkg, on the newest kernel of the lab, and with a filter on the oldest too:
+/// each takes some six minutes.
+fn installed(workspace: &Workspace, args: &Args) -> Result<Tally> {
+    const PART: &str = "installed";
+    if args.no_lab {
+        return Ok(Tally::skip(PART, "--no-lab was given"));
+    }
+    if let Some(reason) = lab::cannot_install().or_else(|| trial::cannot_run().map(str::to_owned)) {
+        return Ok(Tally::skip(PART, reason));
+    }
+    build::binaries(workspace, true)?;
+    if !selects_any(workspace, PART, args)? {
+        return Ok(Tally::default());
+    }
+    let mut needs = lab::needs(workspace)?;
+    needs.extend(lab::needs_of_systemd());
+    setup::install(needs)?;
+    let packages = trial::two_debs(workspace, &workspace.target.join("lab").join(PART))?;
+    let job = Job::Installed { filter: args.filter.clone(), packages };
+    let kernels = if args.filter.is_some() { &INSTALLED_ON[..] } else { &INSTALLED_ON[..1] };
+    let kernels: Vec<_> = kernels.iter().copied().map(str::to_owned).collect();
+    let mut tally = lab::run(workspace, &kernels, &job, LAB_LIMIT)?;
+    if args.filter.is_none() {
+        let oldest = INSTALLED_ON[1];
+        tally += Tally::skip(
+            &format!("{PART}.{oldest}"),
+            format_args!("takes six minutes; `cargo xtask test {PART}.` has it on {oldest} too"),
+        );
+    }
+    Ok(tally)
 }
 
 /// The sampler sending to the official collector, and that to Prometheus.

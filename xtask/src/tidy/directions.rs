@@ -4,6 +4,8 @@
 //! `collect` and `source` into `model`, from which the exporters take it. Each room says which rooms it may
 //! import from.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
 
 use super::graph::{Graph, Module};
@@ -29,35 +31,35 @@ const fn room(name: &'static str, may: &'static [&'static str]) -> Room {
     Room { name, may }
 }
 
-pub(super) const ROOMS: [Room; 18] = [
+pub(super) const ROOMS: [Room; 22] = [
     room("main", &["cli", "command"]),
     room(
         "command",
         &[
-            "cli", "service", "agent", "config", "lock", "export", "encode", "deliver", "source", "collect",
-            "load", "kernel", "model", "duration",
+            "cli", "service", "agent", "config", "lock", "export", "source", "collect", "load", "kernel",
+            "model", "duration",
         ],
     ),
     // Of the table it takes the names of columns.
-    room(
-        "cli",
-        &["service", "config", "export/settings", "export/table", "deliver/settings", "model", "duration"],
-    ),
-    room(
-        "service",
-        &["agent", "audit", "config", "export", "encode", "deliver", "kernel", "model", "duration"],
-    ),
+    room("cli", &["service", "config", "export/settings", "export/table", "model", "duration"]),
+    room("service", &["agent", "audit", "config", "export", "kernel", "model", "duration"]),
     room("agent", &["source", "collect", "load", "kernel", "model"]),
     // Asks the kernel by a way of its own: what it compares with must not come from a source.
     room("audit", &["collect", "kernel", "model"]),
-    room("config", &["export/settings", "deliver/settings", "model", "duration"]),
+    room("config", &["export/settings", "model", "duration"]),
     // Settings of the export are read by the configuration, so they know nothing of what they set; of the
     // model they take the names that an operator may write.
     room("export/settings", &["model", "duration"]),
-    room("deliver/settings", &["model", "duration"]),
-    room("deliver", &["encode", "model", "duration"]),
-    room("encode", &["model"]),
+    // What writes knows nothing of what sends, and what sends nothing of what is written.
+    room("export/otlp", &["export/resource", "export/settings", "model"]),
+    room("export/json", &["export/terminal", "model"]),
+    room("export/client", &["export/settings"]),
+    room("export/pipeline", &["export/client", "export/otlp", "export/resource", "export/settings", "model"]),
+    room("export/table", &["export/terminal", "model"]),
     room("export", &["model", "duration"]),
+    // Of guests of any hypervisor: it knows no source.
+    room("source/io", &["collect", "model", "sampler_ebpf"]),
+    room("source/kvm", &["source", "collect", "load", "kernel", "model", "sampler_ebpf"]),
     room("source", &["collect", "load", "kernel", "model", "sampler_ebpf"]),
     room("collect", &["load", "kernel", "model", "sampler_ebpf"]),
     room("load", &["kernel", "sampler_ebpf"]),
@@ -78,7 +80,7 @@ const SHARED: &str = "sampler_ebpf";
 
 /// The room that makes no system call and reads no clock, and the crates it may use.
 const PURE: &str = "model";
-const OUTSIDE: [&str; 5] = ["std", "core", "alloc", "serde", "sampler_ebpf"];
+pub(super) const OUTSIDE: [&str; 5] = ["std", "core", "alloc", "serde", "sampler_ebpf"];
 const IMPURE: [&str; 9] = ["env", "fs", "io", "net", "os", "process", "thread", "Instant", "SystemTime"];
 
 /// Judges the sampler's imports.
@@ -119,6 +121,18 @@ pub(super) fn check(graph: &Graph, rooms: &[Room], exceptions: &[Exception]) -> 
         return Ok(());
     }
     bail!("move the name to the right, or hand the value over from the left\n{}", faults.join("\n"))
+}
+
+/// Judges the rows: each names rooms that there are.
+pub(super) fn check_rows(graph: &Graph, rooms: &[Room]) -> Result<()> {
+    let names = rooms.iter().flat_map(|room| room.may.iter().chain([&room.name]));
+    let own = names.filter(|name| !name.starts_with(SHARED));
+    let empty: BTreeSet<_> = own.filter(|name| !has_module(graph, name)).copied().collect();
+    if empty.is_empty() {
+        return Ok(());
+    }
+    let empty = Vec::from_iter(empty).join(", ");
+    bail!("no module is in these rooms, take them out of ROOMS in directions.rs: {empty}")
 }
 
 /// Modules of no room.
@@ -167,7 +181,11 @@ fn room_of<'r>(module: &Module, rooms: &'r [Room]) -> Option<&'r Room> {
     rooms.iter().filter(|room| is_in(module, room.name)).max_by_key(|room| room.name.len())
 }
 
-fn is_in(module: &Module, room: &str) -> bool {
+pub(super) fn has_module(graph: &Graph, room: &str) -> bool {
+    graph.modules.iter().any(|module| is_in(module, room))
+}
+
+pub(super) fn is_in(module: &Module, room: &str) -> bool {
     if module.path.is_empty() {
         return module.file.with_extension("").as_os_str() == room;
     }
@@ -185,7 +203,7 @@ fn first(module: &Module) -> &str {
     module.path.first().map_or("", String::as_str)
 }
 
-fn place(module: &Module, line: usize) -> String {
+pub(super) fn place(module: &Module, line: usize) -> String {
     format!("sampler/src/{}:{line}", module.file.display())
 }
 
@@ -256,5 +274,23 @@ mod tests {
         assert_eq!(said, "");
         let graph = house(&[("lib.rs", "mod attic;\n"), ("attic.rs", "")]);
         assert!(check(&graph, &HOUSE, &[]).unwrap_err().to_string().contains("attic.rs:1 is in no room"));
+    }
+
+    #[test]
+    fn a_row_needs_a_module() {
+        let files = [
+            ("lib.rs", "mod export;\nmod model;\n"),
+            ("export.rs", "mod settings;\n"),
+            ("export/settings.rs", ""),
+            ("model.rs", ""),
+        ];
+        check_rows(&house(&files), &HOUSE).unwrap();
+        for (rows, missing) in [
+            (&[room("attic", &[])][..], "attic"),
+            (&[room("export", &["model", "export/cellar"])][..], "export/cellar"),
+        ] {
+            let said = check_rows(&house(&files), rows).unwrap_err().to_string();
+            assert!(said.ends_with(&format!("in directions.rs: {missing}")), "{said}");
+        }
     }
 }

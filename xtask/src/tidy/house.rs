@@ -12,7 +12,9 @@ use super::{
     directions::{self, EXCEPTIONS, ROOMS},
     files::{self, File},
     graph::Graph,
-    length, words, wrap,
+    length,
+    pure::{self, PURE},
+    words, wrap,
 };
 use crate::workspace::Workspace;
 
@@ -21,9 +23,12 @@ const CRATES: [(&str, &str); 4] =
     [SAMPLER, ("sampler_ebpf", "sampler-ebpf"), ("sampler_tests", "tests"), ("xtask", "xtask")];
 const SAMPLER: (&str, &str) = ("hvsampler", "sampler");
 
-/// Nothing in the sampler imports to its left.
+/// Nothing in the sampler imports to its left, and what is pure asks nothing of the system.
 pub(super) fn directions(workspace: &Workspace) -> Result<()> {
-    directions::check(&graph(workspace, SAMPLER)?, &ROOMS, &EXCEPTIONS)
+    let graph = graph(workspace, SAMPLER)?;
+    directions::check_rows(&graph, &ROOMS)?;
+    directions::check(&graph, &ROOMS, &EXCEPTIONS)?;
+    pure::check(&graph, &PURE)
 }
 
 /// No circle between the modules of a crate.

@@ -9,6 +9,7 @@ mod house;
 mod length;
 mod lexer;
 mod parse;
+mod pure;
 mod words;
 mod wrap;
 

@@ -214,6 +214,17 @@ mod tests {
         }
     }
 
+    /// Joined, they would be one heading.
+    #[test]
+    fn a_heading_and_its_text_stay_apart() {
+        let text = "/// One two three four five six.\n/// # Errors\n/// One two three four five six.\n";
+        let wrapped =
+            "/// One two three four\n/// five six.\n/// # Errors\n/// One two three four\n/// five six.\n";
+        assert_eq!(rust(text), wrapped);
+        let long = "/// # Errors and what else there may be\n/// short\n";
+        assert_eq!(rust(long), long, "a heading has one line");
+    }
+
     #[test]
     fn no_line_begins_with_what_it_did_not_mean() {
         assert_eq!(rust("/// aaaa bbbb cccc dddd - eeee\n"), "/// aaaa bbbb cccc\n/// dddd - eeee\n");

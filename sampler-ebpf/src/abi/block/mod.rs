@@ -6,8 +6,9 @@ pub(in crate::abi) use members::block_members;
 
 use crate::histogram::BUCKETS;
 
-/// Disks of guests that there is room for: each pair of a guest and a disk that has served it.
-pub const MAX_DISKS: u32 = 2048;
+/// Disks of guests that there is room for beside those with a place: each pair of a guest and a disk that has
+/// served it. With [`MAX_FIRST_DISKS`] that is two disks of each of 1,792 guests.
+pub const MAX_DISKS: u32 = 2560;
 
 /// Numbers of control groups in the io controller that there is room for. The kernel gives out the lowest
 /// that is free.
@@ -81,8 +82,8 @@ pub const PLAIN_WRITE: u32 = 1;
 /// `REQ_OP_FLUSH` and `REQ_OP_DISCARD`; all of these the same from 5.10 to 7.2.
 const FLUSH: u32 = 2;
 const DISCARD: u32 = 3;
-/// Operations from this on are the drivers' own commands (`REQ_OP_SCSI_IN`, `REQ_OP_DRV_IN`), which no
-/// statistics of the kernel have.
+/// Operations from this on are the drivers' own commands (`REQ_OP_SCSI_IN`, `REQ_OP_DRV_IN`), which the
+/// kernel's statistics have only where it is asked to (`queue/iostats_passthrough`).
 pub const FIRST_COMMAND: u32 = 32;
 
 /// What was counted of a guest's disk. Any CPU adds to it, with atomic operations: what follows from other

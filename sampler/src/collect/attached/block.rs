@@ -99,6 +99,16 @@ pub(super) fn called(sys: &Path, name: &str) -> Option<Device> {
     mounts::device(&fs::read_to_string(dev).ok()?)
 }
 
+/// The numbers of the disk that device mapper calls so.
+pub(super) fn mapped(sys: &Path, name: &str) -> Option<Device> {
+    let disks = fs::read_dir(sys.join("class/block")).ok()?.flatten();
+    let mut mapped = disks.filter(|disk| disk.file_name().to_string_lossy().starts_with("dm-"));
+    let is_it = |disk: &fs::DirEntry| {
+        fs::read_to_string(disk.path().join("dm/name")).is_ok_and(|found| found.trim_end() == name)
+    };
+    mounts::device(&fs::read_to_string(mapped.find(is_it)?.path().join("dev")).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -196,5 +206,13 @@ mod tests {
         fs::write(disk.join("dev"), "104:0\n").unwrap();
         assert_eq!(called(root.path(), "cciss/c0d0"), Some(Device { major: 104, minor: 0 }));
         assert_eq!(called(root.path(), "none"), None);
+        for (disk, numbers, name) in [("dm-0", "253:0", "swap"), ("dm-1", "253:1", "vg-images")] {
+            let disk = root.path().join("class/block").join(disk);
+            fs::create_dir_all(disk.join("dm")).unwrap();
+            fs::write(disk.join("dev"), format!("{numbers}\n")).unwrap();
+            fs::write(disk.join("dm/name"), format!("{name}\n")).unwrap();
+        }
+        assert_eq!(mapped(root.path(), "vg-images"), Some(Device { major: 253, minor: 1 }));
+        assert_eq!(mapped(root.path(), "vg"), None);
     }
 }

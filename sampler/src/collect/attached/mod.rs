@@ -189,10 +189,12 @@ impl Host<'_> {
     /// The device that was mounted. Where a file system is on several it has no numbers of theirs, and says
     /// one of them.
     fn source(&self, mount: &Mount) -> Option<Device> {
-        let called = |path: &Path| block::called(self.sys, path.strip_prefix("/dev/").ok()?.to_str()?);
-        let path = Path::new(&mount.source);
-        // Those of device mapper are links.
-        called(path).or_else(|| called(&fs::canonicalize(path.starts_with("/dev").then_some(path)?).ok()?))
+        let name = mount.source.strip_prefix("/dev/")?;
+        // Those of device mapper are links, and a service has no such directory as a rule.
+        match name.strip_prefix("mapper/") {
+            Some(name) => block::mapped(self.sys, name),
+            None => block::called(self.sys, name),
+        }
     }
 
     fn at_disks(&self, device: Device) -> (Vec<String>, Option<Unseen>) {

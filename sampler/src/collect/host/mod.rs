@@ -2,11 +2,14 @@
 
 mod cpus;
 mod memory;
+mod nodes;
 
 use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
+
+pub use nodes::Nodes;
 
 use super::{lines, pressure};
 use crate::{

@@ -18,14 +18,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use netlink::LinkCounts;
+pub use netlink::{LinkCounts, Moment};
 use netlink::{Netlink, ROOM};
 pub use taps::TapKind;
 use taps::{Namespace, Tap};
 use turn::Turn;
 
 use super::procfs::OpenFile;
-use crate::kernel::{clock::Clock, limits};
+use crate::kernel::limits;
 
 /// Namespaces of which interfaces are read, at most: each keeps a descriptor.
 const MAX_NAMESPACES: usize = 4096;
@@ -63,12 +63,13 @@ pub struct FoundInterfaces {
     pub is_partial: bool,
 }
 
-/// What the kernel has counted of interfaces, and when that was read, Unix time in ns.
-pub type Links = BTreeMap<InterfaceId, (LinkCounts, u64)>;
+/// What the kernel has counted of interfaces, and when.
+pub type Links = BTreeMap<InterfaceId, (LinkCounts, Moment)>;
 
 /// What those who answer share: a socket for each namespace.
 #[derive(Debug)]
 pub struct Network {
+    /// The sampling thread takes this lock: nobody asks the kernel for anything with it in hand.
     sockets: Mutex<BTreeMap<u64, Socket>>,
     turn: Turn,
     room: Mutex<Vec<u8>>,
@@ -154,15 +155,11 @@ impl Network {
     /// that cannot be asked now.
     pub fn counts(&self) -> Option<Links> {
         let _turn = self.turn.take()?;
-        let sockets = lock(&self.sockets);
-        let sockets: Vec<_> =
-            sockets.iter().map(|(namespace, socket)| (*namespace, Arc::clone(&socket.netlink))).collect();
         let mut room = lock(&self.room);
         let mut counts = Links::new();
-        for (namespace, socket) in sockets {
-            let at_unix_ns = Clock::now_unix_ns();
-            let mut put = |index, links| {
-                counts.insert(InterfaceId { namespace, index }, (links, at_unix_ns));
+        for (namespace, socket) in self.open() {
+            let mut put = |index, links, at| {
+                counts.insert(InterfaceId { namespace, index }, (links, at));
             };
             if let Err(error) = lock(&socket).dump(&mut room, &mut put) {
                 self.failures.fetch_add(1, Ordering::Relaxed);
@@ -170,6 +167,12 @@ impl Network {
             }
         }
         Some(counts)
+    }
+
+    /// The socket of each namespace.
+    fn open(&self) -> Vec<(u64, Arc<Mutex<Netlink>>)> {
+        let sockets = lock(&self.sockets);
+        sockets.iter().map(|(namespace, socket)| (*namespace, Arc::clone(&socket.netlink))).collect()
     }
 
     /// Interfaces that could not be looked at, and namespaces of which they could not be read.
@@ -180,4 +183,41 @@ impl Network {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc::channel, thread};
+
+    use super::*;
+
+    #[test]
+    fn who_says_what_is_wanted_does_not_wait_for_the_kernel() {
+        let network = Network::default();
+        let netlink = Arc::new(Mutex::new(Netlink::open().unwrap()));
+        let socket = Socket { netlink: Arc::clone(&netlink), wanted: Instant::now() };
+        lock(&network.sockets).insert(7, socket);
+        thread::scope(|scope| {
+            // As where the kernel's lock is not given back: the socket is in use.
+            let in_use = lock(&netlink);
+            let asks = scope.spawn(|| network.counts());
+            while network.turn.is_free() {
+                thread::yield_now();
+            }
+            // It is past its turn, or about to be.
+            while network.room.try_lock().is_ok() {
+                thread::yield_now();
+            }
+            let (sender, receiver) = channel();
+            let network = &network;
+            scope.spawn(move || {
+                network.want(&BTreeSet::from([7]));
+                sender.send(()).unwrap();
+            });
+            let has_returned = receiver.recv_timeout(Duration::from_secs(10));
+            drop(in_use);
+            assert!(!asks.join().unwrap().unwrap().is_empty());
+            has_returned.unwrap();
+        });
+    }
 }

@@ -7,6 +7,8 @@ use std::{
     thread,
 };
 
+use crate::kernel::clock::Clock;
+
 /// Message types, flags and attributes of `linux/netlink.h`, `linux/rtnetlink.h` and `linux/if_link.h`.
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -62,6 +64,21 @@ impl LinkCounts {
     }
 }
 
+/// A moment by two clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Moment {
+    /// Unix time, ns.
+    pub unix_ns: u64,
+    /// `CLOCK_MONOTONIC`, ns: what lengths are taken from.
+    pub monotonic_ns: u64,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Self { unix_ns: Clock::now_unix_ns(), monotonic_ns: Clock::now_monotonic_ns() }
+    }
+}
+
 /// A socket in a network namespace.
 #[derive(Debug)]
 pub(super) struct Netlink {
@@ -113,8 +130,16 @@ impl Netlink {
         Ok(unsafe { request.ifr_ifru.ifru_ifindex }.cast_unsigned())
     }
 
-    /// Hands index and counts of every interface to `each`. `room` is of [`ROOM`] bytes.
-    pub(super) fn dump(&mut self, room: &mut [u8], each: &mut dyn FnMut(u32, LinkCounts)) -> io::Result<()> {
+    /// Hands index and counts of every interface to `each`, with when they were read. `room` is of [`ROOM`]
+    /// bytes.
+    ///
+    /// The kernel reads what it sends at once while it takes the question in, once it has its lock, and what
+    /// it sends next while it hands out that: so the moment of each part is the end of the call before.
+    pub(super) fn dump(
+        &mut self,
+        room: &mut [u8],
+        each: &mut dyn FnMut(u32, LinkCounts, Moment),
+    ) -> io::Result<()> {
         self.number = self.number.wrapping_add(1);
         let request = request(self.number);
         // SAFETY: so many bytes are there.
@@ -122,6 +147,7 @@ impl Netlink {
         if sent < 0 {
             return Err(io::Error::last_os_error());
         }
+        let mut at = Moment::now();
         loop {
             // SAFETY: there is room for so many bytes.
             let length =
@@ -131,9 +157,12 @@ impl Netlink {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            if read(&room[..length.min(room.len())], self.number, each)? {
+            let next = Moment::now();
+            let mut put = |index, counts| each(index, counts, at);
+            if read(&room[..length.min(room.len())], self.number, &mut put)? {
                 return Ok(());
             }
+            at = next;
         }
     }
 }
@@ -233,6 +262,9 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::os::fd::AsFd as _;
@@ -241,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    fn message(kind: u16, number: u32, content: &[u8]) -> Vec<u8> {
+    pub(super) fn message(kind: u16, number: u32, content: &[u8]) -> Vec<u8> {
         let length = (HEADER + content.len()) as u32;
         let mut bytes = length.to_ne_bytes().to_vec();
         bytes.extend(kind.to_ne_bytes());
@@ -253,7 +285,7 @@ mod tests {
         bytes
     }
 
-    fn stats(index: u32, first: u64) -> Vec<u8> {
+    pub(super) fn stats(index: u32, first: u64) -> Vec<u8> {
         let mut content = vec![0; 4];
         content.extend(index.to_ne_bytes());
         content.extend(1_u32.to_ne_bytes());
@@ -267,7 +299,7 @@ mod tests {
         content
     }
 
-    fn all(bytes: &[u8], number: u32) -> io::Result<(bool, Vec<(u32, LinkCounts)>)> {
+    pub(super) fn all(bytes: &[u8], number: u32) -> io::Result<(bool, Vec<(u32, LinkCounts)>)> {
         let mut links = Vec::new();
         let is_over = read(bytes, number, &mut |index, counts| links.push((index, counts)))?;
         Ok((is_over, links))
@@ -313,8 +345,11 @@ mod tests {
         let lo = netlink.index_of("lo").unwrap();
         for _ in 0..2 {
             let mut found = false;
-            netlink.dump(&mut [0; ROOM], &mut |index, _| found |= index == lo).unwrap();
-            assert!(found);
+            let before = Moment::now();
+            let mut see =
+                |index, _, at: Moment| found |= index == lo && at.monotonic_ns > before.monotonic_ns;
+            netlink.dump(&mut [0; ROOM], &mut see).unwrap();
+            assert!(found, "what is read is dated when the kernel has read it");
         }
         assert!(netlink.index_of("no-such-device").is_err());
         assert!(netlink.index_of(&"x".repeat(16)).is_err());

@@ -33,6 +33,14 @@ impl Turn {
     }
 }
 
+#[cfg(test)]
+impl Turn {
+    /// Whether nobody has it.
+    pub(super) fn is_free(&self) -> bool {
+        !*self.is_taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Mine<'_> {
     fn drop(&mut self) {
         *self.0.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;

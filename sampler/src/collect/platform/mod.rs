@@ -101,6 +101,13 @@ impl GuestIdentity {
         FACTS.iter().zip(&self.found).filter_map(|(row, found)| Some((row, found.as_ref()?)))
     }
 
+    /// What is known and where it is from, on one line, for the log.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let said = self.iter().map(|(row, found)| format!("{} {:?} ({})", row.key, found.value, found.from));
+        said.collect::<Vec<_>>().join(", ")
+    }
+
     /// The facts without the places they are from.
     #[must_use]
     pub fn facts(&self) -> Facts {
@@ -169,5 +176,7 @@ fn program_is(facts: &ProcessFacts, is: impl Fn(&[u8]) -> bool) -> Option<&'stat
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,21 @@ mod tests {
     }
 
     #[test]
+    fn a_control_group_that_is_renamed_or_removed_meanwhile_is_not_known() {
+        let unified = |at: &str| format!("33 24 0:28 / {at} rw - cgroup2 cgroup2 rw\n");
+        let (root, proc) = host("0::/a.slice/vm.scope\n", unified);
+        let group = root.path().join("mnt/a.slice/vm.scope");
+        let inode = fs::metadata(&group).unwrap().ino();
+        assert_eq!(proc.has_own_io_group(9, inode), Some(true));
+        fs::rename(&group, group.with_file_name("web.scope")).unwrap();
+        assert_eq!(proc.has_own_io_group(9, inode), None, "the process is said to be in the old one");
+        fs::write(root.path().join("proc/9/cgroup"), "0::/a.slice/web.scope (deleted)\n").unwrap();
+        assert_eq!(proc.has_own_io_group(9, inode), None);
+        fs::write(root.path().join("proc/9/cgroup"), "0::/a.slice/web.scope\n").unwrap();
+        assert_eq!(proc.has_own_io_group(9, inode), Some(true));
+    }
+
+    #[test]
     fn version_1_is_asked_where_it_has_the_controller() {
         let both = |at: &str| {
             format!(

@@ -80,6 +80,16 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_in_huge_pages_has_them_and_a_resident_size_of_nothing() {
+        let status = "VmRSS:\t 0 kB\nRssAnon:\t 0 kB\nRssFile:\t 0 kB\nRssShmem:\t 0 kB\nVmSwap:\t 0 kB\n\
+                      HugetlbPages:\t 4194304 kB\n";
+        let none = Some(0);
+        let expected =
+            ProcessMemory { anonymous: none, file: none, shared: none, huge: Some(4 << 30), swapped: none };
+        assert_eq!(ProcessMemory::parse(status), expected);
+    }
+
+    #[test]
     fn what_is_not_there_or_no_size_is_absent() {
         for status in ["", "RssAnon:", "RssAnon: x kB", "RssAnon: 5", "RssAnon: 18446744073709551615 kB"] {
             assert_eq!(ProcessMemory::parse(status), ProcessMemory::default(), "{status:?}");

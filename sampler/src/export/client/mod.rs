@@ -8,6 +8,8 @@ mod answer;
 mod classify;
 mod files;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod inputs;
 mod ladder;
 mod tls;

@@ -110,7 +110,7 @@ pub(super) struct Lists<'a, M: SerializeMap> {
 impl<M: SerializeMap> ForEachEntity for Lists<'_, M> {
     fn entity<E: Entity>(&mut self) {
         let Scope::Part(name) = E::SCOPE else { return };
-        if self.result.is_ok() {
+        if self.result.is_ok() && (!E::OF_KVM || self.vm.kvm.is_some()) {
             let before = self.before.map(|vm| (vm, E::of_vm(vm).collect()));
             let list = List::<E> { vm: self.vm, all: E::of_vm(self.vm).collect(), before };
             self.result = self.map.serialize_entry(name, &list);
@@ -130,7 +130,7 @@ struct VcpuLists<'a, 'm, M: SerializeMap> {
 impl<M: SerializeMap> ForEachEntity for VcpuLists<'_, '_, M> {
     fn entity<E: Entity>(&mut self) {
         let (Scope::Part(name), Some(all)) = (E::SCOPE, E::of_vcpu(self.vcpu)) else { return };
-        if self.result.is_ok() {
+        if self.result.is_ok() && (!E::OF_KVM || self.vcpu.kvm.is_some()) {
             let before = self.before.and_then(E::of_vcpu);
             let before = before.map(|all| (self.vm, all.iter().collect()));
             let list = List::<E> { vm: self.vm, all: all.iter().collect(), before };
@@ -178,7 +178,9 @@ impl<E: Entity> Serialize for Part<'_, E> {
         let vcpu = as_vcpu(data);
         if let Some(vcpu) = vcpu {
             put_thread(&mut map, vcpu)?;
-            map.serialize_entry("scheduler", &Scheduler::of(vcpu))?;
+        }
+        if let Some(scheduler) = vcpu.and_then(Scheduler::of) {
+            map.serialize_entry("scheduler", &scheduler)?;
         }
         if let (Some(key), Some(at_unix_ns)) = (E::OWN_TIME, E::read_unix_ns(data)) {
             map.serialize_entry(key, &at_unix_ns)?;
@@ -223,12 +225,13 @@ struct Scheduler {
 }
 
 impl Scheduler {
-    const fn of(vcpu: &Vcpu) -> Self {
-        Self {
+    /// Nothing of a vCPU that no thread of this host runs, or has run yet.
+    fn of(vcpu: &Vcpu) -> Option<Self> {
+        (vcpu.tid.is_some() && !vcpu.unused).then(|| Self {
             run_ns: vcpu.counters[Counter::Run as usize],
             run_delay_ns: vcpu.counters[Counter::RunDelay as usize],
             running_ns: vcpu.running_ns,
             waiting_ns: vcpu.waiting_ns,
-        }
+        })
     }
 }

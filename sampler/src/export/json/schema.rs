@@ -6,7 +6,7 @@ use std::any::TypeId;
 
 use serde_json::{Map, Value, json};
 
-use self::fields::{Fields, count, ended_fields, reference, vcpu_fields, vm_fields};
+use self::fields::{Fields, List, count, ended_fields, reference, vcpu_fields, vm_fields};
 use super::SNAPSHOT_SCHEMA;
 use crate::model::{
     Label, Vcpu,
@@ -21,13 +21,13 @@ pub fn schema() -> Value {
     let mut walk = Walk::default();
     for_each_entity(&mut walk);
     let Walk { host, vm, parts, of_vcpu } = walk;
-    let all: Vec<_> = parts.iter().map(|(name, _, help)| (*name, *help)).collect();
+    let all: Vec<_> = parts.iter().map(|(list, _)| *list).collect();
     let mut defs = Map::new();
     put_metrics(&mut defs, "host", &host.metrics, &host.monotonic);
     let document_fields = host_fields(&host);
     defs.insert("vm".to_owned(), object("vm", &vm, vm_fields(&all)));
     put_metrics(&mut defs, "vm", &vm.metrics, &vm.monotonic);
-    for (name, part, _) in parts {
+    for (List { name, .. }, part) in parts {
         let more = if part.is_vcpu { vcpu_fields(&of_vcpu) } else { Fields::default() };
         defs.insert(name.to_owned(), object(name, &part, more));
         if part.is_vcpu {
@@ -94,7 +94,8 @@ fn host_fields(host: &Object) -> Map<String, Value> {
 #[derive(Default)]
 struct Object {
     attributes: Map<String, Value>,
-    starts: Vec<Start>,
+    /// Those that its metrics have, and what happens then.
+    starts: Vec<(Start, Option<&'static str>)>,
     metrics: Map<String, Value>,
     /// Names of those that an interval adds to.
     monotonic: Vec<&'static str>,
@@ -115,8 +116,8 @@ impl Object {
             if instrument.is_monotonic() {
                 self.monotonic.push(name);
             }
-            if !self.starts.contains(&series.start) {
-                self.starts.push(series.start);
+            if self.starts.iter().all(|(start, _)| *start != series.start) {
+                self.starts.push((series.start, series.start.event(&E::STARTS)));
             }
         }
         self.own_times.extend(E::OWN_TIME);
@@ -128,10 +129,10 @@ impl Object {
 struct Walk {
     host: Object,
     vm: Object,
-    /// What a VM has several of: name of the list, object, what each is.
-    parts: Vec<(&'static str, Object, &'static str)>,
-    /// What a vCPU has several of: name of the list, what each is.
-    of_vcpu: Vec<(&'static str, &'static str)>,
+    /// What a VM has several of: the list, and an object in it.
+    parts: Vec<(List, Object)>,
+    /// What a vCPU has several of.
+    of_vcpu: Vec<List>,
 }
 
 impl ForEachEntity for Walk {
@@ -142,9 +143,10 @@ impl ForEachEntity for Walk {
             Scope::Part(name) => {
                 let mut object = Object::default();
                 object.add::<E>();
-                self.parts.push((name, object, E::NAME));
+                let list = List { name, each: E::NAME, is_always: !E::OF_KVM };
+                self.parts.push((list, object));
                 if E::of_vcpu(&Vcpu::default()).is_some() {
-                    self.of_vcpu.push((name, E::NAME));
+                    self.of_vcpu.push(list);
                 }
             }
         }
@@ -225,8 +227,10 @@ fn object(name: &str, object: &Object, more: Fields) -> Value {
 }
 
 fn starts(object: &Object) -> Value {
-    let starts =
-        object.starts.iter().filter_map(|start| Some((start.key()?.to_owned(), count(start_help(*start)))));
+    let starts = object.starts.iter().filter_map(|(start, event)| {
+        let event = event.unwrap_or_default();
+        Some((start.key()?.to_owned(), count(&format!("When {event}."))))
+    });
     json!({
         "type": "object",
         "properties": starts.collect::<Map<_, _>>(),
@@ -241,13 +245,3 @@ fn own_times(object: &Object) -> Map<String, Value> {
 }
 
 const OWN_TIME_HELP: &str = "When what is read at times of its own was read, Unix time in ns: the memory of a VM, an interface, the host.";
-
-fn start_help(start: Start) -> &'static str {
-    match start {
-        Start::Boot => "The host was booted.",
-        Start::Created => "Its creation: the vCPU's thread, the VMM's process.",
-        Start::Followed => "The sampler began to follow it.",
-        Start::Seen => "It was first seen running.",
-        Start::None | Start::Sampler | Start::Own => "It got an object of its own.",
-    }
-}

@@ -95,7 +95,9 @@ impl Serialize for VmObject<'_> {
         if let Some(level) = vm.level() {
             map.serialize_entry("level", level.key())?;
         }
-        map.serialize_entry("co_stop_tick_ns", &vm.co_stop.tick_ns)?;
+        if vm.co_stop.tick_ns > 0 {
+            map.serialize_entry("co_stop_tick_ns", &vm.co_stop.tick_ns)?;
+        }
         put_own_times(Metrics::Vm(vm), &mut map)?;
         map.serialize_entry("starts_unix_ns", &Starts::<VmEntity> { vm, data: vm, is_part: false })?;
         map.serialize_entry("metrics", &Metrics::Vm(vm))?;

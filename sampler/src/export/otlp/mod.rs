@@ -29,8 +29,8 @@ use crate::model::{
     Snapshot,
     catalog::{
         AttachedEntity, ControlGroupEntity, DiskEntity, Entity, ExitEntity, ForEachEntity, HostEntity,
-        HostStateEntity, InfoEntity, InterfaceEntity, MemoryEntity, NumaEntity, StealByEntity, VcpuEntity,
-        VmEntity, for_each_entity,
+        HostStateEntity, InfoEntity, InterfaceEntity, MemoryEntity, NumaEntity, PlacementEntity,
+        StealByEntity, VcpuEntity, VmEntity, for_each_entity,
     },
 };
 
@@ -78,6 +78,12 @@ macro_rules! tables {
             ) {
                 $(self.$name.walk(n, metric, snapshot, sink);)*
             }
+
+            /// As [`for_each_entity`], with those that have a table.
+            #[cfg(test)]
+            fn for_each_entity(visitor: &mut impl ForEachEntity) {
+                $(visitor.entity::<$entity>();)*
+            }
         }
     };
 }
@@ -90,6 +96,7 @@ tables! {
     memory: MemoryEntity,
     control_groups: ControlGroupEntity,
     numa: NumaEntity,
+    placement: PlacementEntity,
     disks: DiskEntity,
     interfaces: InterfaceEntity,
     devices: AttachedEntity,
@@ -229,4 +236,28 @@ impl ForEachEntity for Count<'_> {
 /// Seconds as receivers want them. Not rounded: dividing by 1e9 gives the double nearest to the quotient.
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Names(Vec<&'static str>);
+
+    impl ForEachEntity for Names {
+        fn entity<E: Entity>(&mut self) {
+            self.0.push(std::any::type_name::<E>());
+        }
+    }
+
+    /// A table that is missing would leave the entity's metrics out, and one in another place would change
+    /// their order.
+    #[test]
+    fn each_entity_has_its_table() {
+        let (mut all, mut tables) = (Names::default(), Names::default());
+        for_each_entity(&mut all);
+        Tables::for_each_entity(&mut tables);
+        assert_eq!(tables.0, all.0);
+    }
 }

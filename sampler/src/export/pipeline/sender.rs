@@ -123,7 +123,7 @@ impl State {
                 message.unwrap_or("no reason given")
             );
             self.troubles.seen(Trouble::Rejecting, &text, now);
-            self.stats.last_error = Some(text.into());
+            self.stats.keep_error(&text);
         }
         self.troubles.succeeded(now);
         self.queue.finish();
@@ -135,14 +135,14 @@ impl State {
         self.stats.retried_attempts += steps.len() as u64;
         for step in steps {
             self.troubles.stepped(step);
-            self.stats.last_error = Some(step.failure.text.as_str().into());
+            self.stats.keep_error(&step.failure.text);
         }
     }
 
     fn failed(&mut self, failure: &Failure, trouble: Trouble) {
         self.stats.failed_attempts += 1;
         self.troubles.seen(trouble, &failure.text, Instant::now());
-        self.stats.last_error = Some(failure.text.as_str().into());
+        self.stats.keep_error(&failure.text);
     }
 
     fn give_up(&mut self, batch: &Batch, reason: DropReason) {

@@ -1,6 +1,6 @@
 //! What the pipeline says of itself.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 /// Why a request was given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub struct PipelineStats {
     pub queue_bytes: u64,
     /// The last failure in words.
     pub last_error: Option<Arc<str>>,
+    /// When that was.
+    pub last_error_at: Option<SystemTime>,
     /// What was dropped, by [`DropReason`].
     pub dropped: [Dropped; DropReason::ALL.len()],
 }
@@ -124,6 +126,7 @@ impl PipelineStats {
             queue_requests: _,
             queue_bytes: _,
             last_error: _,
+            last_error_at: _,
             dropped,
         } = self;
         let mut all = vec![
@@ -140,6 +143,12 @@ impl PipelineStats {
             dropped.iter_mut().flat_map(|Dropped { requests, points, ends }| [requests, points, ends]),
         );
         all
+    }
+
+    /// Keeps a failure as the last one.
+    pub(super) fn keep_error(&mut self, text: &str) {
+        self.last_error = Some(text.into());
+        self.last_error_at = Some(SystemTime::now());
     }
 
     pub(super) fn count_drop(&mut self, reason: DropReason, points: u64, ends: u64) {

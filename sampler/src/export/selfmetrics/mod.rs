@@ -4,7 +4,7 @@
 //! in [`transport`], which hands each request to the runtime. So both protocols, TLS and headers are those
 //! of the data path, and no choice of runtime deadlocks.
 
-mod process;
+pub mod process;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
@@ -137,7 +137,7 @@ fn sampler_instruments(meter: &Meter, read: &Read) {
         }
         let register = match row.kind {
             SamplerKind::Counter => counter,
-            SamplerKind::UpDown => level,
+            SamplerKind::UpDown => up_down,
         };
         register(meter, name, row.unit, row.help, value);
     }
@@ -190,7 +190,7 @@ const EXPORT_COUNTERS: &[ExportRow] = &[
     }),
 ];
 
-const EXPORT_LEVELS: &[ExportRow] = &[
+const EXPORT_UP_DOWN: &[ExportRow] = &[
     ("queue.requests", "{request}", "Requests that wait to be sent.", |stats| stats.queue_requests),
     ("queue.usage", "By", "Memory of the requests that wait to be sent.", |stats| stats.queue_bytes),
 ];
@@ -206,9 +206,9 @@ fn export_instruments(meter: &Meter, read: &Read) {
         let read = read.clone();
         counter(meter, name(row), unit, help, move || value(&read().pipeline));
     }
-    for &(row, unit, help, value) in EXPORT_LEVELS {
+    for &(row, unit, help, value) in EXPORT_UP_DOWN {
         let read = read.clone();
-        level(meter, name(row), unit, help, move || value(&read().pipeline));
+        up_down(meter, name(row), unit, help, move || value(&read().pipeline));
     }
     for &(row, unit, help, value) in EXPORT_TIMES {
         let read = read.clone();
@@ -286,7 +286,7 @@ fn counter(
 }
 
 /// A value that rises and falls.
-fn level(
+fn up_down(
     meter: &Meter,
     name: String,
     unit: &'static str,

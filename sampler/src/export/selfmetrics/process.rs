@@ -3,7 +3,8 @@
 use std::{fs, mem::MaybeUninit, time::Duration};
 
 /// CPU time in user and in kernel mode, all threads, since the process began.
-pub(super) fn cpu_times() -> Option<[Duration; 2]> {
+#[must_use]
+pub fn cpu_times() -> Option<[Duration; 2]> {
     let mut usage = MaybeUninit::uninit();
     // SAFETY: the pointer is valid for a write of one `rusage`, and that is what the call writes.
     let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
@@ -19,7 +20,8 @@ pub(super) fn cpu_times() -> Option<[Duration; 2]> {
 }
 
 /// Resident memory.
-pub(super) fn resident_bytes() -> Option<u64> {
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -57,6 +57,7 @@ const LOSSES: &[Loss] = &[
     ("snapshots that a sink dropped", |stats| stats.snapshots_dropped),
     ("sinks that panicked", |stats| stats.sinks_failed),
     ("lines of the log that nobody read", |stats| stats.log_lines_dropped),
+    ("lines of the log that were too many", |stats| stats.log_lines_left_out),
     ("vCPUs whose numbers are not what the kernel says", |stats| stats.audit_mismatches),
     ("guests that exit too often for level full", |stats| stats.vms_lowered),
 ];
@@ -67,7 +68,7 @@ const LOSSES: &[Loss] = &[
 pub fn render(snapshot: &Snapshot, options: &TableOptions) -> String {
     let mut text = title(snapshot);
     if snapshot.vms.is_empty() {
-        text.push_str("No KVM guest runs on this host.\n");
+        text.push_str("No guest runs on this host.\n");
     } else {
         let table = Table::of(snapshot, options);
         table.write(&mut text);

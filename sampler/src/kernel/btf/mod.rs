@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(test)]
+mod fuzz;
 mod parse;
 mod query;
 #[cfg(test)]

@@ -99,11 +99,22 @@ impl Btf {
     }
 
     pub(super) fn string(&self, offset: u32) -> &[u8] {
+        self.strings_from(offset).split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+
+    /// Whether a string is this one. Looks no further than at as many bytes: in a broken file a string may
+    /// have no end, and each type may begin in it.
+    pub(super) fn is_string(&self, offset: u32, text: &str) -> bool {
+        let rest = self.strings_from(offset).strip_prefix(text.as_bytes());
+        rest.is_some_and(|rest| matches!(rest, [] | [0, ..]))
+    }
+
+    /// All strings of a section from one of them on.
+    fn strings_from(&self, offset: u32) -> &[u8] {
         let mut offset = offset as usize;
         for strings in &self.strings {
             if offset < strings.len() {
-                let tail = self.data.get(strings.start + offset..strings.end).unwrap_or_default();
-                return tail.split(|byte| *byte == 0).next().unwrap_or_default();
+                return self.data.get(strings.start + offset..strings.end).unwrap_or_default();
             }
             offset -= strings.len();
         }
@@ -117,9 +128,8 @@ impl Btf {
     /// The first type of one of these kinds with this name.
     pub(super) fn find(&self, name: &str, kinds: &[u32]) -> Option<u32> {
         (1..=u32::try_from(self.records.len()).ok()?).find(|id| {
-            self.record(*id).is_some_and(|record| {
-                kinds.contains(&record.kind) && self.string(record.name) == name.as_bytes()
-            })
+            self.record(*id)
+                .is_some_and(|record| kinds.contains(&record.kind) && self.is_string(record.name, name))
         })
     }
 }

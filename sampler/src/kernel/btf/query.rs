@@ -12,6 +12,10 @@ use super::{
 /// here.
 const MAX_DEPTH: u32 = 32;
 
+/// Members that are looked at for one name: no structure of a kernel has a tenth of it, with those of its
+/// structures without a name. In a broken file each of two may be the same structure again, and so on down.
+const MAX_MEMBERS: u32 = 1 << 16;
+
 /// Where a member lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
@@ -55,7 +59,7 @@ impl Btf {
     /// When the structure or the member does not exist, or the member is anything else.
     pub fn bit(&self, container: &str, name: &str) -> Result<u32, BtfError> {
         let missing = || BtfError::NoMember { container: container.into(), path: name.into() };
-        let found = self.member(self.outermost(container)?, name, 0).ok_or_else(missing)?;
+        let found = self.member_of(self.outermost(container)?, name).ok_or_else(missing)?;
         if found.width == 1 { Ok(found.bits) } else { Err(missing()) }
     }
 
@@ -81,7 +85,7 @@ impl Btf {
                 Some((name, enumerator)) => (name, Some(enumerator)),
                 None => (name, None),
             };
-            let found = self.member(type_id, name, 0).ok_or_else(missing)?;
+            let found = self.member_of(type_id, name).ok_or_else(missing)?;
             if found.width != 0 || found.bits % 8 != 0 {
                 return Err(BtfError::BitField { container: container.into(), path: path.into() });
             }
@@ -111,7 +115,7 @@ impl Btf {
         let enumerations = self.all().filter(|record| record.kind == KIND_ENUM);
         let mut enumerators =
             enumerations.flat_map(|record| (0..record.vlen as usize).map(move |n| record.tail + n * 8));
-        enumerators.find(|at| self.string(self.word(*at)) == name.as_bytes()).map(|at| self.word(at + 4))
+        enumerators.find(|at| self.is_string(self.word(*at), name)).map(|at| self.word(at + 4))
     }
 
     fn outermost(&self, container: &str) -> Result<u32, BtfError> {
@@ -148,27 +152,34 @@ impl Btf {
         }
     }
 
-    fn member(&self, type_id: u32, name: &str, depth: u32) -> Option<Found> {
+    fn member_of(&self, type_id: u32, name: &str) -> Option<Found> {
+        let mut left = MAX_MEMBERS;
+        self.member(type_id, name, 0, &mut left)
+    }
+
+    /// `left` is how many members may still be looked at.
+    fn member(&self, type_id: u32, name: &str, depth: u32, left: &mut u32) -> Option<Found> {
         let record = self.record(type_id)?;
         if depth > MAX_DEPTH || !matches!(record.kind, KIND_STRUCT | KIND_UNION) {
             return None;
         }
-        (0..record.vlen as usize).find_map(|n| {
-            let at = record.tail + n * 12;
+        for at in (0..record.vlen as usize).map(|n| record.tail + n * 12) {
+            *left = left.checked_sub(1)?;
             let (member_name, member_type, position) = (self.word(at), self.word(at + 4), self.word(at + 8));
             // With the kind flag set the upper byte is the width of a bit field, 0 for an ordinary member.
             let (bits, width) =
                 if record.kind_flag { (position & 0x00ff_ffff, position >> 24) } else { (position, 0) };
-            let member_name = self.string(member_name);
-            if member_name == name.as_bytes() {
+            if self.is_string(member_name, name) {
                 return Some(Found { bits, type_id: member_type, width });
             }
-            if !member_name.is_empty() {
-                return None;
+            if self.is_string(member_name, "")
+                && let Some(inner) =
+                    self.strip(member_type).and_then(|inner| self.member(inner, name, depth + 1, left))
+            {
+                return Some(Found { bits: bits.checked_add(inner.bits)?, ..inner });
             }
-            let inner = self.member(self.strip(member_type)?, name, depth + 1)?;
-            Some(Found { bits: bits.checked_add(inner.bits)?, ..inner })
-        })
+        }
+        None
     }
 
     /// Follows typedefs and qualifiers to the type that they stand for.

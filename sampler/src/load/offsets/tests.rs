@@ -126,6 +126,18 @@ fn every_needed_member_that_is_missing_is_refused_by_name() {
 }
 
 #[test]
+fn a_kernel_whose_block_layer_knows_no_control_groups_lacks_that_alone() {
+    let of_groups =
+        [Member::BioGroup, Member::GroupBlkcg, Member::BlkcgId, Member::BlkcgSerial, Member::CgroupsIo];
+    let kept = rows().into_iter().enumerate().filter(|(n, _)| !of_groups.iter().any(|m| *m as usize == *n));
+    let offsets = resolve(&kernel(&kept.map(|(_, row)| row).collect::<Vec<_>>(), 8)).unwrap();
+    for (n, row) in MEMBERS.iter().enumerate() {
+        let is_of_groups = of_groups.iter().any(|member| *member as usize == n);
+        assert_eq!(offsets.at[n] == ABSENT, is_of_groups, "{}.{}", row.container, row.path);
+    }
+}
+
+#[test]
 fn a_member_that_other_kernels_keep_elsewhere_is_found_there() {
     let n = Member::StatHaltPollFail as usize;
     let mut rows = rows();

@@ -20,6 +20,8 @@ mod host;
 mod kvm;
 mod memory;
 mod network;
+mod placement;
+mod start;
 mod vcpu;
 mod vm;
 
@@ -28,6 +30,9 @@ pub use entities::{
     Attribute, ControlGroupEntity, DiskEntity, Entity, ExitEntity, HostEntity, HostStateEntity, InfoEntity,
     InterfaceEntity, MemoryEntity, NumaEntity, StealByEntity, VcpuEntity, VmEntity, is_number,
 };
+
+pub use placement::PlacementEntity;
+pub use start::{Start, StartWords};
 
 use super::{Histogram, label::Label, level::Level, snapshot::Vm};
 
@@ -173,54 +178,6 @@ impl Instrument {
     }
 }
 
-/// The moment at which a value was zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Start {
-    /// A value of the moment has no start.
-    None,
-    /// When the sampler began.
-    Sampler,
-    /// When the host was booted.
-    Boot,
-    /// When the entity was created: the thread, the VMM's process.
-    Created,
-    /// When the sampler began to follow the entity.
-    Followed,
-    /// When the entity was first seen running, where that is another moment.
-    Seen,
-    /// Each entity has its own.
-    Own,
-}
-
-impl Start {
-    /// Number of them.
-    pub const COUNT: usize = 7;
-
-    /// All of them.
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::None, Self::Sampler, Self::Boot, Self::Created, Self::Followed, Self::Seen, Self::Own];
-
-    /// Name in documents, of those that an entity says.
-    #[must_use]
-    pub const fn key(self) -> Option<&'static str> {
-        match self {
-            Self::None | Self::Sampler => None,
-            Self::Boot => Some("boot"),
-            Self::Created => Some("created"),
-            Self::Followed => Some("followed"),
-            Self::Seen => Some("seen"),
-            Self::Own => Some("own"),
-        }
-    }
-
-    /// Whether the sampler itself counts from there on: where it had no value, nothing had been counted.
-    #[must_use]
-    pub const fn is_of_sampler(self) -> bool {
-        matches!(self, Self::Sampler | Self::Followed | Self::Seen | Self::Own)
-    }
-}
-
 /// Which object of a document that nests has an entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -345,6 +302,7 @@ pub fn for_each_entity(visitor: &mut impl ForEachEntity) {
     visitor.entity::<MemoryEntity>();
     visitor.entity::<ControlGroupEntity>();
     visitor.entity::<NumaEntity>();
+    visitor.entity::<PlacementEntity>();
     visitor.entity::<DiskEntity>();
     visitor.entity::<InterfaceEntity>();
     visitor.entity::<AttachedEntity>();

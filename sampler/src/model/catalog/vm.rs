@@ -3,7 +3,7 @@
 use super::{Bound, Dimension, Family, Places, Series, Start, Unit, Values, kvm};
 use crate::model::{
     AttributedVm, BLOCKED, BlockedTimes, Counter, Counters, Distribution, ExitKind, ExitTotals, HELPER_KINDS,
-    HelperSum, Histogram, KvmCounts, Label, Level, OCCUPANT_KINDS, Vm,
+    HelperSum, Histogram, KvmCounts, Label, Level, OCCUPANT_KINDS, Vm, remote_memory,
 };
 
 const EXITS: Unit = Unit::Count("{exit}");
@@ -107,31 +107,31 @@ pub(super) const SERIES: &[Series<Vm>] = &[
     Series {
         family: KVM_EVENTS,
         attributes: &[kvm::EVENT],
-        start: Start::Followed,
+        start: Start::Seen,
         values: Values::Numbers(|vm, to| kvm::events(counts(vm), to)),
     },
     Series {
         family: KVM_TIME,
         attributes: &[kvm::TIME],
-        start: Start::Followed,
+        start: Start::Seen,
         values: Values::Numbers(|vm, to| kvm::times(counts(vm), to)),
     },
     Series {
         family: BLOCKED_TIME,
         attributes: &[BLOCKED_REASON],
-        start: Start::Followed,
+        start: Start::Seen,
         values: Values::Numbers(|vm, to| blocked(&vm.blocked, to)),
     },
     Series {
         family: PAGE_FAULTS,
         attributes: &[FAULT_TYPE],
-        start: Start::Followed,
+        start: Start::Seen,
         values: Values::Numbers(|vm, to| page_faults(&vm.counters, to)),
     },
     Series {
         family: STEAL,
         attributes: &[STEAL_KIND],
-        start: Start::Followed,
+        start: Start::Seen,
         values: Values::Numbers(|vm, to| {
             for (kind, ns) in vm.attributed.iter() {
                 to.set(kind as usize, ns);
@@ -146,7 +146,7 @@ pub(super) const SERIES: &[Series<Vm>] = &[
             "Time in which at least one vCPU of the VM ran while at least one other was runnable and waited for a CPU. An \
              estimate: looked at 480 to 960 times in each interval.",
         ),
-        Start::Followed,
+        Start::Seen,
         |vm, to| to.set(0, vm.co_stop.ns),
     ),
     Series {
@@ -159,7 +159,7 @@ pub(super) const SERIES: &[Series<Vm>] = &[
             "Time of the threads that work for the VM and run no vCPU.",
         ),
         attributes: &[HELPER_KIND, HELPER_STATE],
-        start: Start::Followed,
+        start: Start::Seen,
         values: Values::Numbers(|vm, to| {
             for (kind, sum) in vm.helpers.iter() {
                 helper(kind as usize, sum, to);
@@ -173,7 +173,7 @@ pub(super) const SERIES: &[Series<Vm>] = &[
             "Threads that work for the VM and run no vCPU.",
         ),
         attributes: &[HELPER_KIND],
-        start: Start::Followed,
+        start: Start::Seen,
         values: Values::Numbers(|vm, to| {
             for (kind, sum) in vm.helpers.iter() {
                 to.set(kind as usize, sum.threads.into());
@@ -184,6 +184,23 @@ pub(super) const SERIES: &[Series<Vm>] = &[
         Family::up_down_counter("hypervisor.vm.vcpu.count", Unit::Count("{vcpu}"), "vCPUs of the VM."),
         Start::Created,
         |vm, to| to.set(0, vm.vcpus_by_index().count() as u64),
+    ),
+    Series::plain(
+        Family {
+            bound: Bound::By("an estimate: which pages a vCPU uses is not known"),
+            ..Family::up_down_counter(
+                "hypervisor.vm.memory.numa.remote",
+                Unit::Bytes,
+                "Memory of the VM's own control group that is on another NUMA node than its vCPUs, on the average over \
+                 these. Memory as it was when it was read, vCPUs as they are.",
+            )
+        },
+        Start::Created,
+        |vm, to| {
+            if let Some(bytes) = remote_memory(&vm.placement, &vm.numa) {
+                to.set(0, bytes);
+            }
+        },
     ),
     Series::plain(
         Family::gauge(
@@ -220,7 +237,7 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
             "Exits of the VM's vCPUs from the guest, by reason and by the kernel's name for it.",
         )
         .at_level_sampled(),
-        Start::Followed,
+        Start::Seen,
         |(_, exits), to| to.set(0, exits.count),
     ),
     Series {
@@ -234,7 +251,7 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
         )
         .at_level_sampled(),
         attributes: &[],
-        start: Start::Followed,
+        start: Start::Seen,
         values: Values::Histograms(|(_, exits), _| Some(&exits.latency)),
     },
     Series::plain(
@@ -246,7 +263,7 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
              included.",
         )
         .at_level_sampled(),
-        Start::Followed,
+        Start::Seen,
         |(_, exits), to| to.set(0, exits.vmm_ns),
     ),
 ];
@@ -254,7 +271,7 @@ pub(super) const EXIT_SERIES: &[Series<(ExitKind, ExitTotals)>] = &[
 pub(super) const EXIT_DETAILS: &[Series<(ExitKind, ExitTotals)>] = &[Series::plain(
     Family::counter("hypervisor.vm.exit.vmm.exits", EXITS, Bound::Exact, "Exits that went on to the VMM.")
         .at_level_sampled(),
-    Start::Followed,
+    Start::Seen,
     |(_, exits), to| to.set(0, exits.vmm_count),
 )];
 
@@ -269,7 +286,7 @@ pub(super) const INFO_SERIES: &[Series<Vm>] = &[Series::plain(
 )];
 
 const fn distribution(family: Family, values: fn(&Vm, usize) -> Option<&Histogram>) -> Series<Vm> {
-    Series { family, attributes: &[], start: Start::Followed, values: Values::Histograms(values) }
+    Series { family, attributes: &[], start: Start::Seen, values: Values::Histograms(values) }
 }
 
 fn counts(vm: &Vm) -> Option<&KvmCounts> {

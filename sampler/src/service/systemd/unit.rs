@@ -29,9 +29,12 @@ fn the_manager_waits_for_what_the_service_says() {
 }
 
 #[test]
-fn its_directory_is_that_of_the_lock() {
-    let lock = Config::default().lock_file;
-    assert_eq!(lock.parent(), Some(Path::new("/run").join(value("RuntimeDirectory")).as_path()));
+fn its_directory_is_that_of_the_lock_and_of_the_socket() {
+    let Config { lock_file, status_socket, .. } = Config::default();
+    let directory = Path::new("/run").join(value("RuntimeDirectory"));
+    for file in [lock_file, status_socket] {
+        assert_eq!(file.parent(), Some(directory.as_path()), "{}", file.display());
+    }
 }
 
 #[test]
@@ -63,8 +66,10 @@ fn repeated_failure_starts_the_unit_that_says_so() {
 #[test]
 fn a_limit_of_starts_can_be_reached() {
     let burst: u32 = value("StartLimitBurst").parse().unwrap();
-    let [interval, restart, watchdog] = ["StartLimitIntervalSec", "RestartSec", "WatchdogSec"]
-        .map(|name| duration::parse(value(name)).unwrap());
+    let times = ["StartLimitIntervalSec", "RestartSec", "WatchdogSec", "TimeoutStartSec", "TimeoutStopSec"];
+    let [interval, restart, watchdog, start, stop] = times.map(|name| duration::parse(value(name)).unwrap());
     // The first snapshot comes within an interval of the start.
     assert!((restart + watchdog + Config::default().interval) * burst < interval);
+    // One that hangs is ended, and that may hang as well.
+    assert!((restart + start + stop) * burst < interval);
 }

@@ -1,7 +1,7 @@
 //! A receiver of OTLP over HTTP that takes everything and remembers what matters here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
     sync::{Arc, Mutex},
@@ -10,7 +10,7 @@ use std::{
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::any_value,
+    common::v1::{KeyValue, any_value},
     metrics::v1::{Metric, NumberDataPoint, metric::Data, number_data_point::Value},
 };
 use prost::Message as _;
@@ -24,6 +24,8 @@ pub(super) struct Received {
     pub(super) times: Vec<u64>,
     /// Names that series of a guest had as an attribute, and whether the point ended the series.
     pub(super) names: Vec<(String, bool)>,
+    /// What the resources of the requests call the hypervisor.
+    pub(super) hypervisors: BTreeSet<String>,
     /// What each sink has dropped, by the sampler's own telemetry.
     pub(super) dropped: BTreeMap<String, u64>,
 }
@@ -87,6 +89,10 @@ fn serve(stream: &TcpStream, received: &Mutex<Received>) -> Option<()> {
 
 impl Received {
     fn take(&mut self, request: &ExportMetricsServiceRequest) {
+        let resources = request.resource_metrics.iter().filter_map(|metrics| metrics.resource.as_ref());
+        let attributes = resources.flat_map(|resource| &resource.attributes);
+        let hypervisors = attributes.filter(|attribute| attribute.key == "hypervisor.name");
+        self.hypervisors.extend(hypervisors.map(text_of));
         for scope in request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics) {
             let of_sampler = scope.scope.as_ref().is_some_and(|scope| scope.name == SCOPE);
             for metric in &scope.metrics {
@@ -116,9 +122,13 @@ fn points(metric: &Metric) -> &[NumberDataPoint] {
 
 fn name_of(point: &NumberDataPoint) -> Option<(String, bool)> {
     let name = point.attributes.iter().find(|attribute| attribute.key == "hypervisor.vm.name")?;
-    match name.value.as_ref()?.value.as_ref()? {
-        any_value::Value::StringValue(name) => Some((name.clone(), point.flags == 1)),
-        other => panic!("{other:?}"),
+    Some((text_of(name), point.flags == 1))
+}
+
+fn text_of(attribute: &KeyValue) -> String {
+    match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(any_value::Value::StringValue(text)) => text.clone(),
+        other => panic!("{}: {other:?}", attribute.key),
     }
 }
 

@@ -12,15 +12,30 @@ use super::{
     owners::{Change, Group},
     places::Places,
 };
-use crate::model::{Device, Disk, DiskCounts, Histogram, VmKey};
+use crate::{
+    collect::devices::DiskName,
+    model::{Device, Disk, DiskCounts, Histogram, VmKey},
+};
+
+/// Time for which a program may still work with what it read of a control group's row before that changed,
+/// ns. It takes far less than a microsecond, but from Linux 7.0 on it may be preempted.
+const SETTLED_NS: u64 = 10_000_000_000;
 
 /// A disk that has served a guest.
 #[derive(Debug, Default)]
 struct Known {
-    /// What was read of it last: what was counted without a place, and since it has one.
-    hashed: DiskCounts,
-    placed: DiskCounts,
+    /// What was read of it last, as the programs have it: what was counted without a place, and since it has
+    /// one.
+    hashed: abi::DiskCounts,
+    placed: abi::DiskCounts,
+    /// One of these is another than at the reading before.
+    is_changed: bool,
+    /// Both together.
     counts: DiskCounts,
+    /// It has a place from then on, by `CLOCK_MONOTONIC` in ns.
+    placed_ns: Option<u64>,
+    /// What the shared hash had of it when its entry was given up.
+    given_up: Option<Box<DiskCounts>>,
     /// What had been counted when the disk got its name: of another that had the device's numbers before.
     before: DiskCounts,
     /// What was shown of the reading before.
@@ -35,6 +50,8 @@ struct Known {
 struct Name {
     /// Absent before the first answer.
     name: Option<Arc<str>>,
+    /// The kernel's number of the disk that has it, where it gives one.
+    sequence: Option<u64>,
     /// It changed, or came, at this Unix time in ns; 0 of the first one.
     since_unix_ns: u64,
 }
@@ -55,6 +72,15 @@ pub(in crate::source) struct Disks {
 }
 
 impl Known {
+    /// Takes in what was read. Most disks have nothing to do most of the time, and cost a comparison then.
+    fn read(&mut self, is_placed: bool, counts: &abi::DiskCounts) {
+        let known = if is_placed { &mut self.placed } else { &mut self.hashed };
+        if known != counts {
+            *known = *counts;
+            self.is_changed = true;
+        }
+    }
+
     /// What was counted so far is another's.
     fn restart(&mut self) {
         (self.before, self.previous, self.shown) = (self.counts, None, None);
@@ -82,7 +108,7 @@ impl Disks {
 
     /// Takes in what was counted of a disk while it had no place.
     pub(in crate::source) fn read(&mut self, key: &DiskKey, counts: &abi::DiskCounts) {
-        self.disks.entry(*key).or_default().hashed = model(counts);
+        self.disks.entry(*key).or_default().read(false, counts);
         if let std::collections::btree_map::Entry::Vacant(name) = self.names.entry(key.device) {
             name.insert(Name::default());
             self.unasked.insert(key.device);
@@ -97,27 +123,45 @@ impl Disks {
     /// Takes in what was counted of a disk since it has a place.
     pub(in crate::source) fn read_placed(&mut self, key: &DiskKey, counts: &abi::DiskCounts) {
         if let Some(known) = self.disks.get_mut(key) {
-            known.placed = model(counts);
+            known.read(true, counts);
         }
     }
 
-    /// All was read. Returns the control groups of guests of which a disk has a place from now on.
-    pub(in crate::source) fn are_read(&mut self) -> Vec<(Group, FirstDisk)> {
+    /// All was read. Returns the control groups of guests of which a disk has a place from now on, by
+    /// `CLOCK_MONOTONIC` in ns.
+    pub(in crate::source) fn are_read(&mut self, now_ns: u64) -> Vec<(Group, FirstDisk)> {
         let mut placed = Vec::new();
         for (key, known) in &mut self.disks {
-            let now = known.hashed.plus(&known.placed);
             known.previous = known.shown.take().map(|disk| disk.counts);
-            known.is_same = known.counts == now;
-            known.counts = now;
-            // To find the group takes a look at all guests, and is done once for each.
-            if !self.places.has(key.owner)
+            known.is_same = !std::mem::take(&mut known.is_changed);
+            if !known.is_same {
+                let now = model(&known.hashed).plus(&model(&known.placed));
+                known.counts = known.given_up.as_ref().map_or(now, |before| before.plus(&now));
+            }
+            // To find the group is done once for each that gets a place.
+            if self.places.is_any_left()
+                && !self.places.has(key.owner)
                 && let Some(group) = self.owners.group_of(key.owner)
                 && self.places.give(*key)
             {
+                known.placed_ns = Some(now_ns);
                 placed.push((group, self.places.first_of(key.owner)));
             }
         }
         placed
+    }
+
+    /// Disks whose entries in the shared hash are needed no more, right after that was read: they have had a
+    /// place for so long that no program adds to the entry any more. Each once.
+    pub(in crate::source) fn give_up(&mut self, now_ns: u64) -> Vec<DiskKey> {
+        let is_old =
+            |known: &Known| known.placed_ns.is_some_and(|at| now_ns.saturating_sub(at) >= SETTLED_NS);
+        let old = self.disks.iter_mut().filter(|(_, known)| known.given_up.is_none() && is_old(known));
+        let given_up = old.map(|(key, known)| {
+            known.given_up = Some(Box::new(model(&std::mem::take(&mut known.hashed))));
+            *key
+        });
+        given_up.collect()
     }
 
     /// What the row of a guest's control group says of its first disk.
@@ -158,20 +202,23 @@ impl Disks {
         self.names.keys().copied().map(numbers)
     }
 
-    /// What a device is called, or that it has no name. Another name than before is another disk: its counts
-    /// begin then.
-    pub(in crate::source) fn name(&mut self, device: Device, name: Option<&str>, at_unix_ns: u64) {
+    /// What a device is called, or that it has no name. Another name than before is another disk, and so is
+    /// one with another number: its counts begin then.
+    pub(in crate::source) fn name(&mut self, device: Device, name: Option<DiskName>, at_unix_ns: u64) {
         let device = packed(device);
         let Some(known) = self.names.get_mut(&device) else { return };
-        let name = match (name, &known.name) {
-            (Some(name), _) => name.to_owned(),
+        let DiskName { name, sequence } = match (name, &known.name) {
+            (Some(name), _) => name,
             // No answer is no knowledge.
             (None, Some(_)) => return,
-            (None, None) => numbers(device).to_string(),
+            (None, None) => unnamed(device),
         };
-        if known.name.as_deref() == Some(&name) {
+        let is_replaced = sequence.zip(known.sequence).is_some_and(|(now, before)| now != before);
+        known.sequence = sequence.or(known.sequence);
+        if known.name.as_deref() == Some(&name) && !is_replaced {
             return;
         }
+        known.sequence = sequence;
         let is_another = known.name.replace(name.as_str().into()).is_some();
         for disk in self.disks.iter_mut().filter(|(key, _)| key.device == device).map(|(_, disk)| disk) {
             disk.shown = None;
@@ -185,7 +232,7 @@ impl Disks {
         // A disk that had the name, and is gone from sysfs while somebody holds it, has it no more.
         let mut others = self.names.iter().filter(|(other, _)| **other != device);
         if let Some((&other, _)) = others.find(|(_, known)| known.name.as_deref() == Some(&name)) {
-            self.name(numbers(other), Some(&numbers(other).to_string()), at_unix_ns);
+            self.name(numbers(other), Some(unnamed(other)), at_unix_ns);
         }
     }
 
@@ -234,6 +281,11 @@ fn numbers(device: u32) -> Device {
     Device { major, minor }
 }
 
+/// What a disk without a name is called.
+fn unnamed(device: u32) -> DiskName {
+    DiskName { name: numbers(device).to_string(), sequence: None }
+}
+
 const fn packed(Device { major, minor }: Device) -> u32 {
     abi::device_of(major, minor)
 }
@@ -254,152 +306,4 @@ fn model(counts: &abi::DiskCounts) -> DiskCounts {
 }
 
 #[cfg(test)]
-mod tests {
-    use sampler_ebpf::abi::device_of;
-
-    use super::*;
-
-    const GUEST: VmKey = VmKey::new([1, 1]);
-    const DEVICE: Device = Device { major: 8, minor: 16 };
-
-    /// Disks of a guest whose control group is its own from 50 ns on.
-    fn disks() -> Disks {
-        let mut disks = Disks::default();
-        disks.owners.observe([(GUEST, Some(Group { id: 3, serial: 4, inode: 5 }))].into_iter());
-        disks.owners.answer(GUEST, 5, Some(true));
-        assert_eq!(disks.take_changes(50).len(), 1);
-        disks
-    }
-
-    fn counts(reads: u64) -> abi::DiskCounts {
-        let mut counts = abi::DiskCounts::default();
-        counts.sums[0].untimed = reads;
-        counts
-    }
-
-    /// Takes in what was counted of a disk, and of no other.
-    fn read(disks: &mut Disks, key: &DiskKey, reads: u64) {
-        disks.read(key, &counts(reads));
-        disks.are_read();
-    }
-
-    fn key(owner: u32) -> DiskKey {
-        DiskKey { owner, device: device_of(8, 16) }
-    }
-
-    fn shown(disks: &mut Disks) -> Option<(String, u64, u64)> {
-        let disk = disks.shown().remove(&GUEST)?.pop()?;
-        Some((disk.name.to_string(), disk.since_unix_ns, disk.counts.operations[0]))
-    }
-
-    fn added(disks: &mut Disks) -> u64 {
-        disks.shown()[&GUEST][0].added().operations[0]
-    }
-
-    #[test]
-    fn a_disk_is_shown_once_it_has_a_name() {
-        let mut disks = disks();
-        read(&mut disks, &key(1), 7);
-        assert_eq!((shown(&mut disks), disks.take_unasked()), (None, vec![DEVICE]));
-        disks.name(DEVICE, Some("sdb"), 60);
-        assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 7)));
-        read(&mut disks, &key(1), 9);
-        assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 9)));
-        assert_eq!(added(&mut disks), 2);
-        read(&mut disks, &key(1), 9);
-        assert_eq!((shown(&mut disks).unwrap().2, added(&mut disks)), (9, 0));
-        disks.name(DEVICE, None, 70);
-        assert_eq!(shown(&mut disks).unwrap().0, "sdb", "no answer is no knowledge");
-        assert_eq!(disks.take_unasked(), [], "it is asked about once");
-    }
-
-    #[test]
-    fn a_device_without_a_name_is_called_by_its_numbers() {
-        let mut disks = disks();
-        read(&mut disks, &key(1), 7);
-        disks.name(DEVICE, None, 60);
-        assert_eq!(shown(&mut disks), Some(("8:16".into(), 50, 7)));
-    }
-
-    #[test]
-    fn another_name_is_another_disk_that_begins_at_zero() {
-        let mut disks = disks();
-        read(&mut disks, &key(1), 7);
-        disks.name(DEVICE, Some("sdb"), 60);
-        disks.name(DEVICE, Some("sdc"), 80);
-        read(&mut disks, &key(1), 10);
-        assert_eq!(shown(&mut disks), Some(("sdc".into(), 80, 3)));
-        assert_eq!(added(&mut disks), 3);
-    }
-
-    #[test]
-    fn a_guest_that_was_not_counted_for_a_while_begins_anew() {
-        let mut disks = disks();
-        read(&mut disks, &key(1), 7);
-        disks.name(DEVICE, Some("sdb"), 60);
-        let group = Group { id: 8, serial: 8, inode: 8 };
-        disks.owners.observe([(GUEST, Some(group))].into_iter());
-        disks.take_changes(70);
-        assert_eq!(shown(&mut disks), None, "nothing is counted: that is not zero");
-        disks.owners.answer(GUEST, 8, Some(true));
-        disks.take_changes(90);
-        read(&mut disks, &key(1), 9);
-        assert_eq!(shown(&mut disks), Some(("sdb".into(), 90, 2)));
-    }
-
-    #[test]
-    fn two_disks_never_have_one_name() {
-        let mut disks = disks();
-        let other = DiskKey { owner: 1, device: device_of(8, 32) };
-        read(&mut disks, &key(1), 7);
-        read(&mut disks, &other, 1);
-        disks.name(DEVICE, Some("nvme1n1"), 60);
-        disks.name(Device { major: 8, minor: 32 }, Some("nvme1n1"), 80);
-        let shown = disks.shown().remove(&GUEST).unwrap();
-        let names: Vec<_> = shown.iter().map(|disk| (&*disk.name, disk.since_unix_ns)).collect();
-        assert_eq!(names, [("8:16", 80), ("nvme1n1", 50)]);
-    }
-
-    #[test]
-    fn disks_of_guests_that_have_ended_are_forgotten() {
-        let mut disks = disks();
-        read(&mut disks, &key(1), 7);
-        read(&mut disks, &key(99), 1);
-        assert_eq!(disks.forget_ended(), [], "a program may just be adding to it");
-        assert_eq!(disks.forget_ended(), [(key(99), None)]);
-        disks.owners.observe(std::iter::empty());
-        assert_eq!(disks.forget_ended(), []);
-        assert_eq!(disks.forget_ended(), [(key(1), Some(0))]);
-        assert_eq!((disks.devices().count(), disks.shown().len()), (0, 0));
-    }
-
-    #[test]
-    fn a_disk_that_has_a_place_has_what_was_counted_before_too() {
-        let mut disks = disks();
-        disks.read(&key(1), &counts(7));
-        let group = Group { id: 3, serial: 4, inode: 5 };
-        assert_eq!(disks.are_read(), [(group, FirstDisk::new(device_of(8, 16), 0))]);
-        assert_eq!(disks.placed(), [(key(1), 0)]);
-        disks.name(DEVICE, Some("sdb"), 60);
-        disks.read(&key(1), &counts(8));
-        disks.read_placed(&key(1), &counts(30));
-        assert_eq!(disks.are_read(), []);
-        assert_eq!(shown(&mut disks), Some(("sdb".into(), 50, 38)));
-        // One that comes or goes meanwhile may be missing from the other table.
-        disks.read_placed(&key(1), &counts(31));
-        disks.are_read();
-        assert_eq!((shown(&mut disks).unwrap().2, added(&mut disks)), (39, 1));
-    }
-
-    #[test]
-    fn parts_of_durations_come_to_the_whole() {
-        let mut counts = abi::DiskCounts::default();
-        counts.sums[0] =
-            abi::OperationSums { queued_ns: 3, served_ns: 5, whole_ns: 11, ..abi::OperationSums::default() };
-        (counts.durations[0][7], counts.queued[0][2], counts.served[0][1]) = (2, 1, 1);
-        let DiskCounts { operations, durations, queued, served, .. } = model(&counts);
-        assert_eq!((operations[0], durations[0].sum_ns, durations[0].counts[7]), (2, 19, 2));
-        assert_eq!((queued[0].sum_ns, queued[0].counts[2]), (3, 1));
-        assert_eq!((served[0].sum_ns, served[0].counts[1]), (5, 1));
-    }
-}
+mod tests;

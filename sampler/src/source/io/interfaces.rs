@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    collect::network::{FoundInterface, FoundInterfaces, LinkCounts, Links, TapKind},
+    collect::network::{FoundInterface, FoundInterfaces, LinkCounts, Links, Moment, TapKind},
     model::{Interface, InterfaceCounts, VmKey},
 };
 
@@ -21,6 +21,8 @@ struct Reading {
     before: InterfaceCounts,
     /// What has been counted now.
     now: InterfaceCounts,
+    /// When, by `CLOCK_MONOTONIC` in ns.
+    monotonic_ns: u64,
     shown: Interface,
 }
 
@@ -76,8 +78,8 @@ impl Interfaces {
     /// whose counts fall counts anew.
     pub(in crate::source) fn read(&mut self, links: &Links) {
         for known in self.guests.values_mut().flatten() {
-            if let Some((counts, at_unix_ns)) = links.get(&known.found.id) {
-                known.read(of_guest(counts, known.found.kind), *at_unix_ns);
+            if let Some((counts, at)) = links.get(&known.found.id) {
+                known.read(of_guest(counts, known.found.kind), *at);
             }
         }
     }
@@ -98,13 +100,15 @@ impl Interfaces {
 }
 
 impl Known {
-    fn read(&mut self, now: InterfaceCounts, at_unix_ns: u64) {
+    fn read(&mut self, now: InterfaceCounts, at: Moment) {
+        let at_unix_ns = at.unix_ns;
         if let Some(reading) = &mut self.reading
             && let Some(added) = now.since(&reading.now)
             && let Some(counts) = now.since(&reading.before)
         {
-            reading.now = now;
-            let added = Some((added, at_unix_ns.saturating_sub(reading.shown.at_unix_ns)));
+            let passed_ns = at.monotonic_ns.saturating_sub(reading.monotonic_ns);
+            (reading.now, reading.monotonic_ns) = (now, at.monotonic_ns);
+            let added = Some((added, passed_ns));
             reading.shown = Interface { counts, added, at_unix_ns, is_new: true, ..reading.shown.clone() };
             return;
         }
@@ -118,7 +122,7 @@ impl Known {
             at_unix_ns,
             is_new: true,
         };
-        self.reading = Some(Reading { before: now, now, shown });
+        self.reading = Some(Reading { before: now, now, monotonic_ns: at.monotonic_ns, shown });
     }
 }
 
@@ -157,7 +161,9 @@ mod tests {
 
     fn sent(bytes: u64, at_unix_ns: u64) -> Links {
         let counts = LinkCounts { sent_bytes: bytes, received_bytes: 7, ..LinkCounts::default() };
-        Links::from([(ID, (counts, at_unix_ns))])
+        // The host's clock goes twice as fast as it should.
+        let at = Moment { unix_ns: at_unix_ns, monotonic_ns: at_unix_ns / 2 };
+        Links::from([(ID, (counts, at))])
     }
 
     fn shown(interfaces: &Interfaces) -> (u64, u64, u64, bool) {
@@ -179,6 +185,16 @@ mod tests {
         assert_eq!(shown(&interfaces), (50, 50, 0, false), "it was not among them");
         interfaces.read(&sent(130, 60));
         assert_eq!(shown(&interfaces), (50, 60, 30, true));
+    }
+
+    #[test]
+    fn the_length_between_readings_is_no_matter_of_the_host_s_clock() {
+        let mut interfaces = Interfaces::default();
+        interfaces.found(GUEST, found(&["tap0"]));
+        interfaces.read(&sent(100, 50));
+        interfaces.read(&sent(130, 60));
+        let (added, passed_ns) = interfaces.shown(GUEST)[0].added.unwrap();
+        assert_eq!((added.bytes[0], passed_ns), (30, 5));
     }
 
     #[test]
@@ -205,6 +221,21 @@ mod tests {
         interfaces.read(&sent(150, 60));
         interfaces.read(&sent(120, 70));
         assert_eq!(shown(&interfaces), (70, 70, 0, true));
+    }
+
+    #[test]
+    fn an_index_that_is_used_again_has_nothing_of_the_one_before() {
+        let mut interfaces = Interfaces::default();
+        interfaces.found(GUEST, found(&["tap0"]));
+        interfaces.read(&sent(100, 50));
+        interfaces.read(&sent(150, 60));
+        // Nobody has looked yet that another one has it.
+        interfaces.read(&sent(5, 70));
+        assert_eq!(shown(&interfaces), (70, 70, 0, true));
+        interfaces.found(GUEST, found(&["tap1"]));
+        interfaces.read(&sent(8, 80));
+        assert_eq!(shown(&interfaces), (80, 80, 0, true));
+        assert_eq!(&*interfaces.shown(GUEST)[0].name, "tap1");
     }
 
     #[test]

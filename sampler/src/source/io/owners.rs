@@ -46,6 +46,7 @@ const PATIENCE: u32 = 10;
 #[derive(Debug, Default)]
 pub(in crate::source) struct Owners {
     guests: BTreeMap<VmKey, Owner>,
+    by_number: BTreeMap<u32, VmKey>,
     last_number: u32,
     changes: Vec<Change>,
     unasked: Vec<(VmKey, u64)>,
@@ -61,6 +62,7 @@ impl Owners {
         }
         for guest in gone {
             if let Some(owner) = self.guests.remove(&guest) {
+                self.by_number.remove(&owner.number);
                 self.unset(&owner);
             }
         }
@@ -78,6 +80,7 @@ impl Owners {
         });
         owner.unknown_for = if owner.is_own.is_some() { 0 } else { owner.unknown_for.saturating_add(1) };
         self.last_number = self.last_number.max(owner.number);
+        self.by_number.insert(owner.number, guest);
         // Nothing was read of it: it is where it was.
         let Some(group) = group.filter(|group| owner.group != Some(*group)) else { return };
         let before = *owner;
@@ -120,8 +123,7 @@ impl Owners {
 
     /// The control group of the guest of this number, where its requests are counted.
     pub(in crate::source) fn group_of(&self, number: u32) -> Option<Group> {
-        let mut owners = self.guests.values();
-        owners.find(|owner| owner.is_set && owner.number == number)?.group
+        self.guests.get(self.by_number.get(&number)?).filter(|owner| owner.is_set)?.group
     }
 
     /// Whether a guest has a control group to itself; nothing where that is not known, or being asked.

@@ -32,6 +32,11 @@ impl Places {
         self.given.contains_key(&owner)
     }
 
+    /// Whether there is one for another guest.
+    pub(super) fn is_any_left(&self) -> bool {
+        !self.free.is_empty() || self.unused < self.most
+    }
+
     /// Gives a disk a place, if no disk of its guest has one and there is one left.
     pub(super) fn give(&mut self, DiskKey { owner, device }: DiskKey) -> bool {
         if self.given.contains_key(&owner) {
@@ -80,12 +85,13 @@ mod tests {
         assert!(places.give(key(1, 10)));
         assert!(!places.give(key(1, 11)), "another has it");
         assert!(places.give(key(2, 10)));
-        assert!(!places.give(key(3, 10)), "there is none left");
+        assert!(!places.is_any_left() && !places.give(key(3, 10)), "there is none left");
         assert_eq!(places.first_of(1), FirstDisk::new(10, 0));
         assert_eq!(places.first_of(3), FirstDisk::NONE);
         assert_eq!(places.all().collect::<Vec<_>>(), [(key(1, 10), 0), (key(2, 10), 1)]);
         assert_eq!(places.take_back(key(1, 11)), None);
         assert_eq!(places.take_back(key(1, 10)), Some(0));
+        assert!(places.is_any_left());
         assert_eq!(places.take_back(key(1, 10)), None);
         assert!(places.give(key(3, 12)));
         assert_eq!(places.first_of(3), FirstDisk::new(12, 0), "it is used again");

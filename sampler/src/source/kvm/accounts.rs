@@ -17,7 +17,8 @@ use super::{
 use crate::{
     kernel::clock::Clock,
     model::{
-        Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Memory, Reading, VcpuId,
+        Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Memory, NodeVcpus,
+        Reading, VcpuId,
     },
     source::io::Group,
 };
@@ -239,6 +240,8 @@ pub struct VmAccount {
     pub counters: Counters,
     /// The control group that its disk requests are charged to, where the last pass read it.
     pub(in crate::source) io_group: Option<Group>,
+    /// Its vCPUs by NUMA node, as the last pass read them.
+    pub placement: Vec<NodeVcpus>,
     /// The memory of its process, once that was read.
     pub memory: Option<Memory>,
     /// How far co-stop is summed up.
@@ -273,6 +276,7 @@ impl VmAccount {
 impl Open for VmAccount {
     fn open(event: &Event) -> Self {
         Self {
+            placement: Vec::new(),
             distributions: Distributions::default(),
             kvm_counts: KvmCounts::default(),
             exits: Exits::default(),

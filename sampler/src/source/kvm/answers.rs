@@ -107,6 +107,7 @@ impl Answers {
         if let Some(trouble) = identity.trouble() {
             tracing::debug!(trouble, pid, "not all that the platform has of a guest could be read");
         }
+        tracing::debug!(pid, facts = %identity.said(), "who a guest is");
         let now = Instant::now();
         self.seen(|seen| {
             seen.retain(|_, seen| now.duration_since(seen.asked) < FORGOTTEN);

@@ -6,6 +6,7 @@ use sampler_ebpf::abi::IoGroup;
 
 use super::{Kvm, identity::KvmGuest, shown::Devices};
 use crate::{
+    collect::devices::DiskName,
     model::{Device, VmKey},
     source::io::Change,
 };
@@ -14,15 +15,18 @@ impl Kvm {
     /// Reads what was counted of disks, and lets the programs count for guests that have a control group to
     /// themselves.
     pub(super) fn read_disks(&mut self) {
-        let Self { collector, slots, disks, .. } = self;
+        let Self { collector, slots, disks, clock, .. } = self;
+        let now_ns = clock.monotonic_ns();
         if let Err(error) = collector.disks().read(|key, counts| disks.read(key, counts)) {
             // The counts go on, and the next reading has them.
             tracing::warn!(%error, "disks of guests cannot be read now");
+        } else {
+            disks.give_up(now_ns).into_iter().for_each(|key| collector.disks().forget(key));
         }
         for (key, place) in disks.placed() {
             disks.read_placed(&key, &collector.disks().first(place));
         }
-        for (group, first) in disks.are_read() {
+        for (group, first) in disks.are_read(now_ns) {
             collector.disks().set_first(group.id, group.serial, first);
         }
         disks.owners.observe(slots.vms().map(|(guest, vm)| (guest.key(), vm.account.io_group)));
@@ -61,7 +65,7 @@ impl Kvm {
     }
 
     /// What the kernel calls a disk.
-    pub(super) fn name_disk(&mut self, device: Device, name: Option<&str>) {
+    pub(super) fn name_disk(&mut self, device: Device, name: Option<DiskName>) {
         // What was counted since the last reading is the new one's, where there is one.
         self.disks.name(device, name, self.at_unix_ns);
     }

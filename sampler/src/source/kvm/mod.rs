@@ -29,6 +29,7 @@ mod walk;
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -48,7 +49,7 @@ use self::{
     readings::Features,
 };
 use crate::{
-    collect::{CollectError, Collector},
+    collect::{CollectError, Collector, host::Nodes},
     kernel::clock::Clock,
     model::{Ended, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{
@@ -83,6 +84,7 @@ pub struct Kvm {
     stats: SamplerStats,
     events: Vec<Event>,
     features: Features,
+    nodes: Nodes,
     hooks: KvmHooks,
     entries: Entries,
     levels: Levels,
@@ -114,6 +116,9 @@ pub struct Kvm {
 }
 
 impl Kvm {
+    /// Whose guests it samples, as the resource of exports calls it.
+    pub const HYPERVISOR: &'static str = "kvm";
+
     /// A source over loaded programs. The first walk announces the vCPUs that run already.
     ///
     /// # Errors
@@ -122,6 +127,7 @@ impl Kvm {
         let slots = Slots::new(collector.slots());
         let mut source = Self {
             features: Features::of(&collector),
+            nodes: Nodes::read(Path::new("/sys")),
             hooks: KvmHooks::default(),
             entries: Entries::default(),
             levels: Levels { most: Level::Basic, ..Levels::default() },
@@ -356,6 +362,7 @@ impl Kvm {
                 memory.is_new = false;
             }
         }
+        let (sampler, programs) = self.says_of_itself();
         Snapshot {
             at_unix_ns: self.at_unix_ns,
             interval_ns: self.interval_ns,
@@ -364,15 +371,19 @@ impl Kvm {
             host_state: self.host_state.shown(),
             vms,
             ended,
-            sampler: self.sampler_stats(),
+            sampler,
+            programs,
         }
     }
 
     /// Reads every thread that the walk found; gives up those that it misses for good.
     fn read_threads(&mut self) {
         self.clock = self.clock.renewed();
-        let Self { collector, slots, stats, last_monotonic_ns, features, hooks, entries, clock, .. } = self;
-        let pass = Pass::new(collector, features, hooks.kinds(), entries, *last_monotonic_ns, *clock);
+        let Self {
+            collector, slots, stats, last_monotonic_ns, features, nodes, hooks, entries, clock, ..
+        } = self;
+        let kinds = hooks.kinds();
+        let pass = Pass::new(collector, (features, nodes), kinds, entries, *last_monotonic_ns, *clock);
         let given_up = pass.run(slots, stats);
         let moment = idle::Moment::new(*clock, collector.clock_offset_ns());
         idle::rest_all(slots, moment, features.throttled);

@@ -14,9 +14,9 @@ use super::{
     readings::{self, Features, Occupancies},
 };
 use crate::{
-    collect::Collector,
+    collect::{Collector, host::Nodes},
     kernel::clock::Clock,
-    model::{Account, Exits, Faults, KvmCounts, KvmStat, SamplerStats},
+    model::{Account, Exits, Faults, KvmCounts, KvmStat, NodeVcpus, SamplerStats},
     source::io::Group,
 };
 
@@ -43,6 +43,7 @@ pub(super) enum GivenUp {
 pub(super) struct Pass<'a> {
     collector: &'a Collector,
     features: &'a Features,
+    nodes: &'a Nodes,
     kinds: &'a ExitKinds,
     entries: &'a mut Entries,
     /// When the snapshot before was taken, by `CLOCK_MONOTONIC`, ns.
@@ -58,7 +59,7 @@ pub(super) struct Pass<'a> {
 impl<'a> Pass<'a> {
     pub(super) fn new(
         collector: &'a Collector,
-        features: &'a Features,
+        (features, nodes): (&'a Features, &'a Nodes),
         kinds: &'a ExitKinds,
         entries: &'a mut Entries,
         last_monotonic_ns: Option<u64>,
@@ -67,6 +68,7 @@ impl<'a> Pass<'a> {
         Self {
             collector,
             features,
+            nodes,
             kinds,
             entries,
             last_monotonic_ns,
@@ -85,10 +87,12 @@ impl<'a> Pass<'a> {
             vm.account.reads.clear();
             vm.account.busiest = Busiest::default();
             vm.account.io_group = None;
+            self.place_none(&mut vm.account.placement);
         }
         slots.for_each(|thread, vm| {
             let record = self.collector.record(thread.slot);
             let why = self.take_in(thread, vm, &record, stats);
+            self.place(&mut vm.account.placement, &record);
             self.distributions(thread, vm);
             self.exits(thread, vm);
             self.charge(thread, vm, &record);
@@ -100,6 +104,20 @@ impl<'a> Pass<'a> {
             }
         });
         given_up
+    }
+
+    /// No vCPU is anywhere yet. Nodes without any have a zero, so that series do not come and go.
+    fn place_none(&self, placement: &mut Vec<NodeVcpus>) {
+        placement.clear();
+        placement.extend(self.nodes.all().iter().map(|&node| NodeVcpus { node, vcpus: 0 }));
+    }
+
+    /// Where a thread was found last: a walk that cannot read it leaves it where it was.
+    fn place(&self, placement: &mut [NodeVcpus], record: &WalkRecord) {
+        let node = self.nodes.of(record.cpu).filter(|_| record.generation != 0);
+        if let Some(at) = node.and_then(|node| placement.iter_mut().find(|at| at.node == node)) {
+            at.vcpus += 1;
+        }
     }
 
     /// What co-stop is counted from; `None` where the last walk could not read the thread.

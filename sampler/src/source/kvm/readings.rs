@@ -34,7 +34,7 @@ impl Features {
 
 /// What a walk's record says of the thread's time.
 pub(super) fn reading(record: &WalkRecord, features: &Features, unentered: bool) -> Reading {
-    let throttled_ns = record.throttled_ns + record.held_back_ns;
+    let throttled_ns = record.throttled_ns.saturating_add(record.held_back_ns);
     Reading {
         monotonic_ns: record.monotonic_ns,
         sched_ns: record.sched_ns,
@@ -188,3 +188,6 @@ pub(super) fn last_counts(collector: &Collector, slot: u16, task: u64) -> Option
     let slot = collector.slot(slot)?;
     (slot.task == task && slot.fresh == 0).then(|| counted::counters(&slot.counters))
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -82,6 +82,7 @@ pub(super) fn vm(
         blocked: entry.account.blocked,
         counters: entry.account.counters,
         memory: entry.account.memory,
+        placement: entry.account.placement.clone(),
         control_group: groups.group,
         numa: groups.nodes,
         disks,

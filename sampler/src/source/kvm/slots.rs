@@ -427,6 +427,14 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     /// A VM, which begins with this event if it is new.
     fn vm_of(&mut self, vm: KvmGuest, event: &Event) -> &mut VmEntry<B> {
         self.vms.entry(vm).or_insert_with(|| {
+            tracing::debug!(
+                pid = vm.pid,
+                vm = vm.nth,
+                thread = event.tid,
+                vcpu = event.vcpu_id,
+                "{}",
+                reason(event)
+            );
             self.unidentified.push(vm);
             VmEntry {
                 id: None,
@@ -457,6 +465,14 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
     }
 }
 
+/// Why a process is a VMM.
+const fn reason(event: &Event) -> &'static str {
+    match event.tid {
+        0 => "a process is a VMM: it holds a descriptor of a vCPU that nobody runs",
+        _ => "a process is a VMM: a thread of it is inside KVM_RUN of a vCPU",
+    }
+}
+
 fn sync_thread<A, B>(
     vms: &BTreeMap<KvmGuest, VmEntry<B>>,
     thread: &mut Thread<A>,
@@ -468,5 +484,7 @@ fn sync_thread<A, B>(
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,10 @@ impl Source for Kvm {
         Ok(Self::look(self)?)
     }
 
+    fn guests(&self) -> usize {
+        self.vms().len()
+    }
+
     fn vcpus(&self) -> usize {
         Self::vcpus(self)
     }
@@ -150,7 +154,7 @@ impl Source for Kvm {
             Answer::Links(Some(links)) => self.interfaces.read(&links),
             // Somebody else asks for too long: the next reading asks again.
             Answer::Links(None) => {}
-            Answer::Disk(device, name) => self.name_disk(device, name.as_deref()),
+            Answer::Disk(device, name) => self.name_disk(device, name),
             Answer::Host(parts, state) => {
                 self.host_state.answer(parts, &state, self.clock.unix_of_boottime(0));
             }

@@ -1,14 +1,18 @@
 //! What the source says of itself with each snapshot.
 
+use std::sync::Arc;
+
 use super::Kvm;
-use crate::model::SamplerStats;
+use crate::model::{ProgramRuns, SamplerStats};
 
 impl Kvm {
-    pub(super) fn sampler_stats(&mut self) -> SamplerStats {
+    /// Its statistics, and what its programs cost.
+    pub(super) fn says_of_itself(&mut self) -> (SamplerStats, Arc<[ProgramRuns]>) {
         let (hook, walk) = (self.collector.hook_stats(), self.collector.walk_stats());
         self.stats.walks = self.collector.passes();
         self.stats.walked_threads = walk.threads;
         self.stats.walk_torn = walk.torn;
+        self.stats.slots_torn = self.collector.slots_torn();
         self.stats.files_unanswered = self.answers.files_unanswered();
         self.stats.helpers_dropped = walk.helpers_dropped;
         let files = self.collector.file_counts();
@@ -29,16 +33,16 @@ impl Kvm {
         self.stats.slots_capped = self.slots.slots_capped();
         self.stats.threads_replaced = self.slots.threads_replaced();
         self.stats.threads_turned = self.slots.threads_turned();
-        let skipped = self.collector.skipped_runs();
-        self.stats.recursion_misses = skipped.nested;
-        self.stats.preemption_misses = skipped.preempted;
-        self.stats.requests_missed = skipped.interrupted;
+        let runs = self.collector.runs();
+        self.stats.recursion_misses = runs.skipped.nested;
+        self.stats.preemption_misses = runs.skipped.preempted;
+        self.stats.requests_missed = runs.skipped.interrupted;
         self.stats.interfaces_unread = self.answers.network.failures();
         self.stats.devices_left_out = self.attached.left_out();
         self.stats.counters_fell = self.host_state.fell() + self.groups.fell();
         self.stats.groups_uncounted = self.groups.uncounted();
         self.stats.disks_uncounted = self.disks.owners.uncounted();
         self.stats.requests_untracked = self.collector.requests_untracked();
-        self.stats
+        (self.stats, runs.programs.into())
     }
 }

@@ -87,6 +87,10 @@ impl Source for Falsified {
         Source::look(&mut self.source)
     }
 
+    fn guests(&self) -> usize {
+        Source::guests(&self.source)
+    }
+
     fn vcpus(&self) -> usize {
         Source::vcpus(&self.source)
     }

@@ -19,8 +19,10 @@ const CHECKS: u64 = 6;
 pub(in crate::suite) fn says_its_last_hour(context: &Context) -> anyhow::Result<Outcome> {
     let _guest = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new("audited", 2, Load::Busy))?;
     let directory = context.directory();
-    let (config, lock) = (directory.join("config.toml"), directory.join("lock"));
-    fs::write(&config, format!("interval = '1s'\nstart_delay = '0s'\nlock_file = '{}'\n", lock.display()))?;
+    let config = directory.join("config.toml");
+    let at = directory.display();
+    let files = format!("lock_file = '{at}/lock'\nstatus_socket = '{at}/status'\n");
+    fs::write(&config, format!("interval = '1s'\nstart_delay = '0s'\n{files}"))?;
     let mut command = Command::new(context.binary("hvsampler")?);
     command.args(["run", "--json", "--config"]).arg(&config).env("OTEL_SDK_DISABLED", "true");
     let mut service = Daemon::start("hvsampler", command, directory)?;

@@ -58,6 +58,11 @@ impl Daemon {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
+    /// Its process id.
+    pub(in crate::suite) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until something has happened that this program has a part in.
     ///
     /// # Errors

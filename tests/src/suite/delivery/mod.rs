@@ -60,9 +60,6 @@ const FAMILIES_OF_DEVICES: [&str; 7] = [
     "hypervisor.vm.device.info",
 ];
 
-/// The default of `export.queue_bytes`.
-const QUEUE_BYTES: usize = 16 << 20;
-
 pub(super) fn grpc(context: &Context) -> anyhow::Result<Outcome> {
     everything_arrives(context, "grpc")
 }
@@ -77,8 +74,7 @@ fn everything_arrives(context: &Context, protocol: &str) -> anyhow::Result<Outco
     let prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Refused)?;
     let collector = site.open(context)?;
     let began = now_unix_ns()?;
-    let settings =
-        Settings { protocol, endpoint: site.endpoint(protocol), interval: "500ms", queue_bytes: QUEUE_BYTES };
+    let settings = Settings::of(&site, protocol, "500ms");
     let mut service = Service::start(context, &settings)?;
     service.wait_for_more(1)?;
     let mut guests = Guests::start(context)?;

@@ -11,7 +11,7 @@ use super::point::Point;
 use super::prometheus::{NativeHistograms, Prometheus};
 use super::service::{Service, Settings};
 use super::verify::Delivery;
-use super::{QUEUE_BYTES, complete, now_unix_ns, see_death, sees};
+use super::{complete, now_unix_ns, see_death, sees};
 use crate::runner::{Context, Outcome};
 
 /// Nobody listens at first; what the queue holds arrives later, in order, a guest's end among it.
@@ -21,12 +21,7 @@ pub(in super::super) fn outage(context: &Context) -> anyhow::Result<Outcome> {
     let _prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Refused)?;
     let mut guests = Guests::start(context)?;
     let began = now_unix_ns()?;
-    let settings = Settings {
-        protocol: PROTOCOL,
-        endpoint: site.endpoint(PROTOCOL),
-        interval: "500ms",
-        queue_bytes: QUEUE_BYTES,
-    };
+    let settings = Settings::of(&site, PROTOCOL, "500ms");
     let mut service = Service::start(context, &settings)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
     service.wait_for_log("fails and is tried again")?;
@@ -56,17 +51,12 @@ pub(in super::super) fn outage(context: &Context) -> anyhow::Result<Outcome> {
 pub(in super::super) fn losses(context: &Context) -> anyhow::Result<Outcome> {
     const PROTOCOL: &str = "http/protobuf";
     // Some snapshots of this test's guests, and one at least where others run beside them.
-    const QUEUE_BYTES: usize = 24 << 10;
+    const FEW_BYTES: usize = 24 << 10;
     let site = Site::choose(context)?;
     let _prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Refused)?;
     let guests = Guests::start(context)?;
     let began = now_unix_ns()?;
-    let settings = Settings {
-        protocol: PROTOCOL,
-        endpoint: site.endpoint(PROTOCOL),
-        interval: "200ms",
-        queue_bytes: QUEUE_BYTES,
-    };
+    let settings = Settings { queue_bytes: FEW_BYTES, ..Settings::of(&site, PROTOCOL, "200ms") };
     let mut service = Service::start(context, &settings)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
     service.wait_for_log("drops data (queue_full)")?;
@@ -108,12 +98,7 @@ pub(in super::super) fn full_collector(context: &Context) -> anyhow::Result<Outc
     const PROTOCOL: &str = "grpc";
     let site = Site::choose(context)?;
     let _collector = site.open_with(context, &[("HVS_QUEUE", "1")])?;
-    let settings = Settings {
-        protocol: PROTOCOL,
-        endpoint: site.endpoint(PROTOCOL),
-        interval: "200ms",
-        queue_bytes: QUEUE_BYTES,
-    };
+    let settings = Settings::of(&site, PROTOCOL, "200ms");
     let mut service = Service::start(context, &settings)?;
     service.wait_for_log("fails and is tried again: gRPC UNAVAILABLE: ")?;
     // Both are killed: they would send what waits for as long as they may.

@@ -12,7 +12,7 @@ use super::collector::Site;
 use super::daemon::{Daemon, PATIENCE};
 use super::guests::{BUSY, Guests, HALF, STARVED};
 use super::service::{Service, Settings};
-use super::{QUEUE_BYTES, has_devices, sees};
+use super::{has_devices, sees};
 use crate::runner::{Context, Outcome, required_file};
 
 /// Who starves, by name and the most starved first: for each vCPU the part of each second that it waited for
@@ -72,12 +72,7 @@ pub(in super::super) fn prometheus(context: &Context) -> anyhow::Result<Outcome>
     let prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Stored)?;
     let collector = site.open_with(context, &[("HVS_PROMETHEUS_DROPS", "false")])?;
     let mut guests = Guests::start(context)?;
-    let settings = Settings {
-        protocol: PROTOCOL,
-        endpoint: site.endpoint(PROTOCOL),
-        interval: "500ms",
-        queue_bytes: QUEUE_BYTES,
-    };
+    let settings = Settings::of(&site, PROTOCOL, "500ms");
     let mut service = Service::start(context, &settings)?;
     service.wait_until("all guests are seen", |snapshots| sees(snapshots, &guests))?;
     service.wait_until("the devices of a guest are seen", |snapshots| has_devices(snapshots, &guests))?;

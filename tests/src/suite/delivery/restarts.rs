@@ -8,12 +8,12 @@ use anyhow::{Context as _, ensure};
 
 use super::collector::Site;
 use super::counted::Snapshot;
+use super::now_unix_ns;
 use super::point::{Attribute, Point};
 use super::prometheus::{NativeHistograms, Prometheus};
 use super::received::Batch;
 use super::service::{Service, Settings};
 use super::streams::{self, Bounds, Compared, check, vms_of};
-use super::{QUEUE_BYTES, now_unix_ns};
 use crate::guest::{Guest, GuestConfig};
 use crate::host::CpuList;
 use crate::runner::{Context, Outcome};
@@ -58,12 +58,7 @@ pub(in super::super) fn restarts(context: &Context) -> anyhow::Result<Outcome> {
     let _prometheus = Prometheus::start(context, site.prometheus, NativeHistograms::Refused)?;
     let collector = site.open(context)?;
     let guests = guests(context)?;
-    let settings = Settings {
-        protocol: PROTOCOL,
-        endpoint: site.endpoint(PROTOCOL),
-        interval: "1s",
-        queue_bytes: QUEUE_BYTES,
-    };
+    let settings = Settings::of(&site, PROTOCOL, "1s");
     let (mut lives, mut late_ns) = (Vec::new(), BTreeMap::new());
     for n in 0..LIVES {
         let began = now_unix_ns()?;

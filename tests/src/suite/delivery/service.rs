@@ -6,9 +6,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
+use super::collector::Site;
 use super::counted::{self, Snapshot};
 use super::daemon::Daemon;
 use crate::runner::Context;
+
+/// The default of `export.queue_bytes`.
+const QUEUE_BYTES: usize = 16 << 20;
 
 /// The service's settings that tests differ in.
 pub(super) struct Settings<'a> {
@@ -19,6 +23,13 @@ pub(super) struct Settings<'a> {
     pub(super) interval: &'a str,
     /// Bound of the queue.
     pub(super) queue_bytes: usize,
+}
+
+impl<'a> Settings<'a> {
+    /// Export to the collector of a site, with a queue that nothing fills.
+    pub(super) fn of(site: &Site, protocol: &'a str, interval: &'a str) -> Self {
+        Self { protocol, endpoint: site.endpoint(protocol), interval, queue_bytes: QUEUE_BYTES }
+    }
 }
 
 /// The running service, printing every snapshot.
@@ -115,8 +126,7 @@ impl Service {
 }
 
 fn text(context: &Context, settings: &Settings<'_>) -> anyhow::Result<String> {
-    let lock = context.directory().join("lock");
-    let lock = lock.to_str().context("the test's directory is not UTF-8")?;
+    let directory = context.directory().to_str().context("the test's directory is not UTF-8")?;
     let Settings { protocol, endpoint, interval, queue_bytes } = settings;
     // The time-out is long because an attempt that a busy machine makes late would be made again, and arrive
     // twice.
@@ -125,7 +135,8 @@ fn text(context: &Context, settings: &Settings<'_>) -> anyhow::Result<String> {
 interval = "{interval}"
 start_delay = "0s"
 shutdown_deadline = "60s"
-lock_file = '{lock}'
+lock_file = '{directory}/lock'
+status_socket = '{directory}/status'
 
 [host]
 system = true

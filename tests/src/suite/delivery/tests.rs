@@ -74,7 +74,7 @@ fn vm(run: u64) -> Value {
             "hypervisor.vm.id": "7-1", "hypervisor.vm.name": NAME, "hypervisor.vm.platform": "unknown",
             "process.pid": 70,
         },
-        "starts_unix_ns": {"created": 200, "followed": 220},
+        "starts_unix_ns": {"created": 200, "seen": 220},
         "metrics": {
             "hypervisor.vcpu.steal.duration": waits,
             "hypervisor.vcpu.wakeup.latency": nothing,
@@ -96,6 +96,7 @@ fn vm(run: u64) -> Value {
         "steal_by": [taker],
         "control_groups": [],
         "numa": [],
+        "placement": [],
         "disks": [],
         "interfaces": [],
         "devices": [],

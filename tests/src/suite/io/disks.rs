@@ -7,13 +7,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use hvsampler::command::list::Listing;
 use hvsampler::kernel::Root;
-use hvsampler::model::{
-    Attached, AttachedKind, DiskCounts, DiskOperation, Snapshot, bucket_of, distribution,
-};
+use hvsampler::model::{Attached, DiskCounts, DiskOperation, Snapshot, bucket_of, distribution};
 use hvsampler::source::{Kvm, Question, Source as _};
 use sampler_ebpf::abi::numbers_of;
 
-use super::super::linux_guest::{LinuxGuest, LinuxGuestConfig};
 use super::super::sampler;
 use super::super::states::threads_of;
 use crate::guest::{Ending, Guest, GuestConfig};
@@ -36,18 +33,25 @@ const SLOW: Duration = Duration::from_millis(30);
 /// the host may have: the disk's time has it.
 const WAKE_UP_MS: f64 = 0.05;
 const WAKE_UP_IN_LAB_MS: f64 = 0.5;
-const READ: usize = DiskOperation::Read as usize;
-const WRITE: usize = DiskOperation::Write as usize;
-const FLUSH: usize = DiskOperation::Flush as usize;
+pub(super) const READ: usize = DiskOperation::Read as usize;
+pub(super) const WRITE: usize = DiskOperation::Write as usize;
+pub(super) const FLUSH: usize = DiskOperation::Flush as usize;
 
 /// A guest whose VMM has a control group of the io controller to itself.
-struct Grouped {
-    guest: Guest,
-    group: Group,
+pub(super) struct Grouped {
+    pub(super) guest: Guest,
+    pub(super) group: Group,
 }
 
+/// A VMM's process and the control group that it is in.
+pub(super) type Member<'a> = (u32, &'a Group);
+
 impl Grouped {
-    fn start(context: &Context, name: &str) -> anyhow::Result<Self> {
+    fn member(&self) -> Member<'_> {
+        (self.guest.pid(), &self.group)
+    }
+
+    pub(super) fn start(context: &Context, name: &str) -> anyhow::Result<Self> {
         let guest = Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new(name, 1, Load::Halt))?;
         let group = Group::create(Hierarchy::find(Controller::Io)?)?;
         group.add_process(guest.pid())?;
@@ -137,7 +141,7 @@ pub(super) fn of_many_guests(context: &Context) -> anyhow::Result<Outcome> {
     let mut source = sampler::start()?;
     sampler::follow(&mut source, &guests.iter().flat_map(|one| threads_of(&one.guest)).collect::<Vec<_>>())?;
     settle(&mut source)?;
-    let began = begin_all(&mut source, &guests, &disk)?;
+    let began = begin_all(&mut source, &guests.iter().map(Grouped::member).collect::<Vec<_>>(), &disk)?;
     for (n, one) in (1..).zip(&guests) {
         let arguments = format!("if={} of=/dev/null bs=4k count={n} iflag=direct", disk.path().display());
         dd(Some(&one.group), &arguments)?;
@@ -212,57 +216,6 @@ pub(super) fn slow_and_broken(context: &Context) -> anyhow::Result<Outcome> {
     )))
 }
 
-/// A Linux guest in QEMU reads its disk, which is one of the host's.
-pub(super) fn of_a_linux_guest(_: &Context) -> anyhow::Result<Outcome> {
-    let disk = Disk::of_lab("hvs-fast")?;
-    ensure!(disk.name() == "vda", "the guest's QEMU is told of vda, the disk is {}", disk.name());
-    let config = LinuxGuestConfig {
-        name: "reads".into(),
-        uuid: None,
-        vcpus: 1,
-        does: "load=io stat=0 for=100000",
-        devices: &["-drive", "file=/dev/vda,format=raw,if=virtio,cache=none,readonly=on"],
-    };
-    let mut guests = LinuxGuest::start(&[config])?;
-    let guest = guests.pop().context("no guest")?;
-    let group = Group::create(Hierarchy::find(Controller::Io)?)?;
-    group.add_process(guest.pid())?;
-    is_listed(
-        guest.pid(),
-        &Attached {
-            kind: AttachedKind::Disk,
-            path: "/dev/vda".into(),
-            seen_at: vec!["vda".into()],
-            unseen: None,
-        },
-    )?;
-    let mut source = sampler::start()?;
-    sampler::follow(&mut source, &guest.threads())?;
-    settle(&mut source)?;
-    // What was under way before is nobody's: both begin when the guest stands still.
-    let rest = |source: &mut Kvm| -> anyhow::Result<(DiskCounts, Diskstats)> {
-        guest.set_stopped(true)?;
-        still(&disk)?;
-        let counts = counts(source, guest.pid(), &disk)?.unwrap_or_default();
-        Ok((counts, Diskstats::of(disk.name())?))
-    };
-    let (before, served_before) = rest(&mut source)?;
-    guest.set_stopped(false)?;
-    thread::sleep(Duration::from_secs(3));
-    let (after, served) = rest(&mut source)?;
-    let (counted, served) = (after.since(&before), served.since(&served_before));
-    guest.set_stopped(false)?;
-    ensure!(counted.operations[READ] > 0, "the guest reads nothing: {counted:?}");
-    ensure!(
-        (counted.operations[READ], counted.bytes[READ]) == (served.reads.operations, served.reads.bytes),
-        "{counted:?}, the disk has served {served:?}"
-    );
-    Ok(Outcome::Passed(format!(
-        "{} reads of {} bytes, as the disk has served",
-        counted.operations[READ], counted.bytes[READ]
-    )))
-}
-
 /// Whether the list has this device for a guest, among others of its own.
 pub(super) fn is_listed(pid: u32, device: &Attached) -> anyhow::Result<()> {
     let listing = Listing::of(&Root::system())?;
@@ -304,7 +257,7 @@ fn of_groups(disk: &Disk, groups: [(&Group, &DiskCounts); 2]) -> anyhow::Result<
 }
 
 /// Answers all that the source asks, as long as that brings up more about disks.
-fn settle(source: &mut Kvm) -> anyhow::Result<()> {
+pub(super) fn settle(source: &mut Kvm) -> anyhow::Result<()> {
     let ask = source.answerer();
     let end = Instant::now() + PATIENCE;
     loop {
@@ -325,19 +278,19 @@ fn settle(source: &mut Kvm) -> anyhow::Result<()> {
 /// The kernel keeps something of each control group at each disk, which it makes with the first request.
 /// Where it has no memory at hand for that, the request is charged to the group around
 /// (`blkg_tryget_closest()`).
-fn begin_all(source: &mut Kvm, guests: &[Grouped], disk: &Disk) -> anyhow::Result<Vec<DiskCounts>> {
+fn begin_all(source: &mut Kvm, guests: &[Member<'_>], disk: &Disk) -> anyhow::Result<Vec<DiskCounts>> {
     let read = format!("if={} of=/dev/null bs=4k count=1 iflag=direct", disk.path().display());
-    let mut left: Vec<&Grouped> = guests.iter().collect();
+    let mut left = guests.to_vec();
     let end = Instant::now() + PATIENCE;
     loop {
-        for one in left {
+        for (_, group) in left {
             // One of a disk that is broken fails.
-            let _ = dd(Some(&one.group), &read);
+            let _ = dd(Some(group), &read);
         }
         settle(source)?;
         let snapshot = source.snapshot()?;
-        let of = |one: &Grouped| of_disk(&snapshot, one.guest.pid(), disk);
-        left = guests.iter().filter(|one| of(one).is_none()).collect();
+        let of = |(pid, _): &Member<'_>| of_disk(&snapshot, *pid, disk);
+        left = guests.iter().filter(|one| of(one).is_none()).copied().collect();
         if left.is_empty() {
             return Ok(guests.iter().filter_map(of).collect());
         }
@@ -346,18 +299,23 @@ fn begin_all(source: &mut Kvm, guests: &[Grouped], disk: &Disk) -> anyhow::Resul
 }
 
 /// The same of one guest.
-fn begin(source: &mut Kvm, guest: &Grouped, disk: &Disk) -> anyhow::Result<DiskCounts> {
-    begin_all(source, std::slice::from_ref(guest), disk)?.pop().context("there is one")
+pub(super) fn begin(source: &mut Kvm, guest: &Grouped, disk: &Disk) -> anyhow::Result<DiskCounts> {
+    begin_of(source, guest.member(), disk)
 }
 
-fn of_disk(snapshot: &Snapshot, pid: u32, disk: &Disk) -> Option<DiskCounts> {
+/// The same of a guest of any VMM.
+pub(super) fn begin_of(source: &mut Kvm, guest: Member<'_>, disk: &Disk) -> anyhow::Result<DiskCounts> {
+    begin_all(source, &[guest], disk)?.pop().context("there is one")
+}
+
+pub(super) fn of_disk(snapshot: &Snapshot, pid: u32, disk: &Disk) -> Option<DiskCounts> {
     let vm = snapshot.vms.iter().find(|vm| vm.origin.pid() == Some(pid))?;
     let found = vm.disks.iter().find(|of_vm| *of_vm.name == *disk.name());
     found.map(|disk| *disk.counts)
 }
 
 /// What was counted of a guest's disk; `None` where it has no such disk.
-fn counts(source: &mut Kvm, pid: u32, disk: &Disk) -> anyhow::Result<Option<DiskCounts>> {
+pub(super) fn counts(source: &mut Kvm, pid: u32, disk: &Disk) -> anyhow::Result<Option<DiskCounts>> {
     settle(source)?;
     let snapshot = source.snapshot()?;
     ensure!(snapshot.vms.iter().any(|vm| vm.origin.pid() == Some(pid)), "the guest is missing");
@@ -404,7 +362,7 @@ fn ended(source: &mut Kvm, pids: &[u32]) -> anyhow::Result<()> {
 }
 
 /// Waits until a disk has nothing to do.
-fn still(disk: &Disk) -> anyhow::Result<()> {
+pub(super) fn still(disk: &Disk) -> anyhow::Result<()> {
     let end = Instant::now() + PATIENCE;
     while disk.attribute("inflight")?.split_ascii_whitespace().any(|count| count != "0") {
         ensure!(Instant::now() < end, "{} goes on", disk.name());

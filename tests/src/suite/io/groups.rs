@@ -95,6 +95,24 @@ impl Counted {
     }
 }
 
+/// Its only vCPU, which sleeps, is where its thread was last.
+fn is_placed(vm: &Vm, guest: &Guest) -> anyhow::Result<()> {
+    let tid = guest.tids()[0];
+    let stat = fs::read_to_string(format!("/proc/{}/task/{tid}/stat", guest.pid()))?;
+    let (_, fields) = stat.rsplit_once(')').context("no name in stat")?;
+    // Field 39 is the processor, and the first one behind the name is field 3.
+    let cpu = fields.split_ascii_whitespace().nth(39 - 3).context("no processor in stat")?;
+    let links = fs::read_dir(format!("/sys/devices/system/cpu/cpu{cpu}"))?;
+    let nodes =
+        links.filter_map(|link| link.ok()?.file_name().to_str()?.strip_prefix("node")?.parse::<u32>().ok());
+    let expected: Vec<u32> = nodes.collect();
+    let at: Vec<_> = vm.placement.iter().filter(|at| at.vcpus > 0).map(|at| (at.node, at.vcpus)).collect();
+    // A kernel without NUMA has no nodes.
+    let expected: Vec<_> = expected.into_iter().map(|node| (node, 1)).collect();
+    ensure!(at == expected, "its vCPU is at {expected:?}, by us at {at:?}");
+    Ok(())
+}
+
 /// A guest whose group is short of a CPU, and of memory where the group can be given little. What was added
 /// is what the files say that was added; memory by node is what they say.
 pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome> {
@@ -123,6 +141,7 @@ pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome>
     let before = groups.counted()?;
     let vm = read(&mut source, &guest)?;
     let end = [before, groups.counted()?];
+    is_placed(&vm, &guest)?;
 
     let times = match &vm.control_group {
         Some(group) => {

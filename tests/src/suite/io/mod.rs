@@ -1,10 +1,15 @@
 //! What guests do with devices and memory.
 
+mod attached;
 mod disks;
 mod groups;
+mod linux_disk;
+mod many_disks;
 mod memory;
 mod network;
+mod unseen;
 
+use self::unseen::apart_from_the_first_process;
 use super::MINUTE;
 use crate::runner::{Need, Set, Test};
 
@@ -36,7 +41,7 @@ pub(super) const TESTS: &[Test] = &[
         sets: &[Set::Native, Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Disk],
         limit: disks::LIMIT,
-        run: disks::as_the_kernel_counts,
+        run: |context| apart_from_the_first_process(context, disks::as_the_kernel_counts),
     },
     Test {
         name: "disks.of-many-guests",
@@ -44,7 +49,22 @@ pub(super) const TESTS: &[Test] = &[
         sets: &[Set::Native],
         needs: &[Need::Kvm, Need::Bpf, Need::Disk],
         limit: disks::LIMIT_MANY,
-        run: disks::of_many_guests,
+        run: |context| apart_from_the_first_process(context, disks::of_many_guests),
+    },
+    Test {
+        name: "disks.64-of-a-guest",
+        // The lab has no such number of disks.
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf, Need::Disk],
+        limit: disks::LIMIT_MANY,
+        run: |context| apart_from_the_first_process(context, many_disks::of_a_guest),
+    },
+    Test {
+        name: "devices.are-named-with-why-they-are-not-counted",
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf, Need::Disk, Need::Zram],
+        limit: MINUTE,
+        run: attached::by_device,
     },
     Test {
         name: "disks.slow-and-broken",
@@ -58,7 +78,7 @@ pub(super) const TESTS: &[Test] = &[
         sets: &[Set::Lab],
         needs: &[Need::Kvm, Need::Bpf, Need::Qemu, Need::InnerGuest, Need::Disk, Need::LabDisks],
         limit: disks::LIMIT_LINUX,
-        run: disks::of_a_linux_guest,
+        run: linux_disk::of_a_linux_guest,
     },
     Test {
         name: "network.as-the-kernel-counts",
@@ -66,6 +86,14 @@ pub(super) const TESTS: &[Test] = &[
         needs: &[Need::Kvm, Need::Bpf, Need::Tun],
         limit: network::LIMIT,
         run: network::as_the_kernel_counts,
+    },
+    Test {
+        name: "network.of-two-guests-on-a-bridge",
+        // The lab's machines have no bridges.
+        sets: &[Set::Native],
+        needs: &[Need::Kvm, Need::Bpf, Need::Tun],
+        limit: network::LIMIT,
+        run: network::of_two_guests,
     },
     Test {
         name: "network.of-a-linux-guest",

@@ -54,6 +54,46 @@ pub(super) fn as_the_kernel_counts(context: &Context) -> anyhow::Result<Outcome>
     Ok(Outcome::Passed(format!("the guest has sent {} packets and received {}", packets[1], packets[0])))
 }
 
+/// Of two guests on one bridge each has sent what the other has received.
+pub(super) fn of_two_guests(context: &Context) -> anyhow::Result<Outcome> {
+    const SENT: [usize; 2] = [30, 12];
+    let binary = context.binary("tiny-vmm")?;
+    let start = |name| Guest::start(&binary, &GuestConfig::new(name, 1, Load::Halt));
+    let mut one = Tap::create("hvs-one")?;
+    let guest_of_one = start("one")?;
+    let mut other = one.beside("hvs-other")?;
+    let guest_of_other = start("other")?;
+    if !one.bridge(&other)? {
+        return Ok(Outcome::Skipped("this kernel has no bridges".to_owned()));
+    }
+    let mut source = sampler::start()?;
+    sampler::follow(&mut source, &[threads_of(&guest_of_one), threads_of(&guest_of_other)].concat())?;
+    let pids = [guest_of_one.pid(), guest_of_other.pid()];
+    for pid in pids {
+        read(&mut source, pid)?.context("a guest has no interface")?;
+    }
+    let before = [one.stats()?, other.stats()?];
+    one.transmit(SENT[0])?;
+    other.transmit(SENT[1])?;
+    one.take(SENT[1])?;
+    other.take(SENT[0])?;
+    let after = [one.stats()?, other.stats()?];
+    let mut packets = Vec::new();
+    for (n, pid) in pids.into_iter().enumerate() {
+        let shown = read(&mut source, pid)?.context("an interface is gone")?;
+        agrees(&shown, &before[n], &after[n])?;
+        packets.push(shown.counts.packets);
+    }
+    let [sent, received] = [Direction::Transmit, Direction::Receive]
+        .map(|direction| [0, 1].map(|n: usize| packets[n][direction as usize]));
+    let expected = SENT.map(|packets| packets as u64);
+    ensure!(sent == expected, "{SENT:?} were sent, by us {sent:?}");
+    // The bridge sends some of its own.
+    let all = received[0] >= expected[1] && received[1] >= expected[0];
+    ensure!(all, "{SENT:?} were sent, received are {received:?}");
+    Ok(Outcome::Passed(format!("they have sent {sent:?} packets and received {received:?}")))
+}
+
 /// A Linux guest with vhost-net that sends packets.
 pub(super) fn of_a_linux_guest(_: &Context) -> anyhow::Result<Outcome> {
     let config = LinuxGuestConfig {

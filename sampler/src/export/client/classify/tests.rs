@@ -93,6 +93,18 @@ fn partial_success_in_protobuf_and_json() {
     );
 }
 
+/// What is passed over takes no memory, however much it is: a receiver may answer with 4 MiB of it.
+#[test]
+fn what_nobody_asks_for_is_not_kept() {
+    let json = format!("{{\"more\":[{}0],\"partialSuccess\":{{}}}}", "[],".repeat(100_000));
+    let details = b"\x1a\0".repeat(100_000);
+    for (status, kind, body) in [(200, "application/json", json.as_bytes()), (503, "", &details)] {
+        let reply = reply(status, &[("content-type", kind)], body);
+        let used = allocation_counter::measure(|| drop(http(&reply, SystemTime::UNIX_EPOCH)));
+        assert!(used.bytes_max < 16 << 10, "{} bytes of memory for {} bytes", used.bytes_max, body.len());
+    }
+}
+
 #[test]
 fn a_page_in_place_of_an_answer_is_no_success() {
     let page = b"<!doctype html><title>Log in</title> gzip, zstd";

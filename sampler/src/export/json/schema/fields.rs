@@ -14,6 +14,16 @@ pub(super) fn reference(name: &str, help: &str) -> Value {
     json!({ "$ref": format!("#/$defs/{name}"), "description": help })
 }
 
+/// A list of what an object has several of.
+#[derive(Clone, Copy)]
+pub(super) struct List {
+    pub(super) name: &'static str,
+    /// What each is.
+    pub(super) each: &'static str,
+    /// It is there, if empty, whichever hypervisor runs the guest.
+    pub(super) is_always: bool,
+}
+
 /// Fields of an object.
 #[derive(Default)]
 pub(super) struct Fields {
@@ -27,9 +37,9 @@ impl Fields {
         Self { all: fields(all), required: required.to_vec() }
     }
 
-    fn with_lists(mut self, several: &[(&'static str, &'static str)]) -> Self {
+    fn with_lists(mut self, several: &[List]) -> Self {
         self.all.extend(lists(several));
-        self.required.extend(several.iter().map(|(name, _)| name));
+        self.required.extend(several.iter().filter(|list| list.is_always).map(|list| list.name));
         self
     }
 }
@@ -38,31 +48,32 @@ fn fields<const N: usize>(fields: [(&str, Value); N]) -> Map<String, Value> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn lists(lists: &[(&'static str, &'static str)]) -> impl Iterator<Item = (String, Value)> {
-    lists.iter().map(|(name, help)| {
+fn lists(lists: &[List]) -> impl Iterator<Item = (String, Value)> {
+    lists.iter().map(|List { name, each, is_always }| {
         let items = json!({ "$ref": format!("#/$defs/{name}") });
-        let list = json!({ "type": "array", "items": items, "description": format!("Each is {help}.") });
-        ((*name).to_owned(), list)
+        let whose = if *is_always { "" } else { " Absent of a guest that is none of KVM." };
+        let help = format!("Each is {each}.{whose}");
+        ((*name).to_owned(), json!({ "type": "array", "items": items, "description": help }))
     })
 }
 
 /// Of a VM, with the lists of what it has several of.
-pub(super) fn vm_fields(several: &[(&'static str, &'static str)]) -> Fields {
+pub(super) fn vm_fields(several: &[List]) -> Fields {
     let levels = Level::ALL.map(Level::key);
     let occupants = "Who had the CPUs for how long of the interval while its vCPUs waited for one, the one that \
         had most first. Absent where lines between this and the one before are missing.";
     let all = [
         ("level", json!({ "enum": levels, "description": "How much KVM's hooks observe of it now." })),
-        ("co_stop_tick_ns", count("Resolution of hypervisor.vm.co_stop.time, ns.")),
+        ("co_stop_tick_ns", count("Resolution of hypervisor.vm.co_stop.time, ns, where that is observed.")),
         ("occupants", reference("occupants", occupants)),
     ];
-    Fields::new(all, &["co_stop_tick_ns"]).with_lists(several)
+    Fields::new(all, &[]).with_lists(several)
 }
 
 /// Of a vCPU, with the lists of what it has several of.
-pub(super) fn vcpu_fields(several: &[(&'static str, &'static str)]) -> Fields {
+pub(super) fn vcpu_fields(several: &[List]) -> Fields {
     let all = [("tid", tid()), ("scheduler", json!({ "$ref": "#/$defs/scheduler" }))];
-    Fields::new(all, &["scheduler"]).with_lists(several)
+    Fields::new(all, &[]).with_lists(several)
 }
 
 /// Of a vCPU that ended.
@@ -105,7 +116,7 @@ fn scheduler() -> Value {
     json!({
         "type": "object",
         "description": "What the kernel has counted of the thread, to the nanosecond, and what goes on and \
-            is not in it yet.",
+            is not in it yet. Absent where no thread of the host runs the vCPU, or has run it yet.",
         "required": ["run_ns", "run_delay_ns", "running_ns", "waiting_ns"],
         "properties": {
             "run_ns": count("CPU time (`se.sum_exec_runtime`), ns."),

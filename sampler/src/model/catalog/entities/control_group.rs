@@ -1,8 +1,8 @@
 //! The control group that is a VM's own.
 
 use super::{
-    super::control_group, Attribute, Entity, NUMA_NODE, Of, Scope, Series, Start, VM_ID, VmId, is_vm, put_vm,
-    start_of, vm_id,
+    super::control_group, Attribute, Entity, NUMA_NODE, Of, Scope, Series, Start, StartWords, VM_ID, VmId,
+    is_vm, put_vm, start_of, vm_id,
 };
 use crate::model::{ControlGroup, NumaNode, Vm};
 
@@ -20,6 +20,10 @@ impl Entity for ControlGroupEntity {
     const SERIES: &'static [Series<ControlGroup>] = control_group::SERIES;
     const SCOPE: Scope = Scope::Part("control_groups");
     const OWN_TIME: Option<&'static str> = Some("read_unix_ns");
+    const STARTS: StartWords = StartWords {
+        own: "the sampler first read the control group as this VM's alone, or a count of it fell",
+        ..StartWords::OF_VM
+    };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &ControlGroup> {
         vm.control_group.iter()

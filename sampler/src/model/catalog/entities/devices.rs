@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     super::{disk, memory, network},
-    Attribute, Entity, Of, Scope, Series, Start, VM_ID, VmId, is_vm, put_vm, start_of, vm_id,
+    Attribute, Entity, Of, Scope, Series, Start, StartWords, VM_ID, VmId, is_vm, put_vm, start_of, vm_id,
 };
 use crate::model::{Device, Disk, Interface, Memory, Vm};
 
@@ -57,7 +57,8 @@ pub struct DiskEntity;
 
 impl Entity for DiskEntity {
     type Data = Disk;
-    type Key = (VmId, Device, Arc<str>);
+    /// With the start: counts that began anew are another life.
+    type Key = (VmId, Device, Arc<str>, u64);
 
     const NAME: &'static str = "a VM's disk";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
@@ -65,17 +66,21 @@ impl Entity for DiskEntity {
     const SERIES: &'static [Series<Disk>] = disk::SERIES;
     const SCOPE: Scope = Scope::Part("disks");
     const COMES_AT_ZERO: bool = true;
+    const STARTS: StartWords = StartWords {
+        own: "the VM's control group was known to be its own, or the disk was replaced",
+        ..StartWords::OF_VM
+    };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Disk> {
         vm.disks.iter()
     }
 
     fn key(vm: Of<'_>, disk: &Disk) -> Self::Key {
-        (vm_id(vm), disk.device, disk.name.clone())
+        (vm_id(vm), disk.device, disk.name.clone(), disk.since_unix_ns)
     }
 
-    fn has_key(vm: Of<'_>, disk: &Disk, (id, device, name): &Self::Key) -> bool {
-        is_vm(vm, id) && disk.device == *device && disk.name == *name
+    fn has_key(vm: Of<'_>, disk: &Disk, (id, device, name, since): &Self::Key) -> bool {
+        is_vm(vm, id) && disk.device == *device && disk.since_unix_ns == *since && disk.name == *name
     }
 
     fn start(_: Of<'_>, disk: &Disk, start: Start) -> u64 {
@@ -94,7 +99,7 @@ pub struct InterfaceEntity;
 
 impl Entity for InterfaceEntity {
     type Data = Interface;
-    type Key = (VmId, (u64, u32), Arc<str>);
+    type Key = (VmId, (u64, u32), Arc<str>, u64);
 
     const NAME: &'static str = "a VM's network interface";
     const ATTRIBUTES: &'static [(&'static str, &'static str)] =
@@ -102,17 +107,24 @@ impl Entity for InterfaceEntity {
     const SERIES: &'static [Series<Interface>] = network::SERIES;
     const SCOPE: Scope = Scope::Part("interfaces");
     const OWN_TIME: Option<&'static str> = Some("read_unix_ns");
+    const STARTS: StartWords = StartWords {
+        own: "the sampler first read the interface, or a count of it fell",
+        ..StartWords::OF_VM
+    };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Interface> {
         vm.interfaces.iter()
     }
 
     fn key(vm: Of<'_>, interface: &Interface) -> Self::Key {
-        (vm_id(vm), interface.id, interface.name.clone())
+        (vm_id(vm), interface.id, interface.name.clone(), interface.since_unix_ns)
     }
 
-    fn has_key(vm: Of<'_>, interface: &Interface, (vm_id, id, name): &Self::Key) -> bool {
-        is_vm(vm, vm_id) && interface.id == *id && interface.name == *name
+    fn has_key(vm: Of<'_>, interface: &Interface, (vm_id, id, name, since): &Self::Key) -> bool {
+        is_vm(vm, vm_id)
+            && interface.id == *id
+            && interface.since_unix_ns == *since
+            && interface.name == *name
     }
 
     fn start(_: Of<'_>, interface: &Interface, start: Start) -> u64 {

@@ -11,7 +11,7 @@ pub use self::{
     devices::{DiskEntity, InterfaceEntity, MemoryEntity},
     host::{HostEntity, HostStateEntity},
 };
-use super::{Of, Scope, Series, Start, vcpu, vm};
+use super::{Of, Scope, Series, Start, StartWords, vcpu, vm};
 use crate::model::{AttributedVm, ExitKind, ExitTotals, FACTS, Facts, Snapshot, Vcpu, VcpuId, Vm, VmKey};
 
 /// Value of an entity's attribute.
@@ -45,8 +45,12 @@ pub trait Entity: 'static {
     const SCOPE: Scope;
     /// Whether one that its VM, or its vCPU, did not have before had counted nothing until then.
     const COMES_AT_ZERO: bool = false;
+    /// Whether guests of KVM alone have them: of others nothing is known, not even that there are none.
+    const OF_KVM: bool = false;
     /// What documents call the time at which its values were read, where that is another than its snapshot's.
     const OWN_TIME: Option<&'static str> = None;
+    /// What happens where its values start.
+    const STARTS: StartWords = StartWords::OF_VM;
 
     /// All of them that a VM has, in an order that changes only where one comes or goes.
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Self::Data>;
@@ -91,7 +95,7 @@ pub(super) const VM_ID: (&str, &str) = ("hypervisor.vm.id", "Identity of the VM,
 
 const PID: (&str, &str) = ("process.pid", "Process id of the VMM, where a process of the host runs the VM.");
 
-const NUMA_NODE: (&str, &str) = ("hypervisor.numa.node", "Number of the host's NUMA node.");
+pub(super) const NUMA_NODE: (&str, &str) = ("hypervisor.numa.node", "Number of the host's NUMA node.");
 
 /// Attributes of what is known of a VM: all facts stand between its identity and its process.
 const INFO_ATTRIBUTES: [(&str, &str); FACTS.len() + 2] = {
@@ -131,10 +135,10 @@ pub(super) fn put_vm(vm: Of<'_>, put: &mut dyn FnMut(&'static str, Attribute<'_>
     put(VM_ID.0, Attribute::Text(vm.map_or("", |vm| &*vm.id)));
 }
 
-fn start_of(vm: Of<'_>, start: Start) -> u64 {
+pub(super) fn start_of(vm: Of<'_>, start: Start) -> u64 {
     match (vm, start) {
         (Some(vm), Start::Created) => vm.start_unix_ns,
-        (Some(vm), Start::Followed) => vm.seen_unix_ns,
+        (Some(vm), Start::Seen) => vm.seen_unix_ns,
         _ => 0,
     }
 }
@@ -232,6 +236,11 @@ impl Entity for VcpuEntity {
     const SERIES: &'static [Series<Vcpu>] = vcpu::SERIES;
     const DETAILS: &'static [Series<Vcpu>] = vcpu::DETAILS;
     const SCOPE: Scope = Scope::Part("vcpus");
+    const STARTS: StartWords = StartWords {
+        created: "the vCPU's thread was created",
+        seen: "the vCPU was first seen running",
+        ..StartWords::OF_VM
+    };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Vcpu> {
         vm.vcpus_by_index()
@@ -281,6 +290,7 @@ impl Entity for ExitEntity {
     const DETAILS: &'static [Series<(ExitKind, ExitTotals)>] = vm::EXIT_DETAILS;
     const SCOPE: Scope = Scope::Part("exits");
     const COMES_AT_ZERO: bool = true;
+    const OF_KVM: bool = true;
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &Self::Data> {
         vm.exits().all().iter()
@@ -328,6 +338,8 @@ impl Entity for StealByEntity {
     const SERIES: &'static [Series<AttributedVm>] = vm::STEAL_BY_SERIES;
     const SCOPE: Scope = Scope::Part("steal_by");
     const COMES_AT_ZERO: bool = true;
+    const STARTS: StartWords =
+        StartWords { own: "the VM that had the CPU got a series of its own", ..StartWords::OF_VM };
 
     fn of_vm(vm: &Vm) -> impl Iterator<Item = &AttributedVm> {
         vm.attributed.vms.iter()
