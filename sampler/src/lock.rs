@@ -59,12 +59,22 @@ impl InstanceLock {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
-        && !fs::exists(directory)?
-    {
-        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+/// Makes the directory that a file is to be in, where it is missing, and returns it then.
+///
+/// # Errors
+/// What the kernel said.
+pub fn make_directory_of(file: &Path) -> io::Result<Option<&Path>> {
+    match file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        Some(directory) if !fs::exists(directory)? => {
+            DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+            Ok(Some(directory))
+        }
+        _ => Ok(None),
     }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    make_directory_of(path)?;
     OpenOptions::new()
         .read(true)
         .write(true)

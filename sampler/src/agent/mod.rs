@@ -11,4 +11,7 @@ pub use bpf_log::BpfLog;
 pub use driver::Driver;
 pub use sampling::{Panicked, Sampling, Schedule};
 pub use sinks::{Sink, SinkCounts, Sinks};
-pub use start::{Opened, Opener, SETTLE, SOURCE, StartOptions, obstacles, open, options, settle, start};
+pub use start::{
+    Opened, Opener, SETTLE, SOURCE, StartOptions, begin, load, obstacles, open, options, settle,
+    shortcomings, start,
+};

@@ -8,19 +8,26 @@ use super::{BpfLog, Driver};
 use crate::{
     collect::{Collector, procfs::ProcFs},
     kernel::{
-        Root, capability,
+        Root, calls, capability,
         check::{CheckItem, CheckStatus},
         clock::Clock,
-        host, limits, lockdown, namespace, priority,
+        host, limits, lockdown, namespace, priority, proc_mount,
     },
-    load::{self, Options},
+    load::{self, Loaded, Options},
     model::{Host, HostParts, Levels},
     source::{Kvm, Settings, Source},
 };
 
 /// What stands in the way for certain, asked before the kernel answers with nothing more than a number.
 const OBSTACLES: &[fn(&Root) -> CheckItem] =
-    &[capability::check_bpf, lockdown::check, namespace::check_pid, namespace::check_time];
+    &[proc_mount::check, capability::check_bpf, lockdown::check, namespace::check_pid, namespace::check_time];
+
+/// What the sampler shows less without.
+const SHORTCOMINGS: &[fn(&Root) -> CheckItem] =
+    &[proc_mount::check, capability::check_discovery, calls::check_descriptors];
+
+/// The same where other network namespaces are to be entered.
+const SHORTCOMING_OF_NAMESPACES: fn(&Root) -> CheckItem = calls::check_namespaces;
 
 /// How long vCPUs are waited for that are there and were not seen inside KVM yet, and guests that do not say
 /// who they are: the first snapshot is to be whole, but a paused guest or a hung one must not keep it for
@@ -80,21 +87,36 @@ pub fn obstacles() -> Result<()> {
     Ok(())
 }
 
+/// What this process will show less without, each as `check` has it.
+#[must_use]
+pub fn shortcomings(network_namespaces: bool) -> Vec<CheckItem> {
+    let root = Root::system();
+    let of_namespaces = network_namespaces.then_some(&SHORTCOMING_OF_NAMESPACES);
+    let items = SHORTCOMINGS.iter().chain(of_namespaces).map(|check| check(&root));
+    items.filter(|item| item.status == CheckStatus::Warn).collect()
+}
+
 /// Loads the programs and attaches them. The calling thread has a priority of its own meanwhile: on a host
-/// whose CPUs are scarce the kernel's check of the programs would take minutes.
+/// whose CPUs are scarce the kernel's check of the programs would take minutes. What privileges are for
+/// loading is needed here and never again.
 ///
 /// # Errors
 /// Says which privilege, kernel feature, map or hook is missing, and how to get it.
-pub fn open(options: &StartOptions) -> Result<Opened> {
+pub fn load(options: &StartOptions) -> Result<Loaded> {
     obstacles()?;
-    let root = Root::system();
     limits::lift_memlock();
     limits::lift_descriptors();
     let programs = self::options(options.bpf_log_level);
-    let mut loaded =
-        priority::with(options.nice, || load::load(programs)).context("starting the eBPF half")?;
+    priority::with(options.nice, || load::load(programs)).context("starting the eBPF half")
+}
+
+/// Opens a source on programs that are loaded.
+///
+/// # Errors
+/// Says which map is missing, or what kept the source from its first look.
+pub fn begin(mut loaded: Loaded, options: &StartOptions) -> Result<Opened> {
     let bpf_log = BpfLog::start(&mut loaded.ebpf, options.bpf_log_level)?;
-    let host = Arc::new(Host { hypervisor: Some(SOURCE.hypervisor), ..host::read(&root)? });
+    let host = Arc::new(Host { hypervisor: Some(SOURCE.hypervisor), ..host::read(&Root::system())? });
     let hook = |attached: &load::Attached| format!("{} ({})", attached.hook, attached.way.label());
     let hooks = loaded.attached.iter().map(hook).collect();
     let source = priority::with(options.nice, || -> Result<_> {
@@ -104,6 +126,14 @@ pub fn open(options: &StartOptions) -> Result<Opened> {
         Ok(source)
     })?;
     Ok(Opened { source: Box::new(source), vcpus: vcpus_of_proc(), hooks, bpf_log })
+}
+
+/// Loads the programs and opens a source on them.
+///
+/// # Errors
+/// Those of [`load`] and [`begin`].
+pub fn open(options: &StartOptions) -> Result<Opened> {
+    begin(load(options)?, options)
 }
 
 /// Finds the vCPUs that run already and the names of their guests. Takes a second at most when some of them

@@ -16,9 +16,9 @@ use crate::{
         terminal,
     },
     kernel::{
-        Root, capability,
+        Root, calls, capability,
         check::{CheckItem, CheckStatus, all_needed},
-        host, kvm, limits, lockdown, memlock, namespace, ring, vmlinux,
+        host, kvm, limits, lockdown, memlock, namespace, proc_mount, ring, vmlinux,
     },
     load::{self, Probe, When},
     model::Host,
@@ -29,10 +29,13 @@ pub const SCHEMA: &str = "hvsampler.check/1";
 
 /// Everything that is looked at without loading a program, in the order it is shown.
 const CHECKS: &[fn(&Root) -> CheckItem] = &[
+    proc_mount::check,
     vmlinux::check,
     ring::check,
     capability::check_bpf,
     capability::check_discovery,
+    calls::check_namespaces,
+    calls::check_descriptors,
     lockdown::check,
     memlock::check,
     namespace::check_pid,
@@ -56,7 +59,14 @@ impl Report {
     /// # Errors
     /// The host has no /proc or /sys.
     pub fn of(root: &Root) -> Result<Self> {
-        Ok(Self { host: host::read(root)?, items: CHECKS.iter().map(|check| check(root)).collect() })
+        let items: Vec<CheckItem> = CHECKS.iter().map(|check| check(root)).collect();
+        let host = match host::read(root) {
+            Ok(host) => host,
+            // Where a row says what hides the host, that is the report.
+            Err(_) if !all_needed(&items) => Host::default(),
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Self { host, items })
     }
 
     /// Loads and attaches each hook and takes it away again: one row for each. Where something that the

@@ -9,6 +9,7 @@ mod file;
 mod load;
 mod origin;
 mod print;
+mod service;
 mod values;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use load::{DEFAULT_PATH, Examined, Loaded};
 pub use origin::{Origin, Origins};
+pub use service::{Sandbox, ServiceSettings};
 pub use values::{DEFAULT_NICE, LogLevel, MIN_INTERVAL, StartDelay, interval as check_interval};
 
 pub use crate::export::settings::Warning;
@@ -67,6 +69,8 @@ pub struct Config {
     pub guests: GuestSelection,
     /// What is read of the host beside its guests.
     pub host: HostParts,
+    /// What the service may do.
+    pub service: ServiceSettings,
     /// What is logged.
     pub log: LogSettings,
     /// Where metrics go.
@@ -108,6 +112,7 @@ impl Default for Config {
             status_socket: PathBuf::from(DEFAULT_STATUS_SOCKET),
             guests: GuestSelection::default(),
             host: HostParts::default(),
+            service: ServiceSettings::default(),
             log: LogSettings::default(),
             export: ExportSettings::default(),
         }

@@ -64,6 +64,7 @@ fn the_example_shows_every_key() {
         ("", ""),
         ("guests", "guests."),
         ("host", "host."),
+        ("service", "service."),
         ("log", "log."),
         ("export", "export."),
         ("export.retry", "export.retry."),

@@ -8,9 +8,11 @@ use super::{Root, check::CheckItem, namespace};
 pub enum Capability {
     /// Opens other users' directories in /proc.
     DacReadSearch = 2,
+    /// Asks a tap in which network namespace it is.
+    NetAdmin = 12,
     /// Reads other users' links in /proc.
     SysPtrace = 19,
-    /// Everything else, BPF included where [`Capability::Bpf`] does not exist.
+    /// Enters network namespaces, and much else: BPF included where [`Capability::Bpf`] does not exist.
     SysAdmin = 21,
     /// Raises resource limits.
     SysResource = 24,
@@ -26,6 +28,7 @@ impl Capability {
     pub const fn name(self) -> &'static str {
         match self {
             Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
+            Self::NetAdmin => "CAP_NET_ADMIN",
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::SysResource => "CAP_SYS_RESOURCE",
@@ -79,6 +82,12 @@ impl Capabilities {
     #[must_use]
     pub fn missing_for_discovery(self) -> Vec<Capability> {
         self.missing(&[Capability::SysPtrace, Capability::DacReadSearch])
+    }
+
+    /// What is missing to read interfaces in other network namespaces than this process's.
+    #[must_use]
+    pub fn missing_for_namespaces(self) -> Vec<Capability> {
+        self.missing(&[Capability::SysAdmin, Capability::NetAdmin])
     }
 
     fn missing(self, needed: &[Capability]) -> Vec<Capability> {

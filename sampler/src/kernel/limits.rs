@@ -31,6 +31,17 @@ pub fn lift_memlock() {
     }
 }
 
+/// Lets this process give its threads any nice value from now on, for which it needs `CAP_SYS_RESOURCE` now and
+/// nothing then. Whether it may.
+#[must_use]
+pub fn lift_nice() -> bool {
+    /// Of the highest priority: the limit is 20 less the nice value.
+    const ANY: libc::rlim_t = 40;
+    let limit = libc::rlimit { rlim_cur: ANY, rlim_max: ANY };
+    // SAFETY: the pointer is valid for the call.
+    unsafe { libc::setrlimit(libc::RLIMIT_NICE, &raw const limit) == 0 }
+}
+
 /// Descriptors that this process may have open.
 #[must_use]
 pub fn descriptors() -> u64 {

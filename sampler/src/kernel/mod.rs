@@ -1,6 +1,7 @@
 //! What the running kernel is and can do: BTF, capabilities, limits.
 
 pub mod btf;
+pub mod calls;
 pub mod capability;
 pub mod check;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod lockdown;
 pub mod memlock;
 pub mod namespace;
 pub mod priority;
+pub mod proc_mount;
 pub mod program_stats;
 pub mod ring;
 pub mod vmlinux;

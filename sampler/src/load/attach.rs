@@ -112,6 +112,29 @@ pub(super) fn attach_all(
     Ok(attached)
 }
 
+/// Loads the programs of the hooks of a later time: when that has come, this process may have given up the
+/// privilege. By all of its ways: which of them can be attached follows from the module that is there then.
+/// What the kernel refuses is said now; such a hook is refused when it is to be attached.
+pub(super) fn load_all(
+    ebpf: &mut Ebpf,
+    types: &KernelTypes,
+    (hooks, when): (&'static [Hook], When),
+    ways: Ways,
+) {
+    for hook in hooks.iter().filter(|hook| hook.when == when) {
+        let mut refused = Vec::new();
+        for &way in ways(hook) {
+            if let Err(reason) = load(ebpf, way, types) {
+                refused.push(WayError { way, reason });
+            }
+        }
+        if refused.len() == ways(hook).len() {
+            let reasons = HookError::Ways(refused);
+            tracing::warn!(hook = hook.name, %reasons, "a hook is not loaded that guests would need");
+        }
+    }
+}
+
 pub(super) fn probe(ebpf: &mut Ebpf, hook: &'static Hook, btf: &Btf, types: &KernelTypes) -> Probe {
     Probe { hook, result: attach(ebpf, hook, hook.ways, btf, types).map(|(way, _)| way) }
 }
@@ -165,7 +188,7 @@ fn program(ebpf: &mut Ebpf, way: Attach) -> Result<&mut Program, Refusal> {
 
 fn load(ebpf: &mut Ebpf, way: Attach, types: &KernelTypes) -> Result<(), Refusal> {
     let program = program(ebpf, way)?;
-    // A hook that comes and goes with the guests stays loaded.
+    // A hook that comes and goes with the guests is loaded once.
     if program.fd().is_ok() {
         return Ok(());
     }

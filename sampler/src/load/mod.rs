@@ -153,6 +153,7 @@ fn load_hooks(
     let Prepared { types, constants, mut ebpf } = prepare(object, options, target)?;
     let kernel_types = KernelTypes::default();
     let attached = attach::attach_all(&mut ebpf, types.all(), &kernel_types, (hooks, When::Start), ways)?;
+    attach::load_all(&mut ebpf, &kernel_types, (hooks, When::Guests), ways);
     let Constants { offsets, switches_report, obstacle, .. } = constants;
     if let Some(obstacle) = obstacle {
         tracing::warn!(

@@ -6,6 +6,7 @@ mod exports;
 mod lines;
 pub mod logging;
 mod own;
+pub mod privileges;
 mod queued;
 mod screen;
 pub mod status;
@@ -25,6 +26,7 @@ use self::{
     lines::Unwritten,
     logging::LogControl,
     own::Own,
+    privileges::Confined,
     status::{Answering, Health},
     steering::{Steered, steer},
     systemd::Manager,
@@ -36,7 +38,7 @@ use crate::{
     config::{Config, ConfigError, Loaded, Warning},
     duration,
     export::{selfmetrics::SelfStats, table::Column},
-    kernel::{Root, host},
+    kernel::{Root, check::CheckItem, host},
     model::Host,
 };
 
@@ -76,11 +78,16 @@ pub enum Output {
 
 /// Samples the host's guests and exports until `shutdown` is over; then takes a last snapshot and sends what
 /// waits, for the configured deadline at most. SIGHUP reads the configuration again; SIGUSR1 asks for the
-/// audit's last hour.
+/// audit's last hour. What privileges loading takes, and serving does not, are with `confined`.
 ///
 /// # Errors
 /// What keeps the programs or the first exporter from working. Later failures are logged and counted.
-pub async fn run<R>(config: Config, start: Start<R>, shutdown: impl Future<Output = ()>) -> Result<()>
+pub async fn run<R>(
+    config: Config,
+    start: Start<R>,
+    confined: Confined,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()>
 where
     R: Fn() -> Result<Loaded, ConfigError>,
 {
@@ -92,7 +99,13 @@ where
     let ask = async move || {
         questions.recv().await;
     };
-    run_with(config, start, Steering { shutdown, hang_up, ask }, agent::SOURCE).await
+    let open = |options: &StartOptions| {
+        let of_loading = *options;
+        let loaded = confined.load(move || agent::load(&of_loading))??;
+        agent::begin(loaded, options)
+    };
+    let source = Opener { hypervisor: agent::SOURCE.hypervisor, open };
+    run_with(config, start, Steering { shutdown, hang_up, ask }, source).await
 }
 
 /// The same with any source.
@@ -234,6 +247,13 @@ fn say_what_begins(config: &Config, delay: Duration, exports: &Exports, driver: 
 pub fn warn_of(warnings: &[Warning]) {
     for warning in warnings {
         tracing::warn!("{warning}");
+    }
+}
+
+/// Says what will be missing, and how to have it.
+pub fn warn_of_shortcomings(items: &[CheckItem]) {
+    for CheckItem { name, detail, fix, .. } in items {
+        tracing::warn!(fix = fix.as_deref(), "{name}: {detail}");
     }
 }
 

@@ -92,8 +92,8 @@ impl Steered<'_> {
         tracing::info!(
             interval = ?config.interval,
             export = self.exports.target().as_deref().unwrap_or("none"),
-            "configuration read again; bpf_level, start_delay, lock_file and \
-             status_socket hold from the next start on"
+            "configuration read again; bpf_level, start_delay, lock_file, status_socket and [service] hold from \
+             the next start on"
         );
         refused
     }

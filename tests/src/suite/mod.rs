@@ -28,6 +28,7 @@ mod levels;
 mod linux_guest;
 mod modes;
 mod oracle;
+mod privileges;
 mod programs;
 mod qemu;
 mod relay;
@@ -58,6 +59,7 @@ pub static TESTS: LazyLock<Vec<Test>> = LazyLock::new(|| {
         blocked::TESTS,
         host::TESTS,
         io::TESTS,
+        privileges::TESTS,
         rhythm::TESTS,
         status::TESTS,
         soak::TESTS,

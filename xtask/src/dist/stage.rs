@@ -18,7 +18,7 @@ const SHARE: &str = "usr/share/hvsampler";
 pub(super) const CONFIG: &str = "etc/hvsampler/config.toml";
 
 /// Files of the checkout: where they are, where they go, and their mode.
-const FILES: [(&str, &str, u32); 18] = [
+const FILES: [(&str, &str, u32); 19] = [
     // It may hold an authorization header.
     ("otel-config/hvsampler.toml", CONFIG, 0o600),
     ("xtask/packaging/hvsampler.service", "usr/lib/systemd/system/hvsampler.service", 0o644),
@@ -42,6 +42,7 @@ const FILES: [(&str, &str, u32); 18] = [
     ("docs/metrics.md", "usr/share/doc/hvsampler/metrics.md", 0o644),
     ("docs/operations.md", "usr/share/doc/hvsampler/operations.md", 0o644),
     ("docs/queries.md", "usr/share/doc/hvsampler/queries.md", 0o644),
+    ("docs/security.md", "usr/share/doc/hvsampler/security.md", 0o644),
 ];
 
 /// Where a distribution's shell looks for completions of zsh.

@@ -1,10 +1,10 @@
 //! The file of the socket: made at the start, where no living service has it, and removed at the end.
 
 use std::{
-    fs::{self, DirBuilder, Metadata, Permissions},
+    fs::{self, Metadata, Permissions},
     io,
     os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net::UnixListener,
     },
     path::{Path, PathBuf},
@@ -12,10 +12,12 @@ use std::{
 
 use tokio::net::UnixStream;
 
+use crate::lock::make_directory_of;
+
 /// Owner and group may connect, which takes the right to write.
 const MODE: u32 = 0o660;
 
-/// A socket that listens. Dropping it removes its file.
+/// A socket that listens. Dropping it removes its file, where the service may.
 #[derive(Debug)]
 pub(super) struct Bound {
     pub(super) listener: UnixListener,
@@ -67,7 +69,7 @@ impl Bound {
     /// Says who has it, or what the kernel said.
     pub(super) async fn bind(path: &Path) -> Result<Self, SocketError> {
         let failed = |source| SocketError::Make { path: path.to_owned(), source };
-        make_directory(path).map_err(failed)?;
+        make_directory_of(path).map_err(failed)?;
         clear(path).await?;
         let listener = UnixListener::bind(path).map_err(failed)?;
         // What fails from here on leaves no file behind.
@@ -90,18 +92,16 @@ impl Drop for Bound {
         if !fs::symlink_metadata(&self.file).is_ok_and(|found| is(&found)) {
             return;
         }
-        if let Err(error) = fs::remove_file(&self.file) {
-            tracing::warn!(%error, path = %self.file.display(), "the status socket stays behind");
+        match fs::remove_file(&self.file) {
+            Ok(()) => {}
+            // A service that has given up removing files leaves it to its manager, or to the next start.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::debug!(%error, path = %self.file.display(), "the status socket stays behind");
+            }
+            Err(error) => {
+                tracing::warn!(%error, path = %self.file.display(), "the status socket stays behind");
+            }
         }
-    }
-}
-
-fn make_directory(path: &Path) -> io::Result<()> {
-    match path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        Some(directory) if !fs::exists(directory)? => {
-            DirBuilder::new().recursive(true).mode(0o755).create(directory)
-        }
-        _ => Ok(()),
     }
 }
 

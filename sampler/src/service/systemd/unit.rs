@@ -46,9 +46,13 @@ fn it_has_what_check_asks_for() {
         Capability::SysAdmin,
         Capability::SysPtrace,
         Capability::DacReadSearch,
+        Capability::NetAdmin,
     ] {
         assert!(given.contains(&needed.name()), "{} is not in {given:?}", needed.name());
     }
+    // What is not root has those in effect that are ambient.
+    assert_eq!(value("AmbientCapabilities"), value("CapabilityBoundingSet"));
+    assert_eq!(value("DynamicUser"), "yes");
     // In place of CAP_SYS_RESOURCE and CAP_SYS_NICE.
     assert_eq!(value("LimitMEMLOCK"), "infinity");
     assert!(value("LimitNICE").parse::<i32>().unwrap() <= DEFAULT_NICE);

@@ -45,6 +45,11 @@ impl Daemon {
         Ok(Self { name, child, output, log })
     }
 
+    /// Its process id.
+    pub(in crate::suite) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote to standard output so far.
     ///
     /// # Errors
@@ -56,11 +61,6 @@ impl Daemon {
     /// What it wrote to standard error so far.
     pub(in crate::suite) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
-    }
-
-    /// Its process id.
-    pub(in crate::suite) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Waits until something has happened that this program has a part in.

@@ -1,0 +1,73 @@
+//! Another user for a process that was started as root.
+
+use std::{ffi::CString, os::unix::fs::chown, path::Path};
+
+use anyhow::{Context as _, Result};
+use rustix::{
+    process::{Gid, Uid, getuid},
+    thread::{
+        CapabilitySets, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups,
+        set_thread_res_gid, set_thread_res_uid,
+    },
+};
+
+use crate::lock::make_directory_of;
+
+/// What the calls below ask for.
+const HOW: &str = "start the service as root, with CAP_SETUID and CAP_SETGID";
+
+/// Has the process be this user's, in that user's own group alone; it keeps its capabilities. These calls are
+/// of the calling thread, which is the only one.
+///
+/// # Errors
+/// There is no such user, or this process may not become it.
+pub(super) fn change_to(name: &str) -> Result<()> {
+    let (user, group) = look_up(name)?;
+    if getuid() == user {
+        return Ok(());
+    }
+    set_keep_capabilities(true)?;
+    set_thread_groups(&[group]).context(HOW)?;
+    set_thread_res_gid(group, group, group).context(HOW)?;
+    set_thread_res_uid(user, user, user).context(HOW)?;
+    set_keep_capabilities(false)?;
+    // They are permitted still, and in effect no more.
+    let kept = capabilities(None)?;
+    Ok(set_capabilities(None, CapabilitySets { effective: kept.permitted, ..kept })?)
+}
+
+/// Makes the directories of these files where they are missing, for a user that is to write there.
+///
+/// # Errors
+/// There is no such user, or what the kernel said.
+pub(super) fn make_directories(name: &str, files: &[&Path]) -> Result<()> {
+    let (user, group) = look_up(name)?;
+    for file in files {
+        let made = make_directory_of(file).with_context(|| file.display().to_string())?;
+        if let Some(directory) = made {
+            let (user, group) = (Some(user.as_raw()), Some(group.as_raw()));
+            chown(directory, user, group).with_context(|| directory.display().to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn look_up(name: &str) -> Result<(Uid, Gid)> {
+    let name = CString::new(name).context("has a zero byte")?;
+    // SAFETY: the name ends with a zero. What is answered is static memory of libc's, which the only thread
+    // reads before it asks again.
+    let entry = unsafe { libc::getpwnam(name.as_ptr()).as_ref() };
+    let entry = entry.context("there is no such user; make one with useradd --system")?;
+    Ok((Uid::from_raw(entry.pw_uid), Gid::from_raw(entry.pw_gid)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_that_there_is_not_is_said_to_be_missing() {
+        let error = change_to("no-such-user-of-hvsampler").unwrap_err().to_string();
+        assert!(error.contains("useradd"), "{error}");
+    }
+}
