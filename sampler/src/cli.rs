@@ -26,6 +26,11 @@ use crate::{
     after_help = "Exit status: 0 on success, 1 on failure, 2 when the command line is wrong."
 )]
 pub struct Cli {
+    /// Where the host's root is, in a container: machine-id, name and platforms' files are read below it, and
+    /// `/proc` and `/sys` [default: /]
+    #[arg(long, global = true, value_name = "DIRECTORY")]
+    pub root: Option<PathBuf>,
+
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

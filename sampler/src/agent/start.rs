@@ -24,7 +24,7 @@ const OBSTACLES: &[fn(&Root) -> CheckItem] =
 
 /// What the sampler shows less without.
 const SHORTCOMINGS: &[fn(&Root) -> CheckItem] =
-    &[proc_mount::check, capability::check_discovery, calls::check_descriptors];
+    &[proc_mount::check, capability::check_discovery, calls::check_descriptors, namespace::check_cgroup];
 
 /// The same where other network namespaces are to be entered.
 const SHORTCOMING_OF_NAMESPACES: fn(&Root) -> CheckItem = calls::check_namespaces;

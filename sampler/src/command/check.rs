@@ -39,6 +39,7 @@ const CHECKS: &[fn(&Root) -> CheckItem] = &[
     lockdown::check,
     memlock::check,
     namespace::check_pid,
+    namespace::check_cgroup,
     namespace::check_time,
     kvm::check,
     check_guests,

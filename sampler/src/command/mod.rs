@@ -28,6 +28,9 @@ use crate::{
 /// # Errors
 /// What kept the command from its work, with the fix where one is known.
 pub fn dispatch(cli: &Cli) -> Result<ExitCode> {
+    if let Some(root) = &cli.root {
+        Root::set_system(root)?;
+    }
     let root = Root::system();
     match &cli.command {
         Command::Check(args) => {

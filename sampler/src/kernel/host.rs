@@ -39,12 +39,23 @@ pub fn read(root: &Root) -> Result<Host, HostError> {
         os_version: os_release(&os, "VERSION_ID"),
         os_build: os_release(&os, "BUILD_ID"),
         id: MACHINE_ID.iter().find_map(|path| root.text(path).ok().filter(|id| is_machine_id(id))),
-        name: text("proc/sys/kernel/hostname", "/proc")?,
+        name: match name_on_disk(root) {
+            Some(name) => name,
+            None => text("proc/sys/kernel/hostname", "/proc")?,
+        },
         kernel: text("proc/sys/kernel/osrelease", "/proc")?,
         arch: otel_arch(std::env::consts::ARCH).to_owned(),
         cpus,
         hypervisor: None,
     })
+}
+
+/// The name that a host elsewhere than at `/` has on its disk: what the kernel says is the name that this
+/// process's container has.
+fn name_on_disk(root: &Root) -> Option<String> {
+    let text = root.is_elsewhere().then(|| root.text("etc/hostname").ok())??;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.next().map(str::to_owned)
 }
 
 /// A fresh image has `uninitialized` there, or nothing.

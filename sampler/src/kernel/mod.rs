@@ -20,17 +20,57 @@ pub mod vmlinux;
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
+
+/// Where the host's own root is, once somebody has said so.
+static SYSTEM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Why a directory is not taken for the host's root.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// The kernel's file systems are not there.
+    #[error(
+        "--root {}: {missing} is not there; mount the host's root with all that is mounted below it (-v /:/host:ro,rslave)",
+        path.display()
+    )]
+    NotARoot {
+        /// The directory.
+        path: PathBuf,
+        /// What is looked for.
+        missing: &'static str,
+    },
+    /// It was said before.
+    #[error("the host's root is already {}", .0.display())]
+    Known(PathBuf),
+}
 
 /// The directory under which the kernel's file systems are mounted: `/`, or a made-up one in tests.
 #[derive(Clone, Debug)]
 pub struct Root(PathBuf);
 
 impl Root {
-    /// The system's own.
+    /// The system's own: that of this process, unless [`Self::set_system`] was called.
     #[must_use]
     pub fn system() -> Self {
-        Self::at("/")
+        Self::at(SYSTEM.get().map_or(Path::new("/"), PathBuf::as_path))
+    }
+
+    /// Says where the host's root is, for a process in a container. Once, before anything is read.
+    ///
+    /// # Errors
+    /// There are no `/proc` and no `/sys` below it.
+    pub fn set_system(path: &Path) -> Result<(), RootError> {
+        let is_missing = |file: &&str| !path.join(file).exists();
+        if let Some(missing) = ["proc/stat", "sys/devices"].into_iter().find(is_missing) {
+            return Err(RootError::NotARoot { path: path.to_owned(), missing });
+        }
+        SYSTEM.set(path.to_owned()).map_err(RootError::Known)
+    }
+
+    /// Whether it is another one than this process's.
+    fn is_elsewhere(&self) -> bool {
+        self.0 != Path::new("/")
     }
 
     /// Another one.

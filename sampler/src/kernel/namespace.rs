@@ -8,6 +8,7 @@ use super::{Root, check::CheckItem};
 const INITIAL_PID: &str = "pid:[4026531836]";
 const INITIAL_TIME: &str = "time:[4026531834]";
 const INITIAL_USER: &str = "user:[4026531837]";
+const INITIAL_CGROUP: &str = "cgroup:[4026531835]";
 
 /// Whether pids here are those that the kernel's programs report.
 #[must_use]
@@ -40,6 +41,21 @@ pub fn check_pid(root: &Root) -> CheckItem {
     }
 }
 
+/// Are control groups here those of the host?
+#[must_use]
+pub fn check_cgroup(root: &Root) -> CheckItem {
+    const NAME: &str = "cgroup namespace";
+    match is(root, "cgroup", INITIAL_CGROUP) {
+        true => CheckItem::ok(NAME, "the host's"),
+        false => CheckItem::warn(
+            NAME,
+            "a container's: what guests' control groups count is not found, disks of guests are not, and platforms \
+             that show by control groups alone",
+            "run in the host's cgroup namespace (--cgroupns=host; privileged containers of Kubernetes are)",
+        ),
+    }
+}
+
 /// Are the clocks here those of the host?
 #[must_use]
 pub fn check_time(root: &Root) -> CheckItem {
@@ -68,6 +84,14 @@ mod tests {
         let fake = FakeRoot::new().link("proc/self/ns/pid", "pid:[4026532488]");
         assert_eq!(check_pid(&fake.root()).status, CheckStatus::Fail);
         assert_eq!(check_pid(&FakeRoot::new().root()).status, CheckStatus::Ok);
+    }
+
+    #[test]
+    fn control_groups_of_a_container_are_named() {
+        let status =
+            |link: &str| check_cgroup(&FakeRoot::new().link("proc/self/ns/cgroup", link).root()).status;
+        assert_eq!(status("cgroup:[4026531835]"), CheckStatus::Ok);
+        assert_eq!(status("cgroup:[4026532488]"), CheckStatus::Warn);
     }
 
     #[test]

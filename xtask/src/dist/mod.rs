@@ -3,6 +3,7 @@
 
 mod binary;
 mod deb;
+mod image;
 mod rpm;
 mod sbom;
 mod stage;
@@ -75,9 +76,10 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     };
     let release = Release::of(workspace, &binary)?;
     let out = workspace.target.join("dist");
-    let packages = make(&release, &out)?;
+    let libraries = sysroot::fetch(workspace)?;
+    let packages = make(&release, &libraries, &out)?;
     if args.check {
-        let again = make(&release, &workspace.target.join("dist-again"))?;
+        let again = make(&release, &libraries, &workspace.target.join("dist-again"))?;
         for (one, other) in packages.iter().zip(&again) {
             ensure!(fs::read(one)? == fs::read(other)?, "{} and {} differ", one.display(), other.display());
         }
@@ -89,13 +91,13 @@ pub(crate) fn main(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Makes every package in an empty folder, in this order: Debian's, the tarball, the RPM.
-fn make(release: &Release<'_>, out: &Path) -> Result<Vec<PathBuf>> {
+/// Makes every package in an empty folder, in this order: Debian's, the tarball, the RPM, the image.
+fn make(release: &Release<'_>, libraries: &Path, out: &Path) -> Result<Vec<PathBuf>> {
     if out.exists() {
         fs::remove_dir_all(out).with_context(|| format!("emptying {}", out.display()))?;
     }
     fs::create_dir_all(out)?;
-    Ok(vec![deb::make(release, out)?, tarball::make(release, out)?, rpm::make(release, out)?])
+    Ok(vec![deb::make(release, out)?, tarball::make(release, out)?, rpm::make(release, out)?, image::make(release, libraries, out)?])
 }
 
 /// What the packages are made with and this machine lacks.

@@ -18,7 +18,7 @@ const SHARE: &str = "usr/share/hvsampler";
 pub(super) const CONFIG: &str = "etc/hvsampler/config.toml";
 
 /// Files of the checkout: where they are, where they go, and their mode.
-const FILES: [(&str, &str, u32); 19] = [
+const FILES: [(&str, &str, u32); 20] = [
     // It may hold an authorization header.
     ("otel-config/hvsampler.toml", CONFIG, 0o600),
     ("xtask/packaging/hvsampler.service", "usr/lib/systemd/system/hvsampler.service", 0o644),
@@ -29,6 +29,7 @@ const FILES: [(&str, &str, u32); 19] = [
     ),
     ("otel-config/node.yaml", "usr/share/hvsampler/otel-config/node.yaml", 0o644),
     ("otel-config/builder.yaml", "usr/share/hvsampler/otel-config/builder.yaml", 0o644),
+    ("otel-config/daemonset.yaml", "usr/share/hvsampler/otel-config/daemonset.yaml", 0o644),
     ("docs/registry.yaml", "usr/share/hvsampler/registry.yaml", 0o644),
     ("LICENSE-APACHE", "usr/share/doc/hvsampler/LICENSE-APACHE", 0o644),
     ("LICENSE-GPL2", "usr/share/doc/hvsampler/LICENSE-GPL2", 0o644),
@@ -44,6 +45,26 @@ const FILES: [(&str, &str, u32); 19] = [
     ("docs/queries.md", "usr/share/doc/hvsampler/queries.md", 0o644),
     ("docs/security.md", "usr/share/doc/hvsampler/security.md", 0o644),
 ];
+
+/// What the image has beside the binary: where it is in the checkout, and in the image.
+const IN_IMAGE: [(&str, &str); 4] = [
+    ("LICENSE-APACHE", "usr/share/doc/hvsampler/LICENSE-APACHE"),
+    ("LICENSE-GPL2", "usr/share/doc/hvsampler/LICENSE-GPL2"),
+    ("LICENSE-MIT", "usr/share/doc/hvsampler/LICENSE-MIT"),
+    ("xtask/packaging/deb/copyright", "usr/share/doc/hvsampler/copyright"),
+];
+/// The C library: what the binary names, with the path that it looks for the first of them at. They stand below
+/// `lib` or `usr/lib`.
+const LIBRARIES: [(&str, &str, u32); 4] = [
+    ("ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2", 0o755),
+    ("libc.so.6", "lib/x86_64-linux-gnu/libc.so.6", 0o755),
+    ("libm.so.6", "lib/x86_64-linux-gnu/libm.so.6", 0o644),
+    ("libgcc_s.so.1", "lib/x86_64-linux-gnu/libgcc_s.so.1", 0o644),
+];
+/// Whose licences those have.
+const OF_LIBRARIES: [&str; 2] = ["usr/share/doc/libc6/copyright", "usr/share/doc/libgcc-s1/copyright"];
+/// Folders that others are mounted at, or that the service writes to.
+const EMPTY: [&str; 5] = ["host", "proc", "sys", "run", "etc/hvsampler"];
 
 /// Where a distribution's shell looks for completions of zsh.
 #[derive(Clone, Copy)]
@@ -77,6 +98,31 @@ impl Stage {
         stage.schemas(release)?;
         stage.binary(release)?;
         stage.pages(release, zsh)?;
+        stage.write(&format!("{DOC}/hvsampler.cdx.json"), &sbom::of(release)?, 0o644)?;
+        stage.date(release)?;
+        Ok(stage)
+    }
+
+    /// The same for a container: the binary, what it runs with, and licences.
+    pub(super) fn image(release: &Release<'_>, libraries: &Path, root: &Path) -> Result<Self> {
+        let stage = Self { root: root.to_owned() };
+        fs::create_dir_all(root).with_context(|| format!("creating {}", root.display()))?;
+        for (from, to) in IN_IMAGE {
+            stage.copy(&release.workspace.root.join(from), to, 0o644)?;
+        }
+        for path in OF_LIBRARIES {
+            stage.copy(&libraries.join(path), path, 0o644)?;
+        }
+        for (name, to, mode) in LIBRARIES {
+            let places = ["lib", "usr/lib"].map(|place| libraries.join(place).join("x86_64-linux-gnu").join(name));
+            let from = places.iter().find(|path| path.exists());
+            let from = from.with_context(|| format!("{} has no {name}", libraries.display()))?;
+            stage.copy(from, to, mode)?;
+        }
+        for folder in EMPTY {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        stage.binary(release)?;
         stage.write(&format!("{DOC}/hvsampler.cdx.json"), &sbom::of(release)?, 0o644)?;
         stage.date(release)?;
         Ok(stage)

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{super::procfs::OpenFile, netlink::Netlink};
+use crate::kernel::Root;
 
 /// Of `linux/if_tun.h`; the second since 5.2.
 const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
@@ -69,7 +70,7 @@ pub(super) struct Found {
 
 /// The interfaces among a process's files.
 pub(super) fn of(pid: u32, files: &[OpenFile]) -> io::Result<Found> {
-    let process = Path::new("/proc").join(pid.to_string());
+    let process = Root::system().path("proc").join(pid.to_string());
     let mut found = Found::default();
     let mut pidfd = None;
     for OpenFile { descriptor, path } in files {

@@ -21,6 +21,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::kernel::Root;
 pub use facts::{MAX_ARG, ProcessFacts};
 pub use guest_group::{GroupMounts, GuestGroup};
 pub use hierarchy::is_login;
@@ -78,7 +79,7 @@ impl ProcFs {
     /// The system's own, at `/proc`.
     #[must_use]
     pub fn system() -> Self {
-        Self::at("/proc")
+        Self::at(Root::system().path("proc"))
     }
 
     /// One that is mounted elsewhere, or a made-up one.

@@ -6,7 +6,10 @@ use aya::Ebpf;
 use sampler_ebpf::abi::{VcpuFile, VcpuFiles};
 
 use super::{Program, Reach, WalkError, Whose};
-use crate::collect::mmap::{MapError, Mapped};
+use crate::{
+    collect::mmap::{MapError, Mapped},
+    kernel::Root,
+};
 
 /// Name of the program that visits descriptors.
 const FILES: &str = "list_vcpus";
@@ -78,5 +81,5 @@ impl VcpuList {
 
 /// Whether there is a process of this id, be it that nobody has waited for its end.
 fn lives(pid: u32) -> bool {
-    fs::exists(format!("/proc/{pid}")).unwrap_or(true)
+    fs::exists(Root::system().path(format!("proc/{pid}"))).unwrap_or(true)
 }

@@ -81,7 +81,7 @@ impl Answers {
             Question::Devices(vm) => Answer::Devices(vm, self.devices(vm)),
             Question::Links => Answer::Links(self.network.counts()),
             Question::Disk(device) => {
-                Answer::Disk(device, disk_name(Path::new("/"), device.major, device.minor))
+                Answer::Disk(device, disk_name(&Root::system().path(""), device.major, device.minor))
             }
             Question::Host(parts) => Answer::Host(parts, Box::new(self.host.read(parts))),
             Question::Process(pid) => Answer::Process(pid, self.process(pid)),
@@ -156,7 +156,7 @@ impl Answers {
         let KvmGuest { pid, start_boottime_ns, .. } = KvmGuest::of(vm);
         let files = self.proc.open_files(pid).ok()?;
         let interfaces = self.network.interfaces(pid, &files);
-        let mut devices = self.proc.attached(pid, &files, Path::new("/sys"));
+        let mut devices = self.proc.attached(pid, &files, &Root::system().path("sys"));
         let elsewhere = self.seen(|seen| seen.get(&vm).map(|seen| seen.elsewhere.clone()));
         let is_partial = elsewhere.is_none();
         devices.extend(elsewhere.unwrap_or_default());

@@ -29,7 +29,6 @@ mod walk;
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd},
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -50,7 +49,7 @@ use self::{
 };
 use crate::{
     collect::{CollectError, Collector, host::Nodes},
-    kernel::clock::Clock,
+    kernel::{Root, clock::Clock},
     model::{Ended, Host, Level, Levels, Memory, SamplerStats, Snapshot, Vcpu, Vm, VmKey},
     source::{
         GuestFacts, TaskFacts,
@@ -127,7 +126,7 @@ impl Kvm {
         let slots = Slots::new(collector.slots());
         let mut source = Self {
             features: Features::of(&collector),
-            nodes: Nodes::read(Path::new("/sys")),
+            nodes: Nodes::read(&Root::system().path("sys")),
             hooks: KvmHooks::default(),
             entries: Entries::default(),
             levels: Levels { most: Level::Basic, ..Levels::default() },

@@ -1,0 +1,65 @@
+# Runs the image in namespaces of its own, and asks what it shows of the host, which has another name and an id.
+# Arguments: the image's archive, a VMM, and an empty folder.
+package=$1 vmm=$2 room=$3
+name=node-of-the-trial
+id=0123456789abcdef0123456789abcdef
+
+fail() {
+    echo "not so: $1" >&2
+    exit 1
+}
+
+# Unpacked as a runtime does: by the index, the manifest, and the layers in their order.
+blob() {
+    echo "$room/image/blobs/sha256/${1#sha256:}"
+}
+digests() {
+    grep -o '"digest":"sha256:[0-9a-f]*"' "$1" | cut -d'"' -f4
+}
+mkdir "$room/image" "$room/container"
+tar --extract --file "$package" --directory "$room/image"
+for path in "$room"/image/blobs/sha256/*; do
+    [ "$(sha256sum <"$path" | cut -d' ' -f1)" = "${path##*/}" ] || fail "$path is what its name says"
+done
+manifest=$(blob "$(digests "$room/image/index.json")")
+for layer in $(grep -o '"layers":.*' "$manifest" >"$room/layers" && digests "$room/layers"); do
+    tar --extract --gzip --file "$(blob "$layer")" --directory "$room/container"
+done
+
+# The host: this machine's file system, with a name and an id of its own.
+mount --make-rprivate /
+mount -t tmpfs none "$room/container/run"
+mkdir "$room/container/run/above" "$room/container/run/work"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$room/container/run/above,workdir=$room/container/run/work" \
+    "$room/container/host"
+echo "$name" >"$room/container/host/etc/hostname"
+echo "$id" >"$room/container/host/etc/machine-id"
+for folder in proc sys; do
+    mount --rbind "/$folder" "$room/container/host/$folder"
+    mount --rbind "/$folder" "$room/container/$folder"
+done
+hostname the-container
+
+"$vmm" --vcpus 2 --load half --name guest=of-the-host >"$room/vmm" &
+guest=$!
+trap 'kill $guest' EXIT
+for _ in $(seq 100); do
+    grep -q ready "$room/vmm" && break
+    sleep 0.1
+done
+
+sampler() {
+    chroot "$room/container" /usr/bin/hvsampler --root /host "$@"
+}
+
+sampler once --format json >"$room/once" || fail "it samples"
+grep -q "\"hypervisor.vm.name\":\"of-the-host\"" "$room/once" || fail "the host's guest is in $(cat "$room/once")"
+grep -q "\"$name\"" "$room/once" || fail "the host's name is in $(cat "$room/once")"
+grep -q "\"$id\"" "$room/once" || fail "the host's id is in $(cat "$room/once")"
+sampler list --format json | grep -q '"of-the-host"' || fail "the host's guest is listed"
+sampler check >"$room/check" || fail "it can work: $(cat "$room/check")"
+
+chroot "$room/container" /usr/bin/hvsampler --root /run check 2>"$room/said" && fail "/run is the root of no host"
+grep -q "mount the host's root" "$room/said" || fail "it says what to do: $(cat "$room/said")"
+
+echo "all is as it should be"
