@@ -137,6 +137,20 @@ mod tests {
     }
 
     #[test]
+    fn a_host_elsewhere_has_the_name_that_is_on_its_disk() {
+        let name = |on_disk: &str| {
+            let fake = FakeRoot::new()
+                .file("etc/hostname", on_disk)
+                .file("proc/sys/kernel/hostname", "container\n")
+                .file("proc/sys/kernel/osrelease", "6.1.0\n")
+                .file("sys/devices/system/cpu/online", "0\n");
+            read(&fake.root()).unwrap().name
+        };
+        assert_eq!(name("# as hostname(5) lets it\n\n node-7 \n"), "node-7");
+        assert_eq!(name("\n"), "container");
+    }
+
+    #[test]
     fn the_system_s_version_is_not_the_kernel_s() {
         let host = |files: &[(&str, &str)]| {
             let fake = files.iter().fold(FakeRoot::new(), |fake, (path, text)| fake.file(path, text));

@@ -92,6 +92,20 @@ impl Root {
 }
 
 #[cfg(test)]
+mod tests {
+    use super::{fixture::FakeRoot, *};
+
+    #[test]
+    fn a_directory_without_the_kernel_s_file_systems_is_no_root() {
+        let fake = FakeRoot::new().file("proc/stat", "cpu  0\n");
+        let path = fake.root().path("");
+        let error = Root::set_system(&path).unwrap_err().to_string();
+        assert!(error.contains("sys/devices is not there") && error.contains("rslave"), "{error}");
+        assert_eq!(Root::system().path("proc"), Path::new("/proc"), "nothing is set");
+    }
+}
+
+#[cfg(test)]
 mod fixture {
     use std::{fs, os::unix::fs::symlink, path::Path};
 
