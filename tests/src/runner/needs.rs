@@ -36,6 +36,8 @@ pub enum Need {
     LabDisks,
     /// systemd as the first process, in a machine of the lab: what is installed there is gone with it.
     Systemd,
+    /// AppArmor in the kernel, and its tools.
+    AppArmor,
     /// At least so many CPUs.
     Cpus(usize),
     /// QEMU: named by `HVS_QEMU`, or `qemu-system-x86_64` on the path.
@@ -75,6 +77,11 @@ impl Need {
             Self::MemoryGroups => Self::Root.missing().or_else(missing_memory_groups),
             Self::LabDisks => (!in_lab()).then(|| "the lab's disks are elsewhere".to_owned()),
             Self::Systemd => missing_systemd(),
+            Self::AppArmor => {
+                ["/sys/kernel/security/apparmor/profiles", "/sbin/apparmor_parser", "/usr/bin/aa-exec"]
+                    .iter()
+                    .find_map(|path| absent(Path::new(path)))
+            }
             Self::Cpus(needed) => missing_cpus(needed),
             Self::Qemu => missing_qemu(),
             Self::Fuse => Self::Root.missing().or_else(|| absent(Path::new("/dev/fuse"))),

@@ -18,7 +18,7 @@ const SHARE: &str = "usr/share/hvsampler";
 pub(super) const CONFIG: &str = "etc/hvsampler/config.toml";
 
 /// Files of the checkout: where they are, where they go, and their mode.
-const FILES: [(&str, &str, u32); 20] = [
+const FILES: [(&str, &str, u32); 21] = [
     // It may hold an authorization header.
     ("otel-config/hvsampler.toml", CONFIG, 0o600),
     ("xtask/packaging/hvsampler.service", "usr/lib/systemd/system/hvsampler.service", 0o644),
@@ -30,6 +30,7 @@ const FILES: [(&str, &str, u32); 20] = [
     ("otel-config/node.yaml", "usr/share/hvsampler/otel-config/node.yaml", 0o644),
     ("otel-config/builder.yaml", "usr/share/hvsampler/otel-config/builder.yaml", 0o644),
     ("otel-config/daemonset.yaml", "usr/share/hvsampler/otel-config/daemonset.yaml", 0o644),
+    ("xtask/packaging/apparmor/hvsampler", "usr/share/hvsampler/apparmor/hvsampler", 0o644),
     ("docs/registry.yaml", "usr/share/hvsampler/registry.yaml", 0o644),
     ("LICENSE-APACHE", "usr/share/doc/hvsampler/LICENSE-APACHE", 0o644),
     ("LICENSE-GPL2", "usr/share/doc/hvsampler/LICENSE-GPL2", 0o644),

@@ -12,6 +12,8 @@ use crate::{apt, setup::Need, shell, workspace::Workspace};
 
 /// As host-init.sh calls it.
 const SYSTEMD: &str = "/lib/systemd/systemd";
+/// What hands profiles to the kernel.
+const APPARMOR: &str = "/sbin/apparmor_parser";
 
 /// A program and the package that has it.
 struct Program {
@@ -31,13 +33,20 @@ pub(crate) fn needs(workspace: &Workspace) -> Result<Vec<Need<'_>>> {
     Ok(packages().into_iter().chain(downloads(workspace)?).collect())
 }
 
-/// systemd, which is the first process of some of the lab's machines, and what a package's scripts ask of it.
-pub(crate) fn needs_of_systemd<'a>() -> Option<Need<'a>> {
-    (!Path::new(SYSTEMD).exists()).then(|| Need {
+/// systemd, which is the first process of some of the lab's machines, what a package's scripts ask of it, and
+/// what reads profiles of AppArmor there.
+pub(crate) fn needs_of_systemd<'a>() -> Vec<Need<'a>> {
+    let systemd = (!Path::new(SYSTEMD).exists()).then(|| Need {
         what: "Debian package systemd".to_owned(),
         why: "is the first process of the machines in which the package is installed",
         install: Box::new(|| apt::install(&["systemd", "init-system-helpers"])),
-    })
+    });
+    let apparmor = (!Path::new(APPARMOR).exists()).then(|| Need {
+        what: "Debian package apparmor".to_owned(),
+        why: "reads the service's profile in the machines in which the package is installed",
+        install: Box::new(|| apt::install(&["apparmor"])),
+    });
+    systemd.into_iter().chain(apparmor).collect()
 }
 
 /// What the lab cannot take from packages unpacked in the cache.

@@ -4,6 +4,7 @@
 //! The lab boots such a machine, and dpkg and systemd are its own. Tests lean on none before them: each has
 //! the service as it was packaged.
 
+mod apparmor;
 mod lines;
 mod package;
 mod systemd;
@@ -47,11 +48,15 @@ pub(super) const TESTS: &[Test] = &[
     test("installed.reloads", reloads),
     test("installed.is-upgraded", is_upgraded),
     test("installed.stays-down", stays_down),
+    Test { needs: &[Need::Kvm, Need::Bpf, Need::Systemd, Need::AppArmor], ..test("installed.under-apparmor", apparmor::confined) },
     test("installed.is-removed", is_removed),
 ];
 
+/// The guest that is watched.
+const GUEST: &str = "watched";
+
 fn guest(context: &Context) -> anyhow::Result<Guest> {
-    Ok(Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new("watched", 1, Load::Busy))?)
+    Ok(Guest::start(&context.binary("tiny-vmm")?, &GuestConfig::new(GUEST, 1, Load::Busy))?)
 }
 
 fn is_active() -> anyhow::Result<bool> {
