@@ -79,7 +79,9 @@ impl Image<'_> {
 
     fn config(&self, uncompressed: &str) -> Result<Value> {
         let mut date = self.release.command("date");
-        let date = shell::read(date.args(["--utc", "+%Y-%m-%dT%H:%M:%SZ", "--date"]).arg(format!("@{}", self.release.epoch)))?;
+        let date = shell::read(
+            date.args(["--utc", "+%Y-%m-%dT%H:%M:%SZ", "--date"]).arg(format!("@{}", self.release.epoch)),
+        )?;
         let date = date.trim();
         Ok(json!({
             "created": date,

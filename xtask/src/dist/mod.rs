@@ -97,7 +97,12 @@ fn make(release: &Release<'_>, libraries: &Path, out: &Path) -> Result<Vec<PathB
         fs::remove_dir_all(out).with_context(|| format!("emptying {}", out.display()))?;
     }
     fs::create_dir_all(out)?;
-    Ok(vec![deb::make(release, out)?, tarball::make(release, out)?, rpm::make(release, out)?, image::make(release, libraries, out)?])
+    Ok(vec![
+        deb::make(release, out)?,
+        tarball::make(release, out)?,
+        rpm::make(release, out)?,
+        image::make(release, libraries, out)?,
+    ])
 }
 
 /// What the packages are made with and this machine lacks.

@@ -115,7 +115,8 @@ impl Stage {
             stage.copy(&libraries.join(path), path, 0o644)?;
         }
         for (name, to, mode) in LIBRARIES {
-            let places = ["lib", "usr/lib"].map(|place| libraries.join(place).join("x86_64-linux-gnu").join(name));
+            let places =
+                ["lib", "usr/lib"].map(|place| libraries.join(place).join("x86_64-linux-gnu").join(name));
             let from = places.iter().find(|path| path.exists());
             let from = from.with_context(|| format!("{} has no {name}", libraries.display()))?;
             stage.copy(from, to, mode)?;

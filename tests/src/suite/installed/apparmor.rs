@@ -43,7 +43,8 @@ pub(super) fn confined(context: &Context) -> anyhow::Result<Outcome> {
     let under = fs::read_to_string(format!("/proc/{}/attr/current", number("MainPID")?))?;
     ensure!(under.trim() == format!("{NAME} (enforce)"), "it runs under {under:?}");
     let _guest = guest(context)?;
-    let is_named = || Ok(journal()?.lines().any(|line| line.contains("guest appeared") && line.contains(GUEST)));
+    let is_named =
+        || Ok(journal()?.lines().any(|line| line.contains("guest appeared") && line.contains(GUEST)));
     wait_until("the guest is seen by its name", is_named)?;
     systemctl(&["reload", UNIT])?;
     wait_until("it is read again", || Ok(journal()?.contains("configuration read again")))?;
@@ -61,7 +62,10 @@ pub(super) fn confined(context: &Context) -> anyhow::Result<Outcome> {
 
 /// What the kernel has refused to whatever runs under the profile.
 fn refused() -> anyhow::Result<Vec<String>> {
-    let log = said("journalctl", &["--boot", "--no-pager", "--output=cat", "_TRANSPORT=kernel", "+", "_TRANSPORT=audit"])?;
+    let log = said(
+        "journalctl",
+        &["--boot", "--no-pager", "--output=cat", "_TRANSPORT=kernel", "+", "_TRANSPORT=audit"],
+    )?;
     let ours = |line: &&str| line.contains("DENIED") && line.contains(&format!("profile=\"{NAME}\""));
     Ok(log.lines().filter(ours).map(str::to_owned).collect())
 }

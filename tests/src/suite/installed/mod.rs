@@ -48,7 +48,10 @@ pub(super) const TESTS: &[Test] = &[
     test("installed.reloads", reloads),
     test("installed.is-upgraded", is_upgraded),
     test("installed.stays-down", stays_down),
-    Test { needs: &[Need::Kvm, Need::Bpf, Need::Systemd, Need::AppArmor], ..test("installed.under-apparmor", apparmor::confined) },
+    Test {
+        needs: &[Need::Kvm, Need::Bpf, Need::Systemd, Need::AppArmor],
+        ..test("installed.under-apparmor", apparmor::confined)
+    },
     test("installed.is-removed", is_removed),
 ];
 
