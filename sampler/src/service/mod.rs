@@ -37,7 +37,7 @@ use crate::{
     audit::Audit,
     config::{Config, ConfigError, Loaded, Warning},
     duration,
-    export::{selfmetrics::SelfStats, table::Column},
+    export::{selfmetrics::SelfStats, table::Column, terminal::count},
     kernel::{Root, check::CheckItem, host},
     model::Host,
 };
@@ -331,7 +331,8 @@ fn facts_of(own: &Own, sampling: &Sampling, exports: &Exports) -> String {
         0 => String::new(),
         failed => format!("; {failed} snapshots failed"),
     };
-    format!("{guests} guests with {vcpus} vCPUs, every {every}, {target}{failed}")
+    let (guests, vcpus) = (count(guests, "guest"), count(vcpus, "vCPU"));
+    format!("{guests} with {vcpus}, every {every}, {target}{failed}")
 }
 
 /// Reads what self-telemetry reports.

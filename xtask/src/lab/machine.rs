@@ -219,13 +219,18 @@ impl<'a> Console<'a> {
 
 /// A lock-up is what TCG's nested virtualisation does now and then; a panic or an oops can be the doing of a
 /// program that we loaded, and is never tried again. Before the command has begun nothing of ours is there
-/// that could.
+/// that could, and no program can put a breakpoint into the kernel's own code.
 fn judge_console(said: &str, has_begun: bool) -> Option<End> {
     let find = |marks: &[&str]| said.lines().find(|line| marks.iter().any(|mark| line.contains(mark)));
     if let Some(line) =
         find(&["soft lockup", "hard LOCKUP", "rcu_preempt detected stalls", "self-detected stall"])
     {
         return Some(End::Stall(line.trim().to_owned()));
+    }
+    match breakpoint(said) {
+        Breakpoint::None | Breakpoint::OfProgram => {}
+        Breakpoint::Unfinished => return None,
+        Breakpoint::OfKernel(line) => return Some(End::Stall(line)),
     }
     let line =
         find(&["Kernel panic", "Oops:", "kernel BUG at", "BUG: unable to handle", "BUG: kernel NULL"])?;
@@ -234,6 +239,29 @@ fn judge_console(said: &str, has_begun: bool) -> Option<End> {
         true => End::Fault(line.to_owned()),
         false => End::Stall(format!("before the command: {line}")),
     })
+}
+
+/// A breakpoint that the kernel met and knew nothing of.
+enum Breakpoint {
+    None,
+    /// Where it was is not written yet.
+    Unfinished,
+    /// In a program.
+    OfProgram,
+    /// In the kernel's own code, with what the kernel says of it. The kernel puts one where it changes an
+    /// instruction (`text_poke_bp()`), here that of a static key of the scheduler, and has forgotten it by the
+    /// time that another CPU of the emulator's comes by: once in some hundred boots, in `dequeue_entity` of 6.12.
+    OfKernel(String),
+}
+
+fn breakpoint(said: &str) -> Breakpoint {
+    let mut lines = said.lines().skip_while(|line| !line.contains("Oops: int3"));
+    let Some(oops) = lines.next() else { return Breakpoint::None };
+    match lines.find(|line| line.contains("RIP: ")) {
+        None => Breakpoint::Unfinished,
+        Some(at) if at.contains("bpf_prog_") => Breakpoint::OfProgram,
+        Some(at) => Breakpoint::OfKernel(format!("{}, {}", oops.trim(), at.trim())),
+    }
 }
 
 #[cfg(test)]
@@ -252,6 +280,20 @@ mod tests {
             assert_eq!(judge_console(fatal, false), before, "nothing of ours was there");
         }
         assert_eq!(judge_console("lab alive 5.01\n", true), None);
+    }
+
+    #[test]
+    fn a_breakpoint_of_the_kernel_s_own_is_tried_again() {
+        let oops = |at: &str| {
+            format!(
+                "[ 40.6] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n[ 40.6] CPU: 1\n[ 40.6] RIP: 0010:{at}\n"
+            )
+        };
+        assert!(matches!(judge_console(&oops("dequeue_entity+0x101/0x580"), true), Some(End::Stall(_))));
+        let ours = oops("bpf_prog_5eb43d8e3d4b0d33_sched_switch_btf+0x1/0x2");
+        assert!(matches!(judge_console(&ours, true), Some(End::Fault(_))));
+        let unfinished = "[ 40.6] Oops: int3: 0000 [#1] PREEMPT SMP NOPTI\n";
+        assert_eq!(judge_console(unfinished, true), None, "the rest is to come");
     }
 
     #[test]

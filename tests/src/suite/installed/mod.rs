@@ -11,6 +11,7 @@ mod thread;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::Duration;
@@ -29,6 +30,8 @@ use crate::vmm::Load;
 const LIMIT: Duration = Duration::from_secs(300);
 /// The message that says that a service stays down.
 const STAYS_DOWN: &str = "MESSAGE_ID=8d7dbbb29b0b4a11911850a54f2c0c17";
+/// Ids that systemd gives to units with `DynamicUser=`.
+const DYNAMIC: RangeInclusive<u32> = 61184..=65519;
 /// A key that no configuration has.
 const NONSENSE: &str = "nonsense = 1";
 
@@ -65,6 +68,10 @@ fn starts(context: &Context) -> anyhow::Result<Outcome> {
         [number("ExecMainStartTimestampMonotonic")?, number("ActiveEnterTimestampMonotonic")?];
     let _guest = guest(context)?;
     wait_until("the guest is seen", || Ok(journal()?.contains("guest appeared")))?;
+    let status = said("hvsampler", &["status"])?;
+    ensure!(status.contains("1 guest with 1 vCPU"), "it answers {status}");
+    let user = user_of(number("MainPID")?)?;
+    ensure!(DYNAMIC.contains(&user), "it is user {user}");
     let journal = journal()?;
     ensure!(!journal.contains("ERROR"), "it complains: {journal}");
     journal.lines().filter(|line| line.contains("WARN")).for_each(|line| context.detail(line.trim()));
@@ -74,6 +81,13 @@ fn starts(context: &Context) -> anyhow::Result<Outcome> {
         number("MemoryCurrent").unwrap_or(0) as f64 / f64::from(1 << 20),
         property("StatusText")?
     )))
+}
+
+/// The user that a process is.
+fn user_of(pid: u64) -> anyhow::Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    Ok(line.and_then(|line| line.split_whitespace().next()).context("it has no user")?.parse()?)
 }
 
 /// A service that is killed starts again, and what the kernel counts of a guest goes on.
