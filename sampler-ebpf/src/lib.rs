@@ -27,3 +27,4 @@ pub mod occupancy;
 pub mod quota;
 pub mod shared;
 pub mod shares;
+pub mod stopwatch;

@@ -1,6 +1,6 @@
 //! Programs that tests and benchmarks alone load, in an object of their own.
 
-use hvsampler::load::{self, Attach, Hook, LoadError, Loaded, Options, When};
+use hvsampler::load::{self, Attach, AttachError, Attached, Hook, LoadError, Loaded, Options, When};
 
 /// The product's programs, and the others.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
@@ -17,15 +17,32 @@ const EMPTY_REQUEST: &[Hook] = &[hook(
     &[Attach::BtfTracepoint { program: "empty_request_btf", tracepoint: "block_rq_complete" }],
 )];
 
+/// Begin before the sampler's programs, and end after them, on the tracepoints where the scheduler has locked
+/// interrupts out.
+const STOPWATCH: &[Hook] = &[
+    hook("switch begins", &[typed("switch_begins", "sched_switch")]),
+    hook("move begins", &[typed("move_begins", "sched_migrate_task")]),
+    hook("switch ends", &[typed("switch_ends", "sched_switch")]),
+    hook("move ends", &[typed("move_ends", "sched_migrate_task")]),
+];
+
 /// All that the product does not have.
 pub const TWINS: &[Hook] = &[
     EMPTY[0],
     EMPTY_REQUEST[0],
+    STOPWATCH[0],
+    STOPWATCH[1],
+    STOPWATCH[2],
+    STOPWATCH[3],
     hook(
         "empty entry",
         &[Attach::RawTracepoint { program: "empty_kvm_raw", tracepoint: "kvm_entry", reads: 0 }],
     ),
 ];
+
+const fn typed(program: &'static str, tracepoint: &'static str) -> Attach {
+    Attach::BtfTracepoint { program, tracepoint }
+}
 
 const fn hook(name: &'static str, ways: &'static [Attach]) -> Hook {
     Hook { name, gives: "a price to compare with", ways, when: When::Start, needed: true, shape: |_| Ok(()) }
@@ -45,6 +62,26 @@ pub fn load_empty(options: Options) -> Result<Loaded, LoadError> {
 /// As [`load::load`].
 pub fn load_empty_request(options: Options) -> Result<Loaded, LoadError> {
     load::load_others(OBJECT, EMPTY_REQUEST, options)
+}
+
+/// Attaches what begins before the sampler's programs, which are to be attached next. What ends after them is
+/// loaded, and attached by [`end_after`].
+///
+/// # Errors
+/// As [`load::load`].
+pub fn load_stopwatch(options: Options) -> Result<Loaded, LoadError> {
+    let mut watch = load::load_others(OBJECT, STOPWATCH, options)?;
+    watch.attached[STOPWATCH.len() / 2..].iter_mut().for_each(Attached::pause);
+    Ok(watch)
+}
+
+/// Attaches what ends after the programs that are attached by now.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn end_after(watch: &mut Loaded) -> Result<(), AttachError> {
+    let Loaded { attached, object, .. } = watch;
+    attached[STOPWATCH.len() / 2..].iter_mut().try_for_each(|attached| attached.resume(object))
 }
 
 #[cfg(test)]

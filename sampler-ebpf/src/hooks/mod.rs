@@ -13,5 +13,7 @@ mod occupancy;
 mod quota;
 mod sched;
 mod slot;
+#[cfg(feature = "bench-programs")]
+mod stopwatch;
 mod timeline;
 mod walk;

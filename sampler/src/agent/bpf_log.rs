@@ -1,6 +1,7 @@
 //! Messages of the eBPF programs, carried to this process's log.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,9 +10,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use aya::Ebpf;
-use aya_log::EbpfLogger;
+
+use crate::load::Messages;
 
 /// Time between two looks at the ring of messages.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -24,16 +24,13 @@ pub struct BpfLog {
 }
 
 impl BpfLog {
-    /// Starts carrying messages, unless `level` is 0, at which the programs write none.
+    /// Starts carrying messages, where the programs write any.
     ///
     /// # Errors
-    /// When the programs have no ring of messages, or no thread can be started.
-    pub fn start(ebpf: &mut Ebpf, level: u8) -> Result<Self> {
+    /// When no thread can be started.
+    pub fn start(messages: Option<Messages>) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        if level == 0 {
-            return Ok(Self { thread: None, stop });
-        }
-        let mut logger = EbpfLogger::init(ebpf).context("reading the eBPF programs' messages")?;
+        let Some(mut logger) = messages else { return Ok(Self { thread: None, stop }) };
         let stopped = Arc::clone(&stop);
         let carry = move || {
             while !stopped.load(Ordering::Acquire) {

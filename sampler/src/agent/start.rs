@@ -115,7 +115,7 @@ pub fn load(options: &StartOptions) -> Result<Loaded> {
 /// # Errors
 /// Says which map is missing, or what kept the source from its first look.
 pub fn begin(mut loaded: Loaded, options: &StartOptions) -> Result<Opened> {
-    let bpf_log = BpfLog::start(&mut loaded.ebpf, options.bpf_log_level)?;
+    let bpf_log = BpfLog::start(loaded.messages.take()).context("carrying the eBPF programs' messages")?;
     let host = Arc::new(Host { hypervisor: Some(SOURCE.hypervisor), ..host::read(&Root::system())? });
     let hook = |attached: &load::Attached| format!("{} ({})", attached.hook, attached.way.label());
     let hooks = loaded.attached.iter().map(hook).collect();

@@ -6,16 +6,14 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use aya::{
-    Ebpf,
-    maps::{HashMap, Map, MapData},
-};
+use aya::maps::{HashMap, Map, MapData};
 use sampler_ebpf::abi::{BlockStats, DiskCounts, DiskKey, FirstDisk, IoGroup};
 
 use super::{
     batch::Batches,
     mmap::{MapError, Mapped},
 };
+use crate::load::Object;
 
 /// Name of the map of counts.
 const DISKS: &str = "DISKS";
@@ -38,12 +36,12 @@ pub struct DiskTables {
 
 impl DiskTables {
     /// Opens them.
-    pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, MapError> {
-        let Some(Map::HashMap(data)) = ebpf.take_map(DISKS) else { return Err(MapError::Missing(DISKS)) };
+    pub(super) fn open(object: &mut Object) -> Result<Self, MapError> {
+        let Some(Map::HashMap(data)) = object.take_map(DISKS) else { return Err(MapError::Missing(DISKS)) };
         let system = |call, source| MapError::System { name: DISKS, call, source };
         let fd = data.fd().as_fd().try_clone_to_owned().map_err(|source| system("dup", source))?;
         // They are looked at on the sampling thread, where nothing may fail.
-        let (firsts, groups) = (Mapped::open(ebpf, "FIRST_DISKS")?, Mapped::open(ebpf, "IO_GROUPS")?);
+        let (firsts, groups) = (Mapped::open(object, "FIRST_DISKS")?, Mapped::open(object, "IO_GROUPS")?);
         firsts.map_all()?;
         groups.map_all()?;
         let wrong = |error| system("open", io::Error::other(error));
@@ -52,7 +50,7 @@ impl DiskTables {
             fd,
             firsts,
             groups,
-            stats: Mapped::open(ebpf, "BLOCK_STATS")?,
+            stats: Mapped::open(object, "BLOCK_STATS")?,
             room: Batches::new(),
         })
     }

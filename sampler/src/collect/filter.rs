@@ -1,9 +1,8 @@
 //! The filter before the pid table: which thread ids, modulo its size, are followed.
 
-use aya::Ebpf;
 use sampler_ebpf::abi::{FILTER_BITS, Filter};
 
-use crate::load::{self, SectionError};
+use crate::load::{self, Object, SectionError};
 
 /// The variable of the programs.
 const SECTION: &str = ".bss.filter";
@@ -38,8 +37,8 @@ impl FilterBits {
 }
 
 /// Replaces the filter that the programs see. Only this side writes it.
-pub(super) fn publish(ebpf: &mut Ebpf, bits: &FilterBits) -> Result<(), SectionError> {
-    load::publish(ebpf, SECTION, &bits.words)
+pub(super) fn publish(object: &mut Object, bits: &FilterBits) -> Result<(), SectionError> {
+    load::publish(object, SECTION, &bits.words)
 }
 
 #[cfg(test)]

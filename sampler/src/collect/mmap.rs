@@ -10,16 +10,15 @@ use std::{
     time::Duration,
 };
 
-use aya::{
-    Ebpf,
-    maps::{Map, MapData},
-};
+use aya::maps::{Map, MapData};
 use sampler_ebpf::abi::{
     BlockStats, Control, DiskCounts, DiskKey, Event, ExitCounts, FirstDisk, Followed, HelperRecord,
     HookStats, IoGroup, Modes, Occupancy, Shares, SlotShares, Timeline, VcpuFile, VcpuFiles, VcpuSlot,
     WalkRecord, WalkStats,
 };
 use sampler_ebpf::histogram::Histogram;
+
+use crate::load::Object;
 
 /// How often a slot is read again that is being written. A write takes some ten stores; but the CPU that
 /// writes may be a virtual one that has just lost its own CPU.
@@ -157,8 +156,8 @@ impl<T: Plain> Mapped<T> {
     ///
     /// # Errors
     /// When it does not exist, has values of another size or cannot be mapped.
-    pub fn open(ebpf: &Ebpf, name: &'static str) -> Result<Self, MapError> {
-        let Some(Map::Array(map)) = ebpf.map(name) else {
+    pub fn open(object: &Object, name: &'static str) -> Result<Self, MapError> {
+        let Some(Map::Array(map)) = object.map(name) else {
             return Err(MapError::Missing(name));
         };
         Self::of(map, name)

@@ -104,19 +104,19 @@ impl Collector {
     /// # Errors
     /// When a map is missing or cannot be mapped.
     pub fn new(mut loaded: Loaded) -> Result<Self, CollectError> {
-        let ebpf = &mut loaded.ebpf;
+        let object = &mut loaded.object;
         Ok(Self {
-            slots: Segments::open(ebpf)?,
-            occupancy: Mapped::open(ebpf, "OCCUPANCY")?,
-            checkpoints: Mapped::open(ebpf, "CHECKPOINT_TABLES")?,
-            pids: Mapped::open(ebpf, "PIDS")?,
-            vmms: Mapped::open(ebpf, "VMMS")?,
-            hook_stats: Mapped::open(ebpf, "HOOK_STATS")?,
-            unknown_cpus: Mapped::open(ebpf, "UNKNOWN_CPUS")?,
-            events: ring::open(ebpf, "EVENTS")?,
-            walker: Walker::open(ebpf)?,
-            vcpu_list: VcpuList::open(ebpf)?,
-            disks: DiskTables::open(ebpf)?,
+            slots: Segments::open(object)?,
+            occupancy: Mapped::open(object, "OCCUPANCY")?,
+            checkpoints: Mapped::open(object, "CHECKPOINT_TABLES")?,
+            pids: Mapped::open(object, "PIDS")?,
+            vmms: Mapped::open(object, "VMMS")?,
+            hook_stats: Mapped::open(object, "HOOK_STATS")?,
+            unknown_cpus: Mapped::open(object, "UNKNOWN_CPUS")?,
+            events: ring::open(object, "EVENTS")?,
+            walker: Walker::open(object)?,
+            vcpu_list: VcpuList::open(object)?,
+            disks: DiskTables::open(object)?,
             loaded,
             filter: FilterBits::default(),
             program_files: ProgramFiles::default(),
@@ -159,7 +159,7 @@ impl Collector {
     /// # Errors
     /// When the kernel does not let the iterator run.
     pub fn walk(&mut self, reach: &Reach) -> Result<(), CollectError> {
-        Ok(self.walker.walk(&self.loaded.ebpf, reach)?)
+        Ok(self.walker.walk(&self.loaded.object, reach)?)
     }
 
     /// Another pass of the last walk: announces those that are new by now, and reads those that it has not
@@ -168,7 +168,7 @@ impl Collector {
     /// # Errors
     /// As [`Self::walk`].
     pub fn pass(&mut self, reach: &Reach) -> Result<(), CollectError> {
-        Ok(self.walker.pass(&self.loaded.ebpf, reach)?)
+        Ok(self.walker.pass(&self.loaded.object, reach)?)
     }
 
     /// Looks at the descriptors of vCPUs, and announces vCPU threads that are not followed yet. `None`
@@ -177,7 +177,7 @@ impl Collector {
     /// # Errors
     /// When the kernel does not let the iterator run.
     pub fn look_at_files(&mut self, reach: Reach) -> Result<Option<Listed>, CollectError> {
-        Ok(self.vcpu_list.look(&self.loaded.ebpf, reach)?)
+        Ok(self.vcpu_list.look(&self.loaded.object, reach)?)
     }
 
     /// Whether walks can visit single processes; known since the first walk.
@@ -261,7 +261,7 @@ impl Collector {
     /// # Errors
     /// When the programs' variable cannot be written.
     pub fn set_tick(&mut self, shift: u32) -> Result<(), CollectError> {
-        ticks::publish(&mut self.loaded.ebpf, shift)?;
+        ticks::publish(&mut self.loaded.object, shift)?;
         // Slots that were never given out have nothing to be forgotten.
         self.slots.write_part_of_all(offset_of!(Followed, timeline), Timeline::EMPTY);
         Ok(())
@@ -442,7 +442,7 @@ impl Collector {
 
     fn publish_filter(&mut self) {
         // A failure costs precision, not correctness of what is read: a walk still finds every thread.
-        if let Err(error) = filter::publish(&mut self.loaded.ebpf, &self.filter) {
+        if let Err(error) = filter::publish(&mut self.loaded.object, &self.filter) {
             tracing::error!(%error, "the filter of followed threads could not be replaced");
         }
     }

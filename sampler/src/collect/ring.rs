@@ -1,15 +1,13 @@
 //! The ring of lifecycle events.
 
-use aya::{
-    Ebpf,
-    maps::{MapData, RingBuf},
-};
+use aya::maps::{MapData, RingBuf};
 use sampler_ebpf::abi::Event;
 
 use super::{MapError, mmap::from_bytes};
+use crate::load::Object;
 
-pub(super) fn open(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, MapError> {
-    let map = ebpf.take_map(name).ok_or(MapError::Missing(name))?;
+pub(super) fn open(object: &mut Object, name: &'static str) -> Result<RingBuf<MapData>, MapError> {
+    let map = object.take_map(name).ok_or(MapError::Missing(name))?;
     RingBuf::try_from(map).map_err(|_| MapError::Missing(name))
 }
 

@@ -13,16 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::{
-    Ebpf,
-    maps::{Array, ArrayOfMaps, IterableMap, MapData},
-};
+use aya::maps::{Array, ArrayOfMaps, IterableMap, MapData};
 use sampler_ebpf::abi::{
     Event, Followed, MAX_SLOTS, Modes, SEGMENT, SEGMENTS, SlotShares, Timeline, VcpuSlot, WalkRecord,
 };
 
 use super::mmap::{MapError, Mapped, Plain};
-use crate::load::Causes;
+use crate::load::{Causes, Object};
 
 /// The map of segments.
 const NAME: &str = "SLOTS";
@@ -52,8 +49,8 @@ pub(super) struct Segments {
 
 impl Segments {
     /// Makes the first segment.
-    pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, MapError> {
-        let map = ebpf.take_map(NAME).ok_or(MapError::Missing(NAME))?;
+    pub(super) fn open(object: &mut Object) -> Result<Self, MapError> {
+        let map = object.take_map(NAME).ok_or(MapError::Missing(NAME))?;
         let mut outer = Outer::try_from(map).map_err(|_| MapError::Missing(NAME))?;
         let first = make(&mut outer, 0)?;
         let outer = Arc::new(Mutex::new(outer));

@@ -1,7 +1,5 @@
 //! What the programs, the walks and the looks have counted of themselves.
 
-use std::os::fd::AsFd;
-
 use sampler_ebpf::abi::{HookStats, VcpuFiles, WalkStats};
 
 use super::Collector;
@@ -88,9 +86,8 @@ impl Collector {
     #[must_use]
     pub fn runs(&mut self) -> CountedRuns {
         let mut all = CountedRuns::default();
-        for (name, program) in self.loaded.ebpf.programs() {
-            let Ok(fd) = program.fd() else { continue };
-            let Some(counted) = self.program_files.of(name, fd.as_fd()) else { continue };
+        for (name, program) in self.loaded.object.programs() {
+            let Some(counted) = self.program_files.of(name, program) else { continue };
             let of = match name {
                 _ if load::MAY_BE_PREEMPTED.contains(&name) => &mut all.skipped.preempted,
                 _ if load::MAY_BE_INTERRUPTED.contains(&name) => &mut all.skipped.interrupted,

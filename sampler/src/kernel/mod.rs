@@ -1,5 +1,6 @@
 //! What the running kernel is and can do: BTF, capabilities, limits.
 
+pub mod bpf;
 pub mod btf;
 pub mod calls;
 pub mod capability;

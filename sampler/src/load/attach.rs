@@ -2,19 +2,23 @@
 
 use std::{
     cell::OnceCell,
+    ffi::CString,
+    io,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use aya::{
     Btf as AyaBtf, Ebpf,
-    programs::{BtfTracePoint, Iter, Program, ProgramError, RawTracePoint},
+    programs::{BtfTracePoint, Iter, Program, RawTracePoint},
 };
 
 use super::{
     error::{AttachError, HookError, Refusal, WayError},
     hooks::{Attach, Hook, When},
+    object::Object,
 };
-use crate::kernel::btf::Btf;
+use crate::kernel::{bpf, btf::Btf};
 
 /// The kernel's types as aya reads them: many small pieces of memory, so only where a program is loaded by
 /// them.
@@ -37,11 +41,9 @@ pub struct Attached {
     pub hook: &'static str,
     /// The way that the kernel took.
     pub way: Attach,
-    /// Dropping it detaches the program. An iterator has none: it is attached anew for each walk.
-    link: Option<Link>,
+    /// Closing it detaches the program. An iterator has none: it is attached anew for each walk.
+    link: Option<OwnedFd>,
 }
-
-type Link = Box<dyn Send>;
 
 impl Attached {
     /// Detaches the program and keeps it loaded.
@@ -53,8 +55,8 @@ impl Attached {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn resume(&mut self, ebpf: &mut Ebpf) -> Result<(), AttachError> {
-        self.link = link(ebpf, self.way).map_err(|reason| AttachError {
+    pub fn resume(&mut self, object: &Object) -> Result<(), AttachError> {
+        self.link = link_loaded(object, self.way).map_err(|reason| AttachError {
             hook: self.hook,
             gives: "what it gave before",
             reason: HookError::Ways(vec![WayError { way: self.way, reason }]),
@@ -91,7 +93,8 @@ pub struct WayProbe {
 /// Which of a hook's ways are tried, and in which order.
 pub(super) type Ways = fn(&'static Hook) -> &'static [Attach];
 
-/// Attaches the hooks of one time; those that are not needed as far as the kernel lets.
+/// Loads the programs of the hooks of one time and attaches them; those that are not needed as far as the
+/// kernel lets.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
     btf: &Btf,
@@ -99,9 +102,25 @@ pub(super) fn attach_all(
     (hooks, when): (&'static [Hook], When),
     ways: Ways,
 ) -> Result<Vec<Attached>, AttachError> {
+    each_of((hooks, when), |hook| attach(ebpf, hook, ways(hook), btf, types))
+}
+
+/// The same with programs that are loaded.
+pub(super) fn attach_loaded(
+    object: &Object,
+    btf: &Btf,
+    of: (&'static [Hook], When),
+) -> Result<Vec<Attached>, AttachError> {
+    each_of(of, |hook| first_of(hook, hook.ways, btf, |way| link_loaded(object, way)))
+}
+
+fn each_of(
+    (hooks, when): (&'static [Hook], When),
+    mut attach: impl FnMut(&'static Hook) -> Result<(Attach, Option<OwnedFd>), HookError>,
+) -> Result<Vec<Attached>, AttachError> {
     let mut attached = Vec::new();
     for hook in hooks.iter().filter(|hook| hook.when == when) {
-        match attach(ebpf, hook, ways(hook), btf, types) {
+        match attach(hook) {
             Ok((way, link)) => attached.push(Attached { hook: hook.name, way, link }),
             Err(reason) if hook.needed => {
                 return Err(AttachError { hook: hook.name, gives: hook.gives, reason });
@@ -153,7 +172,7 @@ pub(super) fn probe_way(
     let loaded = load(ebpf, way, types);
     let load_time = began.elapsed();
     let result = loaded.and_then(|()| {
-        let _link = link(ebpf, way)?;
+        let _link = link(fd_of(ebpf, way)?, way)?;
         Ok(program(ebpf, way)?.info().ok().and_then(|info| info.verified_instruction_count()))
     });
     WayProbe { hook, way, result, load_time, lacks: way.lacks(btf) }
@@ -165,15 +184,28 @@ fn attach(
     ways: &[Attach],
     btf: &Btf,
     types: &KernelTypes,
-) -> Result<(Attach, Option<Link>), HookError> {
+) -> Result<(Attach, Option<OwnedFd>), HookError> {
+    first_of(hook, ways, btf, |way| {
+        load(ebpf, way, types)?;
+        link(fd_of(ebpf, way)?, way)
+    })
+}
+
+/// Attaches by the first of these ways that the kernel takes.
+fn first_of(
+    hook: &Hook,
+    ways: &[Attach],
+    btf: &Btf,
+    mut attach: impl FnMut(Attach) -> Result<Option<OwnedFd>, Refusal>,
+) -> Result<(Attach, Option<OwnedFd>), HookError> {
     (hook.shape)(btf)?;
     let mut refused = Vec::new();
     for &way in ways {
-        let loaded = match way.lacks(btf) {
+        let link = match way.lacks(btf) {
             Some(what) => Err(Refusal::Lacks(what)),
-            None => load(ebpf, way, types),
+            None => attach(way),
         };
-        match loaded.and_then(|()| link(ebpf, way)) {
+        match link {
             Ok(link) => return Ok((way, link)),
             Err(reason) => refused.push(WayError { way, reason }),
         }
@@ -208,25 +240,27 @@ fn load(ebpf: &mut Ebpf, way: Attach, types: &KernelTypes) -> Result<(), Refusal
     result.map_err(|error| Refusal::of_load(way.program(), error))
 }
 
-fn link(ebpf: &mut Ebpf, way: Attach) -> Result<Option<Link>, Refusal> {
+/// The descriptor of a program that was just loaded.
+fn fd_of(ebpf: &mut Ebpf, way: Attach) -> Result<BorrowedFd<'_>, Refusal> {
     let program = program(ebpf, way)?;
-    let link: Result<Option<Link>, ProgramError> = match way {
-        Attach::BtfTracepoint { .. } => <&mut BtfTracePoint>::try_from(program).and_then(|program| {
-            let id = program.attach()?;
-            Ok(Some(Box::new(program.take_link(id)?) as Link))
-        }),
-        Attach::RawTracepoint { tracepoint, .. } => {
-            <&mut RawTracePoint>::try_from(program).and_then(|program| {
-                let id = program.attach(tracepoint)?;
-                Ok(Some(Box::new(program.take_link(id)?) as Link))
-            })
-        }
+    let not_loaded = |reason| Refusal::Load { program: way.program(), reason };
+    Ok(program.fd().map_err(not_loaded)?.as_fd())
+}
+
+fn link_loaded(object: &Object, way: Attach) -> Result<Option<OwnedFd>, Refusal> {
+    let name = way.program();
+    link(object.program(name).ok_or(Refusal::NotLoaded(name))?, way)
+}
+
+fn link(program: BorrowedFd<'_>, way: Attach) -> Result<Option<OwnedFd>, Refusal> {
+    let link = match way {
+        Attach::BtfTracepoint { .. } => bpf::open_tracepoint(None, program).map(Some),
+        Attach::RawTracepoint { tracepoint, .. } => CString::new(tracepoint)
+            .map_err(io::Error::from)
+            .and_then(|name| bpf::open_tracepoint(Some(&name), program))
+            .map(Some),
         // Each walk attaches it anew. Once here as well, so that a refusal is reported at the start.
-        Attach::Iterator { .. } => <&mut Iter>::try_from(program).and_then(|program| {
-            let id = program.attach()?;
-            program.take_link(id)?;
-            Ok(None)
-        }),
+        Attach::Iterator { .. } => bpf::attach_iterator(program, None).map(|_| None),
     };
     link.map_err(|reason| Refusal::Attach { program: way.program(), reason })
 }

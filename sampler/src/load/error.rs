@@ -43,6 +43,12 @@ pub enum ObjectError {
         /// What the system said.
         reason: io::Error,
     },
+    /// The programs write no log where it is looked for.
+    #[error("reading the eBPF programs' messages: {0}")]
+    Messages(aya_log::Error),
+    /// There is no descriptor left for what was loaded.
+    #[error("keeping what was loaded: {0}")]
+    Descriptors(io::Error),
     /// Anything else: the object is not as the loader expects it.
     #[error("loading the eBPF object: {}", Causes(.0))]
     Other(EbpfError),
@@ -101,6 +107,9 @@ pub enum Refusal {
     /// The object has no such program.
     #[error("the object has no program {0}")]
     Missing(&'static str),
+    /// It was not loaded when there was the privilege to; why, the log has said then.
+    #[error("program {0} is not loaded")]
+    NotLoaded(&'static str),
     /// The kernel's types, which the program is loaded by, cannot be read.
     #[error("{VMLINUX}: {0}")]
     Types(aya::BtfError),
@@ -123,12 +132,12 @@ pub enum Refusal {
         reason: ProgramError,
     },
     /// It was loaded, and could not be attached.
-    #[error("attaching program {program}: {}", Causes(.reason))]
+    #[error("attaching program {program}: {reason}")]
     Attach {
         /// The program.
         program: &'static str,
-        /// Why.
-        reason: ProgramError,
+        /// What the system said.
+        reason: io::Error,
     },
 }
 
@@ -173,7 +182,7 @@ mod tests {
     #[test]
     fn a_hook_that_no_way_attached_names_each_program_and_stage() {
         let refused = |reason| WayError { way: WAY, reason };
-        let not_attached = ProgramError::IOError(io::Error::from_raw_os_error(libc::ENOENT));
+        let not_attached = io::Error::from_raw_os_error(libc::ENOENT);
         let error = AttachError {
             hook: "some hook",
             gives: "something",

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use aya::Ebpf;
 use sampler_ebpf::abi::{ExitOffsets, ExitRow, SVM_EXITS, VMX_EXITS};
 
-use super::{LoadError, section, types::Types};
+use super::{LoadError, Object, section, types::Types};
 use crate::kernel::btf::{Btf, BtfError};
 
 /// The variable of the programs.
@@ -104,10 +103,10 @@ pub(super) fn are_published(types: &Types) -> Result<bool, BtfError> {
 }
 
 /// Publishes to the programs where reasons are.
-pub(super) fn publish(ebpf: &mut Ebpf, types: &Types) -> Result<Published, LoadError> {
+pub(super) fn publish(object: &mut Object, types: &Types) -> Result<Published, LoadError> {
     let (processor, offsets) = find(types)?;
     let ExitOffsets { vmx_reason, svm_vmcb, svm_code, _pad } = offsets;
-    section::publish(ebpf, SECTION, &[vmx_reason, svm_vmcb, svm_code, _pad])?;
+    section::publish(object, SECTION, &[vmx_reason, svm_vmcb, svm_code, _pad])?;
     Ok(Published { processor, reasons: offsets != ExitOffsets::UNSET })
 }
 

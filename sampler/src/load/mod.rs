@@ -5,12 +5,14 @@ mod causes;
 mod error;
 mod exits;
 mod hooks;
+mod object;
 mod offsets;
 mod requests;
 mod section;
 mod types;
 
 use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
 use sampler_ebpf::abi::{ABSENT, CHECKPOINTS, Member, Offsets};
 
 use attach::KernelTypes;
@@ -20,6 +22,7 @@ pub use error::{AttachError, HookError, LoadError, ObjectError, Refusal, WayErro
 pub use exits::Processor;
 use hooks::READS_REASONS;
 pub use hooks::{Attach, HOOKS, Hook, KVM_EXIT, MAY_BE_INTERRUPTED, MAY_BE_PREEMPTED, TracepointError, When};
+pub use object::Object;
 pub use offsets::{ShapeError, resolve};
 pub use section::SectionError;
 pub(crate) use section::publish;
@@ -48,10 +51,15 @@ pub enum Reporting {
     WalksAlone,
 }
 
+/// What reads the programs' own log.
+pub type Messages = EbpfLogger<&'static dyn log::Log>;
+
 /// Programs at work: dropping it detaches them.
 pub struct Loaded {
-    /// The object with its maps and programs.
-    pub ebpf: Ebpf,
+    /// Maps and programs.
+    pub object: Object,
+    /// Reads the programs' own log, where they write one.
+    pub messages: Option<Messages>,
     /// How each hook was attached.
     pub attached: Vec<Attached>,
     /// The same of those that are attached while there are guests.
@@ -71,11 +79,9 @@ impl Loaded {
     /// When the kernel refuses one that the others are no use without; none is attached then.
     pub fn attach_to_kvm(&mut self) -> Result<(), LoadError> {
         let types = Types::running()?;
-        let published = exits::publish(&mut self.ebpf, &types)?;
+        let published = exits::publish(&mut self.object, &types)?;
         self.processor = published.processor;
-        let (btf, kernel_types) = (types.all(), KernelTypes::default());
-        self.attached_to_kvm =
-            attach::attach_all(&mut self.ebpf, btf, &kernel_types, (HOOKS, When::Guests), |hook| hook.ways)?;
+        self.attached_to_kvm = attach::attach_loaded(&self.object, types.all(), (HOOKS, When::Guests))?;
         let reads = |attached: &Attached| attached.way.program() == READS_REASONS;
         if !published.reasons && self.attached_to_kvm.iter().any(reads) {
             tracing::warn!(
@@ -101,7 +107,7 @@ impl Loaded {
     /// # Errors
     /// When the kernel refuses one.
     pub fn resume(&mut self) -> Result<(), AttachError> {
-        self.attached.iter_mut().try_for_each(|attached| attached.resume(&mut self.ebpf))
+        self.attached.iter_mut().try_for_each(|attached| attached.resume(&self.object))
     }
 }
 
@@ -161,7 +167,11 @@ fn load_hooks(
              hook may take it; ends show two snapshots late"
         );
     }
-    Ok(Loaded { ebpf, attached, attached_to_kvm: Vec::new(), processor: None, offsets, switches_report })
+    let messages = (options.log_level > 0).then(|| EbpfLogger::init(&mut ebpf)).transpose();
+    let messages = messages.map_err(ObjectError::Messages)?;
+    let object = Object::of(ebpf).map_err(ObjectError::Descriptors)?;
+    let attached_to_kvm = Vec::new();
+    Ok(Loaded { object, messages, attached, attached_to_kvm, processor: None, offsets, switches_report })
 }
 
 /// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached

@@ -2,11 +2,11 @@
 //! with one value.
 
 use aya::{
-    Ebpf, Pod,
+    Pod,
     maps::{Array, MapData, MapError},
 };
 
-use super::causes::Causes;
+use super::{causes::Causes, object::Object};
 
 /// Why a variable of the programs, which is a map of its own, could not be set.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +25,12 @@ pub enum SectionError {
 }
 
 /// Sets a variable. Programs see each word of it change at once.
-pub(crate) fn publish<T: Pod>(ebpf: &mut Ebpf, section: &'static str, value: &T) -> Result<(), SectionError> {
-    let map = ebpf.map_mut(section).ok_or(SectionError::Missing(section))?;
+pub(crate) fn publish<T: Pod>(
+    object: &mut Object,
+    section: &'static str,
+    value: &T,
+) -> Result<(), SectionError> {
+    let map = object.map_mut(section).ok_or(SectionError::Missing(section))?;
     let refused = |reason| SectionError::Map { section, reason };
     let mut map: Array<&mut MapData, T> = Array::try_from(map).map_err(refused)?;
     map.set(0, value, 0).map_err(refused)

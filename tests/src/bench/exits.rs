@@ -12,9 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
-    RawTracePointRunOptions, TestRun as _,
     maps::{Array, MapData},
-    programs::RawTracePoint,
     sys::{Stats, enable_stats},
 };
 use hvsampler::{
@@ -30,6 +28,7 @@ use sampler_ebpf::abi::{Event, Member};
 use super::{
     machine,
     pingpong::{gettid, guest},
+    programs::{self, Runs, program},
 };
 use crate::twin;
 
@@ -81,7 +80,7 @@ pub(super) fn run(options: Options) -> Result<()> {
         samples[1].push(pair(ours.loaded(), ["kvm_entry", "kvm_exit"], task)?);
         ours.release(SLOT, tid);
         samples[2].push(pair(ours.loaded(), ["kvm_entry", "kvm_exit"], task)?);
-        samples[3].push(pair(&mut empty, ["empty_kvm_raw", "empty_kvm_raw"], task)?);
+        samples[3].push(pair(&empty, ["empty_kvm_raw", "empty_kvm_raw"], task)?);
     }
     print(&samples);
     Ok(())
@@ -121,39 +120,27 @@ fn find(tid: u32, options: Options) -> Result<u64> {
 }
 
 fn set_exit_offsets(ours: &mut Loaded, offsets: [u32; 4]) -> Result<()> {
-    let map = ours.ebpf.map_mut(".bss.exits").context("the object has no section .bss.exits")?;
+    let map = ours.object.map_mut(".bss.exits").context("the object has no section .bss.exits")?;
     let mut map: Array<&mut MapData, [u32; 4]> = Array::try_from(map)?;
     Ok(map.set(0, &offsets, 0)?)
 }
 
 /// Nanoseconds of an entry and an exit.
-fn pair(loaded: &mut Loaded, names: [&str; 2], vcpu: u64) -> Result<f64> {
+fn pair(loaded: &Loaded, names: [&str; 2], vcpu: u64) -> Result<f64> {
     let before = run_ns(loaded, names)?;
     for _ in 0..RUNS {
         for name in names {
-            let mut args = [0; 12];
-            (args[0], args[1]) = (vcpu, ISA);
-            program(loaded, name)?.test_run(RawTracePointRunOptions { args, cpu: None })?;
+            programs::run(program(loaded, name)?, [vcpu, ISA])?;
         }
     }
     Ok((run_ns(loaded, names)? - before) as f64 / RUNS as f64)
 }
 
 /// Time that the kernel has counted of both programs, ns; of one that stands for both, its time.
-fn run_ns(loaded: &mut Loaded, [first, second]: [&str; 2]) -> Result<u64> {
-    let mut of = |name| anyhow::Ok(u64::try_from(program(loaded, name)?.info()?.run_time().as_nanos())?);
+fn run_ns(loaded: &Loaded, [first, second]: [&str; 2]) -> Result<u64> {
+    let of = |name| anyhow::Ok(u64::try_from(Runs::of(program(loaded, name)?)?.time.as_nanos())?);
     let first_ns = of(first)?;
     Ok(if first == second { first_ns } else { first_ns + of(second)? })
-}
-
-fn program<'a>(loaded: &'a mut Loaded, name: &str) -> Result<&'a mut RawTracePoint> {
-    let program =
-        loaded.ebpf.program_mut(name).with_context(|| format!("the object has no program {name}"))?;
-    let program: &mut RawTracePoint = program.try_into()?;
-    if program.fd().is_err() {
-        program.load()?;
-    }
-    Ok(program)
 }
 
 fn print(samples: &[Vec<f64>; TWINS]) {

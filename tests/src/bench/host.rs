@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use aya::programs::ProgramInfo;
 use aya::sys::{Stats, enable_stats};
 use hvsampler::collect::Collector;
 use hvsampler::kernel::clock::Clock;
@@ -18,6 +17,7 @@ use hvsampler::source::{GuestFacts, Kvm, Levels};
 
 use super::fleet::{self, GUESTS, VCPUS};
 use super::machine;
+use super::programs::Runs;
 use crate::twin;
 use crate::vmm::Load;
 
@@ -42,7 +42,7 @@ pub fn run() -> Result<()> {
     // The kernel measures as long as this is open.
     let _measuring = enable_stats(Stats::RunTime).context("the kernel does not measure programs")?;
     let options = Options { log_level: 0, possible_cpus: limits::possible_cpus() };
-    let mut empty = twin::load_empty(options)?;
+    let empty = twin::load_empty(options)?;
     let mut source =
         Kvm::start(Collector::new(load::load(options)?)?, Arc::new(Host::default()), Clock::start())?;
     let mut sums = [(Level::Basic, Sum::default()), (Level::Full, Sum::default())];
@@ -51,9 +51,9 @@ pub fn run() -> Result<()> {
         for (level, sum) in &mut sums {
             source.set_levels(Levels { most: *level, ..Levels::DEFAULT });
             follow(&mut source, SETTLING)?;
-            let before = Moment::take(&mut source, &mut empty)?;
+            let before = Moment::take(&mut source, &empty)?;
             follow(&mut source, LENGTH)?;
-            sum.add(&before, &Moment::take(&mut source, &mut empty)?);
+            sum.add(&before, &Moment::take(&mut source, &empty)?);
         }
     }
     sums.iter().for_each(|(level, sum)| sum.print(*level));
@@ -74,41 +74,15 @@ fn follow(source: &mut Kvm, intervals: u32) -> Result<()> {
     Ok(())
 }
 
-/// What a program has cost.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    runs: u64,
-    time: Duration,
-}
-
-impl Cost {
-    fn of(info: &ProgramInfo) -> Self {
-        Self { runs: info.run_count(), time: info.run_time() }
-    }
-
-    fn since(self, before: Self) -> Self {
-        Self { runs: self.runs - before.runs, time: self.time - before.time }
-    }
-
-    fn add(&mut self, other: Self) {
-        self.runs += other.runs;
-        self.time += other.time;
-    }
-
-    fn ns(self) -> f64 {
-        self.time.as_nanos() as f64 / self.runs.max(1) as f64
-    }
-}
-
 struct Moment {
     at: Instant,
     vcpu_switches: u64,
-    programs: BTreeMap<String, Cost>,
-    empty: Cost,
+    programs: BTreeMap<String, Runs>,
+    empty: Runs,
 }
 
 impl Moment {
-    fn take(source: &mut Kvm, empty: &mut Loaded) -> Result<Self> {
+    fn take(source: &mut Kvm, empty: &Loaded) -> Result<Self> {
         let vcpu_switches = source.collector().hook_stats().vcpu_switches;
         let costs = costs(source.loaded())?;
         let empty = costs_of_empty(empty)?;
@@ -121,8 +95,8 @@ impl Moment {
 struct Sum {
     wall: Duration,
     vcpu_switches: u64,
-    programs: BTreeMap<String, Cost>,
-    empty: Cost,
+    programs: BTreeMap<String, Runs>,
+    empty: Runs,
 }
 
 impl Sum {
@@ -144,8 +118,8 @@ impl Sum {
         println!("| program | runs in a second | ns each | over the empty one | of one core |");
         println!("|---|---|---|---|---|");
         let (mut sum, mut over) = (0.0, 0.0);
-        for (name, cost) in self.programs.iter().filter(|(_, cost)| cost.runs > 0) {
-            let rate = cost.runs as f64 / seconds;
+        for (name, cost) in self.programs.iter().filter(|(_, cost)| cost.count > 0) {
+            let rate = cost.count as f64 / seconds;
             let (all, above) = (rate * cost.ns(), rate * (cost.ns() - empty));
             println!(
                 "| {name} | {rate:.0} | {:.0} | {:+.0} | {:.2} % |",
@@ -165,17 +139,10 @@ impl Sum {
     }
 }
 
-fn costs(loaded: &mut Loaded) -> Result<BTreeMap<String, Cost>> {
-    let mut costs = BTreeMap::new();
-    for (name, program) in loaded.ebpf.programs() {
-        // One that is not loaded was not needed.
-        if program.fd().is_ok() {
-            costs.insert(name.to_owned(), Cost::of(&program.info()?));
-        }
-    }
-    Ok(costs)
+fn costs(loaded: &Loaded) -> Result<BTreeMap<String, Runs>> {
+    loaded.object.programs().map(|(name, program)| Ok((name.to_owned(), Runs::of(program)?))).collect()
 }
 
-fn costs_of_empty(empty: &mut Loaded) -> Result<Cost> {
+fn costs_of_empty(empty: &Loaded) -> Result<Runs> {
     costs(empty)?.into_values().next().context("the empty program is not loaded")
 }

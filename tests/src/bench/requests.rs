@@ -2,7 +2,6 @@
 //! an empty one at the same requests.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::sys::{Stats, enable_stats};
@@ -12,7 +11,10 @@ use hvsampler::kernel::limits;
 use hvsampler::load::{self, Loaded, Options};
 use hvsampler::source::{Kvm, Source as _};
 
-use super::{machine, median};
+use super::{
+    machine, median,
+    programs::{Runs, program},
+};
 use crate::guest::{Ending, Guest, GuestConfig, tiny_vmm};
 use crate::host::{Disk, dd};
 use crate::oracle::{Controller, Group, Hierarchy};
@@ -43,7 +45,7 @@ pub(super) fn run(options: Options) -> Result<()> {
     let group = Group::create(Hierarchy::find(Controller::Io)?)?;
     group.add_process(guest.pid())?;
     let _measuring = enable_stats(Stats::RunTime).context("the kernel does not measure programs")?;
-    let mut empty = twin::load_empty_request(options)?;
+    let empty = twin::load_empty_request(options)?;
     let mut source = Kvm::start(Collector::new(load::load(options)?)?, Arc::default(), Clock::start())?;
     settle(&mut source)?;
     // Its disk has a place from now on.
@@ -51,8 +53,8 @@ pub(super) fn run(options: Options) -> Result<()> {
     settle(&mut source)?;
     let (mut strangers, mut guests) = (Vec::new(), Vec::new());
     for _ in 0..REPETITIONS {
-        strangers.push(over_empty(&disk, None, &mut empty, source.loaded())?);
-        guests.push(over_empty(&disk, Some(&group), &mut empty, source.loaded())?);
+        strangers.push(over_empty(&disk, None, &empty, source.loaded())?);
+        guests.push(over_empty(&disk, Some(&group), &empty, source.loaded())?);
     }
     let snapshot = source.snapshot()?;
     let disks = snapshot.vms.iter().flat_map(|vm| &vm.disks);
@@ -81,21 +83,16 @@ fn settle(source: &mut Kvm) -> Result<()> {
 }
 
 /// Time of a run of ours less that of a run of the empty one, at the same requests, ns.
-fn over_empty(disk: &Disk, group: Option<&Group>, empty: &mut Loaded, ours: &mut Loaded) -> Result<f64> {
+fn over_empty(disk: &Disk, group: Option<&Group>, empty: &Loaded, ours: &Loaded) -> Result<f64> {
     let before = [cost(empty, EMPTY)?, cost(ours, OURS)?];
     let arguments = format!("if={} of=/dev/null bs=4k iflag=direct count={REQUESTS}", disk.path().display());
     dd(group, &arguments)?;
     let after = [cost(empty, EMPTY)?, cost(ours, OURS)?];
-    let [empty, ours] = [0, 1].map(|n| per_run(before[n], after[n]));
+    let [empty, ours] = [0, 1].map(|n| after[n].since(before[n]).ns());
     Ok(ours - empty)
 }
 
 /// Runs of a program and their time.
-fn cost(loaded: &mut Loaded, name: &str) -> Result<(u64, Duration)> {
-    let info = loaded.ebpf.program(name).with_context(|| format!("no program {name}"))?.info()?;
-    Ok((info.run_count(), info.run_time()))
-}
-
-fn per_run((runs_before, before): (u64, Duration), (runs, time): (u64, Duration)) -> f64 {
-    (time - before).as_nanos() as f64 / (runs - runs_before).max(1) as f64
+fn cost(loaded: &Loaded, name: &str) -> Result<Runs> {
+    Runs::of(program(loaded, name)?)
 }

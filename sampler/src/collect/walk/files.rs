@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, fs};
 
-use aya::Ebpf;
 use sampler_ebpf::abi::{VcpuFile, VcpuFiles};
 
 use super::{Program, Reach, WalkError, Whose};
 use crate::{
     collect::mmap::{MapError, Mapped},
     kernel::Root,
+    load::Object,
 };
 
 /// Name of the program that visits descriptors.
@@ -33,10 +33,10 @@ pub(in crate::collect) struct VcpuList {
 }
 
 impl VcpuList {
-    pub(in crate::collect) fn open(ebpf: &mut Ebpf) -> Result<Self, MapError> {
+    pub(in crate::collect) fn open(object: &Object) -> Result<Self, MapError> {
         Ok(Self {
-            records: Mapped::open(ebpf, "VCPU_FILES")?,
-            counts: Mapped::open(ebpf, "VCPU_FILE_COUNTS")?,
+            records: Mapped::open(object, "VCPU_FILES")?,
+            counts: Mapped::open(object, "VCPU_FILE_COUNTS")?,
         })
     }
 
@@ -48,10 +48,10 @@ impl VcpuList {
     /// program.
     pub(in crate::collect) fn look(
         &mut self,
-        ebpf: &Ebpf,
+        object: &Object,
         reach: Reach,
     ) -> Result<Option<Listed>, WalkError> {
-        let Ok(program) = Program::of(ebpf, FILES) else { return Ok(None) };
+        let Ok(program) = Program::of(object, FILES) else { return Ok(None) };
         let before = self.counts();
         self.counts.write(0, VcpuFiles { listed: 0, ..before });
         let mut is_first = true;

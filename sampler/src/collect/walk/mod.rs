@@ -2,7 +2,6 @@
 //! processes.
 
 mod files;
-mod iterator;
 
 use std::{
     collections::BTreeSet,
@@ -12,11 +11,10 @@ use std::{
     process, thread,
 };
 
-use aya::{Ebpf, programs::ProgramError};
 use sampler_ebpf::abi::{Control, HelperRecord, WalkStats};
 
 use super::mmap::{MapError, Mapped};
-use crate::load::Causes;
+use crate::{kernel::bpf, load::Object};
 pub use files::Listed;
 pub(super) use files::VcpuList;
 
@@ -26,12 +24,9 @@ const THREADS: &str = "walk_tasks";
 /// Why a walk could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum WalkError {
-    /// The object has no such program, or one of another type.
-    #[error("the eBPF object has no iterator {0}; program and loader were built from different sources")]
-    Missing(&'static str),
     /// The program is not in the kernel.
-    #[error("iterator {0}: {causes}", causes = Causes(.1))]
-    Program(&'static str, ProgramError),
+    #[error("iterator {0} is not loaded")]
+    Missing(&'static str),
     /// The kernel refused to attach the program.
     #[error("visiting {1}: attaching iterator {0}: {2}")]
     Attach(&'static str, Whose, io::Error),
@@ -92,11 +87,11 @@ pub(super) struct Walker {
 }
 
 impl Walker {
-    pub(super) fn open(ebpf: &mut Ebpf) -> Result<Self, MapError> {
+    pub(super) fn open(object: &Object) -> Result<Self, MapError> {
         Ok(Self {
-            control: Mapped::open(ebpf, "CONTROL")?,
-            helpers: Mapped::open(ebpf, "HELPERS")?,
-            stats: Mapped::open(ebpf, "WALK_STATS")?,
+            control: Mapped::open(object, "CONTROL")?,
+            helpers: Mapped::open(object, "HELPERS")?,
+            stats: Mapped::open(object, "WALK_STATS")?,
             generation: 0,
             passes: 0,
             listed: Vec::new(),
@@ -140,15 +135,15 @@ impl Walker {
     }
 
     /// The first pass of a new walk.
-    pub(super) fn walk(&mut self, ebpf: &Ebpf, reach: &Reach) -> Result<(), WalkError> {
+    pub(super) fn walk(&mut self, object: &Object, reach: &Reach) -> Result<(), WalkError> {
         self.generation += 1;
         self.listed.clear();
-        self.pass(ebpf, reach)
+        self.pass(object, reach)
     }
 
     /// A pass of the last walk.
-    pub(super) fn pass(&mut self, ebpf: &Ebpf, reach: &Reach) -> Result<(), WalkError> {
-        let program = Program::of(ebpf, THREADS)?;
+    pub(super) fn pass(&mut self, object: &Object, reach: &Reach) -> Result<(), WalkError> {
+        let program = Program::of(object, THREADS)?;
         if self.by_process.is_none() {
             self.by_process = self.probe(program);
         }
@@ -227,9 +222,8 @@ struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    fn of(ebpf: &'a Ebpf, name: &'static str) -> Result<Self, WalkError> {
-        let program = ebpf.program(name).ok_or(WalkError::Missing(name))?;
-        let fd = program.fd().map_err(|error| WalkError::Program(name, error))?.as_fd();
+    fn of(object: &'a Object, name: &'static str) -> Result<Self, WalkError> {
+        let fd = object.program(name).ok_or(WalkError::Missing(name))?;
         Ok(Self { name, fd })
     }
 
@@ -244,9 +238,9 @@ impl<'a> Program<'a> {
             Whose::Process(pid) => Some(pid),
         };
         let link =
-            iterator::attach(self.fd, process).map_err(|error| WalkError::Attach(self.name, whose, error))?;
+            bpf::attach_iterator(self.fd, process).map_err(|error| WalkError::Attach(self.name, whose, error))?;
         let mut file =
-            iterator::create(link.as_fd()).map_err(|error| WalkError::Create(self.name, whose, error))?;
+            bpf::create_iterator(link.as_fd()).map_err(|error| WalkError::Create(self.name, whose, error))?;
         if is_first {
             // The walk takes the scheduler's clock from the run queue of the CPU that it runs on: make it a
             // fresh one.

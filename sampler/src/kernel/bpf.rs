@@ -1,18 +1,28 @@
-//! The two system calls that make an iterator of a program. By hand: aya cannot say whose threads it is to
-//! visit.
+//! System calls on eBPF programs that are loaded. By hand: aya makes them of what it has loaded itself, and
+//! knows no iterator over one process.
 
 use std::{
+    ffi::CStr,
     fs::File,
     io,
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
 };
 
+const BPF_RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_ITER_CREATE: libc::c_int = 33;
 /// `enum bpf_attach_type`.
 const BPF_TRACE_ITER: u32 = 28;
 
-/// The first members of `union bpf_attr` for `BPF_LINK_CREATE`. The kernel takes what follows as zeros.
+/// `raw_tracepoint` of `union bpf_attr`. The kernel takes what follows as zeros, as for all of these.
+#[repr(C)]
+struct TracepointOpen {
+    name: u64,
+    prog_fd: u32,
+    padding: u32,
+}
+
+/// The first members of `union bpf_attr` for `BPF_LINK_CREATE`.
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
@@ -47,7 +57,13 @@ unsafe trait Attributes {
     const COMMAND: libc::c_int;
 }
 
-// SAFETY: the members are the kernel's. `iter_info` is set by `attach` alone, to what outlives the call.
+// SAFETY: the members are the kernel's. `name` is set by `open_tracepoint` alone, to what outlives the call.
+unsafe impl Attributes for TracepointOpen {
+    const COMMAND: libc::c_int = BPF_RAW_TRACEPOINT_OPEN;
+}
+
+// SAFETY: the members are the kernel's. `iter_info` is set by `attach_iterator` alone, to what outlives the
+// call.
 unsafe impl Attributes for LinkCreate {
     const COMMAND: libc::c_int = BPF_LINK_CREATE;
 }
@@ -57,9 +73,25 @@ unsafe impl Attributes for IterCreate {
     const COMMAND: libc::c_int = BPF_ITER_CREATE;
 }
 
+/// Attaches a program to a tracepoint, until what is returned is closed. One with typed arguments was loaded
+/// for its tracepoint, and is given no name.
+///
+/// # Errors
+/// What the kernel said.
+pub fn open_tracepoint(name: Option<&CStr>, program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    call(&TracepointOpen {
+        name: name.map_or(0, |name| name.as_ptr().addr() as u64),
+        prog_fd: number(program),
+        padding: 0,
+    })
+}
+
 /// Attaches an iterator program to all threads of the host, or of a process. That the process exists is
 /// asked when the iterator is read.
-pub(super) fn attach(program: BorrowedFd<'_>, process: Option<u32>) -> io::Result<OwnedFd> {
+///
+/// # Errors
+/// What the kernel said.
+pub fn attach_iterator(program: BorrowedFd<'_>, process: Option<u32>) -> io::Result<OwnedFd> {
     let task = process.map(|pid| TaskInfo { tid: 0, pid, pid_fd: 0 });
     call(&LinkCreate {
         prog_fd: number(program),
@@ -73,7 +105,10 @@ pub(super) fn attach(program: BorrowedFd<'_>, process: Option<u32>) -> io::Resul
 }
 
 /// A new instance of an attached iterator, which is read to its end once.
-pub(super) fn create(link: BorrowedFd<'_>) -> io::Result<File> {
+///
+/// # Errors
+/// What the kernel said.
+pub fn create_iterator(link: BorrowedFd<'_>) -> io::Result<File> {
     call(&IterCreate { link_fd: number(link), flags: 0 }).map(File::from)
 }
 
