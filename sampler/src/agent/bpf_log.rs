@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-
 use crate::load::Messages;
 
 /// Time between two looks at the ring of messages.

@@ -48,7 +48,7 @@ fn may_trace(root: &Root) -> bool {
 /// `mountinfo` has them behind ` - `, a type and a source.
 fn options(mounts: &str) -> Option<&str> {
     let at_proc = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/proc"));
-    at_proc.filter_map(|line| line.split_once(" - ")?.1.split(' ').nth(2)).last()
+    at_proc.filter_map(|line| line.split_once(" - ")?.1.split(' ').nth(2)).next_back()
 }
 
 #[cfg(test)]

@@ -237,8 +237,8 @@ impl<'a> Program<'a> {
             Whose::Host => None,
             Whose::Process(pid) => Some(pid),
         };
-        let link =
-            bpf::attach_iterator(self.fd, process).map_err(|error| WalkError::Attach(self.name, whose, error))?;
+        let link = bpf::attach_iterator(self.fd, process)
+            .map_err(|error| WalkError::Attach(self.name, whose, error))?;
         let mut file =
             bpf::create_iterator(link.as_fd()).map_err(|error| WalkError::Create(self.name, whose, error))?;
         if is_first {

@@ -54,9 +54,10 @@ pub(super) fn make_directories(name: &str, files: &[&Path]) -> Result<()> {
 
 fn look_up(name: &str) -> Result<(Uid, Gid)> {
     let name = CString::new(name).context("has a zero byte")?;
-    // SAFETY: the name ends with a zero. What is answered is static memory of libc's, which the only thread
-    // reads before it asks again.
-    let entry = unsafe { libc::getpwnam(name.as_ptr()).as_ref() };
+    // SAFETY: the name ends with a zero.
+    let entry = unsafe { libc::getpwnam(name.as_ptr()) };
+    // SAFETY: it is null, or static memory of libc's, which the only thread reads before it asks again.
+    let entry = unsafe { entry.as_ref() };
     let entry = entry.context("there is no such user; make one with useradd --system")?;
     Ok((Uid::from_raw(entry.pw_uid), Gid::from_raw(entry.pw_gid)))
 }

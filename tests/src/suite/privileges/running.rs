@@ -42,35 +42,35 @@ struct Case {
 
 pub(super) fn as_root(context: &Context) -> anyhow::Result<Outcome> {
     let left = Left { capabilities: ALL, bounding: Some(ALL), user: 0 };
-    serve(context, Case { settings: "", user: 0, left: Some(left), enters_namespaces: true })
+    serve(context, &Case { settings: "", user: 0, left: Some(left), enters_namespaces: true })
 }
 
 pub(super) fn as_another_user(context: &Context) -> anyhow::Result<Outcome> {
     let left = Left { capabilities: ALL, bounding: Some(ALL), user: NOBODY };
     let settings = "user = 'nobody'";
-    serve(context, Case { settings, user: 0, left: Some(left), enters_namespaces: true })
+    serve(context, &Case { settings, user: 0, left: Some(left), enters_namespaces: true })
 }
 
 pub(super) fn as_the_unit_starts_it(context: &Context) -> anyhow::Result<Outcome> {
     let left = Left { capabilities: ALL, bounding: None, user: DYNAMIC };
-    serve(context, Case { settings: "", user: DYNAMIC, left: Some(left), enters_namespaces: true })
+    serve(context, &Case { settings: "", user: DYNAMIC, left: Some(left), enters_namespaces: true })
 }
 
 pub(super) fn without_network_namespaces(context: &Context) -> anyhow::Result<Outcome> {
     let capabilities = ALL & !(SYS_ADMIN | NET_ADMIN);
     let left = Left { capabilities, bounding: Some(capabilities), user: 0 };
     let settings = "network_namespaces = false";
-    serve(context, Case { settings, user: 0, left: Some(left), enters_namespaces: false })
+    serve(context, &Case { settings, user: 0, left: Some(left), enters_namespaces: false })
 }
 
 pub(super) fn without_a_sandbox(context: &Context) -> anyhow::Result<Outcome> {
-    serve(context, Case { settings: "sandbox = 'off'", user: 0, left: None, enters_namespaces: true })
+    serve(context, &Case { settings: "sandbox = 'off'", user: 0, left: None, enters_namespaces: true })
 }
 
 /// A service that starts on a host without the guests that follow. Whatever is done after the programs are
 /// loaded is done here: KVM's hooks come, go and come again, network namespaces are entered, the
 /// configuration and a secret are read, a collector is found.
-fn serve(context: &Context, case: Case) -> anyhow::Result<Outcome> {
+fn serve(context: &Context, case: &Case) -> anyhow::Result<Outcome> {
     let (url, received) = collector()?;
     let files = Files::make(context.directory(), case.user)?;
     files.write_config(case.settings, "1s", "disabled = true")?;
