@@ -226,9 +226,9 @@ fn for_a_page_in_swap(_: &Context) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed(format!("{ours} faults waited for swap, {:.3} ms", ns as f64 / 1e6)))
 }
 
-/// Waits until a guest has its page again. Returns whether its thread `has_waited` for it: what others of this
-/// process ask of the swap area brings neighbours along, also between the moment at which a page is away and
-/// that at which the guest asks for it.
+/// Waits until a guest has its page again. Returns whether its thread `has_waited` for it: what others of
+/// this process ask of the swap area brings neighbours along, also between the moment at which a page is away
+/// and that at which the guest asks for it.
 fn comes(page: &Page, has_waited: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<bool> {
     let end = Instant::now() + SOON;
     while page.is_away()? && !has_waited()? {

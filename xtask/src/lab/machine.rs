@@ -249,8 +249,9 @@ enum Breakpoint {
     /// In a program.
     OfProgram,
     /// In the kernel's own code, with what the kernel says of it. The kernel puts one where it changes an
-    /// instruction (`text_poke_bp()`), here that of a static key of the scheduler, and has forgotten it by the
-    /// time that another CPU of the emulator's comes by: once in some hundred boots, in `dequeue_entity` of 6.12.
+    /// instruction (`text_poke_bp()`), here that of a static key of the scheduler, and has forgotten it by
+    /// the time that another CPU of the emulator's comes by: once in some hundred boots, in `dequeue_entity`
+    /// of 6.12.
     OfKernel(String),
 }
 
