@@ -1,12 +1,14 @@
 //! One service on a host: two would count the same threads into two sets of series.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process,
 };
+
+use crate::kernel::directory::make_directory_of;
 
 /// Held while the service runs. The kernel lets it go with the process, however that ends.
 #[derive(Debug)]
@@ -56,20 +58,6 @@ impl InstanceLock {
         // The file is never removed: a third process could then lock a new one beside a holder of the old.
         file.set_len(0).and_then(|()| writeln!(file, "{}", process::id())).map_err(failed)?;
         Ok(Self { _file: file })
-    }
-}
-
-/// Makes the directory that a file is to be in, where it is missing, and returns it then.
-///
-/// # Errors
-/// What the kernel said.
-pub fn make_directory_of(file: &Path) -> io::Result<Option<&Path>> {
-    match file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        Some(directory) if !fs::exists(directory)? => {
-            DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
-            Ok(Some(directory))
-        }
-        _ => Ok(None),
     }
 }
 

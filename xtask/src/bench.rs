@@ -35,7 +35,8 @@ enum Name {
     /// CPU time of the eBPF programs of a host whose 1,600 vCPUs switch all the time, as the kernel measures
     /// it.
     Host,
-    /// For how long the programs keep interrupts off at a switch, and at a move to another CPU, on the same host.
+    /// For how long the programs keep interrupts off at a switch, and at a move to another CPU, on the same
+    /// host.
     Interrupts,
     /// A snapshot that visits the whole host, and one that visits the VMMs alone, on a host with many idle
     /// threads; `-- THREADS` says how many.

@@ -1,6 +1,6 @@
 //! What `cargo xtask bench interrupts` measures with: a program that begins before the sampler's on the same
-//! tracepoint, and one that ends after it. The kernel calls programs of a tracepoint in the order in which they
-//! were attached.
+//! tracepoint, and one that ends after it. The kernel calls programs of a tracepoint in the order in which
+//! they were attached.
 
 use aya_ebpf::{
     helpers::bpf_get_smp_processor_id,

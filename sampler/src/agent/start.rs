@@ -131,7 +131,7 @@ pub fn begin(mut loaded: Loaded, options: &StartOptions) -> Result<Opened> {
 /// Loads the programs and opens a source on them.
 ///
 /// # Errors
-/// Those of [`load`] and [`begin`].
+/// Those of [`load()`] and [`begin`].
 pub fn open(options: &StartOptions) -> Result<Opened> {
     begin(load(options)?, options)
 }

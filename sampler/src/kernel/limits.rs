@@ -31,8 +31,8 @@ pub fn lift_memlock() {
     }
 }
 
-/// Lets this process give its threads any nice value from now on, for which it needs `CAP_SYS_RESOURCE` now and
-/// nothing then. Whether it may.
+/// Lets this process give its threads any nice value from now on, for which it needs `CAP_SYS_RESOURCE` now
+/// and nothing then. Whether it may.
 #[must_use]
 pub fn lift_nice() -> bool {
     /// Of the highest priority: the limit is 20 less the nice value.

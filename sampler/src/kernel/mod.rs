@@ -6,6 +6,7 @@ pub mod calls;
 pub mod capability;
 pub mod check;
 pub mod clock;
+pub mod directory;
 pub mod host;
 pub mod kvm;
 pub mod limits;

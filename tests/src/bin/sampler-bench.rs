@@ -1,4 +1,5 @@
-//! Benchmarks that need the kernel: `sampler-bench hooks|exits|requests|devices|agent|host|interrupts|walk|start`.
+//! Benchmarks that need the kernel:
+//! `sampler-bench hooks|exits|requests|devices|agent|host|interrupts|walk|start`.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! The container image: an archive in the form of the OCI image specification 1.1, written here without a daemon.
-//! It holds the binary, the C library that it runs with, and licences. What the container shows of its host is
-//! mounted at `/host`.
+//! The container image: an archive in the form of the OCI image specification 1.1, written here without a
+//! daemon. It holds the binary, the C library that it runs with, and licences. What the container shows of its
+//! host is mounted at `/host`.
 
 use std::{
     fs,

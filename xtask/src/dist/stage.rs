@@ -54,8 +54,8 @@ const IN_IMAGE: [(&str, &str); 4] = [
     ("LICENSE-MIT", "usr/share/doc/hvsampler/LICENSE-MIT"),
     ("xtask/packaging/deb/copyright", "usr/share/doc/hvsampler/copyright"),
 ];
-/// The C library: what the binary names, with the path that it looks for the first of them at. They stand below
-/// `lib` or `usr/lib`.
+/// The C library: what the binary names, with the path that it looks for the first of them at. They stand
+/// below `lib` or `usr/lib`.
 const LIBRARIES: [(&str, &str, u32); 4] = [
     ("ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2", 0o755),
     ("libc.so.6", "lib/x86_64-linux-gnu/libc.so.6", 0o755),

@@ -30,8 +30,8 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// Of what is permitted, with what this service needs beside what each does. A systemd before 247 does not know `CAP_BPF` and drops it, and a kernel before
-    /// 5.8 has none: `CAP_SYS_ADMIN` does as well there.
+    /// Of what is permitted, with what this service needs beside what each does. A systemd before 247 does not
+    /// know `CAP_BPF` and drops it, and a kernel before 5.8 has none: `CAP_SYS_ADMIN` does as well there.
     pub(super) fn of(permitted: CapabilitySet, beside: CapabilitySet) -> Self {
         let either = |wanted: CapabilitySet| match permitted.contains(wanted) {
             true => wanted,

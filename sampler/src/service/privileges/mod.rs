@@ -55,8 +55,8 @@ pub fn confine(settings: &ServiceSettings) -> Result<Confined> {
     }
 }
 
-/// Makes the directories of what the service writes to, for the user that it is to become. For whoever has root's
-/// privileges still.
+/// Makes the directories of what the service writes to, for the user that it is to become. For whoever has
+/// root's privileges still.
 ///
 /// # Errors
 /// There is no such user, or the directories cannot be made.

@@ -11,7 +11,7 @@ use rustix::{
     },
 };
 
-use crate::lock::make_directory_of;
+use crate::kernel::directory::make_directory_of;
 
 /// What the calls below ask for.
 const HOW: &str = "start the service as root, with CAP_SETUID and CAP_SETGID";

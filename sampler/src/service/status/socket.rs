@@ -12,7 +12,7 @@ use std::{
 
 use tokio::net::UnixStream;
 
-use crate::lock::make_directory_of;
+use crate::kernel::directory::make_directory_of;
 
 /// Owner and group may connect, which takes the right to write.
 const MODE: u32 = 0o660;
