@@ -96,14 +96,14 @@ pub fn shortcomings(network_namespaces: bool) -> Vec<CheckItem> {
     items.filter(|item| item.status == CheckStatus::Warn).collect()
 }
 
-/// Loads the programs and attaches them. The calling thread has a priority of its own meanwhile: on a host
+/// Loads the programs and attaches them; [`obstacles`] are asked about before, by whoever still sees what it may.
+/// The calling thread has a priority of its own meanwhile: on a host
 /// whose CPUs are scarce the kernel's check of the programs would take minutes. What privileges are for
 /// loading is needed here and never again.
 ///
 /// # Errors
 /// Says which privilege, kernel feature, map or hook is missing, and how to get it.
 pub fn load(options: &StartOptions) -> Result<Loaded> {
-    obstacles()?;
     limits::lift_memlock();
     limits::lift_descriptors();
     let programs = self::options(options.bpf_log_level);
@@ -131,8 +131,9 @@ pub fn begin(mut loaded: Loaded, options: &StartOptions) -> Result<Opened> {
 /// Loads the programs and opens a source on them.
 ///
 /// # Errors
-/// Those of [`load()`] and [`begin`].
+/// Those of [`obstacles`], [`load()`] and [`begin`].
 pub fn open(options: &StartOptions) -> Result<Opened> {
+    obstacles()?;
     begin(load(options)?, options)
 }
 

@@ -38,6 +38,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     agent::obstacles()?;
     privileges::make_directories(&config.service, &[&config.lock_file, &config.status_socket])?;
     let _lock = InstanceLock::acquire(&config.lock_file)?;
+    privileges::remove_socket_of_others(&config.service, &config.status_socket)?;
     let shortcomings = agent::shortcomings(config.service.network_namespaces);
     // Before the log, which has a thread.
     let confined = privileges::confine(&config.service)?;

@@ -15,6 +15,11 @@ use super::{
     check::CheckItem,
 };
 
+/// Asks a tap for its name; `linux/if_tun.h`.
+pub const TUNGETIFF: u64 = 0x8004_54d2;
+/// Asks a tap for the network namespace of its interface.
+pub const TUNGETDEVNETNS: u64 = 0x54e3;
+
 /// May this process enter other network namespaces?
 #[must_use]
 pub fn check_namespaces(root: &Root) -> CheckItem {

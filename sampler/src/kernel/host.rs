@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use super::Root;
+use super::{Root, namespace};
 use crate::model::Host;
 
 /// Where the host's identity is kept: systemd's file, and D-Bus's on hosts without systemd.
@@ -50,12 +50,15 @@ pub fn read(root: &Root) -> Result<Host, HostError> {
     })
 }
 
-/// The name that a host elsewhere than at `/` has on its disk: what the kernel says is the name that this
-/// process's container has.
+/// The name that a host has on its disk, for a process in a container: to that the kernel says the container's
+/// name. An image that is named anew at each boot is called `localhost` there.
 fn name_on_disk(root: &Root) -> Option<String> {
-    let text = root.is_elsewhere().then(|| root.text("etc/hostname").ok())??;
+    if namespace::is_initial_uts(root) {
+        return None;
+    }
+    let text = root.text("etc/hostname").ok()?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.next().map(str::to_owned)
+    lines.next().filter(|name| !name.starts_with("localhost")).map(str::to_owned)
 }
 
 /// A fresh image has `uninitialized` there, or nothing.
@@ -137,9 +140,10 @@ mod tests {
     }
 
     #[test]
-    fn a_host_elsewhere_has_the_name_that_is_on_its_disk() {
+    fn a_container_s_host_has_the_name_that_is_on_its_disk() {
         let name = |on_disk: &str| {
             let fake = FakeRoot::new()
+                .link("proc/self/ns/uts", "uts:[4026532488]")
                 .file("etc/hostname", on_disk)
                 .file("proc/sys/kernel/hostname", "container\n")
                 .file("proc/sys/kernel/osrelease", "6.1.0\n")
@@ -148,6 +152,7 @@ mod tests {
         };
         assert_eq!(name("# as hostname(5) lets it\n\n node-7 \n"), "node-7");
         assert_eq!(name("\n"), "container");
+        assert_eq!(name("localhost.localdomain\n"), "container");
     }
 
     #[test]

@@ -70,11 +70,6 @@ impl Root {
         SYSTEM.set(path.to_owned()).map_err(RootError::Known)
     }
 
-    /// Whether it is another one than this process's.
-    fn is_elsewhere(&self) -> bool {
-        self.0 != Path::new("/")
-    }
-
     /// Another one.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {

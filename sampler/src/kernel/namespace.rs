@@ -9,11 +9,17 @@ const INITIAL_PID: &str = "pid:[4026531836]";
 const INITIAL_TIME: &str = "time:[4026531834]";
 const INITIAL_USER: &str = "user:[4026531837]";
 const INITIAL_CGROUP: &str = "cgroup:[4026531835]";
+const INITIAL_UTS: &str = "uts:[4026531838]";
 
 /// Whether pids here are those that the kernel's programs report.
 #[must_use]
 pub fn is_initial_pid(root: &Root) -> bool {
     is(root, "pid", INITIAL_PID)
+}
+
+/// Whether the kernel's name of the host is that of the host.
+pub(super) fn is_initial_uts(root: &Root) -> bool {
+    is(root, "uts", INITIAL_UTS)
 }
 
 /// Whether capabilities here are those of the host.

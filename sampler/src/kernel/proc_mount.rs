@@ -14,7 +14,8 @@ pub fn check(root: &Root) -> CheckItem {
     let Ok(mounts) = root.text("proc/self/mountinfo") else {
         return CheckItem::warn(NAME, "how it is mounted is not known", "mount /proc");
     };
-    let Some(options) = options(&mounts) else {
+    let own = root.path("proc").display().to_string();
+    let Some(options) = options(&mounts, &own).or_else(|| options(&mounts, "/proc")) else {
         return CheckItem::warn(NAME, "is no mount of its own", "mount /proc");
     };
     let value = |name| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
@@ -44,11 +45,11 @@ fn may_trace(root: &Root) -> bool {
     Capabilities::read(root).is_some_and(|capabilities| capabilities.has(Capability::SysPtrace))
 }
 
-/// The file system's options of what is mounted at `/proc`: of several the last, which is on top.
+/// The file system's options of what is mounted at a point: of several the last, which is on top.
 /// `mountinfo` has them behind ` - `, a type and a source.
-fn options(mounts: &str) -> Option<&str> {
-    let at_proc = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/proc"));
-    at_proc.filter_map(|line| line.split_once(" - ")?.1.split(' ').nth(2)).next_back()
+fn options<'a>(mounts: &'a str, point: &str) -> Option<&'a str> {
+    let at_point = mounts.lines().filter(|line| line.split(' ').nth(4) == Some(point));
+    at_point.filter_map(|line| line.split_once(" - ")?.1.split(' ').nth(2)).next_back()
 }
 
 #[cfg(test)]

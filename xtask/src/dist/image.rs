@@ -44,7 +44,10 @@ pub(super) fn make(release: &Release<'_>, libraries: &Path, out: &Path) -> Resul
     }))?;
     let mut entry = manifest.descriptor("manifest.v1+json");
     entry["platform"] = json!({ "architecture": "amd64", "os": "linux" });
-    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": release.version });
+    // podman takes the one for the image's name, containerd the other.
+    let name = format!("localhost/hvsampler:{}", release.version);
+    entry["annotations"] =
+        json!({ "org.opencontainers.image.ref.name": name, "io.containerd.image.name": name });
     let index = json!({
         "schemaVersion": 2,
         "mediaType": format!("{TYPE}.index.v1+json"),
@@ -69,12 +72,27 @@ impl Image<'_> {
     /// The one layer, and the digest of what is in it.
     fn layer(&self, libraries: &Path, folder: &Path) -> Result<(Blob, String)> {
         let stage = Stage::image(self.release, libraries, folder)?;
+        self.runs(&stage.root)?;
         let tar = folder.with_extension("tar");
         shell::quiet(&mut archive(self.release, &stage.root, &tar))?;
         let uncompressed = digest(self.release, &tar)?;
         shell::quiet(self.release.command("gzip").arg("-9n").arg(&tar))?;
         fs::remove_dir_all(&stage.root)?;
         Ok((self.take(&folder.with_extension("tar.gz"))?, uncompressed))
+    }
+
+    /// Fails where the binary does not run with what is in the image.
+    fn runs(&self, root: &Path) -> Result<()> {
+        let mut command = match shell::is_root() {
+            true => self.release.command("chroot"),
+            false => self.release.command("unshare"),
+        };
+        if !shell::is_root() {
+            command.args(["--user", "--map-root-user", "chroot"]);
+        }
+        let command = command.arg(root).args(["/usr/bin/hvsampler", "--version"]);
+        shell::quiet(command).context("the image's binary does not run with the image's libraries")?;
+        Ok(())
     }
 
     fn config(&self, uncompressed: &str) -> Result<Value> {
@@ -129,6 +147,6 @@ fn digest(release: &Release<'_>, path: &Path) -> Result<String> {
 fn archive(release: &Release<'_>, folder: &Path, to: &Path) -> std::process::Command {
     let mut tar = release.command("tar");
     tar.args(["--create", "--format=gnu", "--sort=name", "--owner=0", "--group=0", "--numeric-owner"]);
-    tar.arg("--file").arg(to).arg("--directory").arg(folder).arg(".");
+    tar.arg("--mode=u=rwX,go=rX").arg("--file").arg(to).arg("--directory").arg(folder).arg(".");
     tar
 }

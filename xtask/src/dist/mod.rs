@@ -4,6 +4,7 @@
 mod binary;
 mod deb;
 mod image;
+mod libraries;
 mod rpm;
 mod sbom;
 mod stage;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Release, sbom};
+use super::{Release, libraries, sbom};
 use crate::shell;
 
 const DOC: &str = "usr/share/doc/hvsampler";
@@ -54,15 +54,7 @@ const IN_IMAGE: [(&str, &str); 4] = [
     ("LICENSE-MIT", "usr/share/doc/hvsampler/LICENSE-MIT"),
     ("xtask/packaging/deb/copyright", "usr/share/doc/hvsampler/copyright"),
 ];
-/// The C library: what the binary names, with the path that it looks for the first of them at. They stand
-/// below `lib` or `usr/lib`.
-const LIBRARIES: [(&str, &str, u32); 4] = [
-    ("ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2", 0o755),
-    ("libc.so.6", "lib/x86_64-linux-gnu/libc.so.6", 0o755),
-    ("libm.so.6", "lib/x86_64-linux-gnu/libm.so.6", 0o644),
-    ("libgcc_s.so.1", "lib/x86_64-linux-gnu/libgcc_s.so.1", 0o644),
-];
-/// Whose licences those have.
+/// Whose libraries the binary runs with.
 const OF_LIBRARIES: [&str; 2] = ["usr/share/doc/libc6/copyright", "usr/share/doc/libgcc-s1/copyright"];
 /// Folders that others are mounted at, or that the service writes to.
 const EMPTY: [&str; 5] = ["host", "proc", "sys", "run", "etc/hvsampler"];
@@ -105,21 +97,17 @@ impl Stage {
     }
 
     /// The same for a container: the binary, what it runs with, and licences.
-    pub(super) fn image(release: &Release<'_>, libraries: &Path, root: &Path) -> Result<Self> {
+    pub(super) fn image(release: &Release<'_>, tree: &Path, root: &Path) -> Result<Self> {
         let stage = Self { root: root.to_owned() };
         fs::create_dir_all(root).with_context(|| format!("creating {}", root.display()))?;
         for (from, to) in IN_IMAGE {
             stage.copy(&release.workspace.root.join(from), to, 0o644)?;
         }
         for path in OF_LIBRARIES {
-            stage.copy(&libraries.join(path), path, 0o644)?;
+            stage.copy(&tree.join(path), path, 0o644)?;
         }
-        for (name, to, mode) in LIBRARIES {
-            let places =
-                ["lib", "usr/lib"].map(|place| libraries.join(place).join("x86_64-linux-gnu").join(name));
-            let from = places.iter().find(|path| path.exists());
-            let from = from.with_context(|| format!("{} has no {name}", libraries.display()))?;
-            stage.copy(from, to, mode)?;
+        for (to, from) in libraries::of(release, &release.binary, tree)? {
+            stage.copy(&from, &to, 0o755)?;
         }
         for folder in EMPTY {
             fs::create_dir_all(root.join(folder))?;

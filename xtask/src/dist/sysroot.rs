@@ -12,11 +12,14 @@ use anyhow::{Context as _, Result};
 use crate::{apt::Suite, cache::Cache, workspace::Workspace};
 
 const SUITE: &str = "bullseye";
-const PACKAGES: [&str; 4] = ["libc6", "libc6-dev", "libgcc-s1", "linux-libc-dev"];
+/// `gcc-10-base` has the licence of `libgcc-s1`.
+const PACKAGES: [&str; 5] = ["gcc-10-base", "libc6", "libc6-dev", "libgcc-s1", "linux-libc-dev"];
+/// Counts up with what is in the folder.
+const EDITION: u32 = 2;
 
 /// Where it is, fetched if it was not.
 pub(super) fn fetch(workspace: &Workspace) -> Result<PathBuf> {
-    let folder = workspace.cache.path(format!("sysroot-{SUITE}"));
+    let folder = workspace.cache.path(format!("sysroot-{SUITE}-{EDITION}"));
     Cache::filled(&folder, |staging| {
         Suite::open(workspace, SUITE)?.unpack(&PACKAGES.map(str::to_owned), staging)?;
         turn_links(staging, staging)

@@ -64,4 +64,29 @@ if chroot "$room/container" /usr/bin/hvsampler --root /run check 2>"$room/said";
 fi
 grep -q "mount the host's root" "$room/said" || fail "it says what to do: $(cat "$room/said")"
 
+# The service: as another user, to a receiver that is not there, by its name.
+echo "127.0.0.9 collector" >"$room/container/etc/hosts"
+cat >"$room/container/etc/hvsampler/config.toml" <<CONFIG
+interval = "1s"
+start_delay = "0s"
+[service]
+user = "65532"
+[export]
+endpoint = "http://collector:9"
+CONFIG
+chroot "$room/container" /usr/bin/hvsampler --root /host run >"$room/out" 2>"$room/log" &
+service=$!
+trap 'kill $guest $service' EXIT
+for _ in $(seq 300); do
+    grep -q "guest appeared" "$room/log" && grep -qi "connection refused" "$room/log" && break
+    sleep 0.1
+done
+grep -q "guest appeared" "$room/log" || fail "the service sees the guest: $(cat "$room/log")"
+grep -qi "connection refused" "$room/log" || fail "it finds the receiver by its name: $(cat "$room/log")"
+grep -q "^Uid:.65532" "/proc/$service/status" || fail "it is another user: $(cat "/proc/$service/status")"
+sampler status | grep -q "1 guest with 2 vCPUs" || fail "it answers: $(sampler status 2>&1)"
+kill "$service"
+wait "$service" || fail "it ends well: $(cat "$room/log")"
+trap 'kill $guest' EXIT
+
 echo "all is as it should be"

@@ -11,11 +11,12 @@ use std::{
 };
 
 use super::{super::procfs::OpenFile, netlink::Netlink};
-use crate::kernel::Root;
+use crate::kernel::{
+    Root,
+    calls::{TUNGETDEVNETNS, TUNGETIFF},
+};
 
 /// Of `linux/if_tun.h`; the second since 5.2.
-const TUNGETIFF: libc::c_ulong = 0x8004_54d2;
-const TUNGETDEVNETNS: libc::c_ulong = 0x54e3;
 
 /// What a descriptor without an interface answers.
 const NO_INTERFACE: [i32; 3] = [libc::EBADF, libc::EBADFD, libc::ENOTTY];

@@ -13,6 +13,8 @@ use seccompiler::{
     SeccompRule, sock_filter,
 };
 
+use crate::kernel::calls::{TUNGETDEVNETNS, TUNGETIFF};
+
 /// Arguments of a call: it is refused where all of these hold of one of the lists.
 type When = &'static [&'static [Argument]];
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -47,6 +49,11 @@ const PROCESSES: &[c_long] = &[
     libc::SYS_pidfd_send_signal,
     libc::SYS_migrate_pages,
     libc::SYS_move_pages,
+    libc::SYS_ioprio_set,
+    // Memory that others share by a number.
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
 ];
 
 /// Changing files. For opening them see [`OPEN`].
@@ -84,13 +91,15 @@ const FILES: &[c_long] = &[
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
     libc::SYS_fsetxattr,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
     libc::SYS_fremovexattr,
 ];
 
-/// Watching the kernel by counters.
-const COUNTERS: &[c_long] = &[libc::SYS_perf_event_open];
+/// Watching the kernel by counters; waiting for whoever connects, as the status socket does by then.
+const OTHERS: &[c_long] = &[libc::SYS_perf_event_open, libc::SYS_listen];
 
 /// What else `CAP_SYS_ADMIN` is for: mounts, namespaces of one's own, names, quotas, swap.
 const ADMINISTRATION: &[c_long] = &[
@@ -158,7 +167,7 @@ const IDENTITY: &[c_long] = &[
 /// What the service never does.
 const NEVER: &[&[c_long]] = &[PROGRAMS, PROCESSES, ADMINISTRATION, KERNEL, IDENTITY];
 /// What is over when the programs are loaded.
-const AT_THE_START: &[&[c_long]] = &[FILES, COUNTERS];
+const AT_THE_START: &[&[c_long]] = &[FILES, OTHERS];
 
 /// Calls that do not exist here: what they are to do is in memory, where a filter cannot look, or is done by
 /// the kernel in place of calls.
@@ -218,10 +227,18 @@ const NEVER_SO: &[(c_long, When)] = &[
             &[Is(0, flag(libc::AF_NETLINK)), IsNot(2, flag(libc::NETLINK_ROUTE))],
         ],
     ),
-    // Its own limits alone: 0 is the caller.
+    // Its own limits and priorities alone: 0 is the caller.
     (libc::SYS_prlimit64, &[&[IsNot(0, 0)]]),
-    // Putting words into the mouth of a terminal.
-    (libc::SYS_ioctl, &[&[Is(1, libc::TIOCSTI)], &[Is(1, TIOCLINUX)]]),
+    (libc::SYS_setpriority, &[&[IsNot(1, 0)]]),
+    (libc::SYS_sched_setaffinity, &[&[IsNot(0, 0)]]),
+    (libc::SYS_sched_setattr, &[&[IsNot(0, 0)]]),
+    (libc::SYS_sched_setparam, &[&[IsNot(0, 0)]]),
+    (libc::SYS_sched_setscheduler, &[&[IsNot(0, 0)]]),
+    // Who gets a signal from a descriptor, and which.
+    (libc::SYS_fcntl, &[&[Is(1, F_SETOWN)], &[Is(1, F_SETSIG)], &[Is(1, F_SETOWN_EX)]]),
+    // What opens files, freezes file systems, passes commands to disks, and puts words into the mouth of a
+    // terminal, each by a number of its own.
+    (libc::SYS_ioctl, &[&NO_SERVING_IOCTL]),
 ];
 
 /// With which arguments calls are made at the start alone.
@@ -230,8 +247,27 @@ const AT_THE_START_SO: &[(c_long, When)] = &[
     (libc::SYS_openat, &[&OPENAT[0], &OPENAT[1], &OPENAT[2], &OPENAT[3], &OPENAT[4]]),
 ];
 
-/// Of `asm-generic/ioctls.h`.
-const TIOCLINUX: u64 = 0x541c;
+/// Of `asm-generic/fcntl.h`.
+const F_SETOWN: u64 = 8;
+const F_SETSIG: u64 = 10;
+const F_SETOWN_EX: u64 = 15;
+
+/// Requests of ioctl(2) that the service makes: for interfaces by their names, taps and their namespaces;
+/// descriptors that do not wait, and are closed in programs; whether a terminal reads, and how wide it is.
+const NO_SERVING_IOCTL: [Argument; 8] = [
+    IsNot(1, libc::SIOCGIFINDEX),
+    IsNot(1, TUNGETIFF),
+    IsNot(1, TUNGETDEVNETNS),
+    IsNot(1, libc::FIONBIO),
+    IsNot(1, libc::FIOCLEX),
+    IsNot(1, libc::FIONCLEX),
+    IsNot(1, libc::TCGETS),
+    IsNot(1, libc::TIOCGWINSZ),
+];
+
+/// Calls from this number on came with Linux 6.13 or later, or are to come. They do not exist here, whatever
+/// they do: no C library needs one that it has no other way for.
+const UNKNOWN: u32 = 463;
 
 /// Commands of bpf(2) that serving takes, by `enum bpf_cmd`: maps by their descriptors, and making one where
 /// guests need more room; links of programs that are loaded; iterators.
@@ -267,7 +303,7 @@ pub(super) fn refuse() -> Result<(), FilterError> {
     let mut rules = rules(NEVER, NEVER_SO)?;
     // A thread of its own may be signalled, as abort(3) does.
     rules.insert(libc::SYS_tgkill, vec![rule(&[IsNot(0, process::id().into())])?]);
-    seccompiler::apply_filter(&without_x32(written(rules, libc::EPERM)?))?;
+    seccompiler::apply_filter(&without_others(written(rules, libc::EPERM)?))?;
     Ok(seccompiler::apply_filter(&written(self::rules(&[ABSENT], &[])?, libc::ENOSYS)?)?)
 }
 
@@ -313,8 +349,9 @@ impl Argument {
     }
 }
 
-/// Refuses the calls of x32 before all others: they have numbers of their own, which no rule names.
-fn without_x32(program: BpfProgram) -> BpfProgram {
+/// Refuses the calls of x32 before all others: they have numbers of their own, which no rule names. Lets those
+/// not exist that are newer than these rules.
+fn without_others(program: BpfProgram) -> BpfProgram {
     /// `__X32_SYSCALL_BIT`
     const X32: u32 = 0x4000_0000;
     const NUMBER: u32 = 0;
@@ -322,8 +359,15 @@ fn without_x32(program: BpfProgram) -> BpfProgram {
     const IS_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
     const REFUSED: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    const NONE: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
     let line = |code: u32, jf, k| sock_filter { code: code as u16, jt: 0, jf, k };
-    let head = [line(LOAD, 0, NUMBER), line(IS_AT_LEAST, 1, X32), line(RETURN, 0, REFUSED)];
+    let head = [
+        line(LOAD, 0, NUMBER),
+        line(IS_AT_LEAST, 1, X32),
+        line(RETURN, 0, REFUSED),
+        line(IS_AT_LEAST, 1, UNKNOWN),
+        line(RETURN, 0, NONE),
+    ];
     head.into_iter().chain(program).collect()
 }
 

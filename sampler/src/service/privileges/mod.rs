@@ -17,7 +17,10 @@ mod user;
 use std::{fmt::Display, io, path::Path};
 
 use anyhow::{Context as _, Result};
-use rustix::thread::{CapabilitySet, capabilities as own, set_no_new_privs};
+use rustix::{
+    process::getuid,
+    thread::{CapabilitySet, capabilities as own, set_no_new_privs},
+};
 
 use self::{capabilities::Needs, loading::Loading};
 use crate::{
@@ -55,14 +58,28 @@ pub fn confine(settings: &ServiceSettings) -> Result<Confined> {
     }
 }
 
-/// Makes the directories of what the service writes to, for the user that it is to become. For whoever has
-/// root's privileges still.
+/// Makes the directories of what the service writes to, for the user that it is to be. For whoever has root's
+/// privileges still; others have what somebody made for them.
 ///
 /// # Errors
 /// There is no such user, or the directories cannot be made.
 pub fn make_directories(settings: &ServiceSettings, files: &[&Path]) -> Result<()> {
-    let Some(name) = &settings.user else { return Ok(()) };
-    user::make_directories(name, files).with_context(|| format!("service.user: directories for {name:?}"))
+    if !getuid().is_root() {
+        return Ok(());
+    }
+    user::make_directories(settings.user.as_deref(), files).context("making directories of the service's own")
+}
+
+/// Removes a status socket that a service left behind which was another user. For whoever has the lock, and
+/// root's privileges still.
+///
+/// # Errors
+/// There is no such user, or the socket cannot be removed.
+pub fn remove_socket_of_others(settings: &ServiceSettings, socket: &Path) -> Result<()> {
+    if !getuid().is_root() {
+        return Ok(());
+    }
+    user::remove_socket_of_others(settings.user.as_deref(), socket).context("removing an old status socket")
 }
 
 /// Gives up what threads need that serve guests. For threads that have to do with collectors alone, at their

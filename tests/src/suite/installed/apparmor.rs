@@ -57,6 +57,9 @@ pub(super) fn confined(context: &Context) -> anyhow::Result<Outcome> {
     const PAGES: &str = "/etc/hvs-pages";
     let written = said("aa-exec", &["--profile", NAME, "--", "/usr/bin/hvsampler", "pages", PAGES]);
     ensure!(written.is_err() && !Path::new(PAGES).exists(), "under the profile it writes to {PAGES}");
+    // So refusals are seen, above too.
+    let is_seen = || Ok(refused()?.iter().any(|line| line.contains(PAGES)));
+    wait_until("that is among what the kernel has refused", is_seen)?;
     Ok(Outcome::Passed(format!("it ran as {}", under.trim())))
 }
 

@@ -61,6 +61,8 @@ fn what_a_filter_cannot_see_does_not_exist() {
         for &call in ABSENT {
             assert_eq!(error_of(call), libc::ENOSYS, "{call}");
         }
+        // Nor does what is newer than the list.
+        assert_eq!([463, 467, 469, 1000].map(error_of), [libc::ENOSYS; 4]);
         // Numbers of x32 are no way around the list.
         assert_eq!(error_of(0x4000_0000 | libc::SYS_getpid), libc::EPERM);
         assert_eq!(error_of(0x4000_0000 | libc::SYS_execve), libc::EPERM);
@@ -120,6 +122,24 @@ fn other_processes_get_no_signals_and_keep_their_limits() {
         // SAFETY: signal 0 is none.
         let own = unsafe { libc::syscall(libc::SYS_tgkill, process::id(), thread, 0) };
         assert_eq!(own, 0);
+    });
+}
+
+#[test]
+fn descriptors_are_asked_for_what_serving_takes_alone() {
+    let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    filtered(move || {
+        one.set_nonblocking(true).unwrap();
+        let number = c_long::from(one.as_raw_fd());
+        // Freezing a file system, opening by a handle of XFS, and typing into a terminal.
+        for request in [0xc004_5877, 0xc038_586b, libc::TIOCSTI as c_long] {
+            assert_eq!(error_with(libc::SYS_ioctl, [number, request, 0, 0]), libc::EPERM, "{request:x}");
+        }
+        for command in [F_SETOWN, F_SETSIG, F_SETOWN_EX] {
+            let arguments = [number, command.cast_signed(), 0, 0];
+            assert_eq!(error_with(libc::SYS_fcntl, arguments), libc::EPERM, "{command}");
+        }
+        assert_eq!(error_with(libc::SYS_setpriority, [0, 1, 0, 0]), libc::EPERM);
     });
 }
 
