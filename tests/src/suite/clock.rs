@@ -96,13 +96,16 @@ pub(super) fn slews(context: &Context) -> anyhow::Result<Outcome> {
         let _tick = Tick::set(tick)?;
         thread::sleep(Duration::from_millis(500));
         sampler::identify(&mut source);
-        source.snapshot()?;
-        let before = super::modes::record(&source, thread)?;
-        thread::sleep(INTERVAL);
-        let snapshot = source.snapshot()?;
-        let interval = interval_of(&snapshot, thread)?;
-        let after = super::modes::record(&source, thread)?;
-        super::modes::add_up(&interval)?;
+        let (before, interval, after) = sampler::with_clocks_together(&mut source, |source| {
+            source.snapshot()?;
+            let before = super::modes::record(source, thread)?;
+            thread::sleep(INTERVAL);
+            let snapshot = source.snapshot()?;
+            let interval = interval_of(&snapshot, thread)?;
+            let after = super::modes::record(source, thread)?;
+            super::modes::add_up(&interval)?;
+            Ok((before, interval, after))
+        })?;
         // By the hooks' own clock, whatever that is worth, the parts have the same shares.
         let measured: Vec<u64> =
             (0..MODES).map(|mode| after.modes_ns[mode] - before.modes_ns[mode]).collect();

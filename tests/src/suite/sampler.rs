@@ -65,6 +65,27 @@ fn source(loaded: Loaded) -> anyhow::Result<Kvm> {
     Ok(source)
 }
 
+/// Takes a measurement, and takes it again where it failed while the two clocks of a reading were apart,
+/// which the sampler has counted: on an emulated machine the host may have had the CPU in between. States are
+/// beyond the wall time then, and the next interval has as much less.
+pub(super) fn with_clocks_together<T>(
+    source: &mut Kvm,
+    mut measure: impl FnMut(&mut Kvm) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    const ATTEMPTS: u32 = 3;
+    let apart = |source: &mut Kvm| anyhow::Ok(source.snapshot()?.sampler.negative_remainders);
+    for _ in 1..ATTEMPTS {
+        let before = apart(source)?;
+        let error = match measure(source) {
+            Ok(measured) => return Ok(measured),
+            Err(error) => error,
+        };
+        ensure!(apart(source)? > before, "{error:#}");
+        eprintln!("  once more, as the clocks of a reading were apart: {error:#}");
+    }
+    measure(source)
+}
+
 /// Lets the sampler see all of the threads; their slots are theirs then.
 pub(super) fn follow(source: &mut Kvm, threads: &[Thread]) -> anyhow::Result<()> {
     const LIMIT: Duration = Duration::from_secs(20);
