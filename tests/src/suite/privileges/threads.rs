@@ -80,12 +80,13 @@ impl Left {
     /// Fails unless each thread of the process has this and no more. Returns how many there are.
     pub(super) fn to_each_thread_of(&self, pid: u32) -> anyhow::Result<usize> {
         let threads = Thread::all(pid)?;
-        // Where the limit of nice values could not be lifted, the capability stays that does as well.
+        // Where the limit of nice values could not be lifted, the capability stays that does as well; the unit's
+        // service was started without it.
         let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
         let nice = limits.lines().find_map(|line| line.strip_prefix("Max nice priority"));
         let is_lifted =
             nice.context("no limit of nice values")?.split_ascii_whitespace().next() == Some("40");
-        let beside = if is_lifted { 0 } else { SYS_NICE };
+        let beside = if is_lifted || self.bounding.is_none() { 0 } else { SYS_NICE };
         let left = Self {
             capabilities: self.capabilities | beside,
             bounding: self.bounding.map(|bounding| bounding | beside),
