@@ -17,7 +17,7 @@ use super::{
 
 /// Asks a tap for its name; `linux/if_tun.h`.
 pub const TUNGETIFF: u64 = 0x8004_54d2;
-/// Asks a tap for the network namespace of its interface.
+/// Asks a tap for the network namespace of its interface; since Linux 5.2.
 pub const TUNGETDEVNETNS: u64 = 0x54e3;
 
 /// May this process enter other network namespaces?

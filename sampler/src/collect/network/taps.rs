@@ -16,8 +16,6 @@ use crate::kernel::{
     calls::{TUNGETDEVNETNS, TUNGETIFF},
 };
 
-/// Of `linux/if_tun.h`; the second since 5.2.
-
 /// What a descriptor without an interface answers.
 const NO_INTERFACE: [i32; 3] = [libc::EBADF, libc::EBADFD, libc::ENOTTY];
 
