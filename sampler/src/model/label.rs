@@ -30,7 +30,29 @@ macro_rules! labels {
         #[repr(usize)]
         pub enum $values { $(#[doc = $help] $name,)* }
 
+        impl $values {
+            /// The value whose row is at this place of the table; `None` where there is no such row.
+            #[must_use]
+            pub const fn of(place: usize) -> Option<Self> {
+                const ALL: &[$values] = &[$($values::$name,)*];
+                if place < ALL.len() { Some(ALL[place]) } else { None }
+            }
+        }
+
         #[doc = concat!("One row for each [`", stringify!($values), "`], in the order of its discriminants.")]
         pub const $table: &[$crate::model::Label] = &[$($crate::model::Label { key: $key, help: $help },)*];
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{STATES, State};
+
+    #[test]
+    fn a_place_of_the_table_gives_its_value() {
+        for (place, state) in State::ALL.into_iter().enumerate() {
+            assert_eq!(State::of(place), Some(state));
+        }
+        assert_eq!([State::of(STATES.len()), State::of(usize::MAX)], [None, None]);
+    }
 }
