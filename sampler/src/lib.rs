@@ -14,6 +14,7 @@ pub mod duration;
 pub mod export;
 #[cfg(test)]
 mod fuzzing;
+pub mod kept;
 pub mod kernel;
 pub mod load;
 pub mod lock;

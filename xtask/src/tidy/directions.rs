@@ -31,7 +31,7 @@ const fn room(name: &'static str, may: &'static [&'static str]) -> Room {
     Room { name, may }
 }
 
-pub(super) const ROOMS: [Room; 22] = [
+pub(super) const ROOMS: [Room; 23] = [
     room("main", &["cli", "command"]),
     room(
         "command",
@@ -43,7 +43,7 @@ pub(super) const ROOMS: [Room; 22] = [
     // Of the table it takes the names of columns.
     room("cli", &["service", "config", "export/settings", "export/table", "model", "duration"]),
     room("service", &["agent", "audit", "config", "export", "kernel", "model", "duration"]),
-    room("agent", &["source", "collect", "load", "kernel", "model"]),
+    room("agent", &["source", "collect", "load", "kernel", "model", "kept"]),
     // Asks the kernel by a way of its own: what it compares with must not come from a source.
     room("audit", &["collect", "kernel", "model"]),
     room("config", &["export/settings", "model", "duration"]),
@@ -58,15 +58,17 @@ pub(super) const ROOMS: [Room; 22] = [
     room("export/table", &["export/terminal", "model"]),
     room("export", &["model", "duration"]),
     // Of guests of any hypervisor: it knows no source.
-    room("source/io", &["collect", "model", "sampler_ebpf"]),
-    room("source/kvm", &["source", "collect", "load", "kernel", "model", "sampler_ebpf"]),
-    room("source", &["collect", "load", "kernel", "model", "sampler_ebpf"]),
+    room("source/io", &["collect", "model", "kept", "sampler_ebpf"]),
+    room("source/kvm", &["source", "collect", "load", "kernel", "model", "kept", "sampler_ebpf"]),
+    room("source", &["collect", "load", "kernel", "model", "kept", "sampler_ebpf"]),
     room("collect", &["load", "kernel", "model", "sampler_ebpf"]),
-    room("load", &["kernel", "sampler_ebpf"]),
+    room("load", &["kernel", "kept", "sampler_ebpf"]),
     room("kernel", &["model", "sampler_ebpf"]),
     // Pure: see `OUTSIDE`. Of what is shared with the programs it has the form of histograms alone, which is
     // OTLP's and no hypervisor's.
-    room("model", &["sampler_ebpf/histogram"]),
+    room("model", &["kept", "sampler_ebpf/histogram"]),
+    // How values outlive the process, and not which: who has such values says so beside their types.
+    room("kept", &[]),
     room("duration", &[]),
 ];
 
