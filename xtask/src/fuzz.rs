@@ -30,7 +30,7 @@ const SMALL: &str = "profile.dev.debug='line-tables-only'";
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only the targets whose name begins so; their names are those of the folders in `sampler/seeds`, and
-    /// `btf`, `events`, `grpc`, `image`, `kept`, `netlink` and `records`.
+    /// `btf`, `events`, `grpc`, `image`, `kept`, `model`, `netlink` and `records`.
     target: Option<String>,
     /// How long each target runs.
     #[arg(long, default_value_t = 60)]

@@ -1,13 +1,14 @@
 //! Accounting of one vCPU thread: from readings to times by state that add up.
 
 use super::{
-    blocked::{BlockedTimes, MEASURED},
-    counted::{Counter, Counters},
+    blocked::{BLOCKED, BlockedTimes, MEASURED},
+    counted::{COUNTERS, Counter, Counters},
     on_cpu::{Clocks, ModeTimes, OnCpu},
     snapshot::{Interval, Totals},
     state::{State, StateTimes},
     tolerance::TOLERANCE_NS,
 };
+use crate::kept::kept;
 
 /// One reading of a thread. Run time, run delay and `sched_ns` are on the scheduler's clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,20 @@ pub struct Reading {
     pub blocked_ns: [u64; MEASURED],
     /// What the CPU time was for.
     pub modes: ModeTimes,
+}
+
+kept! {
+    Reading {
+        monotonic_ns,
+        sched_ns,
+        counters in COUNTERS,
+        running_ns,
+        waiting_ns,
+        throttled_ns,
+        halted_ns,
+        blocked_ns in BLOCKED,
+        modes,
+    }
 }
 
 impl Reading {
@@ -73,6 +88,22 @@ pub struct Account {
     since: Since,
 }
 
+kept! {
+    Account {
+        last,
+        totals,
+        held,
+        on_cpu,
+        delay_ns,
+        throttled_ns,
+        throttled_early_ns,
+        halted_ns,
+        blocked,
+        debt_ns,
+        since,
+    }
+}
+
 /// From when on a thread is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Since {
@@ -82,6 +113,8 @@ enum Since {
     },
     FirstReading,
 }
+
+kept! { enum Since { 0 = FirstReading, 1 = Creation { is_first_step: bool } } }
 
 impl Account {
     /// Follows a thread from this reading on.
@@ -278,7 +311,7 @@ mod tests {
     }
 
     fn reading(sched_ns: u64, run: u64, running: u64, delay: u64, waiting: u64) -> Reading {
-        let mut counters = [0; crate::model::COUNTERS.len()];
+        let mut counters = [0; COUNTERS.len()];
         counters[Counter::Run as usize] = run;
         counters[Counter::RunDelay as usize] = delay;
         Reading {

@@ -1,5 +1,7 @@
 //! Where a guest's devices are seen, and why some are not.
 
+use crate::kept::kept;
+
 labels! {
     /// What a device is for.
     AttachedKind in ATTACHED_KINDS {
@@ -37,6 +39,10 @@ pub struct Attached {
     /// Why a part of it, or all of it, is not.
     pub unseen: Option<Unseen>,
 }
+
+kept! { labels AttachedKind in ATTACHED_KINDS }
+kept! { labels Unseen in UNSEEN }
+kept! { Attached { kind, path, seen_at, unseen } }
 
 impl Attached {
     /// The same of a guest that has no control group to itself: no request is known to be its own.

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::label::Label;
+use crate::kept::kept;
 
 /// One label for each [`OccupantKind`], in the order of its discriminants.
 pub const OCCUPANT_KINDS: &[Label] = &[
@@ -93,6 +94,8 @@ pub struct Attributed {
     pub vms: Vec<AttributedVm>,
 }
 
+kept! { Attributed { kinds in OCCUPANT_KINDS, vms } }
+
 impl Attributed {
     /// By kind, ns. Not every host has core scheduling: that kind is absent until it was seen.
     pub fn iter(&self) -> impl Iterator<Item = (OccupantKind, u64)> {
@@ -111,6 +114,8 @@ pub struct AttributedVm {
     /// How much since then, ns.
     pub ns: u64,
 }
+
+kept! { AttributedVm { id, since_unix_ns, ns } }
 
 /// Distributes the steal of a VM's intervals over those who were charged with it.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! Why a vCPU is blocked: parts that come to the time in state `blocked`.
 
 use super::tolerance::TOLERANCE_NS;
+use crate::kept::kept;
 
 labels! {
     /// Why a vCPU is blocked; the discriminant is the index in [`BLOCKED`].
@@ -20,6 +21,8 @@ pub const MEASURED: usize = Blocked::Other as usize;
 /// Time by why a vCPU was blocked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockedTimes([u64; BLOCKED.len()]);
+
+kept! { BlockedTimes(times in BLOCKED) }
 
 impl BlockedTimes {
     /// Parts of this time, of which these were measured, ns.

@@ -1,5 +1,7 @@
 //! Time in which a VM's vCPUs were out of step.
 
+use crate::kept::kept;
+
 /// Time in which at least one vCPU of a VM ran while at least one other was ready to run and waited for a
 /// CPU. An estimate: it was looked at regular moments whether it was so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,3 +14,5 @@ pub struct CoStop {
     /// Time between two of those moments, ns: each stands for so much.
     pub tick_ns: u64,
 }
+
+kept! { CoStop { ns, interval_ns, tick_ns } }

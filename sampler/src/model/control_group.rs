@@ -1,6 +1,7 @@
 //! What the host counts of the control group that is a guest's own.
 
 use super::pressure::Pressure;
+use crate::kept::kept;
 
 labels! {
     /// What happened to a control group for want of memory; the discriminant is the index in
@@ -30,6 +31,8 @@ pub struct ControlGroup {
     pub is_new: bool,
 }
 
+kept! { ControlGroup { at_unix_ns, since_unix_ns, pressure, events in MEMORY_EVENTS, is_new } }
+
 /// What a guest's control group has of the memory of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NumaNode {
@@ -42,3 +45,5 @@ pub struct NumaNode {
     /// It was read since the snapshot before: what was sent once is not sent again.
     pub is_new: bool,
 }
+
+kept! { NumaNode { node, bytes, at_unix_ns, is_new } }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use super::{Histogram, distribution};
+use crate::kept::kept;
 
 // Those with data first.
 labels! {
@@ -29,6 +30,8 @@ pub struct Device {
     pub minor: u32,
 }
 
+kept! { Device { major, minor } }
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)
@@ -50,6 +53,17 @@ pub struct DiskCounts {
     pub queued: [Histogram; DiskOperation::WITH_DATA],
     /// From then on.
     pub served: [Histogram; DiskOperation::WITH_DATA],
+}
+
+kept! {
+    DiskCounts {
+        operations in DISK_OPERATIONS,
+        bytes in DISK_OPERATIONS,
+        errors in DISK_OPERATIONS,
+        durations in DISK_OPERATIONS,
+        queued,
+        served,
+    }
 }
 
 impl DiskCounts {

@@ -1,10 +1,13 @@
 //! Distributions of a vCPU: histograms in powers of two of seconds, as the programs keep them.
 
 use super::{BUCKETS, DISTRIBUTIONS, Distribution, Histogram, Row, ZERO_EXPONENT};
+use crate::kept::{Keep, Reader, Shape, Writer, kept};
 
 /// One histogram for each [`Distribution`], cumulative since the vCPU is followed, or what an interval added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Distributions([Histogram; DISTRIBUTIONS.len()]);
+
+kept! { Distributions(histograms in DISTRIBUTIONS) }
 
 impl Distributions {
     /// By [`Distribution`].
@@ -52,6 +55,39 @@ impl Distributions {
                 *sum = plus(sum, &since(now, earlier));
             }
         }
+    }
+}
+
+const _: () = assert!(BUCKETS <= u32::BITS as usize, "a bit for each bucket");
+
+/// Most buckets hold nothing, and counts of four bytes are enough for most that do.
+impl Keep for Histogram {
+    const SHAPE: u64 = {
+        let shape = Shape::of("Histogram").number(BUCKETS as u64);
+        shape.number(ZERO_EXPONENT.unsigned_abs() as u64).end()
+    };
+
+    fn put(&self, to: &mut Writer<'_>) {
+        let Self { sum_ns, counts } = self;
+        let held = (0..).zip(counts).fold(0_u32, |bits, (n, count)| bits | u32::from(*count > 0) << n);
+        let are_wide = counts.iter().any(|count| *count > u64::from(u32::MAX));
+        (*sum_ns, held, are_wide).put(to);
+        for count in counts.iter().filter(|count| **count > 0) {
+            if are_wide {
+                count.put(to);
+            } else {
+                (*count as u32).put(to);
+            }
+        }
+    }
+
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
+        let (sum_ns, held, are_wide) = <(u64, u32, bool)>::take(from)?;
+        let mut counts = [0; BUCKETS];
+        for (_, count) in counts.iter_mut().enumerate().filter(|(n, _)| held >> n & 1 == 1) {
+            *count = if are_wide { u64::take(from)? } else { u32::take(from)?.into() };
+        }
+        Some(Self { sum_ns, counts })
     }
 }
 

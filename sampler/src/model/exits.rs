@@ -1,6 +1,7 @@
 //! Why guests were left, how often, and for how long.
 
 use super::{Histogram, distribution};
+use crate::kept::kept;
 
 /// What an exit was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +25,8 @@ pub struct ExitTotals {
     /// is not in it, nor one whose end no hook reported.
     pub latency: Histogram,
 }
+
+kept! { ExitTotals { count, vmm_count, vmm_ns, latency } }
 
 impl ExitTotals {
     fn since(&self, earlier: &Self) -> Self {

@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, LazyLock};
 
+use crate::kept::kept;
+
 /// What one fact is called, and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FactRow {
@@ -68,6 +70,9 @@ pub struct Facts {
     /// What an operator's rules say of it: keys and values, in the order of the keys.
     labels: Arc<[(&'static str, Arc<str>)]>,
 }
+
+// Labels follow from settings, which may be others by then.
+kept! { Facts { known in FACTS } anew { labels } }
 
 impl Facts {
     /// The platform of a guest of which nobody knows who started it.

@@ -1,6 +1,7 @@
 //! The threads that work for a VM and run no vCPU: their CPU time and their own steal, by kind.
 
 use super::label::Label;
+use crate::kept::kept;
 
 /// One label for each [`HelperKind`], in the order of its discriminants.
 pub const HELPER_KINDS: &[Label] = &[
@@ -41,6 +42,8 @@ pub struct HelperTimes {
     pub run_delay_ns: u64,
 }
 
+kept! { HelperTimes { run_ns, run_delay_ns } }
+
 impl HelperTimes {
     /// Both together.
     #[must_use]
@@ -61,11 +64,15 @@ pub struct HelperSum {
     pub total: HelperTimes,
 }
 
+kept! { HelperSum { threads, total } }
+
 /// A VM's helper threads by kind. A kind of which the VM has had no thread is absent, never zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Helpers {
     kinds: [Option<HelperSum>; HelperKind::ALL.len()],
 }
+
+kept! { Helpers { kinds in HELPER_KINDS } }
 
 impl Helpers {
     /// Those of one kind.

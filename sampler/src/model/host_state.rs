@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::pressure::Pressure;
+use crate::kept::kept;
 
 labels! {
     /// What CPUs spent their time on; the discriminant is the index in [`CPU_MODES`], which is the order of
@@ -62,6 +63,8 @@ pub struct HugePages {
     pub reserved: u64,
 }
 
+kept! { HugePages { states in HUGE_PAGE_STATES, reserved } }
+
 /// The host; what it does not say, or nobody asked for, is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostState {
@@ -85,6 +88,20 @@ pub struct HostState {
     pub is_new: bool,
 }
 
+kept! {
+    HostState {
+        at_unix_ns,
+        booted_unix_ns,
+        pressure,
+        cpu_ns in CPU_MODES,
+        memory in MEMORY_STATES,
+        available,
+        huge_pages in HUGE_PAGE_SIZES,
+        threads in THREAD_STATES,
+        is_new,
+    }
+}
+
 /// Which parts of the host are read: the `[host]` table of the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -94,6 +111,8 @@ pub struct HostParts {
     /// CPU time, memory and threads, which a collector can read as well.
     pub system: bool,
 }
+
+kept! { HostParts { pressure, system } }
 
 impl HostParts {
     /// Nothing.

@@ -3,10 +3,14 @@
 //! Keys are opaque here and for everything behind the model: the source that made one alone knows what is in
 //! it.
 
+use crate::kept::kept;
+
 /// What distinguishes a VM from all others on its host while it lives. The same VM has the same key in every
 /// run of the sampler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VmKey([u64; 2]);
+
+kept! { VmKey(content) }
 
 impl VmKey {
     /// A key with this content, which is for a source to choose.
@@ -26,6 +30,8 @@ impl VmKey {
 /// another stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VcpuId([u64; 2]);
+
+kept! { VcpuId(content) }
 
 impl VcpuId {
     /// An id with this content, which is for a source to choose.
@@ -58,6 +64,8 @@ pub enum Origin {
         domid: u32,
     },
 }
+
+kept! { enum Origin { 0 = Unknown, 1 = Process { pid: u32 }, 2 = Domain { domid: u32 } } }
 
 impl Origin {
     /// The VMM's process id, where there is a VMM.

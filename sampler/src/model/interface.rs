@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::label::Label;
+use crate::kept::kept;
 
 /// Which way, as the guest sees it; the discriminant is the index in [`DIRECTIONS`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,15 @@ pub struct InterfaceCounts {
     pub dropped: [u64; DIRECTIONS.len()],
     /// Packets with errors.
     pub errors: [u64; DIRECTIONS.len()],
+}
+
+kept! {
+    InterfaceCounts {
+        bytes in DIRECTIONS,
+        packets in DIRECTIONS,
+        dropped in DIRECTIONS,
+        errors in DIRECTIONS,
+    }
 }
 
 impl InterfaceCounts {

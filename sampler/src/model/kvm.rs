@@ -7,6 +7,7 @@ use super::{
     exits::Exits,
     level::Level,
 };
+use crate::kept::kept;
 
 /// What KVM alone knows of a VM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct KvmCounts {
     /// shown of a vCPU.
     kept: u32,
 }
+
+kept! { KvmCounts { counts in KVM_STATS, kept } }
 
 const _: () = assert!(KVM_STATS.len() <= u32::BITS as usize, "a bit for each count");
 

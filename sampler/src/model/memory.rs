@@ -1,5 +1,7 @@
 //! What the host keeps of a guest's memory.
 
+use crate::kept::kept;
+
 labels! {
     /// A part of the memory of a VMM's process; the discriminant is the index in [`RESIDENT`].
     Resident in RESIDENT {
@@ -23,3 +25,5 @@ pub struct Memory {
     /// It was read since the snapshot before: what was sent once is not sent again.
     pub is_new: bool,
 }
+
+kept! { Memory { at_unix_ns, resident in RESIDENT, swapped, is_new } }

@@ -24,6 +24,8 @@ mod helper;
 mod host_state;
 mod identity;
 mod interface;
+#[cfg(test)]
+mod keeping;
 mod kvm;
 mod labels;
 mod level;

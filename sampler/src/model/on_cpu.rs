@@ -4,6 +4,7 @@ use super::{
     state::{State, StateTimes},
     tolerance::TOLERANCE_NS,
 };
+use crate::kept::kept;
 
 /// Polls that were preempted come to more than the CPU time that they had: of what is beyond so much is
 /// carried over, for a poll that began in the interval before, and no more. Five times the longest poll that
@@ -33,6 +34,21 @@ pub struct ModeTimes {
     pub gaps: u64,
     /// Halt polls as KVM counts them, when they end, ns; `None` where that is not known.
     pub poll_ns: Option<u64>,
+}
+
+kept! {
+    ModeTimes {
+        guest_ns,
+        kernel_ns,
+        vmm_ns,
+        inside_ns,
+        stands_ns,
+        observed,
+        unentered,
+        torn,
+        gaps,
+        poll_ns,
+    }
 }
 
 /// How long an interval was by each of two clocks: by the scheduler's, which counts run time, and by
@@ -79,6 +95,8 @@ struct Parts {
     /// And of entries into the guest.
     is_entered: bool,
 }
+
+kept! { Parts { guest_ns, kernel_ns, vmm_ns, poll_ns, unobserved_ns, is_observed, is_entered } }
 
 impl Parts {
     fn plus(&self, other: &Self) -> Self {
@@ -127,6 +145,12 @@ pub(super) struct OnCpu {
     /// Estimated beyond the time that there was: the next interval has it.
     early_stands_ns: u64,
     step: Parts,
+}
+
+// The last step is shown before anything is kept, and the next one makes it anew.
+kept! {
+    OnCpu { last, total, early_guest_ns, early_vmm_ns, early_poll_ns, early_stands_ns }
+    anew { step }
 }
 
 impl OnCpu {

@@ -1,5 +1,7 @@
 //! Pressure (PSI): for how long tasks stood still because a resource was short.
 
+use crate::kept::kept;
+
 labels! {
     /// What was short; the discriminant is the index in [`RESOURCES`].
     Resource in RESOURCES {
@@ -24,6 +26,8 @@ labels! {
 pub struct Pressure {
     times: [[Option<u64>; STALLED.len()]; RESOURCES.len()],
 }
+
+kept! { Pressure { times in RESOURCES in STALLED } }
 
 impl Pressure {
     /// Sets the times of a resource, by [`Stalled`], ns.

@@ -8,7 +8,7 @@ use super::{
     blocked::BlockedTimes,
     co_stop::CoStop,
     control_group::{ControlGroup, NumaNode},
-    counted::Counters,
+    counted::{COUNTERS, Counters},
     disk::Disk,
     distribution::Distributions,
     exits::Exits,
@@ -25,6 +25,7 @@ use super::{
     state::StateTimes,
     statistics::SamplerStats,
 };
+use crate::kept::kept;
 
 /// The host that the sampler runs on; read at the start, and again with the settings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -259,6 +260,8 @@ pub struct Totals {
     pub run_delay_ns: u64,
 }
 
+kept! { Totals { run_ns, run_delay_ns } }
+
 /// What one interval added to a vCPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interval {
@@ -308,6 +311,23 @@ pub struct Ended {
     pub states: StateTimes,
     /// The VM ended with it: no vCPU thread of it is left.
     pub vm_gone: bool,
+}
+
+kept! {
+    Ended {
+        vm_id,
+        vm_facts,
+        id,
+        tid,
+        index,
+        unused,
+        start_unix_ns,
+        followed_unix_ns,
+        counters in COUNTERS,
+        totals,
+        states,
+        vm_gone,
+    }
 }
 
 impl Ended {

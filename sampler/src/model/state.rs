@@ -1,6 +1,7 @@
 //! Time states of a vCPU: the one table of them, and a set of times by state.
 
 use super::label::Label;
+use crate::kept::kept;
 
 labels! {
     /// Where a vCPU's wall time goes; the discriminant is the index in [`STATES`].
@@ -52,6 +53,8 @@ pub struct StateTimes {
     /// Which are known, one bit each: as an `Option` each would take twice the room.
     known: u16,
 }
+
+kept! { StateTimes { ns in STATES, known } }
 
 const _: () = assert!(STATES.len() <= u16::BITS as usize, "a bit for each state");
 

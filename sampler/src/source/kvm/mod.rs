@@ -15,6 +15,7 @@ mod helpers;
 mod hooks;
 mod identity;
 mod idle;
+mod kept;
 mod levels;
 mod occupants;
 mod pass;

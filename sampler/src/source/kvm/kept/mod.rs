@@ -1,0 +1,3 @@
+//! What of KVM's guests outlives the process.
+
+mod exits;
