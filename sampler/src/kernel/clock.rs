@@ -45,6 +45,18 @@ impl Clock {
         read(libc::CLOCK_MONOTONIC)
     }
 
+    /// A clock that an earlier process had: its starts are as they were.
+    #[must_use]
+    pub const fn of_distance(boot_unix_ns: u64) -> Self {
+        Self { boot_unix_ns }
+    }
+
+    /// Unix time when `CLOCK_BOOTTIME` was zero, ns.
+    #[must_use]
+    pub const fn distance_ns(self) -> u64 {
+        self.boot_unix_ns
+    }
+
     /// `CLOCK_BOOTTIME`, ns: the clock of start times.
     #[must_use]
     pub fn boottime_ns(self) -> u64 {

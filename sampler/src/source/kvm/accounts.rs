@@ -15,9 +15,10 @@ use super::{
     slots::{self, Lasting, Open},
 };
 use crate::{
+    kept::kept,
     kernel::clock::Clock,
     model::{
-        Account, BlockedTimes, Counters, Distributions, Exits, Interval, KvmCounts, Memory, NodeVcpus,
+        Account, BlockedTimes, COUNTERS, Counters, Distributions, Exits, Interval, KvmCounts, Memory, NodeVcpus,
         Reading, VcpuId,
     },
     source::io::Group,
@@ -50,6 +51,8 @@ pub struct Stream {
     /// `CLOCK_BOOTTIME` from which on the sampler's own counts have it, ns.
     pub seen_boottime_ns: u64,
 }
+
+kept! { Stream { id, start_boottime_ns, seen_boottime_ns } }
 
 impl Stream {
     /// Of a vCPU that is run by a thread that has run no other, or that a look has found.
@@ -254,6 +257,22 @@ pub struct VmAccount {
     pub busiest: Busiest,
     /// The clock of its starts, from the first reading of one of its vCPUs on.
     pub clock: Option<Clock>,
+}
+
+kept! {
+    VmAccount {
+        distributions,
+        kvm_counts,
+        exits,
+        attribution,
+        blocked,
+        counters in COUNTERS,
+        memory,
+        co_stop,
+        level,
+        clock,
+    }
+    anew { io_group, placement, reads, busiest }
 }
 
 impl VmAccount {

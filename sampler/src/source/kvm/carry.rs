@@ -2,7 +2,10 @@
 
 use std::array;
 
-use crate::model::{Counter, Counters, Distributions, MEASURED, ModeTimes, Reading};
+use crate::{
+    kept::kept,
+    model::{BLOCKED, COUNTERS, Counter, Counters, Distributions, MEASURED, ModeTimes, Reading},
+};
 
 /// The times of a thread that runs its vCPU no longer, as of its last switch.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +29,18 @@ pub struct Carry {
     modes_ns: ModesNs,
     gaps: u64,
     distributions: Distributions,
+}
+
+kept! {
+    Carry {
+        counters in COUNTERS,
+        throttled_ns,
+        halted_ns,
+        blocked_ns in BLOCKED,
+        modes_ns,
+        gaps,
+        distributions,
+    }
 }
 
 /// In the guest, in the kernel for it, in the VMM, in the first two together, and what part of that was the

@@ -13,6 +13,7 @@ use sampler_ebpf::abi::{
 
 use crate::{
     collect::{Collector, Leaving},
+    kept::kept,
     model::CoStop,
 };
 
@@ -35,6 +36,8 @@ pub struct Progress {
     seen_ns: Option<u64>,
     sum: CoStop,
 }
+
+kept! { Progress { next, seen_ns, sum } }
 
 impl Progress {
     /// Nothing was counted yet of a VM that was first seen at this moment on the scheduler's clock.

@@ -6,6 +6,7 @@
 use sampler_ebpf::abi::{KvmStat, Mode, WalkRecord};
 
 use super::readings::has_kvm;
+use crate::kept::kept;
 
 /// A vCPU whose thread was so long in the kernel, ns, and has never entered its guest, does enter it: no
 /// set-up of a vCPU takes as long.
@@ -21,6 +22,8 @@ pub(super) struct Entries {
     /// Of one at least they are seen. One module runs all guests, so a vCPU without any has not entered yet.
     are_seen: bool,
 }
+
+kept! { Entries { are_missing, are_seen } }
 
 impl Entries {
     /// The hooks are not attached any more: the next module may be another.

@@ -4,6 +4,7 @@ use sampler_ebpf::abi::{EXIT_BUCKETS, EXIT_ROWS, ExitCounts, ExitReason, ExitRow
 
 use crate::{
     collect::ExitsOf,
+    kept::{Keep, Reader, Shape, Writer, kept},
     model::{ExitKind, ExitTotals, Histogram},
 };
 
@@ -26,6 +27,8 @@ impl ExitKinds {
         Self(std::array::from_fn(|n| rows.get(n).filter(|_| n != OTHER_EXITS).map_or(OTHER, kind)))
     }
 }
+
+kept! { ExitCounts { count, user_count, ns, user_ns, counts } }
 
 /// The programs' counts of a thread's exits as they were read last: of those rows alone in which there were
 /// some.
@@ -64,6 +67,45 @@ impl Rows for ExitsOf<'_> {
 }
 
 impl KnownExits {
+    /// As [`Keep::SHAPE`].
+    pub(super) const SHAPE: u64 = Shape::of("KnownExits").number(ExitCounts::SHAPE).end();
+
+    /// Writes them for the next process. `own` are the exits of the vCPU by row, where all of them are this
+    /// thread's: both began with the slot, and a row has the low halves. Only rows that do not follow from
+    /// them are written.
+    pub(super) fn put<'e>(
+        &self,
+        own: Option<impl Iterator<Item = (usize, &'e ExitTotals)>>,
+        to: &mut Writer<'_>,
+    ) {
+        let Self { rows, last_row, is_read } = self;
+        let own = own.map(|own| bits(own.map(|(row, _)| row)));
+        let follow = own == Some(bits(rows.iter().map(|(row, _)| *row)));
+        (*last_row as u8, *is_read, follow).put(to);
+        if !follow {
+            (rows.len() as u8).put(to);
+            rows.iter().for_each(|(row, counts)| (*row as u8, *counts).put(to));
+        }
+    }
+
+    /// Reads what was written so.
+    pub(super) fn take_kept<'e>(
+        own: impl Iterator<Item = (usize, &'e ExitTotals)>,
+        from: &mut Reader<'_>,
+    ) -> Option<Self> {
+        let (last_row, is_read, follow) = <(u8, bool, bool)>::take(from)?;
+        let row = |from: &mut Reader<'_>| {
+            let (row, counts) = <(u8, ExitCounts)>::take(from)?;
+            (usize::from(row) < EXIT_ROWS).then_some((row.into(), counts))
+        };
+        let rows = if follow {
+            own.map(|(row, totals)| (row, counts(totals))).collect()
+        } else {
+            (0..u8::take(from)?).map(|_| row(from)).collect::<Option<_>>()?
+        };
+        Some(Self { rows, last_row: last_row.into(), is_read })
+    }
+
     /// Whether they were read at all.
     pub(super) const fn is_read(&self) -> bool {
         self.is_read
@@ -109,6 +151,21 @@ impl ChangedExits {
             }
         }
         Self { rows, last_row: exits.last_row() }
+    }
+}
+
+fn bits(rows: impl Iterator<Item = usize>) -> u32 {
+    rows.fold(0, |bits, row| bits | 1 << row)
+}
+
+/// What the programs have counted where these are the totals since they began.
+fn counts(totals: &ExitTotals) -> ExitCounts {
+    ExitCounts {
+        count: totals.count as u32,
+        user_count: totals.vmm_count as u32,
+        ns: totals.latency.sum_ns,
+        user_ns: totals.vmm_ns,
+        counts: std::array::from_fn(|n| totals.latency.counts[n] as u32),
     }
 }
 
@@ -184,6 +241,52 @@ mod tests {
         assert_eq!(exits.get(OTHER).map(|exits| exits.count), Some(5));
         assert!(known.is_read());
         assert_eq!(added(&slot, &mut known, &ExitKinds::new(VMX_EXITS)), Exits::default());
+    }
+
+    /// The bytes of what is known of a thread all of whose exits are these.
+    fn kept<'e>(known: &KnownExits, own: Option<impl Iterator<Item = (usize, &'e ExitTotals)>>) -> Vec<u8> {
+        let (mut bytes, mut chunk) = (Vec::new(), [0; 4096]);
+        let mut sink = |chunk: &[u8]| bytes.extend_from_slice(chunk);
+        let mut writer = Writer::new(&mut chunk, &mut sink);
+        known.put(own, &mut writer);
+        writer.end();
+        bytes
+    }
+
+    #[test]
+    fn rows_follow_from_the_exits_over_wraps() {
+        let (mut slot, mut known) = (Slot([ExitCounts::default(); EXIT_ROWS], 3), KnownExits::default());
+        let (kinds, mut exits) = (ExitKinds::new(VMX_EXITS), Exits::default());
+        for _ in 0..5 {
+            for row in [0, 3, OTHER_EXITS] {
+                let counts = &mut slot.0[row];
+                counts.count = counts.count.wrapping_add(u32::MAX / 2 + 9);
+                counts.user_count = counts.user_count.wrapping_add(u32::MAX / 3);
+                (counts.ns, counts.user_ns) = (counts.ns + 70, counts.user_ns + 30);
+                counts.counts[row] = counts.counts[row].wrapping_add(u32::MAX / 2 + row as u32);
+            }
+            exits.add_all(&added(&slot, &mut known, &kinds));
+        }
+        let own = || (0..EXIT_ROWS).filter_map(|row| Some((row, exits.get(kinds.of(row))?)));
+        for (own_rows, length) in [(Some(own()), 3), (None, 4 + 3 * (1 + size_of::<ExitCounts>()))] {
+            let bytes = kept(&known, own_rows);
+            assert_eq!(bytes.len(), length);
+            let mut next = KnownExits::take_kept(own(), &mut Reader::new(&bytes)).unwrap();
+            assert_eq!(added(&slot, &mut next, &kinds), Exits::default(), "nothing is added twice");
+            assert!(next.is_read() && next.last_row == 3);
+        }
+    }
+
+    #[test]
+    fn rows_that_do_not_follow_are_written() {
+        let (mut slot, mut known) = (Slot([ExitCounts::default(); EXIT_ROWS], 2), KnownExits::default());
+        slot.0[2].count = 2;
+        let kinds = ExitKinds::new(&[]);
+        let exits = added(&slot, &mut known, &kinds);
+        let own = || exits.iter().map(|(_, totals)| (OTHER_EXITS, totals));
+        let bytes = kept(&known, Some(own()));
+        let mut next = KnownExits::take_kept(own(), &mut Reader::new(&bytes)).unwrap();
+        assert_eq!(added(&slot, &mut next, &kinds), Exits::default());
     }
 
     #[test]

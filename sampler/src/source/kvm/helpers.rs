@@ -11,7 +11,10 @@ use sampler_ebpf::abi::{HelperRecord, VHOST_PREFIX};
 
 use super::accounts::Slots;
 use super::identity::{KvmGuest, ThreadId};
-use crate::model::{HelperKind, HelperTimes, Helpers, TOLERANCE_NS};
+use crate::{
+    kept::kept,
+    model::{HelperKind, HelperTimes, Helpers, TOLERANCE_NS},
+};
 
 /// Walks in a row that may miss a thread before it is forgotten.
 const MISSES: u64 = 2;
@@ -68,6 +71,8 @@ struct Known {
     round: u64,
 }
 
+kept! { Known { times, round } }
+
 impl Known {
     /// Takes a reading in; returns what it added, and whether a time was found lower by more than a reading
     /// is uncertain.
@@ -93,6 +98,8 @@ struct OfVm {
     is_new: bool,
 }
 
+kept! { OfVm { helpers, is_new } }
+
 /// The helpers of all VMs.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HelperSums {
@@ -107,6 +114,12 @@ pub(super) struct HelperSums {
     walked_boottime_ns: Option<u64>,
     /// The same of the last that visited the whole host: no other finds a new worker.
     host_walked_boottime_ns: Option<u64>,
+}
+
+// The kernel's marks are cleared, and the first walk visits the whole host.
+kept! {
+    HelperSums { threads, vms, round, walked_boottime_ns, host_walked_boottime_ns }
+    anew { marked, workers }
 }
 
 impl HelperSums {

@@ -1,6 +1,9 @@
 //! What the keys of this source's VMs and vCPUs hold.
 
-use crate::model::{Origin, VcpuId, VmKey};
+use crate::{
+    kept::kept,
+    model::{Origin, VcpuId, VmKey},
+};
 
 /// A VM of KVM: a process, and which of its VMs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +15,8 @@ pub struct KvmGuest {
     /// Number of the VM in its process, in the order seen: 0 unless a process runs several.
     pub nth: u32,
 }
+
+kept! { KvmGuest { pid, start_boottime_ns, nth } }
 
 impl KvmGuest {
     /// What a key holds that this source has made.
@@ -42,6 +47,8 @@ pub struct ThreadId {
     /// `CLOCK_BOOTTIME` when it was created, ns.
     pub start_boottime_ns: u64,
 }
+
+kept! { ThreadId { tid, start_boottime_ns } }
 
 impl ThreadId {
     /// What an id holds that this source has made.

@@ -2,7 +2,10 @@
 //! their price would be felt. They cost a fraction of a microsecond for each exit, most of it for two looks
 //! at the clock. What bounds the price is the rate of exits, which KVM counts by itself, observed or not.
 
-use crate::model::{Level, Levels};
+use crate::{
+    kept::kept,
+    model::{Level, Levels},
+};
 
 /// Time for which a VM must have been well below the bound before all its exits are timed again, ns: long
 /// enough not to flap.
@@ -19,6 +22,8 @@ pub struct VmLevel {
     /// For how long it has been well below the bound, ns.
     calm_ns: u64,
 }
+
+kept! { VmLevel { is_lowered, calm_ns } }
 
 /// The vCPU of a VM that left its guest most often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

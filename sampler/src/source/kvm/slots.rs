@@ -5,6 +5,7 @@
 
 mod entries;
 mod idle;
+mod kept;
 mod next_vms;
 mod remembered;
 mod room;
@@ -21,6 +22,7 @@ pub use entries::Action;
 use entries::Former;
 pub(super) use entries::{Departed, Lasting, Open, Thread, VmEntry};
 pub(super) use idle::{EndedIdle, Idle};
+pub use kept::Before;
 use next_vms::NextVms;
 use remembered::Remembered;
 use room::{Place, Room};
@@ -371,6 +373,7 @@ impl<A: Lasting<B>, B: Open> Slots<A, B> {
             vcpu: event.vcpu,
             start_monotonic_ns: event.start_time_ns,
             seen_boottime_ns: event.at_boottime_ns,
+            begun_ns: event.sched_ns,
             is_first,
             level: Level::Basic,
             missed: 0,

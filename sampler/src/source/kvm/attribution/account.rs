@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::super::identity::KvmGuest;
 use super::table::{RawOccupant, ThreadShares};
-use crate::model::{Attributed, AttributedVm, Interval, Ledger, Occupant, OccupantKind, Share, State};
+use crate::{
+    kept::{Keep, Reader, Shape, Writer, kept},
+    model::{Attributed, AttributedVm, Interval, Ledger, Occupant, OccupantKind, Share, State},
+};
 
 /// VMs that have exported series of their own, for each victim.
 const MAX_OWN_SERIES: usize = 8;
@@ -38,6 +41,29 @@ struct OwnSeries {
     key: KvmGuest,
     /// What it took lately: an eighth is forgotten each interval.
     lately_ns: u64,
+}
+
+kept! { OwnSeries { key, lately_ns } }
+
+/// What was charged and not shown yet is nobody's: tables begin anew as well. Steal that was not shared out
+/// there is none, as that is done before anything is kept.
+impl Keep for VmAccount {
+    const SHAPE: u64 = {
+        let shape = Shape::of("attribution").number(Attributed::SHAPE);
+        shape.number(Vec::<OwnSeries>::SHAPE).end()
+    };
+
+    fn put(&self, to: &mut Writer<'_>) {
+        let Self { ledger: _, steal_ns: _, throttled_ns: _, attributed, own_series, interval: _ } = self;
+        attributed.put(to);
+        own_series.put(to);
+    }
+
+    fn take(from: &mut Reader<'_>) -> Option<Self> {
+        let (attributed, own_series) = <(Attributed, Vec<OwnSeries>)>::take(from)?;
+        let are_the_same = attributed.vms.len() == own_series.len();
+        are_the_same.then(|| Self { attributed, own_series, ..Self::default() })
+    }
 }
 
 impl VmAccount {

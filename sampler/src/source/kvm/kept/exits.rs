@@ -37,12 +37,17 @@ fn placed(exits: &Exits) -> impl Iterator<Item = (u32, &ExitTotals)> {
     let mut places = (0..).zip(KINDS.iter());
     exits.iter().filter_map(move |(kind, totals)| {
         let mut behind = places.clone();
-        let found = behind.find(|(_, known)| **known == kind);
+        let found = behind.find(|(_, (known, _))| *known == kind);
         debug_assert!(found.is_some(), "{kind:?} is in no table");
         let (place, _) = found?;
         places = behind;
         Some((place, totals))
     })
+}
+
+/// The exits by the rows of the programs that count them, where those know the processor.
+pub(super) fn by_row(exits: &Exits) -> impl Iterator<Item = (usize, &ExitTotals)> {
+    placed(exits).map(|(place, totals)| (KINDS[place as usize].1, totals))
 }
 
 /// A bit for each kind, and those kinds that there were.
@@ -64,7 +69,7 @@ impl Keep for Exits {
             return None;
         }
         let mut exits = Self::default();
-        for (_, kind) in KINDS.iter().enumerate().filter(|(place, _)| held >> place & 1 == 1) {
+        for (_, (kind, _)) in KINDS.iter().enumerate().filter(|(place, _)| held >> place & 1 == 1) {
             exits.add(*kind, &ExitTotals::take(from)?);
         }
         Some(exits)

@@ -1,3 +1,4 @@
 //! What of KVM's guests outlives the process.
 
+mod account;
 mod exits;

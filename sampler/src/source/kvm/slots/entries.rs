@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use sampler_ebpf::abi::{COUNTERS, Event};
 
 use super::super::identity::{KvmGuest, ThreadId};
-use crate::model::{Counters, Facts, Level};
+use crate::{
+    kept::kept,
+    model::{COUNTERS as COUNTED, Counters, Facts, Level},
+};
 
 /// What is to be done to the tables that are shared with the programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +108,8 @@ pub struct Thread<A> {
     pub start_monotonic_ns: u64,
     /// `CLOCK_BOOTTIME` when it was seen running its vCPU, ns: what the sampler itself counts begins there.
     pub seen_boottime_ns: u64,
+    /// The same by the scheduler's clock, ns: its slot has it too.
+    pub begun_ns: u64,
     /// No thread was seen to run its vCPU before it.
     pub is_first: bool,
     /// How much is observed of what it does with its CPU time.
@@ -115,6 +120,24 @@ pub struct Thread<A> {
     pub strange: u32,
     /// What its vCPU got and was denied.
     pub account: A,
+}
+
+// How much is observed of it the slot says.
+kept! {
+    <A> Thread {
+        slot,
+        task,
+        id,
+        vm,
+        index,
+        vcpu,
+        start_monotonic_ns,
+        seen_boottime_ns,
+        begun_ns,
+        is_first,
+        account,
+    }
+    anew { level = Level::Basic, missed, strange }
 }
 
 /// A VM with at least one vCPU.
@@ -162,6 +185,8 @@ pub(super) struct Former {
     /// Up to which of the kernel's counts of the thread it is that one's.
     pub(super) until: Option<Counters>,
 }
+
+kept! { Former { vcpu, until in COUNTED } }
 
 /// A thread that is no longer followed.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use sampler_ebpf::abi::{Event, VcpuFile};
 use super::{Former, KvmGuest, Lasting, Open, Slots, Thread, ThreadId, VmEntry};
 use crate::{
     collect::{Listed, Reach},
+    kept::kept,
     model::{Counters, Facts},
 };
 
@@ -27,6 +28,8 @@ pub struct Idle<A> {
     /// What it got: since nobody runs it, sleep.
     pub account: A,
 }
+
+kept! { <A> Idle { vm, index, vcpu, seen_boottime_ns, has_run, account } }
 
 /// A vCPU that ended without a thread.
 #[derive(Clone, Debug)]

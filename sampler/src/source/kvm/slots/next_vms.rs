@@ -1,11 +1,14 @@
 //! The numbers of VMs that one process runs one after the other.
 
 use super::{KvmGuest, remembered::Remembered};
+use crate::kept::kept;
 
 /// By start and id of a process: the number of its next VM. Only of those of which a VM is known to have
 /// ended while the process lived on.
 #[derive(Debug, Default)]
 pub(super) struct NextVms(Remembered<(u64, u32), u32>);
+
+kept! { NextVms(next) }
 
 impl NextVms {
     /// The number that the next VM of a process has at least.

@@ -1,6 +1,6 @@
 //! Which slots are free, and which threads wait for one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use sampler_ebpf::abi::Event;
 
@@ -77,6 +77,23 @@ impl Room {
             capped: 0,
         };
         room.grow(slots);
+        room
+    }
+
+    /// The same where these slots are taken, each by one thread, and orphans are given out last.
+    pub(super) fn resumed(
+        slots: u32,
+        taken: impl Iterator<Item = (u16, Process)>,
+        orphans: &BTreeSet<u16>,
+    ) -> Self {
+        let (mut room, mut in_use) = (Self::new(slots), BTreeSet::new());
+        for (slot, process) in taken {
+            in_use.insert(slot);
+            *room.used.entry(process).or_default() += 1;
+        }
+        let free = room.free.drain(..).filter(|slot| !in_use.contains(slot));
+        let (last, first): (Vec<_>, Vec<_>) = free.partition(|slot| orphans.contains(slot));
+        room.free.extend(first.into_iter().chain(last));
         room
     }
 
