@@ -86,6 +86,8 @@ fn holder(file: &File) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
