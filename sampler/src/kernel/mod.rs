@@ -1,11 +1,13 @@
 //! What the running kernel is and can do: BTF, capabilities, limits.
 
+pub mod boot;
 pub mod bpf;
 pub mod btf;
 pub mod calls;
 pub mod capability;
 pub mod check;
 pub mod clock;
+pub mod descriptors;
 pub mod directory;
 pub mod host;
 pub mod kvm;

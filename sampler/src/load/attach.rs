@@ -18,7 +18,7 @@ use super::{
     hooks::{Attach, Hook, When},
     object::Object,
 };
-use crate::kernel::{bpf, btf::Btf};
+use crate::kernel::{bpf, btf::Btf, descriptors::Part};
 
 /// The kernel's types as aya reads them: many small pieces of memory, so only where a program is loaded by
 /// them.
@@ -46,6 +46,16 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// What attaches the program; an iterator, and a hook that is paused, has nothing.
+    #[must_use]
+    pub fn link(&self) -> Option<BorrowedFd<'_>> {
+        self.link.as_ref().map(OwnedFd::as_fd)
+    }
+
+    pub(super) fn named_link(&self) -> Option<(Part, BorrowedFd<'_>)> {
+        Some((Part::Link(self.way.program().to_owned()), self.link()?))
+    }
+
     /// Detaches the program and keeps it loaded.
     pub fn pause(&mut self) {
         self.link = None;

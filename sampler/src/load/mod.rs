@@ -5,11 +5,14 @@ mod causes;
 mod error;
 mod exits;
 mod hooks;
+pub mod manifest;
 mod object;
 mod offsets;
 mod requests;
 mod section;
 mod types;
+
+use std::os::fd::BorrowedFd;
 
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -28,7 +31,7 @@ pub use section::SectionError;
 pub(crate) use section::publish;
 use types::Types;
 
-use crate::kernel::{limits::MAX_CPUS, ring::RingLock};
+use crate::kernel::{descriptors::Part, limits::MAX_CPUS, ring::RingLock};
 
 /// The programs, built with this binary.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sampler-programs"));
@@ -40,6 +43,13 @@ pub struct Options {
     pub log_level: u8,
     /// CPUs that may come online.
     pub possible_cpus: u32,
+}
+
+impl Options {
+    /// For how many CPUs maps by CPU are made.
+    fn cpus(self) -> u32 {
+        self.possible_cpus.clamp(1, MAX_CPUS)
+    }
 }
 
 /// Who reports births and deaths.
@@ -70,9 +80,21 @@ pub struct Loaded {
     pub offsets: Offsets,
     /// Whether the scheduler's hooks report births and deaths; where not, walks alone do.
     pub switches_report: bool,
+    /// Flag of requests that are in the middle of a sequence with flushes.
+    pub flush_sequence: u32,
+    /// For how many CPUs the maps by CPU were made.
+    pub possible_cpus: u32,
 }
 
 impl Loaded {
+    /// The descriptors of maps, of programs and of what attaches them now, each with what it is of.
+    pub fn descriptors(&self) -> impl Iterator<Item = (Part, BorrowedFd<'_>)> {
+        let maps = self.object.maps().map(|(name, fd)| (Part::Map(name.to_owned()), fd));
+        let programs = self.object.programs().map(|(name, fd)| (Part::Program(name.to_owned()), fd));
+        let attached = self.attached.iter().chain(&self.attached_to_kvm);
+        maps.chain(programs).chain(attached.filter_map(Attached::named_link))
+    }
+
     /// Attaches the hooks of KVM's: while there are guests, for these keep its module loaded anyhow.
     ///
     /// # Errors
@@ -160,7 +182,7 @@ fn load_hooks(
     let kernel_types = KernelTypes::default();
     let attached = attach::attach_all(&mut ebpf, types.all(), &kernel_types, (hooks, When::Start), ways)?;
     attach::load_all(&mut ebpf, &kernel_types, (hooks, When::Guests), ways);
-    let Constants { offsets, switches_report, obstacle, .. } = constants;
+    let Constants { offsets, switches_report, flush_sequence, obstacle } = constants;
     if let Some(obstacle) = obstacle {
         tracing::warn!(
             "births and deaths of vCPUs are found by the walk of each snapshot alone: {obstacle}; no scheduler's \
@@ -170,8 +192,17 @@ fn load_hooks(
     let messages = (options.log_level > 0).then(|| EbpfLogger::init(&mut ebpf)).transpose();
     let messages = messages.map_err(ObjectError::Messages)?;
     let object = Object::of(ebpf).map_err(ObjectError::Descriptors)?;
-    let attached_to_kvm = Vec::new();
-    Ok(Loaded { object, messages, attached, attached_to_kvm, processor: None, offsets, switches_report })
+    Ok(Loaded {
+        object,
+        messages,
+        attached,
+        attached_to_kvm: Vec::new(),
+        processor: None,
+        offsets,
+        switches_report,
+        flush_sequence,
+        possible_cpus: options.cpus(),
+    })
 }
 
 /// Loads and attaches each hook alone and says how that went, for `hvsampler check`. Everything is detached
@@ -283,7 +314,7 @@ impl Constants {
 }
 
 fn load_object(object: &[u8], constants: &Constants, options: Options) -> Result<Ebpf, LoadError> {
-    let cpus = options.possible_cpus.clamp(1, MAX_CPUS);
+    let cpus = options.cpus();
     Ok(EbpfLoader::new()
         .override_global("OFFSETS", &constants.offsets.at[..], true)
         .override_global("SWITCHES_REPORT", &u32::from(constants.switches_report), true)

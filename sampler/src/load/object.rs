@@ -7,12 +7,17 @@ use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
-use aya::{Ebpf, maps::Map};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+};
 
 /// Maps, and programs that are loaded.
 #[derive(Debug)]
 pub struct Object {
     maps: BTreeMap<String, Map>,
+    /// Of maps that somebody else has now.
+    taken: BTreeMap<String, OwnedFd>,
     programs: BTreeMap<String, OwnedFd>,
 }
 
@@ -29,7 +34,7 @@ impl Object {
             Ok((name.to_owned(), fd.as_fd().try_clone_to_owned()?))
         };
         let programs = loaded.map(own).collect::<io::Result<_>>()?;
-        Ok(Self { maps, programs })
+        Ok(Self { maps, taken: BTreeMap::new(), programs })
     }
 
     /// A map.
@@ -43,9 +48,20 @@ impl Object {
         self.maps.get_mut(name)
     }
 
-    /// A map, for whoever is alone with it.
+    /// A map, for whoever is alone with it. Its descriptor is still among [`Self::maps`].
     pub fn take_map(&mut self, name: &str) -> Option<Map> {
-        self.maps.remove(name)
+        let map = self.maps.remove(name)?;
+        // Where there is no descriptor left for this, nothing else works for long.
+        if let Ok(fd) = data(&map).fd().as_fd().try_clone_to_owned() {
+            self.taken.insert(name.to_owned(), fd);
+        }
+        Some(map)
+    }
+
+    /// All maps by their names, those that were taken too.
+    pub fn maps(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
+        let here = self.maps.iter().map(|(name, map)| (name.as_str(), data(map).fd().as_fd()));
+        here.chain(self.taken.iter().map(|(name, fd)| (name.as_str(), fd.as_fd())))
     }
 
     /// A program that is loaded.
@@ -57,5 +73,69 @@ impl Object {
     /// All programs that are loaded.
     pub fn programs(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
         self.programs.iter().map(|(name, fd)| (name.as_str(), fd.as_fd()))
+    }
+}
+
+/// What all types of maps have in common.
+const fn data(map: &Map) -> &MapData {
+    match map {
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::BloomFilter(data)
+        | Map::CgroupArray(data)
+        | Map::CgroupStorage(data)
+        | Map::CgrpStorage(data)
+        | Map::CpuMap(data)
+        | Map::DevMap(data)
+        | Map::DevMapHash(data)
+        | Map::HashMap(data)
+        | Map::HashOfMaps(data)
+        | Map::InodeStorage(data)
+        | Map::LpmTrie(data)
+        | Map::LruHashMap(data)
+        | Map::PerCpuArray(data)
+        | Map::PerCpuCgroupStorage(data)
+        | Map::PerCpuHashMap(data)
+        | Map::PerCpuLruHashMap(data)
+        | Map::PerfEventArray(data)
+        | Map::ProgramArray(data)
+        | Map::Queue(data)
+        | Map::ReusePortSockArray(data)
+        | Map::RingBuf(data)
+        | Map::SockHash(data)
+        | Map::SockMap(data)
+        | Map::SkStorage(data)
+        | Map::Stack(data)
+        | Map::StackTraceMap(data)
+        | Map::Unsupported(data)
+        | Map::XskMap(data) => data,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aya::maps::{Array, IterableMap as _};
+
+    use super::*;
+    use crate::kernel::bpf::{self, Info, fixture};
+
+    #[test]
+    fn a_map_that_is_taken_is_still_known_by_its_descriptor() {
+        let Some(made) = fixture::map() else { return };
+        let expected = Info::Map(fixture::info(&made));
+        let fd = made.map().fd().as_fd().try_clone_to_owned().unwrap();
+        let map = Map::from_map_data(MapData::from_fd(fd).unwrap()).unwrap();
+        let maps = BTreeMap::from([("MAP".to_owned(), map)]);
+        let mut object = Object { maps, taken: BTreeMap::new(), programs: BTreeMap::new() };
+        let said = |object: &Object| -> Vec<(String, Info)> {
+            object.maps().map(|(name, fd)| (name.to_owned(), bpf::info(fd).unwrap())).collect()
+        };
+        let all = [("MAP".to_owned(), expected)];
+        assert_eq!(said(&object), all);
+        let taken: Array<MapData, u64> = object.take_map("MAP").unwrap().try_into().unwrap();
+        assert_eq!(said(&object), all);
+        drop(taken);
+        assert_eq!(said(&object), all);
+        assert!(object.take_map("MAP").is_none());
     }
 }
