@@ -31,7 +31,10 @@ use self::{
     steering::{Steered, steer},
     systemd::Manager,
 };
-pub use self::{steering::Steering, systemd::Supervision};
+pub use self::{
+    steering::Steering,
+    systemd::{Inherited, Supervision},
+};
 use crate::{
     agent::{self, BpfLog, Driver, Opened, Opener, Sampling, Schedule, Sink, Sinks, StartOptions},
     audit::Audit,

@@ -3,6 +3,7 @@
 //! Messages are sent by the task that steers the service. A manager that takes none costs that task a second
 //! for each message; the sampling thread knows nothing of it.
 
+mod inherited;
 mod message;
 mod socket;
 mod watch;
@@ -15,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+pub use self::inherited::Inherited;
 use self::{
     message::{Line, text},
     socket::Address,
