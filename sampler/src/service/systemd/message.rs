@@ -22,6 +22,12 @@ pub(super) enum Line {
     Status(String),
     /// The start, or the stop, may take so long from now on.
     ExtendTimeout(Duration),
+    /// The descriptor that comes with the message is to be kept under this name. It is not watched: a manager
+    /// that waits for events on it (`FDPOLL`, systemd 246) takes what maps answer for an end, and lets go of
+    /// them.
+    Keep(String),
+    /// What is kept under this name is not needed any more.
+    Forget(String),
 }
 
 impl fmt::Display for Line {
@@ -33,6 +39,8 @@ impl fmt::Display for Line {
             Self::Watchdog => f.write_str("WATCHDOG=1"),
             Self::Status(status) => write!(f, "STATUS={}", one_line(status)),
             Self::ExtendTimeout(time) => write!(f, "EXTEND_TIMEOUT_USEC={}", time.as_micros()),
+            Self::Keep(name) => write!(f, "FDSTORE=1\nFDPOLL=0\nFDNAME={}", one_line(name)),
+            Self::Forget(name) => write!(f, "FDSTOREREMOVE=1\nFDNAME={}", one_line(name)),
         }
     }
 }
@@ -42,10 +50,10 @@ pub(super) fn text(lines: &[Line]) -> String {
     lines.iter().map(Line::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// An error's text may have lines, of which the manager would read each as an assignment.
-fn one_line(status: &str) -> String {
-    let end = status.floor_char_boundary(STATUS_BYTES);
-    status[..end].trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// An error's text may have lines, and so may a name that came from outside, of which the manager would read each as an assignment.
+fn one_line(text: &str) -> String {
+    let end = text.floor_char_boundary(STATUS_BYTES);
+    text[..end].trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -65,6 +73,15 @@ mod tests {
         let expected = "RELOADING=1\nMONOTONIC_USEC=7\nREADY=1\nSTOPPING=1\nWATCHDOG=1\n\
                         EXTEND_TIMEOUT_USEC=1500000\nSTATUS=2 guests";
         assert_eq!(text(&lines), expected);
+    }
+
+    #[test]
+    fn a_descriptor_is_kept_without_being_watched_until_it_is_forgotten() {
+        let name = || "hvs-1f-m-PIDS".to_owned();
+        assert_eq!(text(&[Line::Keep(name())]), "FDSTORE=1\nFDPOLL=0\nFDNAME=hvs-1f-m-PIDS");
+        assert_eq!(text(&[Line::Forget(name())]), "FDSTOREREMOVE=1\nFDNAME=hvs-1f-m-PIDS");
+        let hostile = Line::Forget("hvs-1\nREADY=1".to_owned());
+        assert_eq!(text(&[hostile]), "FDSTOREREMOVE=1\nFDNAME=hvs-1 READY=1");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod inherited;
 mod message;
 mod socket;
+mod store;
 mod watch;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
     convert::Infallible,
     ffi::OsString,
     future::pending,
+    os::fd::BorrowedFd,
     time::Duration,
 };
 
@@ -38,11 +40,13 @@ pub struct Supervision {
     address: Option<OsString>,
     /// How long the manager waits for a sign of life before it acts.
     watchdog: Option<Duration>,
+    /// How many descriptors it keeps, where it says so: systemd 254 and later.
+    keeps: Option<usize>,
 }
 
 impl Supervision {
-    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID` as this process, `pid`, has them. A watchdog
-    /// of another process is none.
+    /// Reads `NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID` and `FDSTORE` as this process, `pid`, has them. A
+    /// watchdog of another process is none.
     #[must_use]
     pub fn of(env: &dyn Fn(&str) -> Option<OsString>, pid: u32) -> Self {
         let number = |name: &str| env(name)?.to_str()?.parse::<u64>().ok();
@@ -51,6 +55,7 @@ impl Supervision {
         Self {
             address: env("NOTIFY_SOCKET").filter(|address| !address.is_empty()),
             watchdog: watchdog.map(Duration::from_micros),
+            keeps: number("FDSTORE").map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
         }
     }
 }
@@ -59,6 +64,8 @@ impl Supervision {
 pub(super) struct Manager {
     address: Option<Address>,
     watchdog: Option<Duration>,
+    /// How many descriptors it keeps, where it says so.
+    keeps: Option<usize>,
     /// It has heard that the service is ready.
     is_ready: Cell<bool>,
     /// It does not take messages, which was logged.
@@ -77,6 +84,7 @@ impl Manager {
         Self {
             watchdog: supervision.watchdog.filter(|_| address.is_some()),
             address,
+            keeps: supervision.keeps,
             is_ready: Cell::new(false),
             is_deaf: Cell::new(false),
             refused: RefCell::default(),
@@ -137,8 +145,13 @@ impl Manager {
 
     /// Whether the manager has taken it.
     async fn send(&self, lines: &[Line]) -> bool {
+        self.send_with(lines, None).await
+    }
+
+    /// The same with a descriptor.
+    async fn send_with(&self, lines: &[Line], descriptor: Option<BorrowedFd<'_>>) -> bool {
         let Some(address) = self.address.as_ref().filter(|_| !lines.is_empty()) else { return true };
-        let sent = address.send(&text(lines)).await;
+        let sent = address.send(&text(lines), descriptor).await;
         if let Err(error) = &sent
             && !self.is_deaf.get()
         {

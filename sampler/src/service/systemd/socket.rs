@@ -5,8 +5,10 @@
 
 use std::{
     ffi::OsStr,
-    io,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
     os::{
+        fd::BorrowedFd,
         linux::net::SocketAddrExt as _,
         unix::{
             ffi::OsStrExt as _,
@@ -15,6 +17,9 @@ use std::{
     },
     time::Duration,
 };
+
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use tokio::io::Interest;
 
 /// How long the manager may have no room for a message.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,18 +46,35 @@ impl Address {
         socket.map(Self)
     }
 
-    /// Sends a message. Each has a socket of its own: the manager may have been restarted since the last one.
+    /// Sends a message, and a descriptor with it if there is one. Each has a socket of its own: the manager may
+    /// have been restarted since the last one.
     ///
     /// # Errors
     /// Nobody is there, or has room for it within [`PATIENCE`].
-    pub(super) async fn send(&self, message: &str) -> io::Result<()> {
+    pub(super) async fn send(&self, message: &str, descriptor: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
         socket.connect_addr(&self.0)?;
         let socket = tokio::net::UnixDatagram::from_std(socket)?;
-        tokio::time::timeout(PATIENCE, socket.send(message.as_bytes())).await??;
-        Ok(())
+        let sending = socket.async_io(Interest::WRITABLE, || send_now(&socket, message, descriptor));
+        tokio::time::timeout(PATIENCE, sending).await?
     }
+}
+
+fn send_now(
+    socket: &tokio::net::UnixDatagram,
+    message: &str,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let descriptors = descriptor.as_slice();
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut room);
+    if !descriptors.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("there is no room for a descriptor beside the message"));
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    sendmsg(socket, &[IoSlice::new(message.as_bytes())], &mut beside, flags)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -81,7 +103,7 @@ mod tests {
         for (address, bound) in [(path.to_str().unwrap().to_owned(), by_path), (format!("@{name}"), by_name)]
         {
             let manager = UnixDatagram::bind_addr(&bound).unwrap();
-            parse(&address).unwrap().send("READY=1").await.unwrap();
+            parse(&address).unwrap().send("READY=1", None).await.unwrap();
             let mut message = [0; 64];
             let length = manager.recv(&mut message).unwrap();
             assert_eq!(&message[..length], b"READY=1");
@@ -92,7 +114,7 @@ mod tests {
     async fn nobody_there_is_an_error() {
         let directory = tempfile::tempdir().unwrap();
         let address = parse(directory.path().join("notify").to_str().unwrap()).unwrap();
-        assert_eq!(address.send("READY=1").await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(address.send("READY=1", None).await.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[tokio::test]
@@ -103,13 +125,13 @@ mod tests {
         let address = parse(path.to_str().unwrap()).unwrap();
         // As many as its queue takes, which is a setting of the kernel's.
         let full = loop {
-            if let Err(error) = address.send("WATCHDOG=1").await {
+            if let Err(error) = address.send("WATCHDOG=1", None).await {
                 break error;
             }
         };
         assert_eq!(full.kind(), io::ErrorKind::TimedOut);
         let mut message = [0; 64];
         manager.recv(&mut message).unwrap();
-        address.send("WATCHDOG=1").await.unwrap();
+        address.send("WATCHDOG=1", None).await.unwrap();
     }
 }

@@ -26,6 +26,15 @@ fn a_watchdog_is_for_the_process_that_it_names() {
     }
 }
 
+#[test]
+fn how_many_descriptors_are_kept_is_known_where_the_manager_says_so() {
+    assert_eq!(supervision(&[]).keeps, None);
+    assert_eq!(supervision(&[("FDSTORE", "256")]).keeps, Some(256));
+    for none in ["", "-1", "many"] {
+        assert_eq!(supervision(&[("FDSTORE", none)]).keeps, None, "{none}");
+    }
+}
+
 #[tokio::test]
 async fn an_address_that_cannot_be_used_is_no_manager() {
     let manager = Manager::of(&supervision(&[("NOTIFY_SOCKET", "vsock:2:9"), ("WATCHDOG_USEC", "5")]));
