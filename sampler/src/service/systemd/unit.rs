@@ -2,15 +2,19 @@
 
 use std::path::Path;
 
+use sampler_ebpf::abi::SEGMENTS;
+
 use crate::{
     config::{Config, DEFAULT_NICE},
     duration,
     kernel::capability::Capability,
+    load::{Attach, HOOKS},
     service::SLACK,
 };
 
 const UNIT: &str = include_str!("../../../../xtask/packaging/hvsampler.service");
 const FAILURE: &str = include_str!("../../../../xtask/packaging/hvsampler-failure@.service");
+const MAPS: &str = include_str!("../../../../sampler-ebpf/src/maps.rs");
 
 #[track_caller]
 fn value(name: &str) -> &'static str {
@@ -35,6 +39,28 @@ fn its_directory_is_that_of_the_lock_and_of_the_socket() {
     for file in [lock_file, status_socket] {
         assert_eq!(file.parent(), Some(directory.as_path()), "{}", file.display());
     }
+}
+
+#[test]
+fn the_lock_outlives_a_restart() {
+    assert_eq!(value("RuntimeDirectoryPreserve"), "restart");
+}
+
+#[test]
+fn the_manager_has_room_for_all_that_may_be_kept() {
+    // Variables are maps by section: those that are frozen, those that are not, and those with a section of
+    // their own.
+    let maps = ["#[map]", "#[btf_map]", "link_section"].map(|mark| MAPS.matches(mark).count());
+    let log = 1;
+    let maps = maps.iter().sum::<usize>() + 2 + log;
+    let ways: Vec<&Attach> = HOOKS.iter().flat_map(|hook| hook.ways).collect();
+    let iterators = ways.iter().filter(|way| matches!(way, Attach::Iterator { .. })).count();
+    let links = HOOKS.len() - iterators;
+    let manifest_and_states = 3;
+    let all = maps + ways.len() + links + SEGMENTS as usize + manifest_and_states;
+    // There may be another set, of a process that was killed before it could have it forgotten.
+    let kept: usize = value("FileDescriptorStoreMax").parse().unwrap();
+    assert!(2 * all <= kept, "{all} descriptors, twice, and room for {kept}");
 }
 
 #[test]
